@@ -1,0 +1,86 @@
+"""What happens while a job runs, as small facts; progress bars, logs and statistics are observers of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Event:
+    """The root of all events."""
+
+
+@dataclass(frozen=True)
+class ScanPlanned(Event):
+    """A table's metadata was read: what is kept, of how much."""
+
+    table: str
+    files: int
+    files_total: int
+    splits: int
+    rows: int
+    decoded_bytes: int
+
+
+@dataclass(frozen=True)
+class SplitRead(Event):
+    """A split was decoded to its end."""
+
+    table: str
+    rows: int
+    decoded_bytes: int
+
+
+@dataclass(frozen=True)
+class BatchDone(Event):
+    """An operator produced one batch."""
+
+    operator: str
+    rows: int
+    nbytes: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class FileWritten(Event):
+    """A data file was closed; it is not in the table yet."""
+
+    table: str
+    path: str
+    rows: int
+    file_bytes: int
+
+
+@dataclass(frozen=True)
+class Committed(Event):
+    """A snapshot is in the table."""
+
+    table: str
+    snapshot_id: int
+    rows_added: int
+    files_added: int
+    files_removed: int
+
+
+Observer = Callable[[Event], None]
+
+_observers: ContextVar[tuple[Observer, ...]] = ContextVar("iceblink_observers", default=())
+
+
+@contextmanager
+def observing(observer: Observer) -> Iterator[None]:
+    """Send every event raised inside the block to `observer` as well."""
+    token = _observers.set((*_observers.get(), observer))
+    try:
+        yield
+    finally:
+        _observers.reset(token)
+
+
+def emit(event: Event) -> None:
+    """Tell every observer; code that starts threads copies the context into them."""
+    for observer in _observers.get():
+        observer(event)

@@ -1,0 +1,79 @@
+"""Splits: slim, picklable orders to read row groups, sized by what they decode to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from iceblink.lake.entries import DeleteFile
+from iceblink.predicate import Predicate
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Consecutive row groups of one data file.
+
+    Parameters
+    ----------
+    path, file_bytes
+        The data file and its size [bytes].
+    first_group, groups : int
+        Index of the first row group and their number.
+    first_row, rows : int
+        Position in the file of the first row, and the number of rows, before deletes.
+    decoded_bytes : int
+        Estimated Arrow size of the projected columns [bytes].
+    spec_id : int
+        Partition spec of the file.
+    identity : tuple of (int, object)
+        Field id and value of identity-partitioned columns: they may be absent from the file itself.
+    deletes : tuple of DeleteFile
+        Deletes to apply.
+    """
+
+    path: str
+    file_bytes: int
+    first_group: int
+    groups: int
+    first_row: int
+    rows: int
+    decoded_bytes: int
+    spec_id: int = 0
+    identity: tuple[tuple[int, object], ...] = ()
+    deletes: tuple[DeleteFile, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """One unit of reading: part of a big file, or several small files packed together.
+
+    Parameters
+    ----------
+    table : str
+        UUID of the table.
+    snapshot_id, schema_id : int
+        What was pinned when the plan was made.
+    columns : tuple of str
+        Projected top-level column names, in output order; the schema that goes with them travels once with
+        the scan, not with each split.
+    residual : Predicate
+        What is left to check by row; used to prune row groups and pages, never the only check.
+    pieces : tuple of Piece
+        What to read, in order.
+    """
+
+    table: str
+    snapshot_id: int
+    schema_id: int
+    columns: tuple[str, ...]
+    residual: Predicate
+    pieces: tuple[Piece, ...]
+
+    @property
+    def rows(self) -> int:
+        """Rows before deletes."""
+        return sum(piece.rows for piece in self.pieces)
+
+    @property
+    def decoded_bytes(self) -> int:
+        """Estimated Arrow size [bytes]."""
+        return sum(piece.decoded_bytes for piece in self.pieces)

@@ -1,0 +1,1 @@
+"""One typed, lazy dataset over an Iceberg lakehouse."""

@@ -1,0 +1,19 @@
+"""Run every benchmark, one after the other: ``python -m bench``."""
+
+from __future__ import annotations
+
+from bench import scan
+from bench.command import read_options
+
+BENCHMARKS = (scan,)
+
+
+def main() -> None:
+    """Print each report as soon as it is there."""
+    options = read_options("All benchmarks of iceblink against its peers")
+    for benchmark in BENCHMARKS:
+        print(benchmark.report(options), flush=True)
+
+
+if __name__ == "__main__":
+    main()

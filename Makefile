@@ -1,0 +1,54 @@
+# Everything a contributor types. Each target installs what it needs first, pinned in requirements/constraints.txt.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PINNED := pyproject.toml requirements/constraints.txt
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements/constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench docs clean
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: .venv/.dev ## Carry a year of flights through the main job; charts land in demo-output/
+	$(BIN)/iceblink demo
+
+test: .venv/.dev ## Run every test
+	$(BIN)/python -m pytest
+
+check: .venv/.dev ## Lint, formatting, types and architecture
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_architecture.py
+
+format: .venv/.dev ## Format the code and mend what the linter can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/.bench ## Run us and the peers side by side and print the ratios
+	$(BIN)/python -m bench
+
+docs: .venv/.docs ## Build the documentation into site/
+	$(BIN)/mkdocs build --strict
+
+clean: ## Remove what the other targets made, the environment too
+	rm -rf .venv site demo-output lakehouse .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.venv/pyvenv.cfg:
+	$(PYTHON) -m venv .venv
+
+.venv/.dev: $(PINNED) | .venv/pyvenv.cfg
+	$(PIP) --editable '.[dev]'
+	@touch $@
+
+.venv/.docs: .venv/.dev
+	$(PIP) --editable '.[dev,docs]'
+	@touch $@
+
+# Daft says that it cannot live with pyarrow 26; it can, so it is installed without its requirements.
+.venv/.bench: .venv/.dev
+	$(PIP) --editable '.[dev,bench]'
+	$(PIP) --no-deps daft
+	@touch $@

@@ -1,0 +1,97 @@
+"""The house rules of docs/design.md, held against the source text: floors, doors, names and sizes."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src"
+FLOORS = {"lake": 1, "scan": 2, "plan": 3, "run": 4, "dataset": 5, "lakehouse": 6, "cli": 7, "demo": 7}
+GROUND, FACADE = 0, 7  # what no floor names is the ground floor; the facade `import iceblink` is for cli and demo
+DOORS = {
+    "pyiceberg": {"lake"},
+    "duckdb": {"run"},
+    "ibis": {"plan"},
+    "sqlglot": {"plan"},
+    "pandas": {"interop"},
+    "polars": {"interop"},
+    "rich": {"cli", "demo"},
+    "sklearn": {"demo"},
+    "matplotlib": {"demo"},
+}
+OPEN = {"pyarrow", "numpy", "iceblink", *sys.stdlib_module_names}
+NAMELESS = {"utils", "helpers", "common", "misc", "_internal"}
+LONGEST = 500  # lines
+
+
+def imported(node: ast.AST) -> Iterator[str]:
+    """Yield the dotted modules that an import statement names; `from iceblink import x` names `iceblink` alone."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        yield node.module or "."
+
+
+def broken_rules(path: str, text: str) -> Iterator[str]:
+    """Yield ``file:line rule`` for each house rule that the source `text` of `path`, from src/, breaks."""
+    parts = Path(path).with_suffix("").parts
+    room = parts[1]
+    floor = FACADE if room in {"__init__", "__main__"} else FLOORS.get(room, GROUND)
+    if (lines := text.count("\n")) > LONGEST:
+        yield f"{path}:{lines} a file holds one idea, {LONGEST} lines at most"
+    if nameless := NAMELESS.intersection(parts):
+        yield f"{path}:1 {nameless.pop()!r} names nothing"
+    tree = ast.parse(text, path)
+    hidden = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+    }
+    for node in ast.walk(tree):
+        for module in imported(node):
+            package, _, rest = module.partition(".")
+            at = f"{path}:{getattr(node, 'lineno', 1)}"
+            if package != "iceblink":
+                if package not in OPEN and room not in DOORS.get(package, ()):
+                    yield f"{at} {package} may be imported only in {sorted(DOORS.get(package, ())) or 'no room'}"
+            elif id(node) in hidden:
+                yield f"{at} an import of our own is hidden in a function"
+            elif (FLOORS.get(rest.split(".")[0], GROUND) if rest else FACADE) > floor:
+                yield f"{at} {module} is above {'.'.join(parts)}: imports point down"
+
+
+def test_every_file_keeps_the_house_rules() -> None:
+    files = sorted(SOURCE.rglob("*.py"))
+    assert files
+    broken = [rule for file in files for rule in broken_rules(str(file.relative_to(SOURCE)), file.read_text())]
+    assert not broken, "\n" + "\n".join(broken)
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "expected"),
+    [
+        ("iceblink/scan/read.py", "\nfrom iceblink.plan.nodes import Scan\n", "read.py:2 iceblink.plan.nodes is above"),
+        ("iceblink/run/kernel.py", "import iceblink as ib\n", "kernel.py:1 iceblink is above"),
+        ("iceblink/errors.py", "import iceblink.lake.table\n", "errors.py:1 iceblink.lake.table is above"),
+        ("iceblink/dataset.py", "import duckdb\n", "dataset.py:1 duckdb may be imported only in ['run']"),
+        (
+            "iceblink/dataset.py",
+            "def f():\n    import requests\n",
+            "dataset.py:2 requests may be imported",
+        ),
+        (
+            "iceblink/run/kernel.py",
+            "def f():\n    from iceblink.scan.read import g\n",
+            "kernel.py:2 an import",
+        ),
+        ("iceblink/lake/utils.py", "", "utils.py:1 'utils' names nothing"),
+        ("iceblink/lake/table.py", "\n" * 501, "table.py:501 a file holds one idea"),
+    ],
+)
+def test_a_broken_rule_is_told_with_its_line(path: str, text: str, expected: str) -> None:
+    assert [rule for rule in broken_rules(path, text) if expected in rule]

@@ -1,0 +1,204 @@
+"""Arrow schemas and Iceberg schemas, each from the other.
+
+What Iceberg has no type for is kept beside it: the shape of a tensor, stored as a list, lies in the table property
+``iceblink.tensor.<field-id>``.
+
+References
+----------
+.. [1] Iceberg table spec, "Schemas and Data Types".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import singledispatch
+from itertools import count
+
+import pyarrow as pa
+import pyarrow.types as pt
+from pyiceberg import types as iceberg
+from pyiceberg.conversions import to_json
+from pyiceberg.schema import Schema, assign_fresh_schema_ids
+
+from iceblink.errors import TypeMismatch
+from iceblink.types import show_type
+
+TENSOR_PROPERTY = "iceblink.tensor."
+FIELD_ID = b"PARQUET:field_id"
+DEFAULT = b"iceblink:default"
+DOC = b"doc"
+
+_PRIMITIVES: dict[iceberg.PrimitiveType, pa.DataType] = {
+    iceberg.BooleanType(): pa.bool_(),
+    iceberg.IntegerType(): pa.int32(),
+    iceberg.LongType(): pa.int64(),
+    iceberg.FloatType(): pa.float32(),
+    iceberg.DoubleType(): pa.float64(),
+    iceberg.DateType(): pa.date32(),
+    iceberg.TimeType(): pa.time64("us"),
+    iceberg.TimestampType(): pa.timestamp("us"),
+    iceberg.TimestamptzType(): pa.timestamp("us", "UTC"),
+    iceberg.TimestampNanoType(): pa.timestamp("ns"),
+    iceberg.TimestamptzNanoType(): pa.timestamp("ns", "UTC"),
+    iceberg.StringType(): pa.string(),
+    iceberg.BinaryType(): pa.binary(),
+    iceberg.UUIDType(): pa.uuid(),
+    iceberg.UnknownType(): pa.null(),
+}
+_FROM_ARROW = {dtype: kind for kind, dtype in _PRIMITIVES.items()}
+
+
+def iceberg_schema(schema: pa.Schema) -> Schema:
+    """Return the Iceberg form of a storable Arrow schema, with the field ids that a new table will give it.
+
+    Raises
+    ------
+    TypeMismatch
+        A type that `types.storable` would have replaced or refused.
+    """
+    ids = count(1)
+    fields = [_iceberg_field(field, ids) for field in schema]
+    return assign_fresh_schema_ids(Schema(*fields))
+
+
+def iceberg_type(dtype: pa.DataType) -> iceberg.IcebergType:
+    """Return the Iceberg form of one storable Arrow type; field ids inside count from 1."""
+    return _iceberg_type(dtype, count(1))
+
+
+def _iceberg_field(field: pa.Field, ids: Iterator[int]) -> iceberg.NestedField:
+    doc = (field.metadata or {}).get(DOC)
+    return iceberg.NestedField(
+        next(ids),
+        field.name,
+        _iceberg_type(field.type, ids),
+        required=not field.nullable,
+        doc=doc.decode() if doc else None,
+    )
+
+
+def _iceberg_type(dtype: pa.DataType, ids: Iterator[int]) -> iceberg.IcebergType:
+    if dtype in _FROM_ARROW:
+        return _FROM_ARROW[dtype]
+    if pt.is_decimal128(dtype):
+        return iceberg.DecimalType(dtype.precision, dtype.scale)
+    if pt.is_fixed_size_binary(dtype):
+        return iceberg.FixedType(dtype.byte_width)
+    if isinstance(dtype, pa.FixedShapeTensorType):
+        return iceberg.ListType(next(ids), _iceberg_type(dtype.value_type, ids), element_required=False)
+    if pt.is_list(dtype):
+        element = dtype.value_field
+        return iceberg.ListType(next(ids), _iceberg_type(element.type, ids), element_required=not element.nullable)
+    if pt.is_map(dtype):
+        value = dtype.item_field
+        return iceberg.MapType(
+            next(ids),
+            _iceberg_type(dtype.key_type, ids),
+            next(ids),
+            _iceberg_type(value.type, ids),
+            value_required=not value.nullable,
+        )
+    if pt.is_struct(dtype):
+        return iceberg.StructType(*(_iceberg_field(field, ids) for field in dtype))
+    raise TypeMismatch(
+        f"Iceberg has no type for {show_type(dtype)}", "schema", "pass the schema through types.storable"
+    )
+
+
+def tensor_properties(schema: pa.Schema, stored: Schema) -> dict[str, str]:
+    """Return the table properties that keep the shapes of the tensors in `schema`, stored as `stored`."""
+    return dict(_tensors(pa.struct(list(schema)), stored.as_struct(), 0))
+
+
+def _tensors(dtype: pa.DataType, stored: iceberg.IcebergType, field_id: int) -> Iterator[tuple[str, str]]:
+    if isinstance(dtype, pa.FixedShapeTensorType):
+        yield f"{TENSOR_PROPERTY}{field_id}", ",".join(map(str, dtype.shape))
+    elif isinstance(stored, iceberg.StructType):
+        for field in dtype:
+            inner = stored.field_by_name(field.name)
+            if inner is not None:
+                yield from _tensors(field.type, inner.field_type, inner.field_id)
+    elif isinstance(stored, iceberg.ListType):
+        yield from _tensors(dtype.value_type, stored.element_type, stored.element_id)
+    elif isinstance(stored, iceberg.MapType):
+        yield from _tensors(dtype.key_type, stored.key_type, stored.key_id)
+        yield from _tensors(dtype.item_type, stored.value_type, stored.value_id)
+
+
+def arrow_schema(stored: Schema, properties: Mapping[str, str]) -> pa.Schema:
+    """Return an Iceberg schema as a user sees it.
+
+    Parameters
+    ----------
+    stored : Schema
+    properties : mapping of str to str
+        Table properties, for the shapes of tensors. Empty for the schema as data files have it, lists for tensors.
+
+    Returns
+    -------
+    pa.Schema
+        Every field at every depth carries its field id under ``PARQUET:field_id``, its comment under ``doc``, and the
+        value of a column that a file lacks under ``iceblink:default``, in Iceberg's JSON single-value form.
+    """
+    shapes = {
+        int(name.removeprefix(TENSOR_PROPERTY)): tuple(map(int, shape.split(",")))
+        for name, shape in properties.items()
+        if name.startswith(TENSOR_PROPERTY)
+    }
+    return pa.schema([_arrow_field(field, shapes) for field in stored.fields])
+
+
+Shapes = Mapping[int, tuple[int, ...]]
+
+
+def _arrow_field(field: iceberg.NestedField, shapes: Shapes) -> pa.Field:
+    metadata = {FIELD_ID: str(field.field_id).encode()}
+    if field.doc:
+        metadata[DOC] = field.doc.encode()
+    if field.initial_default is not None and isinstance(field.field_type, iceberg.PrimitiveType):
+        metadata[DEFAULT] = json.dumps(to_json(field.field_type, field.initial_default)).encode()
+    dtype = arrow_type(field.field_type, shapes)
+    shape = shapes.get(field.field_id)
+    if shape is not None and isinstance(field.field_type, iceberg.ListType):
+        dtype = pa.fixed_shape_tensor(dtype.value_type, shape)
+    return pa.field(field.name, dtype, nullable=not field.required, metadata=metadata)
+
+
+@singledispatch
+def arrow_type(stored: iceberg.IcebergType, shapes: Shapes) -> pa.DataType:
+    """Return the Arrow form of an Iceberg type; `shapes` tells which list fields are tensors."""
+    if isinstance(stored, iceberg.PrimitiveType) and stored in _PRIMITIVES:
+        return _PRIMITIVES[stored]
+    raise TypeMismatch(f"{stored} cannot be read", "schema", "select other columns")
+
+
+@arrow_type.register
+def _(stored: iceberg.DecimalType, shapes: Shapes) -> pa.DataType:
+    return pa.decimal128(stored.precision, stored.scale)
+
+
+@arrow_type.register
+def _(stored: iceberg.FixedType, shapes: Shapes) -> pa.DataType:
+    return pa.binary(len(stored))
+
+
+@arrow_type.register(iceberg.GeometryType)
+@arrow_type.register(iceberg.GeographyType)
+def _(stored: iceberg.PrimitiveType, shapes: Shapes) -> pa.DataType:
+    return pa.binary()  # well-known binary, as the data files hold it
+
+
+@arrow_type.register
+def _(stored: iceberg.StructType, shapes: Shapes) -> pa.DataType:
+    return pa.struct([_arrow_field(field, shapes) for field in stored.fields])
+
+
+@arrow_type.register
+def _(stored: iceberg.ListType, shapes: Shapes) -> pa.DataType:
+    return pa.list_(_arrow_field(stored.element_field, shapes))
+
+
+@arrow_type.register
+def _(stored: iceberg.MapType, shapes: Shapes) -> pa.DataType:
+    return pa.map_(_arrow_field(stored.key_field, shapes), _arrow_field(stored.value_field, shapes))

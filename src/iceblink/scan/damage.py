@@ -1,0 +1,48 @@
+"""Errors of damaged files: they name the table, the snapshot, the file and the row group, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pyarrow as pa
+
+from iceblink.errors import DataCorrupt
+from iceblink.scan.thrift import ThriftError
+
+RESTORE = "restore the file from a backup, or read or roll back to an earlier snapshot that does not need it"
+
+
+def damaged(what: str, owner: str, path: str, group: int | None = None) -> DataCorrupt:
+    """Return the error for a file that is missing, cut short or changed.
+
+    Parameters
+    ----------
+    what : str
+        What is wrong with it.
+    owner : str
+        Table and snapshot, in words; may be empty.
+    path : str
+    group : int, optional
+        Row group.
+    """
+    place = [owner, f"file {path}", "" if group is None else f"row group {group}"]
+    return DataCorrupt(what, ", ".join(part for part in place if part), RESTORE)
+
+
+@contextmanager
+def reading(owner: str, path: str, group: int | None = None) -> Iterator[None]:
+    """Turn whatever reading a file raises into `DataCorrupt`.
+
+    Raises
+    ------
+    DataCorrupt
+        The file is missing, cannot be read, or does not decode.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise damaged("a file of the table is missing", owner, path, group) from error
+    except (pa.ArrowException, OSError, ThriftError, UnicodeDecodeError) as error:
+        said = str(error).strip().split("\n")[0]
+        raise damaged(f"a file of the table cannot be read: {said}", owner, path, group) from error

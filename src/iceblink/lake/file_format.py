@@ -1,0 +1,132 @@
+"""How a table wants its Parquet files: Iceberg's ``write.parquet.*`` properties as pyarrow's arguments."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyiceberg.io.pyarrow import parquet_path_to_id_mapping
+from pyiceberg.schema import Schema
+from pyiceberg.table.sorting import NullOrder, SortDirection, SortOrder
+from pyiceberg.transforms import IdentityTransform
+from pyiceberg.types import BooleanType
+
+from iceblink.errors import ConfigError
+
+Number = TypeVar("Number", int, float)
+
+BLOOM_ENABLED = "write.parquet.bloom-filter-enabled.column."
+BLOOM_FPP = "write.parquet.bloom-filter-fpp.column."
+BLOOM_NDV = "write.parquet.bloom-filter-ndv.column."
+BLOOM_MAX_BYTES = "write.parquet.bloom-filter-max-bytes"
+
+
+def number(properties: Mapping[str, str], name: str, default: Number, kind: Callable[[str], Number] = int) -> Number:
+    """Read a table property as a number above zero.
+
+    Raises
+    ------
+    ConfigError
+        It is not one.
+    """
+    text = properties.get(name)
+    if text is None:
+        return default
+    try:
+        value = kind(text)
+    except ValueError:
+        value = kind("0")
+    if value <= 0:
+        raise ConfigError(f"{name} is {text!r}", "table properties", "set it to a number above zero")
+    return value
+
+
+def writer_arguments(schema: Schema, properties: Mapping[str, str], sort_order: SortOrder, rows: int) -> dict[str, Any]:
+    """Return arguments of `pyarrow.parquet.ParquetWriter` for one file.
+
+    Page checksums, the page index and SizeStatistics are always written.
+
+    Parameters
+    ----------
+    schema : pyiceberg Schema
+    properties : mapping of str to str
+        The table's properties.
+    sort_order : pyiceberg SortOrder
+        What the rows are sorted by, or the unsorted order.
+    rows : int
+        Rows of the first row group: a Bloom filter is made for that many distinct values unless told otherwise.
+
+    Raises
+    ------
+    ConfigError
+        A property that is not what it should be.
+
+    References
+    ----------
+    .. [1] Iceberg documentation, "Configuration", "Write properties".
+    """
+    codec = properties.get("write.parquet.compression-codec", "zstd").lower()
+    codec = {"uncompressed": "none"}.get(codec, codec)
+    if codec != "none" and not pa.Codec.is_available(codec):
+        raise ConfigError(f"no compression codec {codec!r}", "table properties", "use zstd, snappy, gzip or lz4")
+    level = properties.get("write.parquet.compression-level")
+    return {
+        "compression": codec,
+        "compression_level": None if level is None else int(number(properties, "write.parquet.compression-level", 1)),
+        "data_page_size": number(properties, "write.parquet.page-size-bytes", 1 << 20),
+        "dictionary_pagesize_limit": number(properties, "write.parquet.dict-size-bytes", 2 << 20),
+        "max_rows_per_page": number(properties, "write.parquet.page-row-limit", 20_000),
+        "bloom_filter_options": _bloom_filters(schema, properties, rows) or None,
+        "sorting_columns": _sorting_columns(schema, sort_order) or None,
+        "write_statistics": True,
+        "write_page_index": True,
+        "write_page_checksum": True,
+        "store_decimal_as_integer": True,
+    }
+
+
+def _bloom_filters(schema: Schema, properties: Mapping[str, str], rows: int) -> dict[str, dict[str, float]]:
+    wanted = [
+        name.removeprefix(BLOOM_ENABLED)
+        for name, value in properties.items()
+        if name.startswith(BLOOM_ENABLED) and value.lower() == "true"
+    ]
+    if not wanted:
+        return {}
+    paths = {field_id: path for path, field_id in parquet_path_to_id_mapping(schema).items()}
+    limit = number(properties, BLOOM_MAX_BYTES, 1 << 20)
+    options: dict[str, dict[str, float]] = {}
+    for column in wanted:
+        try:
+            field = schema.find_field(column)
+        except ValueError:
+            continue  # a column that was dropped or renamed: Iceberg keeps the property, and so does the table
+        if field.field_id not in paths or isinstance(field.field_type, BooleanType):
+            kind = str(field.field_type)
+            raise ConfigError(f"{BLOOM_ENABLED}{column}: {kind} has no Bloom filter", "table properties", "unset it")
+        fpp = number(properties, BLOOM_FPP + column, 0.01, float)
+        if fpp >= 1:
+            raise ConfigError(f"{BLOOM_FPP}{column} is {fpp}", "table properties", "set it between 0 and 1")
+        # Parquet spec, "Bloom Filter", sizing: the count at which a filter of `limit` bytes has this error rate
+        most = max(1, int(-limit * math.log(1 - fpp ** (1 / 8))))
+        options[paths[field.field_id]] = {"ndv": min(number(properties, BLOOM_NDV + column, rows), most), "fpp": fpp}
+    return options
+
+
+def _sorting_columns(schema: Schema, sort_order: SortOrder) -> list[pq.SortingColumn]:
+    leaves = list(parquet_path_to_id_mapping(schema).values())  # in the order of the file's columns
+    columns = []
+    for field in sort_order.fields:
+        if not isinstance(field.transform, IdentityTransform):
+            break  # Parquet can only name columns; what is sorted by a transform before it is not sorted by them
+        columns.append(
+            pq.SortingColumn(
+                leaves.index(field.source_id),
+                descending=field.direction is SortDirection.DESC,
+                nulls_first=field.null_order is NullOrder.NULLS_FIRST,
+            )
+        )
+    return columns

@@ -1,0 +1,196 @@
+"""One Parquet data file, from its first row group to what a commit needs to know of it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyiceberg.io import FileIO
+from pyiceberg.io.pyarrow import (
+    compute_statistics_plan,
+    data_file_statistics_from_parquet_metadata,
+    parquet_path_to_id_mapping,
+)
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyiceberg.schema import Schema
+from pyiceberg.table.sorting import SortOrder
+from pyiceberg.typedef import Record
+
+from iceblink.errors import WriteError
+from iceblink.lake.file_format import writer_arguments
+from iceblink.lake.partition import Partition
+from iceblink.lake.schemas import arrow_schema
+
+
+@dataclass(frozen=True)
+class NewFile:
+    """A finished data file that no snapshot refers to yet: plain data, so that it travels between processes.
+
+    Parameters
+    ----------
+    path : str
+    file_bytes : int
+        Size on disk [bytes].
+    rows : int
+    spec_id : int
+        Partition spec it was written under.
+    partition : tuple
+        One value per partition field, as Iceberg stores them.
+    sort_order_id : int or None
+        The table's sort order that its rows are in.
+    metrics : dict
+        Sizes, counts, bounds by field id and row-group offsets (Iceberg spec, "Data File Fields").
+    """
+
+    path: str
+    file_bytes: int
+    rows: int
+    spec_id: int
+    partition: Partition
+    sort_order_id: int | None
+    metrics: dict[str, Any]
+
+    def data_file(self) -> DataFile:
+        """Return it in PyIceberg's form."""
+        return DataFile.from_args(
+            content=DataFileContent.DATA,
+            file_path=self.path,
+            file_format=FileFormat.PARQUET,
+            partition=Record(*self.partition),
+            file_size_in_bytes=self.file_bytes,
+            sort_order_id=self.sort_order_id,
+            spec_id=self.spec_id,
+            equality_ids=None,
+            key_metadata=None,
+            **self.metrics,
+        )
+
+
+@dataclass(frozen=True)
+class FileKind:
+    """What all data files of one write have in common.
+
+    Parameters
+    ----------
+    table : str
+        Name of the table, for errors.
+    io : pyiceberg FileIO
+    schema : pyiceberg Schema
+    properties : dict of str to str
+        The table's properties.
+    spec_id : int
+    sort_order : pyiceberg SortOrder
+        The order the rows are in, or the unsorted order.
+    """
+
+    table: str
+    io: FileIO
+    schema: Schema
+    properties: dict[str, str]
+    spec_id: int
+    sort_order: SortOrder
+
+
+class ParquetFile:
+    """A data file being written; nothing exists before the first row group.
+
+    Parameters
+    ----------
+    kind : FileKind
+    path : str
+    partition : tuple
+        Partition values of every row.
+    """
+
+    def __init__(self, kind: FileKind, path: str, partition: Partition) -> None:
+        self.kind, self.path, self.partition = kind, path, partition
+        self._schema = arrow_schema(kind.schema, {})  # tensors as the lists they are stored as
+        self._sink: Any = None
+        self._writer: pq.ParquetWriter | None = None
+
+    @property
+    def file_bytes(self) -> int:
+        """Bytes written so far; the footer comes at the end."""
+        return 0 if self._sink is None else int(self._sink.tell())
+
+    def write(self, rows: pa.Table) -> None:
+        """Write `rows`, in the table's schema, as one row group.
+
+        Raises
+        ------
+        WriteError
+            The storage refused: no space, no permission, no connection.
+        """
+        with self._explained():
+            if self._writer is None:
+                self._open(rows.num_rows)
+            stored = pa.Table.from_arrays(
+                [
+                    column if column.type == field.type else column.cast(field.type)  # only tensors differ
+                    for column, field in zip(rows.columns, self._schema, strict=True)
+                ],
+                schema=self._schema,
+            )
+            assert self._writer is not None
+            self._writer.write_table(stored, row_group_size=max(1, rows.num_rows))
+
+    def close(self) -> NewFile:
+        """Write the footer and return what a commit needs.
+
+        Raises
+        ------
+        WriteError
+            The storage refused.
+        """
+        assert self._writer is not None, "a file is made by its first row group"
+        with self._explained():
+            self._writer.close()
+            file_bytes = self.file_bytes
+            self._sink.close()
+        statistics = data_file_statistics_from_parquet_metadata(
+            parquet_metadata=self._writer.writer.metadata,
+            stats_columns=compute_statistics_plan(self.kind.schema, self.kind.properties),
+            parquet_column_mapping=parquet_path_to_id_mapping(self.kind.schema),
+        )
+        return NewFile(
+            path=self.path,
+            file_bytes=file_bytes,
+            rows=statistics.record_count,
+            spec_id=self.kind.spec_id,
+            partition=self.partition,
+            sort_order_id=None if self.kind.sort_order.is_unsorted else self.kind.sort_order.order_id,
+            metrics=statistics.to_serialized_dict(),
+        )
+
+    def abort(self) -> None:
+        """Let go of the file; whoever named it removes it."""
+        if self._writer is not None and self._writer.is_open:
+            with contextlib.suppress(OSError, pa.ArrowException):
+                self._writer.close()
+            self._writer.is_open = False  # pyarrow would try again when it is collected, and warn
+        if self._sink is not None:
+            with contextlib.suppress(OSError, pa.ArrowException, ValueError):
+                self._sink.close()
+
+    def _open(self, rows: int) -> None:
+        arguments = writer_arguments(self.kind.schema, self.kind.properties, self.kind.sort_order, rows)
+        self._sink = self.kind.io.new_output(self.path).create(overwrite=True)  # names are unique: no need to look
+        self._writer = pq.ParquetWriter(self._sink, self._schema, **arguments)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Any:
+        try:
+            yield
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+            raise WriteError(
+                f"cannot write {self.path}: {error.strerror or error}",
+                self.kind.table,
+                "free space there, or write to another location: the files of this write are removed"
+                if full
+                else "check that the location exists and may be written; the files of this write are removed",
+            ) from error

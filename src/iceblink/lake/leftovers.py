@@ -1,0 +1,122 @@
+"""Killed writes: a marker beside the metadata while a write runs, so that its files can be found and removed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import socket
+import time
+from collections.abc import Iterable
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+from pyiceberg.io import FileIO
+from pyiceberg.table import Table as IcebergTable
+
+from iceblink.lake.storage import Storage
+from iceblink.lake.table import Table
+
+MARKER = re.compile(r"iceblink-write-([0-9A-Za-z-]+)\.json")
+THREE_DAYS_S = 3 * 24 * 3600.0
+
+
+def mark_write(table: IcebergTable, token: str) -> None:
+    """Say that a write is running: who, where, since when. Its data files begin with `token`."""
+    started = {"token": token, "pid": os.getpid(), "host": socket.gethostname(), "started_s": time.time()}
+    with table.io.new_output(_marker(table, token)).create(overwrite=True) as stream:
+        stream.write(json.dumps(started).encode())
+
+
+def end_write(table: IcebergTable, token: str) -> None:
+    """Take the marker away: its files are in the table, or gone."""
+    _deleted(table.io, _marker(table, token))
+
+
+def remove_write(table: IcebergTable, token: str, paths: Iterable[str]) -> None:
+    """Delete the files of a failed write, then its marker; where a file resists, the marker stays for later."""
+    resisting = [path for path in paths if not _deleted(table.io, path)]
+    if not resisting:
+        end_write(table, token)
+
+
+def find_leftovers(table: Table, older_than_s: float = THREE_DAYS_S) -> list[str]:
+    """Return the files of writes that began `older_than_s` ago or earlier, never ended, and are not in the table.
+
+    Eager. A write that still runs looks the same as one that was killed: choose an age that no write reaches.
+
+    Parameters
+    ----------
+    table : Table
+    older_than_s : float
+        Age of the write's start [s].
+
+    Returns
+    -------
+    list of str
+        Data files that no snapshot refers to, then the markers of those writes.
+    """
+    iceberg = table.refresh().pyiceberg
+    locations, storage = iceberg.location_provider(), table.storage
+    oldest = time.time() - older_than_s
+    markers = {
+        match[1]: path
+        for path in _listed(storage, locations.metadata_path, recursive=False)
+        if (match := MARKER.fullmatch(path.rpartition("/")[2])) and _started(iceberg.io, path) <= oldest
+    }
+    if not markers:
+        return []
+    names = re.compile(rf"(?:{'|'.join(map(re.escape, markers))})-[0-9-]+\.parquet")
+    files = [p for p in _listed(storage, locations.data_path, recursive=True) if names.fullmatch(p.rpartition("/")[2])]
+    # the metadata is read after the files are listed, so that one committed in between is seen to be in use
+    used = _used(table.refresh().pyiceberg) if files else set()
+    return [path for path in files if path not in used] + list(markers.values())
+
+
+def remove_leftovers(table: Table, older_than_s: float = THREE_DAYS_S) -> list[str]:
+    """Delete what `find_leftovers` finds and return it."""
+    return [path for path in find_leftovers(table, older_than_s) if _deleted(table.pyiceberg.io, path)]
+
+
+def _marker(table: IcebergTable, token: str) -> str:
+    return table.location_provider().new_metadata_location(f"iceblink-write-{token}.json")
+
+
+def _started(io: FileIO, path: str) -> float:
+    """Return when a write began; a marker cut short by the kill counts as old."""
+    with contextlib.suppress(ValueError, KeyError), io.new_input(path).open() as stream:
+        return float(json.loads(stream.read())["started_s"])
+    return 0.0
+
+
+def _listed(storage: Storage, folder: str, recursive: bool) -> list[str]:
+    """List files as the table's metadata would name them."""
+    filesystem, inner = storage.filesystem(folder)
+    found = filesystem.get_file_info(pafs.FileSelector(inner, allow_not_found=True, recursive=recursive))
+    return sorted(folder + info.path[len(inner) :] for info in found if info.is_file)
+
+
+def _used(table: IcebergTable) -> set[str]:
+    """Return the path of every file that any snapshot refers to."""
+    manifests = {
+        manifest.manifest_path: manifest
+        for snapshot in table.metadata.snapshots
+        for manifest in snapshot.manifests(table.io)
+    }
+    return {
+        entry.data_file.file_path
+        for manifest in manifests.values()
+        for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True)
+    }
+
+
+def _deleted(io: FileIO, path: str) -> bool:
+    """Delete a file; true when it is gone, or was not there."""
+    try:
+        io.delete(path)
+    except FileNotFoundError:
+        return True
+    except (OSError, pa.ArrowException):
+        return False
+    return True

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from bench.measure import Contestant
 
 DATA = Path(__file__).resolve().parent / "data"
 
@@ -26,12 +29,20 @@ class Options:
         Processors each contestant may use.
     gb : float
         Size of what is written, where a benchmark writes [decoded GB].
+    only : tuple of str
+        Contestants whose names begin so, in any case; all if empty.
     """
 
     runs: int = 3
     small: bool = False
     cpus: int = 2
     gb: float = 5.0
+    only: tuple[str, ...] = ()
+
+    def chosen(self, contestants: Sequence[Contestant]) -> list[Contestant]:
+        """Return the contestants that were asked for."""
+        starts = tuple(start.lower() for start in self.only) or ("",)
+        return [one for one in contestants if one.name.lower().startswith(starts)]
 
 
 def read_options(title: str) -> Options:
@@ -41,7 +52,9 @@ def read_options(title: str) -> Options:
     parser.add_argument("--small", action="store_true", help="tiny data: shows that it runs, not how fast")
     parser.add_argument("--cpus", type=int, default=min(2, os.cpu_count() or 1), help="processors each may use (2)")
     parser.add_argument("--gb", type=float, default=5.0, help="decoded size of the stream that is written (5)")
-    return Options(**vars(parser.parse_args()))
+    parser.add_argument("--only", nargs="+", default=(), metavar="NAME", help="contestants whose names begin so")
+    given = vars(parser.parse_args())
+    return Options(**{**given, "only": tuple(given["only"])})
 
 
 def heading(title: str, options: Options) -> str:

@@ -85,13 +85,8 @@ def write_mixed(size: MixedSize) -> None:
 
 
 def open_catalog(folder: Path) -> SqlCatalog:
-    """Open the SQLite catalog in `folder`."""
-    return SqlCatalog("bench", **connection(folder))
-
-
-def connection(folder: Path) -> dict[str, str]:
-    """Return the properties by which PyIceberg and iceblink find the catalog in `folder`."""
-    return {"uri": f"sqlite:///{folder}/catalog.db", "warehouse": f"file://{folder}"}
+    """Open the catalog in `folder` with PyIceberg, as iceblink's embedded lake names and places it."""
+    return SqlCatalog("default", uri=f"sqlite:///{folder}/catalog.db", warehouse=str(folder))
 
 
 def open_mixed(folder: str) -> Table:

@@ -24,9 +24,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([line(header), rule, *(line(row) for row in rows)])
 
 
-def comparison(results: Mapping[str, Sequence[Result]], reference: str = OURS) -> str:
-    """Return one row a contestant: its medians, and `reference` divided by it."""
-    header = ["", "wall s", "CPU s", "peak MB", "first s", "rows"]
+def comparison(results: Mapping[str, Sequence[Result]], reference: str = OURS, amount: str = "rows") -> str:
+    """Return one row a contestant: its medians, and `reference` divided by it; `amount` is what the jobs counted."""
+    header = ["", "wall s", "CPU s", "peak MB", "first s", amount]
     header += [f"{reference} / it: {name}" for name in ("wall", "CPU", "peak", "first")]
     measures: list[Callable[[Result], float]] = [
         lambda one: one.wall_s,

@@ -31,7 +31,7 @@ def report(options: Options) -> str:
     parts = [heading(TITLE, options)]
     for name, question in questions(size.rows_per_file).items():
         arguments = {"folder": str(folder), "cpus": options.cpus, **asdict(question)}
-        results = in_turns(READERS, arguments, options.runs, options.cpus)
+        results = in_turns(options.chosen(READERS), arguments, options.runs, options.cpus)
         parts.append(f"### {name}\n\n{comparison(results)}\n")
     return "\n".join(parts)
 

@@ -6,14 +6,13 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from bench.measure import Contestant, Job
-from bench.mixed import NAME, connection, open_mixed
+from bench.mixed import NAME, open_mixed
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def iceblink_reader(folder: str, cpus: int, **question: Any) -> Job:
     from iceblink import _
 
     asked = Question(**question)
-    lake = ib.connect(**connection(Path(folder)))
+    lake = ib.connect(folder)
 
     def job() -> Generator[int, None, None]:
         dataset = lake.table(NAME)

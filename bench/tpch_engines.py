@@ -1,0 +1,91 @@
+"""How iceblink and each peer answers the 22 TPC-H queries: once to warm up, once measured, the answers kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from bench.measure import Contestant, Job, family_cpu_s
+from bench.mixed import open_catalog
+from bench.tpch_data import QUERIES, TABLES, qualified
+
+Answer = Callable[[str], pa.Table]
+
+
+def iceblink_engine(folder: str, answers: str, cpus: int) -> Job:
+    """SQL over the Iceberg tables."""
+    import iceblink as ib
+
+    lake = ib.connect(Path(folder) / "lake")
+    return each_query(lambda sql: lake.sql(qualified(sql)).to_arrow(), Path(answers) / "iceblink")
+
+
+def duckdb_engine(folder: str, answers: str, cpus: int) -> Job:
+    """SQL over the raw Parquet files."""
+    import duckdb
+
+    connected = duckdb.connect(config={"threads": cpus})
+    for name in TABLES:
+        connected.execute(f"CREATE VIEW {name} AS SELECT * FROM read_parquet('{folder}/raw/{name}.parquet')")
+    return each_query(lambda sql: connected.sql(sql).to_arrow_table(), Path(answers) / "DuckDB")
+
+
+def daft_engine(folder: str, answers: str, cpus: int) -> Job:
+    """SQL over the Iceberg tables, on the native runner."""
+    import daft
+
+    catalog = open_catalog(Path(folder) / "lake")
+    frames: dict[str, Any] = {name: daft.read_iceberg(catalog.load_table(f"tpch.{name}")) for name in TABLES}
+    return each_query(lambda sql: daft.sql(sql, **frames).to_arrow(), Path(answers) / "Daft")
+
+
+def pyspark_engine(folder: str, answers: str, cpus: int) -> Job:
+    """SQL over the raw Parquet files (the Iceberg jar is not on PyPI), ``local[cpus]``."""
+    from pyspark.sql import SparkSession
+
+    builder: Any = SparkSession.builder
+    settings = {"spark.driver.memory": "4g", "spark.ui.enabled": "false", "spark.log.level": "OFF"}
+    settings["spark.sql.shuffle.partitions"] = str(2 * cpus)  # 200 by default, which one machine only suffers from
+    session = builder.master(f"local[{cpus}]").config(map=settings).getOrCreate()
+    for name in TABLES:
+        session.read.parquet(f"{folder}/raw/{name}.parquet").createOrReplaceTempView(name)
+    return each_query(lambda sql: session.sql(sql).toArrow(), Path(answers) / "PySpark")
+
+
+def each_query(answer: Answer, answers: Path) -> Job:
+    """Return a job whose detail is what each query cost, or why it failed; its answers lie in `answers`."""
+
+    def job() -> Generator[int, None, dict[str, dict[str, Any]]]:
+        answers.mkdir(parents=True, exist_ok=True)
+        costs: dict[str, dict[str, Any]] = {}
+        for name, sql in QUERIES.items():
+            try:
+                table = answer(sql)
+                keep(table, answers / f"{name}.arrow")
+                wall_s, cpu_s = time.perf_counter(), family_cpu_s()
+                answer(sql)
+                costs[name] = {"wall_s": time.perf_counter() - wall_s, "cpu_s": family_cpu_s() - cpu_s}
+                yield table.num_rows
+            except Exception as error:  # a query a peer cannot run is a result
+                costs[name] = {"problem": f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"}
+        return costs
+
+    return job
+
+
+def keep(table: pa.Table, path: Path) -> None:
+    """Write one answer as an Arrow file."""
+    with pa.ipc.new_file(path, table.schema) as writer:
+        writer.write_table(table)
+
+
+ENGINES = (
+    Contestant("iceblink", iceblink_engine, ("iceblink",)),
+    Contestant("DuckDB", duckdb_engine, ("duckdb",)),
+    Contestant("Daft", daft_engine, ("daft",)),
+    Contestant("PySpark", pyspark_engine, ("pyspark",)),
+)

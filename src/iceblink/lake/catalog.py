@@ -1,0 +1,337 @@
+"""Catalogs: names of tables and where they are, in a folder of one's own or wherever PyIceberg can reach."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+from uuid import uuid4
+
+import pyarrow as pa
+from pyiceberg import exceptions as refused
+from pyiceberg.catalog import Catalog as IcebergCatalog
+from pyiceberg.catalog import load_catalog
+from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
+from pyiceberg.serializers import FromInputFile
+from pyiceberg.table import Table as IcebergTable
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from iceblink.errors import (
+    CatalogError,
+    ConfigError,
+    DataCorrupt,
+    NamespaceNotFound,
+    TableExists,
+    TableNotFound,
+    nearest,
+)
+from iceblink.lake.embedded import open_embedded
+from iceblink.lake.schemas import iceberg_schema, tensor_properties
+from iceblink.lake.storage import Storage
+from iceblink.lake.table import Table
+from iceblink.lake.transforms import parse_partition, parse_sort
+from iceblink.types import storable, to_schema
+
+EMBEDDED = "default"
+"""PyIceberg's own default name, so that its ``load_catalog()`` sees the same tables in the same file."""
+
+
+class Catalog:
+    """A catalog of tables; picklable, opened when first used.
+
+    Make one with `embedded`, `configured` or `of`. Names are dotted: ``"namespace.table"`` or deeper.
+
+    Parameters
+    ----------
+    name : str
+        The catalog's own name.
+    properties : mapping of str to str
+        PyIceberg catalog properties.
+    folder : str, optional
+        Of an embedded catalog: where everything is.
+    """
+
+    def __init__(self, name: str, properties: Mapping[str, str], folder: str | None = None) -> None:
+        self.name, self.properties, self.folder = name, dict(properties), folder
+
+    @classmethod
+    def embedded(cls, folder: str | Path) -> Self:
+        """Return the catalog in `folder`, made if absent: ``catalog.db`` (SQLite), and the tables beside it.
+
+        Raises
+        ------
+        CatalogError
+            The folder cannot be made, or its ``catalog.db`` is not one.
+        """
+        catalog = cls(EMBEDDED, {}, str(Path(folder).expanduser().absolute()))
+        catalog.pyiceberg  # noqa: B018 - open it now, so that an error points at the user's own line
+        return catalog
+
+    @classmethod
+    def configured(cls, name: str) -> Self:
+        """Return the catalog of that name in PyIceberg's own configuration (``.pyiceberg.yaml``, environment)."""
+        return cls._opened(name, {})
+
+    @classmethod
+    def of(cls, **properties: Any) -> Self:
+        """Return the catalog that PyIceberg `properties` describe: ``uri=``, ``warehouse=``, ``type=``, ..."""
+        given = {key.replace("_", "-") if key == "py_io_impl" else key: str(value) for key, value in properties.items()}
+        return cls._opened(given.pop("name", EMBEDDED), given)
+
+    @classmethod
+    def _opened(cls, name: str, properties: Mapping[str, str]) -> Self:
+        catalog = cls(name, properties)
+        # the configuration file may not be where this catalog is unpickled: carry what was found in it
+        catalog.properties = {key: str(value) for key, value in catalog.pyiceberg.properties.items()}
+        return catalog
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.name, self.properties, self.folder)
+
+    def __repr__(self) -> str:
+        return f"Catalog({self.folder or self.properties.get('uri', self.name)!r})"  # other properties may be secrets
+
+    @cached_property
+    def pyiceberg(self) -> IcebergCatalog:
+        """The PyIceberg catalog; for use inside `lake` only."""
+        if self.folder is not None:
+            return open_embedded(self.name, self.folder)
+        try:
+            return load_catalog(self.name, **self.properties)
+        except (ValueError, refused.NoSuchPropertyException, refused.NotInstalledError) as error:
+            hint = "name one in ~/.pyiceberg.yaml, or pass uri= and warehouse="
+            raise ConfigError(f"catalog {self.name!r} is not configured: {error}", "connect", hint) from None
+        except (refused.RESTError, SQLAlchemyError, OSError) as error:
+            raise CatalogError(
+                f"catalog {self.name!r} does not answer: {_first_line(error)}", "connect", "check uri= and its keys"
+            ) from None
+
+    # namespaces
+
+    def namespaces(self) -> list[str]:
+        """Return every namespace, nested ones dotted, sorted."""
+        with self._speaking("namespaces"):
+            return sorted(".".join(found) for found in self._walk(()))
+
+    def _walk(self, parent: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        for found in self.pyiceberg.list_namespaces(parent):
+            yield tuple(found)
+            yield from self._walk(tuple(found))
+
+    def create_namespace(self, name: str) -> None:
+        """Make a namespace; one that is there already is no error."""
+        try:
+            with self._speaking(name):
+                self.pyiceberg.create_namespace(_identifier(name, least=1))
+        except (refused.NamespaceAlreadyExistsError, IntegrityError):
+            return  # it was there, or another process made it between PyIceberg's look and its insert
+
+    def drop_namespace(self, name: str) -> None:
+        """Remove a namespace.
+
+        Raises
+        ------
+        NamespaceNotFound
+        CatalogError
+            It still has tables.
+        """
+        with self._speaking(name):
+            try:
+                self.pyiceberg.drop_namespace(_identifier(name, least=1))
+            except refused.NamespaceNotEmptyError:
+                hint = f"drop its tables first: {', '.join(self.tables(name))}"
+                raise CatalogError(f"namespace {name!r} is not empty", repr(self), hint) from None
+
+    # tables
+
+    def tables(self, namespace: str | None = None) -> list[str]:
+        """Return full table names, sorted: of one namespace, or of all.
+
+        Raises
+        ------
+        NamespaceNotFound
+        """
+        with self._speaking(namespace or "tables"):
+            wanted = [_identifier(namespace, least=1)] if namespace is not None else list(self._walk(()))
+            if namespace is not None and not self.pyiceberg.namespace_exists(wanted[0]):
+                raise refused.NoSuchNamespaceError(namespace)
+            return sorted(".".join(table) for found in wanted for table in self.pyiceberg.list_tables(found))
+
+    def create(
+        self,
+        name: str,
+        schema: pa.Schema | Mapping[str, str | pa.DataType],
+        partition_by: Sequence[str] = (),
+        sort_by: Sequence[str] = (),
+        properties: Mapping[str, str] | None = None,
+    ) -> Table:
+        """Make an empty table; its namespace too if absent.
+
+        Parameters
+        ----------
+        name : str
+            ``"namespace.table"``.
+        schema : pa.Schema or mapping of str to (str or pa.DataType)
+            Stored as `types.storable` says.
+        partition_by, sort_by : sequence of str
+            As in `transforms.parse_partition` and `transforms.parse_sort`.
+        properties : mapping of str to str, optional
+            Iceberg table properties.
+
+        Raises
+        ------
+        TableExists
+        ColumnNotFound, TypeMismatch, DuplicateColumn, ConfigError
+            The schema or the words cannot be.
+        """
+        identifier = _identifier(name)
+        arrow = storable(to_schema(schema))
+        stored = iceberg_schema(arrow)
+        spec, order = parse_partition(partition_by, stored), parse_sort(sort_by, stored)
+        given = {key: str(value) for key, value in (properties or {}).items()} | tensor_properties(arrow, stored)
+        self.create_namespace(".".join(identifier[:-1]))
+        with self._speaking(name):
+            try:
+                made = self.pyiceberg.create_table(
+                    identifier, stored, self._new_location(identifier), spec, order, given
+                )
+            except NotImplementedError as error:  # format version 3, for one
+                raise ConfigError(
+                    f"this table cannot be made: {_first_line(error)}", name, "leave that property out"
+                ) from None
+        return Table.latest(self, name, made)
+
+    def _new_location(self, identifier: tuple[str, ...]) -> str | None:
+        """Choose a folder that no other table has, even after a rename, so that `drop` can remove it whole."""
+        if self.folder is None:
+            return None
+        folder = Path(self.folder, *identifier)
+        return str(folder if not folder.exists() else folder.with_name(f"{folder.name}-{uuid4().hex[:8]}"))
+
+    def load(self, name: str) -> Table:
+        """Return a table as it is now.
+
+        Raises
+        ------
+        TableNotFound
+            With the nearest name.
+        DataCorrupt
+            Its metadata file is missing or damaged.
+        """
+        identifier = _identifier(name)
+        with self._speaking(name):
+            try:
+                return Table.latest(self, name, self.pyiceberg.load_table(identifier))
+            except (OSError, ValueError) as error:  # pydantic's ValidationError is a ValueError
+                location, before = self._metadata_locations(identifier)
+                hint = (
+                    f"restore the file from a backup; the version before it is {before}"
+                    if before
+                    else "restore the file"
+                )
+                raise DataCorrupt(
+                    f"the metadata of table {name!r} cannot be read: {_first_line(error)}", location, hint
+                ) from None
+
+    def load_from(self, name: str, metadata_location: str) -> IcebergTable:
+        """Return the table as one metadata file has it, whatever the catalog says now."""
+        io = self.pyiceberg._load_file_io(self.pyiceberg.properties, metadata_location)
+        metadata = FromInputFile.table_metadata(io.new_input(metadata_location))
+        return IcebergTable(_identifier(name), metadata, metadata_location, io, self.pyiceberg)
+
+    def exists(self, name: str) -> bool:
+        """Tell whether there is a table of that name."""
+        with self._speaking(name):
+            return bool(self.pyiceberg.table_exists(_identifier(name)))
+
+    def rename(self, old: str, new: str) -> Table:
+        """Give a table another name, in another namespace too if wished; its files stay where they are.
+
+        Raises
+        ------
+        TableNotFound, TableExists
+        """
+        before, after = _identifier(old), _identifier(new)
+        if not self.exists(old):
+            raise TableNotFound.of(old, self.tables(), repr(self))
+        self.create_namespace(".".join(after[:-1]))
+        with self._speaking(new):
+            self.pyiceberg.rename_table(before, after)
+        return self.load(new)
+
+    def drop(self, name: str, purge: bool | None = None) -> None:
+        """Remove a table.
+
+        Parameters
+        ----------
+        name : str
+        purge : bool, optional
+            Remove its files as well. Default: True in an embedded catalog, else what the catalog does by itself.
+
+        Raises
+        ------
+        TableNotFound
+        """
+        identifier = _identifier(name)
+        with self._speaking(name):
+            if self.folder is None:
+                remove = self.pyiceberg.purge_table if purge else self.pyiceberg.drop_table
+                remove(identifier)
+                return
+            metadata, _ = self._metadata_locations(identifier)  # not from the metadata itself: it may be damaged
+            self.pyiceberg.drop_table(identifier)
+        location = posixpath.dirname(posixpath.dirname(metadata))
+        if purge is not False and location.startswith(f"{self.folder}/"):
+            filesystem, inside = Storage().filesystem(location)
+            filesystem.delete_dir(inside)
+
+    def _metadata_locations(self, identifier: tuple[str, ...]) -> tuple[str, str | None]:
+        """Return where the current and the previous metadata file of a table are, without reading them."""
+        if not isinstance(self.pyiceberg, SqlCatalog):
+            return ".".join(identifier), None
+        query = select(IcebergTables.metadata_location, IcebergTables.previous_metadata_location).where(
+            IcebergTables.catalog_name == self.pyiceberg.name,
+            IcebergTables.table_namespace == ".".join(identifier[:-1]),
+            IcebergTables.table_name == identifier[-1],
+        )
+        with self.pyiceberg.engine.connect() as connection:
+            row = connection.execute(query).one_or_none()
+        if row is None:
+            raise refused.NoSuchTableError(".".join(identifier))
+        return str(row[0]), row[1]
+
+    @contextmanager
+    def _speaking(self, name: str) -> Iterator[None]:
+        """Turn what PyIceberg raises into errors of ours."""
+        try:
+            yield
+        except refused.NoSuchTableError:
+            raise TableNotFound.of(name, self.tables(), repr(self)) from None
+        except refused.NoSuchNamespaceError:
+            hint = nearest(name, self.namespaces(), "namespaces")
+            raise NamespaceNotFound(f"no namespace {name!r}", repr(self), hint) from None
+        except refused.TableAlreadyExistsError:
+            hint = 'write to it with mode="append" or "overwrite", or drop it first'
+            raise TableExists(f"there is a table {name!r} already", repr(self), hint) from None
+        except IntegrityError:
+            raise
+        except (refused.RESTError, refused.ValidationError, SQLAlchemyError) as error:
+            raise CatalogError(f"the catalog refused: {_first_line(error)}", f"{self!r}, {name}") from None
+
+
+def _identifier(name: str, least: int = 2) -> tuple[str, ...]:
+    parts = tuple(name.split("."))
+    if len(parts) < least or any(not part.strip() or "/" in part or "\0" in part for part in parts):
+        form = "namespace.table" if least == 2 else "namespace"
+        raise CatalogError(
+            f"{name!r} is no name of a {'table' if least == 2 else 'namespace'}", "", f"write it like {form}"
+        )
+    return parts
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

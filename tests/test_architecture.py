@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src"
-FLOORS = {"lake": 1, "scan": 2, "plan": 3, "run": 4, "dataset": 5, "lakehouse": 6, "cli": 7, "demo": 7}
+FLOORS = {"lake": 1, "scan": 2, "plan": 3, "run": 4, "verbs": 5, "dataset": 5, "lakehouse": 6, "cli": 7, "demo": 7}
 GROUND, FACADE = 0, 7  # what no floor names is the ground floor; the facade `import iceblink` is for cli and demo
 DOORS = {
     "pyiceberg": {"lake"},
+    "sqlalchemy": {"lake"},
     "duckdb": {"run"},
     "ibis": {"plan"},
     "sqlglot": {"plan"},

@@ -1,0 +1,183 @@
+"""Rows on their way out: a table for eyes; CSV, JSON lines, an Arrow stream or Parquet for programs."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from datetime import date, datetime, time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pyarrow.types as pt
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from iceblink.cli.progress import progress_bar
+from iceblink.errors import ConfigError
+
+if TYPE_CHECKING:
+    from iceblink.dataset import Dataset
+
+Batches = Iterable[pa.RecordBatch]
+
+FORMATS = ("table", "csv", "json", "arrow")
+WIDEST = 48  # characters of a cell; what is longer ends in an ellipsis
+
+
+def print_rows(rows: Dataset, form: str, most: int) -> None:
+    """Print `rows` on stdout as one of `FORMATS`; a table shows at most `most` of them."""
+    if form == "table":
+        with progress_bar(sys.stderr):
+            shown = rows.limit(most + 1).to_arrow()
+        print_table(shown, most, Console())
+        return
+    # A bar on stderr and rows on stdout may share one screen; then the rows win.
+    with nullcontext() if sys.stdout.isatty() else progress_bar(sys.stderr):
+        WRITERS[form](rows.schema, rows.to_batches(), sys.stdout.buffer)
+
+
+def save_rows(rows: Dataset, path: Path) -> None:
+    """Write `rows` to the file `path` in the format of its ending; a failure leaves no file behind."""
+    form = ENDINGS.get(path.suffix)
+    if form is None:
+        raise ConfigError(f"cannot tell the format of {str(path)!r}", "export", f"end it with one of {[*ENDINGS]}")
+    unfinished = path.with_name(path.name + ".part")
+    try:
+        with unfinished.open("wb") as out:
+            WRITERS[form](rows.schema, rows.to_batches(), out)
+        unfinished.replace(path)
+    except OSError as error:
+        raise ConfigError(f"cannot write {str(path)!r}: {error.strerror or error}", "export") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def write_csv(schema: pa.Schema, batches: Batches, out: BinaryIO) -> None:
+    """Write a header and rows; null is empty, and what CSV has no form for is JSON text."""
+    flat = pa.schema([pa.field(f.name, f.type if has_csv_form(f.type) else pa.string()) for f in schema])
+    with pa.csv.CSVWriter(out, flat, write_options=pa.csv.WriteOptions(quoting_style="needed")) as writer:
+        for batch in batches:
+            columns = [
+                column if has_csv_form(field.type) else pa.array(map(json_text, pylist(column)), pa.string())
+                for field, column in zip(schema, batch.columns, strict=True)
+            ]
+            writer.write_batch(pa.record_batch(columns, schema=flat))
+
+
+def write_json(schema: pa.Schema, batches: Batches, out: BinaryIO) -> None:
+    """Write one JSON object a row; times in ISO 8601, decimals as text, bytes in base64, NaN as null."""
+    for batch in batches:
+        columns = [pylist(column) for column in batch.columns]
+        for values in zip(*columns, strict=True):
+            row = dict(zip(schema.names, map(plain, values), strict=True))
+            out.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+
+
+def write_arrow(schema: pa.Schema, batches: Batches, out: BinaryIO) -> None:
+    """Write an Arrow IPC stream, which `pyarrow.ipc.open_stream` reads."""
+    with pa.ipc.new_stream(out, schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+
+
+def write_parquet(schema: pa.Schema, batches: Batches, out: BinaryIO) -> None:
+    """Write one Parquet file, a row group a batch."""
+    with pq.ParquetWriter(out, schema, compression="zstd") as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+
+
+WRITERS: dict[str, Callable[[pa.Schema, Batches, BinaryIO], None]] = {
+    "csv": write_csv,
+    "json": write_json,
+    "arrow": write_arrow,
+    "parquet": write_parquet,
+}
+ENDINGS = {".parquet": "parquet", ".csv": "csv", ".jsonl": "json", ".ndjson": "json", ".arrow": "arrow"}
+
+
+def print_table(rows: pa.Table, most: int, console: Console) -> None:
+    """Print at most `most` rows, and the columns from the left that fit; say what is not shown."""
+    shown = rows.slice(0, most)
+    columns = [[cell_text(value) for value in pylist(column)] for column in shown.columns]
+    fitting = columns_that_fit(shown.column_names, columns, console.width)
+    table = Table()
+    for field in [*shown.schema][:fitting]:
+        number = pt.is_integer(field.type) or pt.is_floating(field.type) or pt.is_decimal(field.type)
+        table.add_column(
+            Text(field.name), justify="right" if number else "left", no_wrap=True, max_width=WIDEST, overflow="ellipsis"
+        )
+    for cells in zip(*columns[:fitting], strict=True):
+        table.add_row(*cells)
+    console.print(table)
+    if rows.num_rows > most:
+        console.print(Text(f"the first {most} rows; --rows N shows more, --format csv all", style="dim"))
+    if hidden := shown.column_names[fitting:]:
+        console.print(Text(f"too narrow for {len(hidden)} more columns: {', '.join(hidden)}", style="dim"))
+
+
+def columns_that_fit(names: list[str], columns: list[list[Text]], width: int) -> int:
+    """Return how many columns, from the left and at least one, fit into `width` characters."""
+    used = 1
+    for count, (name, cells) in enumerate(zip(names, columns, strict=True)):
+        used += 3 + min(WIDEST, max([Text(name).cell_len, *(cell.cell_len for cell in cells)]))
+        if used > width:
+            return max(1, count)
+    return len(names)
+
+
+def cell_text(value: object) -> Text:
+    """Return a value as a person reads it: on one line, null dimmed."""
+    if value is None:
+        return Text("null", style="dim")
+    if isinstance(value, float):
+        return Text(f"{value:.10g}")
+    if isinstance(value, bool | dict | list | tuple):
+        return Text(json_text(value) or "")
+    text = value.isoformat(" ") if isinstance(value, datetime) else str(plain(value))
+    return Text("".join(c if c.isprintable() else ascii(c)[1:-1] for c in text))
+
+
+def json_text(value: object) -> str | None:
+    """Return `value` as JSON text, a bare string as itself, and None as None."""
+    value = plain(value)
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def plain(value: Any) -> Any:
+    """Return `value` in JSON's own types."""
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return value if math.isfinite(value) else None
+        case dict():
+            return {str(plain(key)): plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [plain(item) for item in value]
+        case bytes():
+            return base64.b64encode(value).decode()
+        case datetime() | date() | time():
+            return value.isoformat()
+        case _:  # decimals, UUIDs, intervals
+            return str(value)
+
+
+def pylist(column: pa.Array | pa.ChunkedArray) -> list[Any]:
+    """Return a column as Python values; tensors as nested lists, maps as dicts."""
+    if isinstance(column.type, pa.FixedShapeTensorType):
+        return [None if scalar.as_py() is None else scalar.to_numpy().tolist() for scalar in column]
+    return list(column.to_pylist(maps_as_pydicts="strict"))
+
+
+def has_csv_form(dtype: pa.DataType) -> bool:
+    """Tell whether Arrow's CSV writer takes this type."""
+    return not (pt.is_nested(dtype) or pt.is_binary(dtype) or isinstance(dtype, pa.BaseExtensionType))

@@ -83,10 +83,10 @@ def read_manifest_list(path: str, origin: Origin) -> list[ManifestFile]:
     )
 
 
-def read_manifest(manifest: ManifestFile, origin: Origin) -> list[ManifestEntry]:
-    """Read the live entries of a manifest, in plain numbers and strings where PyIceberg has enums.
+def read_manifest(manifest: ManifestFile, origin: Origin, live: bool = True) -> list[ManifestEntry]:
+    """Read the entries of a manifest, without those of removed files if `live`.
 
-    Their data files have the fields of format version 3, so that deletion vectors can be found.
+    Numbers and strings stay plain where PyIceberg would make enums of them. The data files have the fields of format version 3, so that deletion vectors can be found.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def read_manifest(manifest: ManifestFile, origin: Origin) -> list[ManifestEntry]
     types = {-1: ManifestEntry, 2: DataFile}
     entries = list(_records(manifest.manifest_path, "manifest", origin, MANIFEST_ENTRY_SCHEMAS[3], types, {}))
     _check_count(manifest, len(entries), origin)
-    return [entry for entry in entries if entry.status != ManifestEntryStatus.DELETED.value]
+    return [entry for entry in entries if not live or entry.status != ManifestEntryStatus.DELETED.value]
 
 
 def read_data_files(manifest: ManifestFile, origin: Origin) -> Iterator[DataFile]:

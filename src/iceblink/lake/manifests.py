@@ -8,15 +8,15 @@ References
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 from pyiceberg.conversions import from_bytes
 from pyiceberg.manifest import DataFile, ManifestContent, ManifestEntry, ManifestFile
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
+from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.transforms import IdentityTransform, VoidTransform
 from pyiceberg.types import PrimitiveType
 
@@ -67,33 +67,38 @@ def data_files_by_path(table: Table, paths: Set[str]) -> list[DataFile]:
     Paths that this version does not have are left out; compare the lengths.
     """
     found: list[DataFile] = []
-    for manifest in _manifests(table):
+    for manifest, origin in _manifests(table):
         if manifest.content == ManifestContent.DATA and len(found) < len(paths):
-            found += [file for file in read_data_files(manifest, _origin(table)) if file.file_path in paths]
+            found += [file for file in read_data_files(manifest, origin) if file.file_path in paths]
     return found
 
 
 def total_files(table: Table) -> int:
     """Count the data files by the manifest list alone, where the snapshot's summary does not say."""
-    data = [manifest for manifest in _manifests(table) if manifest.content == ManifestContent.DATA]
+    data = [manifest for manifest, _ in _manifests(table) if manifest.content == ManifestContent.DATA]
     return sum((one.added_files_count or 0) + (one.existing_files_count or 0) for one in data)
 
 
 def verify(table: Table) -> None:
     """Read every manifest of this version; DataCorrupt names the one that is damaged."""
-    for manifest in _manifests(table):
-        read_manifest(manifest, _origin(table))
+    for manifest, origin in _manifests(table):
+        read_manifest(manifest, origin)
 
 
-def _origin(table: Table) -> Origin:
-    snapshot = table.snapshot
-    assert snapshot is not None
+def origin_of(table: Table, snapshot: Snapshot) -> Origin:
+    """Return what errors should say of the metadata of `snapshot`."""
     return Origin(table.name, snapshot.snapshot_id, snapshot.parent_snapshot_id, table.storage)
 
 
-def _manifests(table: Table) -> list[ManifestFile]:
+Listed = tuple[ManifestFile, Origin]
+
+
+def _manifests(table: Table) -> list[Listed]:
     snapshot = table.snapshot
-    return [] if snapshot is None else read_manifest_list(snapshot.manifest_list, _origin(table))
+    if snapshot is None:
+        return []
+    origin = origin_of(table, snapshot)
+    return [(manifest, origin) for manifest in read_manifest_list(snapshot.manifest_list, origin)]
 
 
 def _matching(table: Table, predicate: Predicate, bounds: Collection[str]) -> Iterator[tuple[FileEntry, DataFile]]:
@@ -102,24 +107,17 @@ def _matching(table: Table, predicate: Predicate, bounds: Collection[str]) -> It
     decoder = _Decoder(schema, columns(predicate) | set(bounds))
     if pruner.nothing:
         return
-    origin = _origin(table) if table.snapshot is not None else None
-    manifests = [one for one in _manifests(table) if pruner.keeps_manifest(one)]
-    if origin is None or not manifests:
-        return
-
-    def load(manifest: ManifestFile) -> tuple[ManifestFile, list[ManifestEntry]]:
-        return manifest, read_manifest(manifest, origin)
-
+    listed = [one for one in _manifests(table) if pruner.keeps_manifest(one[0])]
     shapes = {spec_id: _SpecShape(spec, schema) for spec_id, spec in specs.items()}
     deletes = DeleteIndex()
-    for manifest, entries in _read_ahead(load, (one for one in manifests if one.content == ManifestContent.DELETES)):
+    for manifest, entries in _read_ahead(one for one in listed if one[0].content == ManifestContent.DELETES):
         spec_id = manifest.partition_spec_id
         for entry in entries:
             file = entry.data_file
             key = (spec_id, partition_values(file))
             deletes.add(file, _sequence(entry, manifest), key, shapes[spec_id].partitioned)
 
-    for manifest, entries in _read_ahead(load, (one for one in manifests if one.content == ManifestContent.DATA)):
+    for manifest, entries in _read_ahead(one for one in listed if one[0].content == ManifestContent.DATA):
         spec_id = manifest.partition_spec_id
         shape = shapes[spec_id]
         for entry in entries:
@@ -162,26 +160,26 @@ _UNKNOWN = object()
 Loaded = tuple[ManifestFile, list[ManifestEntry]]
 
 
-def _read_ahead(load: Callable[[ManifestFile], Loaded], manifests: Iterable[ManifestFile]) -> Iterator[Loaded]:
-    """Load in order, a few ahead of the consumer."""
-    waiting = iter(manifests)
-    first, second = next(waiting, None), next(waiting, None)
-    if first is None:
-        return
-    if second is None:
-        yield load(first)
+def _read_ahead(listed: Iterable[Listed]) -> Iterator[Loaded]:
+    """Read manifests in order, a few ahead of the consumer."""
+    wanted = deque(listed)
+    if len(wanted) == 1:
+        yield _load(wanted[0])
         return
     pool = ThreadPoolExecutor(READERS, thread_name_prefix="iceblink-manifest")
     running: deque[Future[Loaded]] = deque()
     try:
-        for manifest in chain((first, second), waiting):
-            running.append(pool.submit(load, manifest))
-            if len(running) > READERS:
-                yield running.popleft().result()
-        while running:
+        while wanted or running:
+            while wanted and len(running) < READERS:
+                running.append(pool.submit(_load, wanted.popleft()))
             yield running.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _load(listed: Listed) -> Loaded:
+    manifest, origin = listed
+    return manifest, read_manifest(manifest, origin)
 
 
 class _SpecShape:

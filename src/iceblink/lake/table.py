@@ -16,7 +16,8 @@ from pyiceberg.table.snapshots import Snapshot
 
 from iceblink.errors import ConfigError, SnapshotNotFound, nearest
 from iceblink.lake.entries import FileEntry
-from iceblink.lake.manifests import live_files, total_files, verify
+from iceblink.lake.manifests import live_files, total_files
+from iceblink.lake.metadata_tables import metadata_table
 from iceblink.lake.schemas import arrow_schema
 from iceblink.lake.storage import Storage
 from iceblink.lake.transforms import show_partition, show_sort
@@ -24,21 +25,6 @@ from iceblink.predicate import Everything, Predicate
 
 if TYPE_CHECKING:
     from iceblink.lake.catalog import Catalog
-
-METADATA_TABLES = (
-    "snapshots",
-    "history",
-    "files",
-    "data_files",
-    "delete_files",
-    "manifests",
-    "partitions",
-    "refs",
-    "entries",
-    "metadata_log_entries",
-    "all_manifests",
-    "all_files",
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -293,7 +279,7 @@ class Table:
         return self.metadata_table("refs")
 
     def metadata_table(self, kind: str) -> pa.Table:
-        """Return one of `METADATA_TABLES`, of this version; columns are PyIceberg's.
+        """Return one of the metadata tables, as this version has it: `metadata_tables.KINDS`.
 
         Raises
         ------
@@ -302,17 +288,7 @@ class Table:
         DataCorrupt
             A manifest, or the manifest list, is missing or damaged.
         """
-        if kind not in METADATA_TABLES:
-            raise ConfigError(f"no metadata table {kind!r}", self.name, nearest(kind, METADATA_TABLES, "kinds"))
-        pinned = self.pyiceberg.metadata.model_copy(update={"current_snapshot_id": self.snapshot_id})
-        iceberg = self.pyiceberg
-        view = IcebergTable(iceberg.name(), pinned, iceberg.metadata_location, iceberg.io, iceberg.catalog)
-        try:
-            found: pa.Table = getattr(view.inspect, kind)()
-        except Exception:  # a damaged file raises whatever its bytes happen to mean
-            verify(self)  # names the file that is to blame
-            raise
-        return found
+        return metadata_table(self, kind)
 
 
 _HISTORY = pa.schema(

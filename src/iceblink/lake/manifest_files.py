@@ -86,7 +86,8 @@ def read_manifest_list(path: str, origin: Origin) -> list[ManifestFile]:
 def read_manifest(manifest: ManifestFile, origin: Origin, live: bool = True) -> list[ManifestEntry]:
     """Read the entries of a manifest, without those of removed files if `live`.
 
-    Numbers and strings stay plain where PyIceberg would make enums of them. The data files have the fields of format version 3, so that deletion vectors can be found.
+    Numbers and strings stay plain where PyIceberg would make enums of them. The data files have the fields of format
+    version 3, so that deletion vectors can be found.
 
     Raises
     ------

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.measure import Contestant
 
-DATA = Path(__file__).resolve().parent / "data"
+DATA = Path(os.environ.get("ICEBLINK_BENCH_DATA", Path(__file__).resolve().parent / "data"))
 
 
 @dataclass(frozen=True)

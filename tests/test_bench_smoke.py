@@ -1,0 +1,74 @@
+"""Each benchmark runs end to end on tiny data; nothing is said about how fast."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # `bench` is no installed package
+
+from bench.answers import difference
+from bench.measure import Result
+from bench.report import comparison
+from bench.tpch_data import QUERIES, TABLES, qualified
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["imports", "estimate", "planning", "udf", "scan", "write"])
+def test_a_benchmark_runs_small_without_a_failure(name: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", f"bench.{name}", "--small", "--runs", "1", "--only", "iceblink", "pyiceberg"]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "ICEBLINK_BENCH_DATA": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "failed" not in done.stdout
+    assert "not the same rows" not in done.stdout
+    assert "|" in done.stdout
+
+
+def test_ratios_are_medians_over_the_same_turn() -> None:
+    ours = [Result(wall_s=2, cpu_s=1, first_s=1, added_bytes=1), Result(wall_s=9, cpu_s=1, first_s=1, added_bytes=1)]
+    theirs = [Result(wall_s=1, cpu_s=1, first_s=1, added_bytes=4), Result(wall_s=9, cpu_s=1, first_s=1, added_bytes=4)]
+    row = comparison({"iceblink": ours, "peer": theirs}).splitlines()[3]
+    assert [cell.strip() for cell in row.split("|")][7:11] == ["1.50", "1.00", "0.25", "1.00"]
+
+
+def test_a_peer_that_is_missing_is_a_line_of_the_table() -> None:
+    row = comparison({"peer": [Result(problem="not installed (peer)")]}).splitlines()[2]
+    assert "not installed (peer)" in row
+
+
+def test_different_row_counts_are_pointed_out() -> None:
+    assert "not the same rows" in comparison({"iceblink": [Result(rows=1)], "peer": [Result(rows=2)]})
+
+
+@pytest.mark.parametrize(
+    ("value", "expected", "same"),
+    [(1.0, 1.0 + 1e-12, True), (1.0, 1.001, False), ("a", "a", True), ("a", "b", False), (None, 0, False)],
+)
+def test_answers_are_equal_but_for_the_rounding_of_floats(
+    value: object, expected: object, same: bool, tmp_path: Path
+) -> None:
+    for name, single in (("got", value), ("wanted", expected)):
+        rows = pa.table({"v": [single]})
+        with pa.ipc.new_file(tmp_path / name, rows.schema) as writer:
+            writer.write_table(rows)
+    assert (difference(tmp_path / "got", tmp_path / "wanted", 1e-9) == "") is same
+
+
+def test_every_tpch_query_names_only_tables_of_tpch() -> None:
+    assert len(QUERIES) == 22
+    for sql in QUERIES.values():
+        assert any(f"tpch.{name}" in qualified(sql) for name in TABLES)

@@ -17,7 +17,7 @@ from iceblink.lake.entries import DeleteFile
 
 _PATH_FIELD = 2147483546
 """Field id of ``file_path`` in position delete files."""
-_REFERENCED, _OFFSET, _LENGTH = 17, 18, 19
+REFERENCED, _OFFSET, _LENGTH = 17, 18, 19
 """Places, in a data file of format version 3, of what PyIceberg has no properties for."""
 
 PartitionKey = tuple[int, tuple[Hashable, ...]]
@@ -66,7 +66,7 @@ class DeleteIndex:
             (self._equality[key] if partitioned else self._everywhere).append(placed)
             return
         first, last = (delete.lower_bounds or {}).get(_PATH_FIELD), (delete.upper_bounds or {}).get(_PATH_FIELD)
-        target = delete[_REFERENCED] or (first.decode() if first is not None and first == last else None)
+        target = delete[REFERENCED] or (first.decode() if first is not None and first == last else None)
         if delete[_OFFSET] is not None and target is not None:
             file = DeleteFile(
                 "vector",

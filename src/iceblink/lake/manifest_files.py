@@ -86,7 +86,7 @@ def read_manifest_list(path: str, origin: Origin) -> list[ManifestFile]:
 def read_manifest(manifest: ManifestFile, origin: Origin, live: bool = True) -> list[ManifestEntry]:
     """Read the entries of a manifest, without those of removed files if `live`.
 
-    Numbers and strings stay plain where PyIceberg would make enums of them. The data files have the fields of format
+    Numbers and strings stay plain where PyIceberg would make enums of them. Delete files have the fields of format
     version 3, so that deletion vectors can be found.
 
     Raises
@@ -95,7 +95,8 @@ def read_manifest(manifest: ManifestFile, origin: Origin, live: bool = True) -> 
         It is missing, cut short or unreadable.
     """
     types = {-1: ManifestEntry, 2: DataFile}
-    entries = list(_records(manifest.manifest_path, "manifest", origin, MANIFEST_ENTRY_SCHEMAS[3], types, {}))
+    schema = MANIFEST_ENTRY_SCHEMAS[3 if manifest.content == ManifestContent.DELETES else 2]
+    entries = list(_records(manifest.manifest_path, "manifest", origin, schema, types, {}))
     _check_count(manifest, len(entries), origin)
     return [entry for entry in entries if not live or entry.status != ManifestEntryStatus.DELETED.value]
 

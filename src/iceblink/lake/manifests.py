@@ -140,8 +140,8 @@ def _matching(table: Table, predicate: Predicate, bounds: Collection[str]) -> It
                     spec_id,
                     partition,
                     identity,
-                    file.column_sizes or {},
-                    file.null_value_counts or {},
+                    _NOTHING if file.column_sizes is None else file.column_sizes,  # asking its length would decode it
+                    _NOTHING if file.null_value_counts is None else file.null_value_counts,
                     decoder.decode(file.lower_bounds),
                     decoder.decode(file.upper_bounds),
                     deletes.applying_to(file.file_path, _sequence(entry, manifest), (spec_id, values)),
@@ -154,6 +154,7 @@ def _sequence(entry: ManifestEntry, manifest: ManifestFile) -> int:
     return manifest.sequence_number if entry.sequence_number is None else entry.sequence_number
 
 
+_NOTHING: Mapping[int, int] = {}
 _UNKNOWN = object()
 """A value that is there but cannot be said in Python: nothing may be concluded from it."""
 

@@ -16,11 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from pyiceberg.conversions import from_bytes
-from pyiceberg.manifest import DataFile, DataFileContent, ManifestEntry, ManifestEntryStatus, ManifestFile
+from pyiceberg.manifest import (
+    DataFile,
+    DataFileContent,
+    ManifestContent,
+    ManifestEntry,
+    ManifestEntryStatus,
+    ManifestFile,
+)
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.types import IcebergType, PrimitiveType, UUIDType
 
 from iceblink.errors import ConfigError, nearest
+from iceblink.lake.deletes import REFERENCED
 from iceblink.lake.manifest_files import read_manifest, read_manifest_list
 from iceblink.lake.manifests import origin_of, verify
 from iceblink.lake.pruning import partition_values
@@ -169,7 +177,8 @@ def _files(table: Table, contents: Iterable[int], every_snapshot: bool = False) 
     made = []
     for manifest, entry in _entries(table, every_snapshot):
         file = entry.data_file
-        place = (file.file_path, file[18])  # several deletion vectors share a Puffin file
+        # several deletion vectors share a Puffin file: tell them apart by their targets
+        place = (file.file_path, file[REFERENCED] if manifest.content == ManifestContent.DELETES else None)
         if file.content in contents and entry.status != ManifestEntryStatus.DELETED.value and place not in seen:
             seen.add(place)
             made.append(rows.file_of(manifest, file))

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.io.pyarrow import parquet_path_to_id_mapping
 from pyiceberg.schema import Schema
@@ -14,10 +13,11 @@ from pyiceberg.table.sorting import NullOrder, SortDirection, SortOrder
 from pyiceberg.transforms import IdentityTransform
 from pyiceberg.types import BooleanType
 
-from iceblink.errors import ConfigError
+from iceblink.errors import ConfigError, nearest
 
 Number = TypeVar("Number", int, float)
 
+CODECS = {name: name for name in ("zstd", "snappy", "gzip", "lz4", "brotli")} | {"uncompressed": "none"}
 BLOOM_ENABLED = "write.parquet.bloom-filter-enabled.column."
 BLOOM_FPP = "write.parquet.bloom-filter-fpp.column."
 BLOOM_NDV = "write.parquet.bloom-filter-ndv.column."
@@ -69,12 +69,11 @@ def writer_arguments(schema: Schema, properties: Mapping[str, str], sort_order: 
     .. [1] Iceberg documentation, "Configuration", "Write properties".
     """
     codec = properties.get("write.parquet.compression-codec", "zstd").lower()
-    codec = {"uncompressed": "none"}.get(codec, codec)
-    if codec != "none" and not pa.Codec.is_available(codec):
-        raise ConfigError(f"no compression codec {codec!r}", "table properties", "use zstd, snappy, gzip or lz4")
+    if codec not in CODECS:
+        raise ConfigError(f"no compression codec {codec!r}", "table properties", nearest(codec, CODECS, "codecs"))
     level = properties.get("write.parquet.compression-level")
     return {
-        "compression": codec,
+        "compression": CODECS[codec],
         "compression_level": None if level is None else int(number(properties, "write.parquet.compression-level", 1)),
         "data_page_size": number(properties, "write.parquet.page-size-bytes", 1 << 20),
         "dictionary_pagesize_limit": number(properties, "write.parquet.dict-size-bytes", 2 << 20),

@@ -33,6 +33,8 @@ class NewFile:
     Parameters
     ----------
     path : str
+    token : str
+        The write that made it, whose marker is beside the metadata.
     file_bytes : int
         Size on disk [bytes].
     rows : int
@@ -47,6 +49,7 @@ class NewFile:
     """
 
     path: str
+    token: str
     file_bytes: int
     rows: int
     spec_id: int
@@ -56,18 +59,19 @@ class NewFile:
 
     def data_file(self) -> DataFile:
         """Return it in PyIceberg's form."""
-        return DataFile.from_args(
+        file = DataFile.from_args(
             content=DataFileContent.DATA,
             file_path=self.path,
             file_format=FileFormat.PARQUET,
             partition=Record(*self.partition),
             file_size_in_bytes=self.file_bytes,
             sort_order_id=self.sort_order_id,
-            spec_id=self.spec_id,
             equality_ids=None,
             key_metadata=None,
             **self.metrics,
         )
+        file.spec_id = self.spec_id
+        return file
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,8 @@ class FileKind:
     ----------
     table : str
         Name of the table, for errors.
+    token : str
+        The write.
     io : pyiceberg FileIO
     schema : pyiceberg Schema
     properties : dict of str to str
@@ -88,6 +94,7 @@ class FileKind:
     """
 
     table: str
+    token: str
     io: FileIO
     schema: Schema
     properties: dict[str, str]
@@ -158,6 +165,7 @@ class ParquetFile:
         )
         return NewFile(
             path=self.path,
+            token=self.kind.token,
             file_bytes=file_bytes,
             rows=statistics.record_count,
             spec_id=self.kind.spec_id,

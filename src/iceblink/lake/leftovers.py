@@ -29,16 +29,17 @@ def mark_write(table: IcebergTable, token: str) -> None:
         stream.write(json.dumps(started).encode())
 
 
-def end_write(table: IcebergTable, token: str) -> None:
-    """Take the marker away: its files are in the table, or gone."""
-    _deleted(table.io, _marker(table, token))
+def end_writes(table: IcebergTable, tokens: Iterable[str]) -> None:
+    """Take markers away: the files of these writes are in the table, or gone."""
+    for token in tokens:
+        _deleted(table.io, _marker(table, token))
 
 
-def remove_write(table: IcebergTable, token: str, paths: Iterable[str]) -> None:
-    """Delete the files of a failed write, then its marker; where a file resists, the marker stays for later."""
+def remove_writes(table: IcebergTable, tokens: Iterable[str], paths: Iterable[str]) -> None:
+    """Delete the files of failed writes, then their markers; where a file resists, the markers stay for later."""
     resisting = [path for path in paths if not _deleted(table.io, path)]
     if not resisting:
-        end_write(table, token)
+        end_writes(table, tokens)
 
 
 def find_leftovers(table: Table, older_than_s: float = THREE_DAYS_S) -> list[str]:
@@ -115,7 +116,7 @@ def _deleted(io: FileIO, path: str) -> bool:
     """Delete a file; true when it is gone, or was not there."""
     try:
         io.delete(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return True
     except (OSError, pa.ArrowException):
         return False

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
+from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,8 +19,11 @@ Partition = tuple[Any, ...]
 
 
 def comparable(values: Iterable[Any]) -> Partition:
-    """Return partition values that equal themselves: NaN is one partition, but no two floats."""
-    return tuple(math.nan if value != value else value for value in values)
+    """Return partition values that equal those of the same partition, however they were come by.
+
+    NaN is one partition, but no two floats are; a uuid is written as bytes and read as a uuid.
+    """
+    return tuple(math.nan if value != value else value.bytes if isinstance(value, UUID) else value for value in values)
 
 
 class Partitioner:

@@ -15,7 +15,7 @@ from iceblink.events import FileWritten, emit
 from iceblink.lake.file_format import number
 from iceblink.lake.files import FileKind, NewFile, ParquetFile
 from iceblink.lake.lanes import Lane
-from iceblink.lake.leftovers import mark_write, remove_write
+from iceblink.lake.leftovers import mark_write, remove_writes
 from iceblink.lake.partition import Partition, Partitioner
 from iceblink.lake.table import Table
 from iceblink.types import conform
@@ -79,6 +79,7 @@ class TableWriter:
         properties = iceberg.metadata.properties
         self._kind = FileKind(
             table=table.name,
+            token=self.token,
             io=iceberg.io,
             schema=table.iceberg_schema,
             properties=properties,
@@ -141,7 +142,7 @@ class TableWriter:
             lane.abort()
         self._buffers.clear()
         if self._marked:
-            remove_write(self._table.pyiceberg, self.token, self._made)
+            remove_writes(self._table.pyiceberg, [self.token], self._made)
         self._made, self._marked = [], False
 
     def __enter__(self) -> Self:

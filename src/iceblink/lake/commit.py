@@ -1,0 +1,276 @@
+"""One write, one snapshot: files, schema and properties go into a table together, once, whatever others do."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, Self
+from uuid import uuid4
+
+import pyarrow as pa
+from pyiceberg.exceptions import (
+    BadRequestError,
+    CommitFailedException,
+    ForbiddenError,
+    NoSuchTableError,
+    RESTError,
+    UnauthorizedError,
+    ValidationException,
+)
+from pyiceberg.expressions import AlwaysTrue
+from pyiceberg.table import Table as IcebergTable
+from pyiceberg.table import Transaction
+from pyiceberg.table.snapshots import Snapshot, ancestors_between_ids
+from pyiceberg.table.update.snapshot import CommitWindow
+from sqlalchemy.exc import SQLAlchemyError
+
+from iceblink.errors import CommitConflict, CommitUnknown, IceblinkError, SnapshotNotFound, TableNotFound, WriteError
+from iceblink.events import Committed, emit
+from iceblink.lake.evolve import stage_schema
+from iceblink.lake.expressions import to_iceberg
+from iceblink.lake.files import NewFile
+from iceblink.lake.leftovers import end_writes, remove_writes
+from iceblink.lake.manifests import data_files_by_path
+from iceblink.lake.table import Table
+from iceblink.predicate import Predicate
+
+TOKEN = "iceblink.commit-token"
+"""The entry of a snapshot's summary that says which write made it."""
+
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.05, 4.0
+
+SnapshotProducer = Any  # PyIceberg's class is private, the objects are not
+REFUSED = (BadRequestError, ForbiddenError, UnauthorizedError)
+NO_ANSWER = (OSError, RESTError, SQLAlchemyError)  # OSError has what requests raises, too
+
+
+class Commit:
+    """Changes to one table, staged by the methods below and made by `run`.
+
+    Parameters
+    ----------
+    table : Table
+        The version that the changes were made from, and the branch that they go to: what others committed since may
+        be a conflict.
+    token : str, optional
+        Names this write in the snapshot's summary. A token that is in the table already is not committed again.
+    patience_s : float
+        Keep trying for this long [s].
+    """
+
+    def __init__(self, table: Table, token: str | None = None, patience_s: float = 60.0) -> None:
+        self.token = token or uuid4().hex
+        self._table, self._branch, self._patience_s = table, table.branch, patience_s
+        self._files: list[NewFile] = []
+        self._remove: frozenset[str] | None = None  # None: an append
+        self._conflict: Predicate | None = None
+        self._schema: pa.Schema | None = None
+        self._properties: dict[str, str] = {}
+        self._snapshot = False
+
+    def append(self, files: Iterable[NewFile]) -> Self:
+        """Add files; goes on top of whatever others commit."""
+        self._files += files
+        self._snapshot = True
+        return self
+
+    def overwrite(self, remove: Collection[str], files: Iterable[NewFile], conflict: Predicate | None = None) -> Self:
+        """Take the data files `remove` out and put `files` in.
+
+        Parameters
+        ----------
+        remove : collection of str
+            Paths of live data files of the table.
+        files : iterable of NewFile
+        conflict : Predicate, optional
+            The rows that were looked at: rows that others add or delete meanwhile are a conflict if they may match.
+            Default: every row, so that anything but schema and properties conflicts.
+        """
+        self._files += files
+        self._remove = frozenset(remove)
+        self._conflict = conflict
+        self._snapshot = True
+        return self
+
+    def evolve(self, schema: pa.Schema) -> Self:
+        """Merge `schema` into the table's; see `evolve.evolved` for what may change, and to write files for it."""
+        self._schema = schema
+        return self
+
+    def properties(self, values: Mapping[str, str]) -> Self:
+        """Set table properties."""
+        self._properties.update(values)
+        return self
+
+    def run(self) -> Table:
+        """Make one commit of all that is staged, one snapshot if there are rows in it, and return the table after it.
+
+        Eager. Tries again, on top of what others committed, while that is safe.
+
+        Raises
+        ------
+        CommitConflict
+            Others changed what this write was made from. Nothing was committed, the new files are removed.
+        WriteError
+            The catalog refused, or never could be reached. Nothing was committed, the new files are removed.
+        CommitUnknown
+            The catalog took the commit and never answered. The new files are kept.
+        """
+        in_doubt = False  # from sending the commit until the catalog says no
+        failure: Exception | None = None
+        for wait_s in _waits(self._patience_s):
+            try:
+                head = self._load()
+                if self._landed(head) is None:
+                    transaction = self._stage(head)
+                    in_doubt = True
+                    after = transaction.commit_transaction()
+                    if after.metadata_location != head.metadata_location:  # else there was nothing to change
+                        head = after
+                return self._done(head)
+            except CommitFailedException as error:  # another was faster; none of our tries can land any more
+                in_doubt, failure = False, error
+            except ValidationException as error:
+                self._remove_files()
+                raise self._conflict_with(head) from error
+            except NO_ANSWER as error:
+                if isinstance(error, REFUSED) or (isinstance(error, FileNotFoundError) and not in_doubt):
+                    self._remove_files()
+                    raise WriteError(f"the commit was refused: {error}", self._table.name) from error
+                failure = error
+            except BaseException:
+                if not in_doubt:
+                    self._remove_files()
+                raise
+            time.sleep(wait_s)
+        if not in_doubt:
+            self._remove_files()
+        raise self._given_up(in_doubt, failure) from failure
+
+    def _load(self) -> IcebergTable:
+        """Return the table as it is now."""
+        base = self._table.pyiceberg
+        try:
+            head = base.catalog.load_table(base.name())
+        except NoSuchTableError as error:
+            raise TableNotFound(f"table {self._table.name!r} was dropped", self._table.name) from error
+        if head.metadata.table_uuid != base.metadata.table_uuid:
+            raise CommitConflict("the table was dropped and made anew", self._table.name, "write to the new one")
+        if self._branch not in head.metadata.refs and not (self._branch == "main" and not head.metadata.snapshots):
+            raise SnapshotNotFound(f"no branch {self._branch!r}", self._table.name, "make the branch first")
+        return head
+
+    def _landed(self, head: IcebergTable) -> Snapshot | None:
+        for snapshot in reversed(head.metadata.snapshots):
+            if snapshot.summary is not None and snapshot.summary.additional_properties.get(TOKEN) == self.token:
+                return snapshot
+        return None
+
+    def _stage(self, head: IcebergTable) -> Transaction:
+        # one try per transaction: PyIceberg's own retries would send a schema made from stale metadata
+        once = {**head.metadata.properties, "commit.retry.num-retries": "0"}
+        metadata = head.metadata.model_copy(update={"properties": once})
+        transaction = IcebergTable(head.name(), metadata, head.metadata_location, head.io, head.catalog).transaction()
+        if self._schema is not None:
+            stage_schema(transaction, self._schema, self._table.name)
+        if self._properties:
+            transaction.set_properties(self._properties)
+        if self._files:
+            self._check_files_fit(transaction)
+        if self._snapshot:
+            self._stage_snapshot(transaction, head)
+        return transaction
+
+    def _check_files_fit(self, transaction: Transaction) -> None:
+        """Refuse if the files were written for another partitioning, or other field ids."""
+        metadata = transaction.table_metadata
+        if any(file.spec_id != metadata.default_spec_id for file in self._files):
+            raise CommitConflict("the partitioning was changed meanwhile", self._table.name, "write again")
+        if self._schema is None:
+            return  # without new columns, ids are stable whatever others do
+        staged = metadata.schema()
+        for name in self._schema.names:
+            ours, theirs = (schema.find_field(name) for schema in (self._table.iceberg_schema, staged))
+            if ours.field_id != theirs.field_id or ours.field_type != theirs.field_type:
+                raise CommitConflict(f"column {name!r} was changed meanwhile", self._table.name, "write again")
+
+    def _stage_snapshot(self, transaction: Transaction, head: IcebergTable) -> None:
+        update = transaction.update_snapshot({TOKEN: self.token}, self._branch)
+        producer = update.fast_append() if self._remove is None else self._removal(update.overwrite(), head)
+        for file in self._files:
+            producer.append_data_file(file.data_file())
+        producer.commit()
+
+    def _removal(self, producer: SnapshotProducer, head: IcebergTable) -> SnapshotProducer:
+        schema = head.metadata.schema()
+        looked_at = AlwaysTrue() if self._conflict is None else to_iceberg(self._conflict, schema)
+        removed = data_files_by_path(self._table, self._remove or frozenset())
+        if len(removed) < len(self._remove or ()):
+            raise CommitConflict("files that this write replaces are not in the table", self._table.name)
+        for file in removed:
+            producer.delete_data_file(file)
+        producer.delete_by_predicate(looked_at)
+        # PyIceberg validates only inside its own retries: this is what it does there, from our starting point
+        producer._commit_window = CommitWindow.resolve(head.metadata, self._table.snapshot_id, self._branch)
+        producer._validate_concurrency()
+        if any(
+            value != value for file in removed for value in map(file.partition.__getitem__, range(len(file.partition)))
+        ):
+            # PyIceberg seeks the manifests to rewrite by partition and has no word for NaN: let it look at all
+            producer.delete_by_predicate(AlwaysTrue())
+            producer._build_delete_files_partition_predicate = lambda: None
+        return producer
+
+    def _done(self, head: IcebergTable) -> Table:
+        end_writes(head, self._writes())
+        table = Table.latest(self._table.catalog, self._table.name, head)
+        table = table if self._branch == "main" else table.at(branch=self._branch)
+        snapshot = self._landed(head)
+        if snapshot is not None:
+            rows, removed = sum(file.rows for file in self._files), len(self._remove or ())
+            emit(Committed(self._table.name, snapshot.snapshot_id, rows, len(self._files), removed))
+        return table
+
+    def _conflict_with(self, head: IcebergTable) -> CommitConflict:
+        current = head.metadata.snapshot_by_name(self._branch)
+        newest = None if current is None else current.snapshot_id
+        since = ancestors_between_ids(self._table.snapshot_id, newest, head.metadata) if newest is not None else ()
+        others = ", ".join(
+            f"{snapshot.snapshot_id} ({snapshot.summary.operation.value if snapshot.summary else 'unknown'})"
+            for snapshot in since
+        )
+        return CommitConflict(
+            f"others changed rows that this write was made from: snapshot {others}",
+            self._table.name,
+            "read the table again and repeat the write; nothing was committed",
+        )
+
+    def _given_up(self, in_doubt: bool, failure: Exception | None) -> IceblinkError:
+        tried = f"after trying for {self._patience_s:g} s"
+        if in_doubt:
+            return CommitUnknown(
+                f"the catalog did not say whether the commit landed, {tried}",
+                f"{self._table.name}, token {self.token}",
+                f"the files are kept: look for a snapshot with {TOKEN} = {self.token}, or run again with that token",
+            )
+        if isinstance(failure, CommitFailedException):
+            return CommitConflict(f"other writers were always faster, {tried}", self._table.name, "try again later")
+        return WriteError(f"the commit could not be made, {tried}: {failure}", self._table.name)
+
+    def _remove_files(self) -> None:
+        remove_writes(self._table.pyiceberg, self._writes(), [file.path for file in self._files])
+
+    def _writes(self) -> set[str]:
+        return {file.token for file in self._files}
+
+
+def _waits(patience_s: float) -> Iterator[float]:
+    """Yield how long to wait after each try [s]: longer and longer, and never in step with other writers."""
+    deadline = time.monotonic() + patience_s
+    wait_s = FIRST_WAIT_S
+    while True:
+        yield min(wait_s * random.uniform(0.5, 1.5), max(0.0, deadline - time.monotonic()))
+        if time.monotonic() >= deadline:
+            return
+        wait_s = min(2 * wait_s, LONGEST_WAIT_S)

@@ -188,11 +188,11 @@ def _struct(array: pa.StructArray, want: pa.StructType, path: str) -> pa.Array:
 
 
 def _list(array: pa.Array, want: pa.DataType, path: str) -> pa.Array:
-    plain = array if pt.is_list(array.type) else array.cast(pa.list_(array.type.value_field))
-    values = lossless(plain.flatten(), want.value_type, f"{path}.element")
-    lengths = pc.fill_null(pc.list_value_length(plain), 0)
+    # not Arrow's own cast: it makes lists with wrong offsets of list views that hold nulls
+    values = lossless(array.flatten(), want.value_type, f"{path}.element")
+    lengths = pc.fill_null(pc.list_value_length(array), 0)
     offsets = pa.concat_arrays([pa.array([0], pa.int32()), pc.cumulative_sum(lengths).cast(pa.int32())])
-    mask = plain.is_null() if plain.null_count else None
+    mask = array.is_null() if array.null_count else None
     rebuilt = pa.ListArray.from_arrays(offsets, values, type=pa.list_(want.value_field), mask=mask)
     return rebuilt if pt.is_list(want) else _checked(rebuilt, want, path, lambda part: part.cast(want))
 

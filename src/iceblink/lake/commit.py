@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import Any, Self
 from uuid import uuid4
 
@@ -19,10 +21,12 @@ from pyiceberg.exceptions import (
     ValidationException,
 )
 from pyiceberg.expressions import AlwaysTrue
+from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table import Transaction
 from pyiceberg.table.snapshots import Snapshot, ancestors_between_ids
 from pyiceberg.table.update.snapshot import CommitWindow
+from pyiceberg.typedef import Record
 from sqlalchemy.exc import SQLAlchemyError
 
 from iceblink.errors import CommitConflict, CommitUnknown, IceblinkError, SnapshotNotFound, TableNotFound, WriteError
@@ -103,6 +107,10 @@ class Commit:
         self._properties.update(values)
         return self
 
+    def landed(self) -> bool:
+        """Whether a write with this token is in the table already. Eager: asks the catalog."""
+        return self._landed(self._load()) is not None
+
     def run(self) -> Table:
         """Make one commit of all that is staged, one snapshot if there are rows in it, and return the table after it.
 
@@ -117,33 +125,47 @@ class Commit:
         CommitUnknown
             The catalog took the commit and never answered. The new files are kept.
         """
-        in_doubt = False  # from sending the commit until the catalog says no
+        head = self._landing()
+        end_writes(head, self._writes())
+        table = Table.latest(self._table.catalog, self._table.name, head)
+        table = table if self._branch == "main" else table.at(branch=self._branch)
+        snapshot = self._landed(head)
+        if snapshot is not None:
+            rows, removed = sum(file.rows for file in self._files), len(self._remove or ())
+            emit(Committed(self._table.name, snapshot.snapshot_id, rows, len(self._files), removed))
+        return table
+
+    def _landing(self) -> IcebergTable:
+        """Try until the changes are in the table, and return it."""
+        in_doubt = refused = False  # a commit was sent; the catalog said no to it
         failure: Exception | None = None
         for wait_s in _waits(self._patience_s):
             try:
                 head = self._load()
-                if self._landed(head) is None:
-                    transaction = self._stage(head)
-                    in_doubt = True
-                    after = transaction.commit_transaction()
-                    if after.metadata_location != head.metadata_location:  # else there was nothing to change
-                        head = after
-                return self._done(head)
-            except CommitFailedException as error:  # another was faster; none of our tries can land any more
-                in_doubt, failure = False, error
-            except ValidationException as error:
-                self._remove_files()
-                raise self._conflict_with(head) from error
+                landed = self._landed(head)
+                if landed is not None:  # one of our tries after all, or an earlier run with this token
+                    self._drop_unused(head, landed)
+                    return head
+                in_doubt = in_doubt and not refused  # only now: a "no" may be the answer to a repeated request
+                if wait_s is None or isinstance(failure, REFUSED):
+                    break
+                transaction = self._stage(head)
+                in_doubt, refused = True, False
+                after = transaction.commit_transaction()
+                return after if after.metadata_location != head.metadata_location else head  # nothing to change
+            except (CommitFailedException, *REFUSED) as error:
+                refused, failure = True, error
             except NO_ANSWER as error:
-                if isinstance(error, REFUSED) or (isinstance(error, FileNotFoundError) and not in_doubt):
-                    self._remove_files()
-                    raise WriteError(f"the commit was refused: {error}", self._table.name) from error
                 failure = error
-            except BaseException:
+                if isinstance(error, FileNotFoundError) and not in_doubt:  # a manifest of the table
+                    break
+            except BaseException as error:
                 if not in_doubt:
                     self._remove_files()
+                if isinstance(error, ValidationException):
+                    raise self._conflict_with(head) from error
                 raise
-            time.sleep(wait_s)
+            time.sleep(wait_s or 0.0)
         if not in_doubt:
             self._remove_files()
         raise self._given_up(in_doubt, failure) from failure
@@ -167,6 +189,17 @@ class Commit:
                 return snapshot
         return None
 
+    def _drop_unused(self, head: IcebergTable, landed: Snapshot) -> None:
+        """Remove files written again for a commit that had landed before."""
+        added = {
+            entry.data_file.file_path
+            for manifest in landed.manifests(head.io)
+            if manifest.added_snapshot_id == landed.snapshot_id
+            for entry in manifest.fetch_manifest_entry(head.io)
+        }
+        unused = [file for file in self._files if file.path not in added]
+        remove_writes(head, {file.token for file in unused}, [file.path for file in unused])
+
     def _stage(self, head: IcebergTable) -> Transaction:
         # one try per transaction: PyIceberg's own retries would send a schema made from stale metadata
         once = {**head.metadata.properties, "commit.retry.num-retries": "0"}
@@ -189,11 +222,11 @@ class Commit:
             raise CommitConflict("the partitioning was changed meanwhile", self._table.name, "write again")
         if self._schema is None:
             return  # without new columns, ids are stable whatever others do
-        staged = metadata.schema()
-        for name in self._schema.names:
-            ours, theirs = (schema.find_field(name) for schema in (self._table.iceberg_schema, staged))
-            if ours.field_id != theirs.field_id or ours.field_type != theirs.field_type:
-                raise CommitConflict(f"column {name!r} was changed meanwhile", self._table.name, "write again")
+        staged = {field.name: field for field in metadata.schema().fields}
+        for field in self._table.iceberg_schema.fields:
+            now = staged.get(field.name)
+            if now is None or (now.field_id, now.field_type) != (field.field_id, field.field_type):
+                raise CommitConflict(f"column {field.name!r} was changed meanwhile", self._table.name, "write again")
 
     def _stage_snapshot(self, transaction: Transaction, head: IcebergTable) -> None:
         update = transaction.update_snapshot({TOKEN: self.token}, self._branch)
@@ -205,32 +238,24 @@ class Commit:
     def _removal(self, producer: SnapshotProducer, head: IcebergTable) -> SnapshotProducer:
         schema = head.metadata.schema()
         looked_at = AlwaysTrue() if self._conflict is None else to_iceberg(self._conflict, schema)
-        removed = data_files_by_path(self._table, self._remove or frozenset())
-        if len(removed) < len(self._remove or ()):
-            raise CommitConflict("files that this write replaces are not in the table", self._table.name)
-        for file in removed:
+        for file in self._removed:
             producer.delete_data_file(file)
         producer.delete_by_predicate(looked_at)
         # PyIceberg validates only inside its own retries: this is what it does there, from our starting point
         producer._commit_window = CommitWindow.resolve(head.metadata, self._table.snapshot_id, self._branch)
         producer._validate_concurrency()
-        if any(
-            value != value for file in removed for value in map(file.partition.__getitem__, range(len(file.partition)))
-        ):
+        if any(math.isnan(value) for file in self._removed for value in _floats(file.partition)):
             # PyIceberg seeks the manifests to rewrite by partition and has no word for NaN: let it look at all
             producer.delete_by_predicate(AlwaysTrue())
             producer._build_delete_files_partition_predicate = lambda: None
         return producer
 
-    def _done(self, head: IcebergTable) -> Table:
-        end_writes(head, self._writes())
-        table = Table.latest(self._table.catalog, self._table.name, head)
-        table = table if self._branch == "main" else table.at(branch=self._branch)
-        snapshot = self._landed(head)
-        if snapshot is not None:
-            rows, removed = sum(file.rows for file in self._files), len(self._remove or ())
-            emit(Committed(self._table.name, snapshot.snapshot_id, rows, len(self._files), removed))
-        return table
+    @cached_property
+    def _removed(self) -> list[DataFile]:
+        removed = data_files_by_path(self._table, self._remove or frozenset())
+        if len(removed) < len(self._remove or ()):
+            raise CommitConflict("files that this write replaces are not in the table", self._table.name)
+        return removed
 
     def _conflict_with(self, head: IcebergTable) -> CommitConflict:
         current = head.metadata.snapshot_by_name(self._branch)
@@ -265,12 +290,16 @@ class Commit:
         return {file.token for file in self._files}
 
 
-def _waits(patience_s: float) -> Iterator[float]:
-    """Yield how long to wait after each try [s]: longer and longer, and never in step with other writers."""
+def _floats(partition: Record) -> list[float]:
+    values = (partition[position] for position in range(len(partition)))
+    return [value for value in values if isinstance(value, float)]
+
+
+def _waits(patience_s: float) -> Iterator[float | None]:
+    """Yield how long to wait after each try [s], longer and longer, out of step with others; None for a last look."""
     deadline = time.monotonic() + patience_s
     wait_s = FIRST_WAIT_S
-    while True:
-        yield min(wait_s * random.uniform(0.5, 1.5), max(0.0, deadline - time.monotonic()))
-        if time.monotonic() >= deadline:
-            return
+    while (left_s := deadline - time.monotonic()) > 0:
+        yield min(wait_s * random.uniform(0.5, 1.5), left_s)
         wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+    yield None

@@ -191,12 +191,13 @@ class ParquetFile:
 
     @contextlib.contextmanager
     def _explained(self) -> Any:
+        written = self.file_bytes
         try:
             yield
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
             raise WriteError(
-                f"cannot write {self.path}: {error.strerror or error}",
+                f"cannot write {self.path}, {written:,} bytes of it written: {error.strerror or error}",
                 self.kind.table,
                 "free space there, or write to another location: the files of this write are removed"
                 if full

@@ -30,6 +30,7 @@ class Buffer:
 
     ordinal: int
     groups: int = 0
+    encoded_bytes: int = 0  # Arrow size of the row groups so far
     rows: int = 0
     nbytes: int = 0
     batches: list[pa.RecordBatch] = field(default_factory=list)
@@ -47,6 +48,7 @@ class Buffer:
         """Return the rows, and hold none."""
         rows = pa.Table.from_batches(self.batches + self.recent, schema)
         self.groups += 1
+        self.encoded_bytes += self.nbytes
         self.rows = self.nbytes = 0
         self.batches, self.recent = [], []
         return rows
@@ -68,12 +70,11 @@ class TableWriter:
         The rows come in the table's sort order. Each partition then fills one file after the other, so that files
         hold disjoint ranges, and files say that they are sorted. Otherwise a partition gets one more file at a time
         for each target file size that it has received, so that large inputs are encoded in parallel.
-    token : str, optional
-        The commit token; data file names begin with it.
     """
 
-    def __init__(self, table: Table, settings: Settings, sorted: bool = False, token: str | None = None) -> None:
-        self.token = token or uuid4().hex
+    def __init__(self, table: Table, settings: Settings, sorted: bool = False) -> None:
+        self.token = uuid4().hex
+        """Names this write: its data files begin with it. Always new, so that no two writes share a file name."""
         self._table, self._sorted = table, sorted
         iceberg = table.pyiceberg
         properties = iceberg.metadata.properties
@@ -137,7 +138,7 @@ class TableWriter:
         return sorted(self._closed, key=lambda file: file.path.rpartition("/")[2])
 
     def abort(self) -> None:
-        """Stop, and remove every file made so far."""
+        """Stop, and remove every file made so far; not after a commit was tried."""
         for lane in self._lanes:
             lane.abort()
         self._buffers.clear()
@@ -151,7 +152,7 @@ class TableWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None or not self._finished:
+        if not self._finished:  # once finished, the files are the commit's: it may have landed even if it raised
             self.abort()
 
     def _buffer(self, partition: Partition, rows: pa.RecordBatch) -> None:
@@ -183,8 +184,7 @@ class TableWriter:
         if not buffer.rows:
             return
         nbytes = buffer.nbytes
-        received = buffer.groups * self._group_bytes
-        spread = 1 if self._sorted else 1 + received // self._file_bytes
+        spread = 1 if self._sorted else 1 + buffer.encoded_bytes // self._file_bytes
         lane = self._lanes[(buffer.ordinal + buffer.groups % min(spread, len(self._lanes))) % len(self._lanes)]
         if not self._marked:
             mark_write(self._table.pyiceberg, self.token)

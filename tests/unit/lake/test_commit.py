@@ -50,16 +50,16 @@ def table(catalog: Catalog) -> Table:
     return catalog.create("demo.t", {"id": "long"})
 
 
-def write(table: Table, columns: dict[str, Any], token: str | None = None) -> list[NewFile]:
+def write(table: Table, columns: dict[str, Any]) -> list[NewFile]:
     types = {name: table.schema.field(name).type for name in columns}
     batch = pa.record_batch({name: pa.array(values, types[name]) for name, values in columns.items()})
-    with TableWriter(table, SMALL, token=token) as writer:
+    with TableWriter(table, SMALL) as writer:
         writer.write(batch)
         return writer.finish()
 
 
 def append(table: Table, ids: list[int], token: str | None = None) -> Table:
-    return Commit(table, token, patience_s=2).append(write(table, {"id": ids}, token)).run()
+    return Commit(table, token, patience_s=2).append(write(table, {"id": ids})).run()
 
 
 def rows(table: Table) -> list[dict[str, Any]]:
@@ -105,11 +105,20 @@ def test_an_empty_append_is_a_snapshot_too(table: Table) -> None:
 
 
 def test_a_token_commits_once(table: Table) -> None:
-    new = write(table, {"id": [1]}, "mine")
+    new = write(table, {"id": [1]})
     first = Commit(table, "mine").append(new).run()
     again = Commit(table, "mine").append(new).run()
     assert again.snapshot_id == first.snapshot_id
     assert ids(again) == [1]
+
+
+def test_a_job_run_again_with_its_token_leaves_one_result_and_no_files(table: Table) -> None:
+    first = append(table, [1, 2], "job 7")
+    again = append(table.refresh(), [1, 2], "job 7")
+    assert again.snapshot_id == first.snapshot_id
+    assert ids(again) == [1, 2]
+    assert on_disk(table, "*.parquet") == set(paths(first))
+    assert on_disk(table, "iceblink-write-*") == set()
 
 
 def test_an_overwrite_replaces_whole_files(table: Table) -> None:
@@ -385,6 +394,56 @@ def test_a_lost_response_does_not_commit_twice(table: Table, monkeypatch: pytest
     assert on_disk(table, "iceblink-write-*") == set()
 
 
+def failed_after(commit: Callable[[], Any]) -> Any:
+    commit()
+    raise CommitFailedException("409, to a request that the network sent twice")
+
+
+def test_a_commit_said_to_have_failed_that_landed_keeps_its_files(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    io = type(table.pyiceberg.io)
+    really_delete = io.delete
+
+    def delete(self: Any, path: Any) -> None:
+        if not str(path).endswith(".avro"):  # PyIceberg believes the answer and would remove the manifests
+            really_delete(self, path)
+
+    monkeypatch.setattr(io, "delete", delete)
+    answers(monkeypatch, table, failed_after)
+    assert ids(append(table, [1])) == [1]
+
+
+def test_a_catalog_lost_after_its_no_leaves_the_outcome_open(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers(monkeypatch, table, too_late)
+    new = write(table, {"id": [1]})
+    really_load, loads = table.pyiceberg.catalog.load_table, [0]
+
+    def load_table(name: Any) -> Any:
+        loads[0] += 1
+        if loads[0] > 1:
+            raise ConnectionError("gone")
+        return really_load(name)
+
+    monkeypatch.setattr(table.pyiceberg.catalog, "load_table", load_table)
+    with pytest.raises(CommitUnknown):
+        Commit(table, patience_s=0.1).append(new).run()
+    assert Path(new[0].path).exists()
+
+
+def test_a_catalog_that_cannot_be_reached_at_all_leaves_nothing(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    new = write(table, {"id": [1]})
+
+    def load_table(name: Any) -> Any:
+        raise ConnectionError("gone")
+
+    monkeypatch.setattr(table.pyiceberg.catalog, "load_table", load_table)
+    with pytest.raises(WriteError, match="gone"):
+        Commit(table, patience_s=0.1).append(new).run()
+    assert on_disk(table, "*.parquet") == set()
+    assert on_disk(table, "iceblink-write-*") == set()
+
+
 @pytest.mark.parametrize("script", [[lost_before], [too_late, lost_before, too_late], [lost_before, lost_after]])
 def test_a_lost_request_is_sent_again(table: Table, monkeypatch: pytest.MonkeyPatch, script: list[Answer]) -> None:
     answers(monkeypatch, table, *script)
@@ -393,11 +452,11 @@ def test_a_lost_request_is_sent_again(table: Table, monkeypatch: pytest.MonkeyPa
 
 def test_a_catalog_that_never_answers_keeps_the_files(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
     answers(monkeypatch, table, *[lost_before] * 100)
-    new = write(table, {"id": [1]}, "mine")
+    new = write(table, {"id": [1]})
     with pytest.raises(CommitUnknown, match="mine"):
         Commit(table, "mine", patience_s=0.1).append(new).run()
     assert Path(new[0].path).exists()
-    assert on_disk(table, "iceblink-write-mine*")
+    assert on_disk(table, "iceblink-write-*")
     monkeypatch.undo()
     assert ids(Commit(table, "mine").append(new).run()) == [1]  # as its hint says
 

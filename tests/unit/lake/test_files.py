@@ -165,6 +165,14 @@ def test_properties_choose_codec_pages_and_bloom_filters(tmp_path: Path) -> None
     assert group.column(1).to_dict()["bloom_filter_length"] is None
 
 
+def test_only_floats_in_lists_go_without_a_dictionary(tmp_path: Path) -> None:
+    table = make_table(tmp_path, {"x": "float", "e": "list<float>", "s": "list<string>"})
+    path = tmp_path / "f.parquet"
+    write(table, path, {"x": [0.5] * 9, "e": [[0.5]] * 9, "s": [["a"]] * 9})
+    group = pq.read_metadata(path).row_group(0)
+    assert [group.column(i).has_dictionary_page for i in range(3)] == [True, False, True]
+
+
 @pytest.mark.parametrize(
     "properties",
     [

@@ -17,7 +17,7 @@ from pyiceberg import expressions
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.expressions.visitors import bind
 from pyiceberg.schema import Schema
-from pyiceberg.types import DoubleType, FloatType, NestedField, UUIDType
+from pyiceberg.types import DoubleType, FloatType, NestedField, StringType, UUIDType
 
 from iceblink.errors import ColumnNotFound
 from iceblink.lake.values import Inexpressible, to_stored
@@ -95,7 +95,10 @@ def _top_level(column: str, schema: Schema) -> NestedField:
 def _strictly(predicate: Predicate, field: NestedField) -> Any:
     if isinstance(field.field_type, FloatType | DoubleType) and not isinstance(predicate, IsNull | NotNull):
         raise Inexpressible("bounds do not know of NaN, and few writers count them")
-    return _leaf(predicate, field)
+    asked = _leaf(predicate, field)
+    if isinstance(predicate, Compare) and predicate.op == "!=":  # Iceberg's is true for null
+        return expressions.And(iceberg.NotNull(field.name), asked)
+    return asked
 
 
 def _inclusively(predicate: Predicate, field: NestedField) -> Any:
@@ -144,7 +147,7 @@ def _leaf(predicate: Predicate, field: NestedField) -> Any:
                 iceberg.GreaterThanOrEqual(column, min(stored)), iceberg.LessThanOrEqual(column, max(stored))
             )
             return expressions.And(between, listed)
-        case StartsWith(column, prefix):
+        case StartsWith(column, prefix) if isinstance(field.field_type, StringType):
             return iceberg.StartsWith(column, prefix) if prefix else iceberg.NotNull(column)
         case IsNull(column):
             return iceberg.IsNull(column)

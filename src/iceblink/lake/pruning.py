@@ -14,6 +14,7 @@ from pyiceberg.expressions import AlwaysFalse, AlwaysTrue, BooleanExpression
 from pyiceberg.expressions.visitors import (
     _InclusiveMetricsEvaluator,
     _StrictMetricsEvaluator,
+    bind,
     expression_evaluator,
     inclusive_projection,
     manifest_evaluator,
@@ -52,7 +53,7 @@ class Pruner:
 
     def __init__(self, predicate: Predicate, schema: Schema, specs: Mapping[int, PartitionSpec]) -> None:
         asked = to_iceberg(predicate, schema)
-        self.nothing = asked == AlwaysFalse()
+        self.nothing = bind(schema, asked, case_sensitive=True) == AlwaysFalse()
         self._metrics = None if asked == AlwaysTrue() else _InclusiveMetricsEvaluator(schema, asked)
         self._manifests: dict[int, Callable[[ManifestFile], bool]] = {}
         self._partitions: dict[int, _Partitions] = {}
@@ -106,7 +107,7 @@ class _Partitions:
 
     def __init__(self, spec: PartitionSpec, schema: Schema, projected: BooleanExpression) -> None:
         partition = spec.partition_type(schema)
-        self._constant = {AlwaysTrue(): True, AlwaysFalse(): False}.get(projected)
+        self._constant = projected == AlwaysTrue() if isinstance(projected, AlwaysTrue | AlwaysFalse) else None
         self._evaluate = expression_evaluator(Schema(*partition.fields), projected, case_sensitive=True)
         # Avro gives UUIDs where PyIceberg's literals are bytes: unequal, though the same
         self._uuids = [place for place, field in enumerate(partition.fields) if isinstance(field.field_type, UUIDType)]

@@ -1,4 +1,4 @@
-"""Two pictures of the scores: by hour of day, and how the second commit changed December."""
+"""Two pictures of the scores: by hour of day, and what December's weather changed."""
 
 from __future__ import annotations
 
@@ -33,20 +33,24 @@ def draw(by_hour: pa.Table, before: pa.Table, after: pa.Table, path: Path) -> No
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     day, december = figure.subplots(1, 2)
 
-    day.bar(by_hour["hour"].to_pylist(), by_hour["late"].to_pylist(), color=LATE, alpha=0.35, label="were late")
-    day.plot(by_hour["hour"].to_pylist(), by_hour["risk"].to_pylist(), color=RISK, marker="o", label="said the model")
+    day.bar(by_hour["hour"].to_pylist(), by_hour["late"].to_pylist(), color=LATE, alpha=0.35, label="was late")
+    day.plot(
+        by_hour["hour"].to_pylist(), by_hour["risk"].to_pylist(), color=RISK, marker="o", label="risk, by the model"
+    )
     day.set(title="October to December, by hour of departure", xlabel="hour of day", ylabel="share of flights")
     day.legend(frameon=False)
 
     december.axline((0, 0), slope=1, color="black", linewidth=0.6, linestyle=":")
-    for tenths, color, label in ((before, OLD, "first commit"), (after, RISK, "second commit")):
+    for tenths, color, label in ((before, OLD, "first commit, weather unknown"), (after, RISK, "second commit")):
         december.plot(tenths["risk"].to_pylist(), tenths["late"].to_pylist(), color=color, marker="o", label=label)
-    december.set(title="December: said and happened", xlabel="risk said by the model", ylabel="share that was late")
+    december.set(title="December, in tenths of rising risk", xlabel="risk, by the model", ylabel="share that was late")
     december.legend(frameon=False)
 
     for axes in (day, december):
         axes.spines[["top", "right"]].set_visible(False)
         axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+    day.set_xticks(range(6, 24, 3))
+    december.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
     figure.savefig(path, dpi=130)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -16,16 +15,70 @@ from iceblink.demo.model import DelayModel, Scorer
 
 
 def land(lake: ib.Lake, folder: Path) -> int:
-    """Land four CSV files as Iceberg tables: flights partitioned by month, sorted by time."""
+    """Land CSV files as Iceberg tables; flights by month, sorted by time; December's weather is not there yet."""
     lake.write("nyc.flights", open_csv("flights"), "create", partition_by=["month(time_hour)"], sort_by=["time_hour"])
-    for name in ("weather", "planes", "airlines"):
+    lake.write("nyc.weather", lake.from_arrow(open_csv("weather")).filter(_.month < 12), "create")
+    for name in ("planes", "airlines"):
         lake.write(f"nyc.{name}", open_csv(name), "create")
     return sum(lake.table(name).count() for name in lake.tables("nyc"))
 
 
-def join(lake: ib.Lake, folder: Path) -> int:
-    """Join flights with weather and planes in SQL, into a table of features."""
-    features = lake.sql("""
+def ask(lake: ib.Lake, folder: Path) -> int:
+    """Ask with DataFrame verbs which airlines arrive more than 15 minutes late most often."""
+    arrived = lake.table("nyc.flights").filter(_.arr_delay.notnull()).mutate(late=_.arr_delay > 15)
+    airlines = arrived.group_by("carrier").agg(flights=_.count(), late=_.late.mean())
+    airlines.join(lake.table("nyc.airlines"), on="carrier").order_by("-late").limit(5).show()
+    return arrived.count()
+
+
+def train(lake: ib.Lake, folder: Path) -> int:
+    """Train a classifier of late arrivals on three in ten flights of January to September."""
+    arrived = features(lake).filter(_.month <= 9, _.late.notnull())
+    sample: pa.Table = arrived.sample(0.3, seed=1).to_arrow()
+    DelayModel(sample).save(folder / "model.pickle")
+    return len(sample)
+
+
+def score(lake: ib.Lake, folder: Path) -> int:
+    """Score October to December batch by batch, and commit the risks as a new table."""
+    risks = features(lake).filter(_.month >= 10).map_batches(partial(Scorer, folder / "model.pickle"), batch_size=8192)
+    return risks.write("nyc.risk", "create", partition_by=["month"]).count()
+
+
+def correct(lake: ib.Lake, folder: Path) -> int:
+    """Append December's weather, score December again, and overwrite it in a second commit."""
+    lake.write("nyc.weather", lake.from_arrow(open_csv("weather")).filter(_.month == 12))
+    risks = features(lake).filter(_.month == 12).map_batches(partial(Scorer, folder / "model.pickle"), batch_size=8192)
+    return risks.write("nyc.risk", "overwrite", where=_.month == 12).filter(_.month == 12).count()
+
+
+def travel(lake: ib.Lake, folder: Path) -> int:
+    """Travel in time: beside each other, the two commits differ in December alone."""
+    both = lake.sql(f"""
+        SELECT month, count(*) AS flights, avg(was.late::INT) AS late, avg(was.risk) AS risk_was, avg(now.risk) AS risk_now
+        FROM nyc.risk FOR VERSION AS OF {first_commit(lake)} AS was
+        JOIN nyc.risk AS now USING (time_hour, carrier, flight, origin, month)
+        GROUP BY month ORDER BY month
+    """)
+    both.show()
+    return lake.table("nyc.risk", snapshot=first_commit(lake)).count() + lake.table("nyc.risk").count()
+
+
+def chart(lake: ib.Lake, folder: Path) -> int:
+    """Draw what the model said and what happened."""
+    arrived = lake.table("nyc.risk").filter(_.late.notnull())
+    by_hour = arrived.group_by("hour").agg(late=_.late.mean(), risk=_.risk.mean()).order_by("hour")
+    before = lake.table("nyc.risk", snapshot=first_commit(lake))
+    draw(by_hour.to_arrow(), tenths(before).to_arrow(), tenths(arrived).to_arrow(), folder / "flights.png")
+    return arrived.count()
+
+
+STEPS = (land, ask, train, score, correct, travel, chart)
+
+
+def features(lake: ib.Lake) -> ib.Dataset:
+    """Return what is known of each flight before it departs, and whether it came `late`; lazy, so always current."""
+    return lake.sql("""
         SELECT f.time_hour, f.month, f.hour, dayofweek(f.time_hour) AS weekday,
                f.carrier, f.flight, f.origin, f.dest, f.distance,
                w.temp, w.wind_speed, w.precip, w.visib,
@@ -35,69 +88,11 @@ def join(lake: ib.Lake, folder: Path) -> int:
         LEFT JOIN nyc.weather w ON w.origin = f.origin AND w.time_hour = f.time_hour
         LEFT JOIN nyc.planes p ON p.tailnum = f.tailnum
     """)
-    return features.write("nyc.features", "create").count()
 
 
-def ask(lake: ib.Lake, folder: Path) -> int:
-    """Ask with DataFrame verbs which airlines are late most often."""
-    arrived = lake.table("nyc.features").filter(_.late.notnull())
-    airlines = arrived.group_by("carrier").agg(flights=_.count(), late=_.late.mean())
-    airlines.join(lake.table("nyc.airlines"), on="carrier").order_by("-late").limit(5).show()
-    return arrived.count()
-
-
-def train(lake: ib.Lake, folder: Path) -> int:
-    """Train a classifier of late arrivals on three in ten flights of January to September."""
-    return fit(lake, _.month <= 9, folder / "model-1.pkl")
-
-
-def score(lake: ib.Lake, folder: Path) -> int:
-    """Score October to December batch by batch, and commit the risks as a new table."""
-    return predict(lake, _.month >= 10, folder / "model-1.pkl").write("nyc.risk", "create").count()
-
-
-def correct(lake: ib.Lake, folder: Path) -> int:
-    """Train again with October and November, and correct December in a second commit."""
-    fit(lake, _.month <= 11, folder / "model-2.pkl")
-    december = predict(lake, _.month == 12, folder / "model-2.pkl")
-    return december.write("nyc.risk", "overwrite", where=_.month == 12).filter(_.month == 12).count()
-
-
-def travel(lake: ib.Lake, folder: Path) -> int:
-    """Travel in time between the two commits: only December has changed."""
-    first, _second = lake.history("nyc.risk").to_arrow()["snapshot_id"].to_pylist()
-    both = lake.sql(f"""
-        SELECT month, count(*) AS flights, avg(late::INT) AS late, avg(was.risk) AS risk_was, avg(now.risk) AS risk_now
-        FROM nyc.risk FOR VERSION AS OF {first} AS was
-        JOIN nyc.risk AS now USING (time_hour, month, carrier, flight, origin, late)
-        GROUP BY month ORDER BY month
-    """)
-    both.show()
-    return lake.table("nyc.risk", snapshot=first).count() + lake.table("nyc.risk").count()
-
-
-def chart(lake: ib.Lake, folder: Path) -> int:
-    """Draw what the model said and what happened, at both commits."""
-    first, _second = lake.history("nyc.risk").to_arrow()["snapshot_id"].to_pylist()
-    arrived = lake.table("nyc.risk").filter(_.late.notnull())
-    by_hour = arrived.group_by("hour").agg(late=_.late.mean(), risk=_.risk.mean()).order_by("hour")
-    before, after = (tenths(lake.table("nyc.risk", snapshot=snapshot)) for snapshot in (first, None))
-    draw(by_hour.to_arrow(), before.to_arrow(), after.to_arrow(), folder / "flights.png")
-    return arrived.count()
-
-
-def fit(lake: ib.Lake, months: Any, path: Path) -> int:
-    """Train a model on a sample of these months' flights and save it; return the sample's size."""
-    flights = lake.table("nyc.features").filter(months, _.late.notnull())
-    sample: pa.Table = flights.sample(0.3, seed=1).to_arrow()
-    DelayModel(sample).save(path)
-    return len(sample)
-
-
-def predict(lake: ib.Lake, months: Any, path: Path) -> ib.Dataset:
-    """Return these months' flights with their risk; lazy: the model is loaded once per worker when it runs."""
-    flights = lake.table("nyc.features").filter(months)
-    return flights.map_batches(partial(Scorer, path), batch_size=8192)
+def first_commit(lake: ib.Lake) -> int:
+    """Return the snapshot that the first scoring made."""
+    return int(lake.history("nyc.risk").head(1)["snapshot_id"][0].as_py())
 
 
 def tenths(risks: ib.Dataset) -> ib.Dataset:
@@ -107,6 +102,3 @@ def tenths(risks: ib.Dataset) -> ib.Dataset:
         FROM (SELECT risk, late, ntile(10) OVER (ORDER BY risk) AS tenth FROM this)
         GROUP BY tenth ORDER BY tenth
     """)
-
-
-STEPS = (land, join, ask, train, score, correct, travel, chart)

@@ -55,7 +55,8 @@ def correct(lake: ib.Lake, folder: Path) -> int:
 def travel(lake: ib.Lake, folder: Path) -> int:
     """Travel in time: beside each other, the two commits differ in December alone."""
     both = lake.sql(f"""
-        SELECT month, count(*) AS flights, avg(was.late::INT) AS late, avg(was.risk) AS risk_was, avg(now.risk) AS risk_now
+        SELECT month, count(*) AS flights,
+               avg(was.late::INT) AS late, avg(was.risk) AS risk_was, avg(now.risk) AS risk_now
         FROM nyc.risk FOR VERSION AS OF {first_commit(lake)} AS was
         JOIN nyc.risk AS now USING (time_hour, carrier, flight, origin, month)
         GROUP BY month ORDER BY month

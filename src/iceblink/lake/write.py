@@ -69,7 +69,7 @@ class TableWriter:
     sorted : bool
         The rows come in the table's sort order. Each partition then fills one file after the other, so that files
         hold disjoint ranges, and files say that they are sorted. Otherwise a partition gets one more file at a time
-        for each target file size that it has received, so that large inputs are encoded in parallel.
+        for each half of a target file size that it has received, so that large inputs are encoded in parallel.
     """
 
     def __init__(self, table: Table, settings: Settings, sorted: bool = False) -> None:
@@ -95,7 +95,7 @@ class TableWriter:
         group_bytes = number(properties, "write.parquet.row-group-size-bytes", settings.row_group_bytes)
         self._group_bytes = min(group_bytes, self._buffer_bytes)
         width = max(1, min(settings.threads, self._buffer_bytes // self._group_bytes))
-        self._lanes = [self._lane(number_, max(1, OPEN_FILES // width)) for number_ in range(width)]
+        self._lanes = [self._lane(ordinal, max(1, OPEN_FILES // width)) for ordinal in range(width)]
         self._buffers: dict[Partition, Buffer] = {}
         self._buffered = 0
         self._made: list[str] = []
@@ -184,7 +184,7 @@ class TableWriter:
         if not buffer.rows:
             return
         nbytes = buffer.nbytes
-        spread = 1 if self._sorted else 1 + buffer.encoded_bytes // self._file_bytes
+        spread = 1 if self._sorted else 1 + 2 * buffer.encoded_bytes // self._file_bytes
         lane = self._lanes[(buffer.ordinal + buffer.groups % min(spread, len(self._lanes))) % len(self._lanes)]
         if not self._marked:
             mark_write(self._table.pyiceberg, self.token)

@@ -8,6 +8,7 @@ from pyiceberg.manifest import ManifestContent
 
 from iceblink.errors import ConfigError
 from iceblink.lake.files import NewFile
+from iceblink.lake.leftovers import remove_writes
 from iceblink.lake.partition import comparable
 from iceblink.lake.table import Table
 
@@ -15,13 +16,22 @@ from iceblink.lake.table import Table
 def partition_files(table: Table, files: Iterable[NewFile]) -> set[str]:
     """Return the paths of live data files whose partition is that of any of `files`, whatever its transforms.
 
-    Eager: reads the manifests.
+    Eager: reads the manifests. Should it fail, `files` are removed: they can no longer be committed.
 
     Raises
     ------
     ConfigError
         The table is not partitioned, or holds files of an older partitioning, whose partitions cannot be compared.
     """
+    written = list(files)
+    try:
+        return _same_partitions(table, written)
+    except BaseException:
+        remove_writes(table.pyiceberg, {file.token for file in written}, [file.path for file in written])
+        raise
+
+
+def _same_partitions(table: Table, files: list[NewFile]) -> set[str]:
     iceberg = table.pyiceberg
     spec = iceberg.spec()
     if spec.is_unpartitioned():

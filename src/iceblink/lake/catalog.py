@@ -226,7 +226,7 @@ class Catalog:
         with self._speaking(name):
             try:
                 return Table.latest(self, name, self.pyiceberg.load_table(identifier))
-            except (OSError, ValueError) as error:  # pydantic's ValidationError is a ValueError
+            except (OSError, ValueError, refused.ValidationError) as error:
                 location, before = self._metadata_locations(identifier)
                 hint = (
                     f"restore the file from a backup; the version before it is {before}"

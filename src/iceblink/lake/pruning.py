@@ -7,6 +7,7 @@ References
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -34,9 +35,10 @@ Values = tuple[Any, ...]
 
 
 def partition_values(file: DataFile) -> Values:
-    """Return the stored partition values of a file."""
+    """Return the stored partition values of a file; every NaN is `math.nan`, so that the tuple equals its like."""
     record = file.partition
-    return tuple([record[place] for place in range(len(record))])
+    values = [record[place] for place in range(len(record))]
+    return tuple([math.nan if value != value else value for value in values])
 
 
 class Pruner:

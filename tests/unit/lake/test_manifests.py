@@ -120,6 +120,13 @@ def test_position_deletes_apply_to_older_and_equally_old_files_of_their_partitio
     assert deletes(table) == {"new-x": [], "old-x": [("position", "del-x")], "old-y": []}
 
 
+def test_deletes_find_the_partition_of_nan(crafted: Make) -> None:
+    made = crafted({"id": "long", "x": "double"}, partition_by=["x"])
+    made.append(made.file("a", (float("nan"),)), made.file("b", (1.0,)))
+    table = made.delete(made.position_deletes("pos", (float("nan"),)))
+    assert deletes(table) == {"a": [("position", "pos")], "b": []}
+
+
 def test_position_deletes_apply_only_between_their_paths(crafted: Make) -> None:
     made = crafted({"id": "long"})
     made.append(made.file("a"), made.file("b"), made.file("c"))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.types as pt
@@ -63,6 +64,14 @@ def ratio_key(table: str, footer: Footer, column: Column) -> RatioKey:
 def encoded_bytes(column: Column, footer: Footer, group: int) -> int:
     """Return what a column takes in Parquet, uncompressed [bytes]."""
     return sum(footer.chunks[group][leaf].uncompressed_bytes for leaf in column.leaves)
+
+
+def learn(table: str, footer: Footer, group: int, projection: Projection, batches: Sequence[pa.RecordBatch]) -> None:
+    """Remember what the columns of a decoded row group took, where the footer could not tell."""
+    for place, column in enumerate(projection.columns):
+        if exact_bytes(column, footer, group) is None:
+            size = sum(batch.column(place).nbytes for batch in batches)
+            RATIOS.learn(ratio_key(table, footer, column), size, encoded_bytes(column, footer, group))
 
 
 def decoded_bytes(

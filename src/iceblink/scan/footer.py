@@ -87,6 +87,8 @@ class Footer:
         Arrow types as they will be decoded; field ids at every depth under ``PARQUET:field_id``.
     raw : bytes
         The footer itself, in Thrift.
+    owner : str
+        Table and snapshot, in words, for which it was read first.
     """
 
     path: str
@@ -94,6 +96,7 @@ class Footer:
     metadata: pq.FileMetaData
     schema: pa.Schema
     raw: bytes
+    owner: str = ""
 
     @cached_property
     def first_rows(self) -> tuple[int, ...]:
@@ -116,15 +119,15 @@ class Footer:
         DataCorrupt
             The footer does not parse, or disagrees with its schema.
         """
-        with reading("", self.path):
+        with reading(self.owner, self.path):
             groups = read_struct(self.raw, _FOOTER)[0].get(_ROW_GROUPS, [])
             leaves = self.metadata.num_columns
             try:
                 chunks = tuple(tuple(map(_chunk, group[_COLUMNS])) for group in groups)
             except (KeyError, TypeError):
-                raise damaged("a Parquet footer lacks required fields", "", self.path) from None
+                raise damaged("a Parquet footer lacks required fields", self.owner, self.path) from None
             if len(chunks) != self.metadata.num_row_groups or any(len(group) != leaves for group in chunks):
-                raise damaged("a Parquet footer disagrees with its own schema", "", self.path)
+                raise damaged("a Parquet footer disagrees with its own schema", self.owner, self.path)
             return chunks
 
 
@@ -184,7 +187,7 @@ def read_footer(storage: Storage, path: str, file_bytes: int, owner: str = "") -
         ending = tail[-ENDING - length :]
         # with the magic before it, the footer alone is a Parquet file to pyarrow
         parsed = pq.ParquetFile(pa.BufferReader(MAGIC + ending))
-        return Footer(path, size, parsed.metadata, parsed.schema_arrow, ending[:-ENDING])
+        return Footer(path, size, parsed.metadata, parsed.schema_arrow, ending[:-ENDING], owner)
 
 
 class FooterCache:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from iceblink.lake.entries import DeleteFile
 from iceblink.predicate import Predicate
 
+WHOLE_FILE = -1
+"""Number of row groups of a piece whose footer was not read: all there are, pruned when it is read."""
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -17,7 +20,7 @@ class Piece:
     path, file_bytes
         The data file and its size [bytes].
     first_group, groups : int
-        Index of the first row group and their number.
+        Index of the first row group and their number, or `WHOLE_FILE`.
     first_row, rows : int
         Position in the file of the first row, and the number of rows, before deletes.
     decoded_bytes : int

@@ -1,0 +1,86 @@
+"""Row groups decoded with pyarrow into batches of the table: checksums verified, nulls in required columns refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from iceblink.casts import Unfit, UnknownFields, required_nulls
+from iceblink.lake.storage import Storage
+from iceblink.scan.damage import damaged
+from iceblink.scan.footer import Footer
+from iceblink.scan.project import Projection
+from iceblink.types import show_type
+
+
+def open_file(storage: Storage, footer: Footer) -> pq.ParquetFile:
+    """Open a Parquet file whose footer is known, for one thread: pyarrow's readers must not be shared.
+
+    Page checksums are verified. Elsewhere than on a local disk the column chunks of a row group are fetched at once.
+    """
+    return pq.ParquetFile(
+        storage.open_input(footer.path),
+        metadata=footer.metadata,
+        page_checksum_verification=True,
+        coerce_int96_timestamp_unit="us",
+        pre_buffer=storage.local_path(footer.path) is None,
+    )
+
+
+def read_group(
+    file: pq.ParquetFile, footer: Footer, group: int, projection: Projection, threads: bool = False
+) -> list[pa.RecordBatch]:
+    """Decode the projected columns of a whole row group.
+
+    Parameters
+    ----------
+    threads : bool
+        Decode columns side by side, in pyarrow's own threads.
+
+    Returns
+    -------
+    list of pa.RecordBatch
+        One, but for row groups of more than 2 GiB of text.
+    """
+    rows = footer.metadata.row_group(group).num_rows
+    if not projection.leaves:
+        return [projection.apply([], rows)]
+    table = file.read_row_group(group, columns=_paths(footer, projection), use_threads=threads)
+    return [projection.apply(batch.columns, batch.num_rows) for batch in table.to_batches()]
+
+
+def stream_group(
+    file: pq.ParquetFile, footer: Footer, group: int, projection: Projection, batch_rows: int
+) -> Iterator[pa.RecordBatch]:
+    """Decode a large row group batch by batch, never holding it whole."""
+    batches = file.iter_batches(batch_rows, row_groups=[group], columns=_paths(footer, projection), use_threads=False)
+    for batch in batches:
+        yield projection.apply(batch.columns, batch.num_rows)
+
+
+def _paths(footer: Footer, projection: Projection) -> list[str]:
+    return [footer.leaf_paths[leaf] for leaf in projection.leaves]
+
+
+def checked(batches: Iterator[pa.RecordBatch], owner: str, path: str, group: int) -> Iterator[pa.RecordBatch]:
+    """Pass batches on, unless they break the table's schema.
+
+    Raises
+    ------
+    DataCorrupt
+        A null in a required column, a value or a type that cannot become the table's.
+    """
+    try:
+        for batch in batches:
+            for field, array in zip(batch.schema, batch.columns, strict=True):
+                if (found := required_nulls(array, field, field.name)) is not None:
+                    what = f"required column {found[0]!r} has {found[1]:,} nulls, or is not in the file"
+                    raise damaged(what, owner, path, group)
+            yield batch
+    except Unfit as misfit:
+        expected, got = show_type(misfit.expected), show_type(misfit.got)
+        raise damaged(f"column {misfit.path!r} is {got} where the table has {expected}", owner, path, group) from misfit
+    except UnknownFields as misfit:
+        raise damaged(f"struct {misfit.path!r} has other fields than the table's", owner, path, group) from misfit

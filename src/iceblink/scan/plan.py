@@ -1,0 +1,299 @@
+"""A table version and a predicate become splits: files pruned by metadata, row groups by footers, packed by size."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from iceblink.config import Settings
+from iceblink.errors import ColumnNotFound
+from iceblink.events import ScanPlanned, emit
+from iceblink.lake.entries import FileEntry
+from iceblink.lake.storage import Storage
+from iceblink.lake.table import Table
+from iceblink.predicate import Predicate
+from iceblink.scan.damage import damaged, reading
+from iceblink.scan.decode import open_file, read_group
+from iceblink.scan.estimate import RATIOS, decoded_bytes, exact_bytes, learn, ratio_key
+from iceblink.scan.footer import FOOTERS, Footer
+from iceblink.scan.project import Projection
+from iceblink.scan.prune import kept_groups
+from iceblink.scan.split import WHOLE_FILE, Piece, Split
+
+FOOTERS_READ = 256
+"""Up to so many files, all footers are read when planning; of more, a sample, and splits end where files end."""
+FOOTERS_SAMPLED = 16
+READ_THREADS = 16  # waiting for storage, not computing
+
+
+@dataclass(frozen=True)
+class ScanPlan:
+    """What will be read of a table, in which order, and how much that is.
+
+    Parameters
+    ----------
+    table_name, table_id : str
+        Dotted name, and UUID.
+    snapshot_id : int or None
+        None for an empty table.
+    schema : pa.Schema
+        What batches have: the projected columns, in the order asked for.
+    table_schema : pa.Schema
+        All columns of the table, with field ids.
+    predicate : Predicate
+        What was pruned by; rows are not filtered by it.
+    splits : tuple of Split
+        In the table's order.
+    files, files_total : int
+        Data files kept, of those in the snapshot.
+    groups, groups_total : int
+        Row groups kept, of those in the kept files whose footers were read.
+    storage : Storage
+        Where the files are.
+    """
+
+    table_name: str
+    table_id: str
+    snapshot_id: int | None
+    schema: pa.Schema
+    table_schema: pa.Schema
+    predicate: Predicate
+    splits: tuple[Split, ...]
+    files: int
+    files_total: int
+    groups: int
+    groups_total: int
+    storage: Storage
+
+    @property
+    def pieces(self) -> Iterator[Piece]:
+        """All pieces, in order."""
+        return (piece for split in self.splits for piece in split.pieces)
+
+    @property
+    def rows(self) -> int:
+        """Rows in the kept row groups, before deletes."""
+        return sum(split.rows for split in self.splits)
+
+    @property
+    def decoded_bytes(self) -> int:
+        """Estimated Arrow size of what is kept [bytes]."""
+        return sum(split.decoded_bytes for split in self.splits)
+
+    @property
+    def deletes(self) -> int:
+        """Pieces that delete files apply to."""
+        return sum(bool(piece.deletes) for piece in self.pieces)
+
+    @property
+    def owner(self) -> str:
+        """Table and snapshot, in words, as errors name them."""
+        return owner_of(self.table_name, self.snapshot_id)
+
+    def only(self, paths: Collection[str]) -> ScanPlan:
+        """Return the plan of just these data files; what they hold is not pruned further."""
+        kept = [
+            replace(split, pieces=pieces)
+            for split in self.splits
+            if (pieces := tuple(piece for piece in split.pieces if piece.path in paths))
+        ]
+        groups = sum(max(0, piece.groups) for split in kept for piece in split.pieces)
+        files = len({piece.path for split in kept for piece in split.pieces})
+        return replace(self, splits=tuple(kept), files=files, groups=groups)
+
+
+def owner_of(table_name: str, snapshot_id: int | None) -> str:
+    """Return table and snapshot in words."""
+    return f"table {table_name}, snapshot {snapshot_id}"
+
+
+def plan_scan(table: Table, columns: Sequence[str] | None, predicate: Predicate, settings: Settings) -> ScanPlan:
+    """Plan the reading of one table version.
+
+    Eager in metadata: manifests, and footers of up to `FOOTERS_READ` files, are read; data is not, but for one row
+    group of files whose writer left no SizeStatistics.
+
+    Parameters
+    ----------
+    table : Table
+    columns : sequence of str or None
+        Top-level columns to read, in that order; None for all.
+    predicate : Predicate
+        Prunes files and row groups; whoever asked filters the rows.
+    settings : Settings
+        `split_bytes` is the decoded size aimed at.
+
+    Raises
+    ------
+    ColumnNotFound
+        A column that the table does not have.
+    DataCorrupt
+        A manifest or a footer is missing, cut short or changed.
+    """
+    schema = projected(table.schema, columns, table.name)
+    entries = list(table.files(predicate)) if table.snapshot_id is not None else []
+    planner = _Planner(table, schema, predicate)
+    if len(entries) <= FOOTERS_READ:
+        pieces, groups_total = planner.by_row_group(entries)
+    else:
+        pieces, groups_total = planner.by_file(entries), 0
+    splits = pack(pieces, settings.split_bytes, planner.empty_split())
+    plan = ScanPlan(
+        table_name=table.name,
+        table_id=table.uuid,
+        snapshot_id=table.snapshot_id,
+        schema=schema,
+        table_schema=table.schema,
+        predicate=predicate,
+        splits=splits,
+        files=len({piece.path for piece in pieces}),
+        files_total=table.file_count,
+        groups=sum(max(0, piece.groups) for piece in pieces),
+        groups_total=groups_total,
+        storage=table.storage,
+    )
+    emit(ScanPlanned(table.name, plan.files, plan.files_total, len(splits), plan.rows, plan.decoded_bytes))
+    return plan
+
+
+def projected(schema: pa.Schema, columns: Sequence[str] | None, table: str) -> pa.Schema:
+    """Return the part of a table's schema that is read.
+
+    Raises
+    ------
+    ColumnNotFound
+    """
+    if columns is None:
+        return schema
+    for name in columns:
+        if name not in schema.names:
+            raise ColumnNotFound.of(name, schema.names, f"scan of {table}")
+    return pa.schema([schema.field(name) for name in columns])
+
+
+class _Planner:
+    """What is the same for every file of one plan."""
+
+    def __init__(self, table: Table, schema: pa.Schema, predicate: Predicate) -> None:
+        self.table, self.schema, self.predicate = table, schema, predicate
+        self.owner = owner_of(table.name, table.snapshot_id)
+
+    def empty_split(self) -> Split:
+        snapshot = self.table.snapshot_id or 0
+        names = tuple(self.schema.names)
+        return Split(self.table.uuid, snapshot, self.table.schema_id, names, self.predicate, ())
+
+    def by_row_group(self, entries: Sequence[FileEntry]) -> tuple[list[Piece], int]:
+        """Return a piece for each row group that is kept, and the number of all row groups."""
+        footers = self._footers(entries)
+        self._learn_ratios(footers)
+        pieces = [
+            piece for entry, footer in zip(entries, footers, strict=True) for piece in self._groups(entry, footer)
+        ]
+        return pieces, sum(footer.metadata.num_row_groups for footer in footers)
+
+    def by_file(self, entries: Sequence[FileEntry]) -> list[Piece]:
+        """Return a piece for each whole file, sized by the bytes a row of a sample."""
+        sample = entries[:: max(1, len(entries) // FOOTERS_SAMPLED)]
+        footers = self._footers(sample)
+        self._learn_ratios(footers)
+        measured = [piece for entry, footer in zip(sample, footers, strict=True) for piece in self._all(entry, footer)]
+        row_bytes = sum(piece.decoded_bytes for piece in measured) / max(1, sum(piece.rows for piece in measured))
+        return [self._piece(entry, 0, WHOLE_FILE, 0, entry.rows, round(row_bytes * entry.rows)) for entry in entries]
+
+    def _footers(self, entries: Sequence[FileEntry]) -> list[Footer]:
+        def read(entry: FileEntry) -> Footer:
+            footer = FOOTERS.get(self.table.storage, entry.path, entry.file_bytes, self.owner)
+            if footer.metadata.num_rows != entry.rows:
+                what = f"a file has {footer.metadata.num_rows:,} rows, the table's metadata says {entry.rows:,}"
+                raise damaged(what, self.owner, entry.path)
+            return footer
+
+        if len(entries) < 2:
+            return [read(entry) for entry in entries]
+        with ThreadPoolExecutor(min(READ_THREADS, len(entries)), "iceblink-footers") as pool:
+            return list(pool.map(read, entries))
+
+    def _learn_ratios(self, footers: Iterable[Footer]) -> None:
+        """Decode one row group of each writer that leaves no SizeStatistics, for the columns that need them."""
+        seen: set[str] = set()
+        for footer in footers:
+            writer = footer.metadata.created_by or ""
+            if writer in seen or not footer.metadata.num_row_groups:
+                continue
+            seen.add(writer)
+            unknown = [
+                column.target
+                for column in Projection.of(self.schema, footer.schema).columns
+                if exact_bytes(column, footer, 0) is None
+                and RATIOS.get(ratio_key(self.table.uuid, footer, column)) is None
+            ]
+            if unknown:
+                sampled = Projection.of(pa.schema(unknown), footer.schema)
+                with reading(self.owner, footer.path, 0), open_file(self.table.storage, footer) as file:
+                    batches = read_group(file, footer, 0, sampled, threads=True)
+                learn(self.table.uuid, footer, 0, sampled, batches)
+
+    def _groups(self, entry: FileEntry, footer: Footer) -> Iterator[Piece]:
+        identity = tuple(entry.identity.items())
+        table = self.table
+        kept = kept_groups(self.predicate, footer, table.schema, identity, table.storage, self.owner)
+        return self._measured(entry, footer, kept)
+
+    def _all(self, entry: FileEntry, footer: Footer) -> Iterator[Piece]:
+        return self._measured(entry, footer, range(footer.metadata.num_row_groups))
+
+    def _measured(self, entry: FileEntry, footer: Footer, groups: Iterable[int]) -> Iterator[Piece]:
+        projection = Projection.of(self.schema, footer.schema, entry.identity.items())
+        for group in groups:
+            first, end = footer.first_rows[group : group + 2]
+            size = decoded_bytes(projection, footer, group, self.table.uuid)
+            yield self._piece(entry, group, 1, first, end - first, size)
+
+    def _piece(self, entry: FileEntry, group: int, groups: int, first_row: int, rows: int, decoded_bytes: int) -> Piece:
+        return Piece(
+            entry.path,
+            entry.file_bytes,
+            group,
+            groups,
+            first_row,
+            rows,
+            decoded_bytes,
+            entry.spec_id,
+            tuple(entry.identity.items()),
+            entry.deletes,
+        )
+
+
+def pack(pieces: Iterable[Piece], split_bytes: int, empty: Split) -> tuple[Split, ...]:
+    """Put pieces into splits of at most `split_bytes` decoded, in order; a larger piece is a split of its own."""
+    splits: list[Split] = []
+    current: list[Piece] = []
+    size = 0
+    for piece in pieces:
+        if current and size + piece.decoded_bytes > split_bytes:
+            splits.append(replace(empty, pieces=tuple(current)))
+            current, size = [], 0
+        size += piece.decoded_bytes
+        if current and (joined := _joined(current[-1], piece)) is not None:
+            current[-1] = joined
+        else:
+            current.append(piece)
+    if current:
+        splits.append(replace(empty, pieces=tuple(current)))
+    return tuple(splits)
+
+
+def _joined(left: Piece, right: Piece) -> Piece | None:
+    """Return two pieces as one when the second continues the first."""
+    if left.path != right.path or left.first_group + left.groups != right.first_group:
+        return None
+    return replace(
+        left,
+        groups=left.groups + right.groups,
+        rows=left.rows + right.rows,
+        decoded_bytes=left.decoded_bytes + right.decoded_bytes,
+    )

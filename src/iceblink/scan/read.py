@@ -1,0 +1,237 @@
+"""Splits become Arrow batches: decoded, projected, without deleted rows, each knowing where it comes from.
+
+A row group is the unit of work. Small ones are decoded whole, large ones batch by batch; a scan decodes several at a
+time and hands the batches on in the table's order. The residual predicate of a split prunes row groups only: whoever
+asked for the predicate filters the rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from contextvars import copy_context
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from iceblink.config import Settings
+from iceblink.events import SplitRead, emit
+from iceblink.lake.storage import Storage
+from iceblink.scan.damage import reading
+from iceblink.scan.decode import checked, open_file, read_group, stream_group
+from iceblink.scan.deletes import Deletes
+from iceblink.scan.estimate import decoded_bytes, learn
+from iceblink.scan.footer import FOOTERS, Footer
+from iceblink.scan.ordered import in_order
+from iceblink.scan.plan import ScanPlan, projected
+from iceblink.scan.project import Projection
+from iceblink.scan.prune import kept_groups
+from iceblink.scan.split import WHOLE_FILE, Piece, Split
+
+WHOLE_GROUP_BATCHES = 2
+"""A row group of up to so many batches is decoded whole, which costs less memory than streaming so little."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows of one data file.
+
+    Parameters
+    ----------
+    data : pa.RecordBatch
+        In the projected schema.
+    path : str
+        The data file.
+    first_row : int
+        Position in the file of the first row; the following rows follow it, but for deleted ones.
+    """
+
+    data: pa.RecordBatch
+    path: str
+    first_row: int
+
+
+Task: TypeAlias = "Callable[[], Iterator[Batch | Split]]"
+"""Yields the batches of one row group; the last one of a split yields the split itself, as a mark."""
+
+
+def read_split(
+    split: Split, schema: pa.Schema, storage: Storage, settings: Settings, owner: str = ""
+) -> Generator[Batch, None, None]:
+    """Read one split in the calling thread, row group by row group.
+
+    Lazy: a file is opened when its first row is asked for.
+
+    Parameters
+    ----------
+    split : Split
+    schema : pa.Schema
+        The table's, or at least its projected columns, with field ids.
+    storage : Storage
+    settings : Settings
+        `batch_bytes` and `batch_rows` bound a batch.
+    owner : str, optional
+        Table and snapshot, in words, for errors.
+
+    Yields
+    ------
+    Batch
+
+    Raises
+    ------
+    DataCorrupt
+        A file is missing, cut short or changed; names table, snapshot, file and row group.
+    """
+    owner = owner or f"table {split.table}, snapshot {split.snapshot_id}"
+    reader = _Reader(schema, split.columns, storage, settings, owner, threads=settings.threads > 1)
+    for task in reader.tasks([split]):
+        for item in task():
+            if isinstance(item, Batch):
+                yield item
+
+
+def read_scan(plan: ScanPlan, storage: Storage, settings: Settings) -> Generator[Batch, None, None]:
+    """Read a whole scan with `settings.threads` threads; batches come in the table's order.
+
+    Lazy: threads start at the first batch asked for, and end when the generator is closed. One batch a thread lies
+    ready at most; each thread has a row group, or two batches of a large one, in its hands.
+
+    Parameters
+    ----------
+    plan : ScanPlan
+    storage : Storage
+    settings : Settings
+
+    Yields
+    ------
+    Batch
+
+    Raises
+    ------
+    DataCorrupt
+        A file is missing, cut short or changed; names table, snapshot, file and row group.
+    """
+    return _scan(plan, storage, settings, copy_context().run)
+
+
+def _scan(
+    plan: ScanPlan, storage: Storage, settings: Settings, in_context: Callable[..., Any]
+) -> Generator[Batch, None, None]:
+    """Read, and tell the observers of whoever asked for the scan, whichever thread runs the generator."""
+    counts = [piece.groups for piece in plan.pieces]
+    units = math.inf if WHOLE_FILE in counts else sum(counts)
+    threads = int(min(settings.threads, units))
+    reader = _Reader(
+        plan.table_schema, plan.schema.names, storage, settings, plan.owner, threads=units < settings.threads
+    )
+    rows = size = 0
+    ahead = in_order(reader.tasks(plan.splits), threads, _item_bytes, threads * settings.batch_bytes)
+    with closing(ahead) as items:
+        for item in items:
+            if isinstance(item, Split):
+                in_context(emit, SplitRead(plan.table_name, rows, size))
+                rows = size = 0
+            else:
+                rows += item.data.num_rows
+                size += item.data.nbytes
+                yield item
+
+
+def _item_bytes(item: Batch | Split) -> int:
+    return int(item.data.nbytes) if isinstance(item, Batch) else 0
+
+
+class _Reader:
+    """What all row groups of one scan have in common; used by several threads.
+
+    Parameters
+    ----------
+    threads : bool
+        Decode the columns of a row group side by side: there are fewer row groups than threads.
+    """
+
+    def __init__(self, schema: pa.Schema, columns: Iterable[str], storage: Storage, settings: Settings, owner: str,
+                 threads: bool) -> None:  # fmt: skip
+        self.schema = projected(schema, tuple(columns), owner)
+        self.storage, self.settings, self.owner, self.threads = storage, settings, owner, threads
+        self.deletes = Deletes(storage, schema, owner)
+
+    def tasks(self, splits: Iterable[Split]) -> Iterator[Task]:
+        """Yield one task for each row group, or for each file whose row groups are not known yet."""
+        for split in splits:
+            for piece in split.pieces:
+                if piece.groups == WHOLE_FILE:
+                    yield partial(self._file, split, piece)
+                else:
+                    for group in range(piece.first_group, piece.first_group + piece.groups):
+                        yield partial(self._group, split, piece, group)
+            yield partial(iter, [split])
+
+    def _footer(self, piece: Piece) -> Footer:
+        return FOOTERS.get(self.storage, piece.path, piece.file_bytes, self.owner)
+
+    def _file(self, split: Split, piece: Piece) -> Iterator[Batch]:
+        footer = self._footer(piece)
+        kept = kept_groups(split.residual, footer, self.deletes.schema, piece.identity, self.storage, self.owner)
+        for group in kept:
+            yield from self._group(split, piece, group)
+
+    def _group(self, split: Split, piece: Piece, group: int) -> Iterator[Batch]:
+        footer = self._footer(piece)
+        first = footer.first_rows[group]
+        with reading(self.owner, piece.path, group), open_file(self.storage, footer) as file:
+            gone = self._gone(file, footer, piece, group)
+            if gone is not None and gone.all():
+                return
+            decoded = self._decoded(file, footer, split, piece, group)
+            start = 0
+            for data in checked(decoded, self.owner, piece.path, group):
+                part = None if gone is None else gone[start : start + data.num_rows]
+                yield from self._cut(data, piece.path, first + start, part)
+                start += data.num_rows
+
+    def _decoded(
+        self, file: pq.ParquetFile, footer: Footer, split: Split, piece: Piece, group: int
+    ) -> Iterator[pa.RecordBatch]:
+        projection = Projection.of(self.schema, footer.schema, piece.identity)
+        size = decoded_bytes(projection, footer, group, split.table)
+        batches = size / self.settings.batch_bytes
+        if batches > WHOLE_GROUP_BATCHES and projection.leaves:
+            rows = footer.metadata.row_group(group).num_rows
+            limit = max(1, min(self.settings.batch_rows, int(rows / batches)))
+            yield from stream_group(file, footer, group, projection, limit)
+        else:
+            whole = read_group(file, footer, group, projection, self.threads)
+            learn(split.table, footer, group, projection, whole)
+            yield from whole
+
+    def _gone(self, file: pq.ParquetFile, footer: Footer, piece: Piece, group: int) -> NDArray[np.bool_] | None:
+        """Return which rows of a row group are deleted; None for none."""
+        if not piece.deletes:
+            return None
+        first, end = footer.first_rows[group : group + 2]
+        positions = self.deletes.positions(piece.path, piece.deletes)
+        low, high = np.searchsorted(positions, [first, end])
+        gone = self.deletes.equal(file, footer, group, piece.deletes, piece.identity)
+        gone[positions[low:high] - first] = True
+        return gone if gone.any() else None
+
+    def _cut(self, data: pa.RecordBatch, path: str, first: int, gone: NDArray[np.bool_] | None) -> Iterator[Batch]:
+        """Slice into batches of bounded bytes and rows, of about the same length; no copy but where rows go."""
+        rows = data.num_rows
+        pieces = max(1, math.ceil(data.nbytes / self.settings.batch_bytes), math.ceil(rows / self.settings.batch_rows))
+        step = math.ceil(rows / pieces) or 1
+        for start in range(0, rows, step):
+            part = data.slice(start, step)
+            if gone is None:
+                yield Batch(part, path, first + start)
+                continue
+            kept = ~gone[start : start + step]
+            if kept.any():
+                yield Batch(part.filter(pa.array(kept)), path, first + start + int(kept.argmax()))

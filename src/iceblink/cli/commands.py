@@ -59,7 +59,7 @@ def history(args: Namespace) -> None:
 
 
 def import_(args: Namespace) -> None:
-    """Write Parquet, CSV or JSON-lines files into a table in one commit."""
+    """Write Parquet, CSV or JSON lines files into a table in one commit."""
     with connected(args) as lake, progress_bar(sys.stderr):
         rows = reduce(lambda one, other: one.union(other), [read(lake, file) for file in args.files])
         mode: Mode = args.mode or ("append" if args.table in lake.tables() else "create")
@@ -67,7 +67,7 @@ def import_(args: Namespace) -> None:
 
 
 def export(args: Namespace) -> None:
-    """Save a table or a query's rows as one Parquet, CSV, JSON-lines or Arrow file."""
+    """Save a table or a query's rows as one Parquet, CSV, JSON lines or Arrow file."""
     with connected(args) as lake, progress_bar(sys.stderr):
         is_query = any(character.isspace() for character in args.source)
         save_rows(lake.sql(args.source) if is_query else lake.table(args.source), Path(args.file))

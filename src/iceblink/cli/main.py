@@ -93,8 +93,8 @@ def build_parser() -> argparse.ArgumentParser:
     load.add_argument("files", nargs="+", metavar="FILE", help="one or more paths or quoted patterns")
     load.add_argument("--mode", choices=MODES, help="default: append, or create if there is no such table")
     load.add_argument("--on", action="append", metavar="COLUMN", help="a key column of --mode upsert; may be repeated")
-    for option, example in (("--partition-by", "month(ts)"), ("--sort-by", "-ts")):
-        load.add_argument(option, action="append", default=[], metavar="TERM", help=f"of a new table: '{example}'")
+    for option, example in (("--partition-by", "month(ts)"), ("--sort-by", "ts")):
+        load.add_argument(option, action="append", default=[], metavar="TERM", help=f"of a new table, like '{example}'")
 
     export = add_command(group, commands.export)
     export.add_argument("source", metavar="SOURCE", help="a table, or a query in quotes")

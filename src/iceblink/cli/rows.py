@@ -6,7 +6,7 @@ import base64
 import json
 import math
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import date, datetime, time
 from pathlib import Path
@@ -26,8 +26,6 @@ from iceblink.errors import ConfigError
 if TYPE_CHECKING:
     from iceblink.dataset import Dataset
 
-Batches = Iterable[pa.RecordBatch]
-
 FORMATS = ("table", "csv", "json", "arrow")
 WIDEST = 48  # characters of a cell; what is longer ends in an ellipsis
 
@@ -40,8 +38,8 @@ def print_rows(rows: Dataset, form: str, most: int) -> None:
         print_table(shown, most, Console())
         return
     # A bar on stderr and rows on stdout may share one screen; then the rows win.
-    with nullcontext() if sys.stdout.isatty() else progress_bar(sys.stderr):
-        WRITERS[form](rows.schema, rows.to_batches(), sys.stdout.buffer)
+    with nullcontext() if sys.stdout.isatty() else progress_bar(sys.stderr), rows.to_reader() as reader:
+        WRITERS[form](reader, sys.stdout.buffer)
 
 
 def save_rows(rows: Dataset, path: Path) -> None:
@@ -51,8 +49,8 @@ def save_rows(rows: Dataset, path: Path) -> None:
         raise ConfigError(f"cannot tell the format of {str(path)!r}", "export", f"end it with one of {[*ENDINGS]}")
     unfinished = path.with_name(path.name + ".part")
     try:
-        with unfinished.open("wb") as out:
-            WRITERS[form](rows.schema, rows.to_batches(), out)
+        with unfinished.open("wb") as out, rows.to_reader() as reader:
+            WRITERS[form](reader, out)
         unfinished.replace(path)
     except OSError as error:
         raise ConfigError(f"cannot write {str(path)!r}: {error.strerror or error}", "export") from error
@@ -60,42 +58,43 @@ def save_rows(rows: Dataset, path: Path) -> None:
         unfinished.unlink(missing_ok=True)
 
 
-def write_csv(schema: pa.Schema, batches: Batches, out: BinaryIO) -> None:
-    """Write a header and rows; null is empty, and what CSV has no form for is JSON text."""
-    flat = pa.schema([pa.field(f.name, f.type if has_csv_form(f.type) else pa.string()) for f in schema])
-    with pa.csv.CSVWriter(out, flat, write_options=pa.csv.WriteOptions(quoting_style="needed")) as writer:
-        for batch in batches:
+def write_csv(rows: pa.RecordBatchReader, out: BinaryIO) -> None:
+    """Write a header and rows; null is empty, text is quoted, and what CSV has no form for is JSON text."""
+    flat = pa.schema([pa.field(f.name, f.type if has_csv_form(f.type) else pa.string()) for f in rows.schema])
+    header = "none" if all(name.isidentifier() for name in flat.names) else "needed"
+    with pa.csv.CSVWriter(out, flat, write_options=pa.csv.WriteOptions(quoting_header=header)) as writer:
+        for batch in rows:
             columns = [
                 column if has_csv_form(field.type) else pa.array(map(json_text, pylist(column)), pa.string())
-                for field, column in zip(schema, batch.columns, strict=True)
+                for field, column in zip(rows.schema, batch.columns, strict=True)
             ]
             writer.write_batch(pa.record_batch(columns, schema=flat))
 
 
-def write_json(schema: pa.Schema, batches: Batches, out: BinaryIO) -> None:
+def write_json(rows: pa.RecordBatchReader, out: BinaryIO) -> None:
     """Write one JSON object a row; times in ISO 8601, decimals as text, bytes in base64, NaN as null."""
-    for batch in batches:
+    for batch in rows:
         columns = [pylist(column) for column in batch.columns]
         for values in zip(*columns, strict=True):
-            row = dict(zip(schema.names, map(plain, values), strict=True))
+            row = dict(zip(rows.schema.names, map(plain, values), strict=True))
             out.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
 
 
-def write_arrow(schema: pa.Schema, batches: Batches, out: BinaryIO) -> None:
+def write_arrow(rows: pa.RecordBatchReader, out: BinaryIO) -> None:
     """Write an Arrow IPC stream, which `pyarrow.ipc.open_stream` reads."""
-    with pa.ipc.new_stream(out, schema) as writer:
-        for batch in batches:
+    with pa.ipc.new_stream(out, rows.schema) as writer:
+        for batch in rows:
             writer.write_batch(batch)
 
 
-def write_parquet(schema: pa.Schema, batches: Batches, out: BinaryIO) -> None:
+def write_parquet(rows: pa.RecordBatchReader, out: BinaryIO) -> None:
     """Write one Parquet file, a row group a batch."""
-    with pq.ParquetWriter(out, schema, compression="zstd") as writer:
-        for batch in batches:
+    with pq.ParquetWriter(out, rows.schema, compression="zstd") as writer:
+        for batch in rows:
             writer.write_batch(batch)
 
 
-WRITERS: dict[str, Callable[[pa.Schema, Batches, BinaryIO], None]] = {
+WRITERS: dict[str, Callable[[pa.RecordBatchReader, BinaryIO], None]] = {
     "csv": write_csv,
     "json": write_json,
     "arrow": write_arrow,

@@ -34,7 +34,8 @@ def run_demo(folder: Path) -> None:
             seconds = time.perf_counter() - started
             console.print(f"  [dim]{rows:,} rows in {seconds:.1f} s[/]\n")
             done.append((title, rows, seconds))
-        console.print(f"The lake now holds {', '.join(lake.tables('nyc'))}. Ask it something yourself:")
-        console.print(f'  iceblink --lake {folder / "lake"} sql "SELECT carrier, avg(risk) FROM nyc.risk GROUP BY ALL"')
+        console.print(f"The lake holds {', '.join(lake.tables('nyc'))}. Ask it something yourself:")
+        query = "SELECT carrier, avg(risk) FROM nyc.risk GROUP BY ALL"
+        console.print(f'  iceblink --lake {folder / "lake"} sql "{query}"', soft_wrap=True)
     write_page(folder / "flights.png", done, folder / "flights.html")
-    console.print(f"The chart is {folder / 'flights.png'}, the page {folder / 'flights.html'}.")
+    console.print(f"The chart is {folder / 'flights.png'}, the page {folder / 'flights.html'}.", soft_wrap=True)

@@ -15,7 +15,7 @@ from iceblink.demo.model import DelayModel, Scorer
 
 
 def land(lake: ib.Lake, folder: Path) -> int:
-    """Land CSV files as Iceberg tables; flights by month, sorted by time; December's weather is not there yet."""
+    """Land CSV files as Iceberg tables, all but December's weather."""
     lake.write("nyc.flights", open_csv("flights"), "create", partition_by=["month(time_hour)"], sort_by=["time_hour"])
     lake.write("nyc.weather", lake.from_arrow(open_csv("weather")).filter(_.month < 12), "create")
     for name in ("planes", "airlines"):
@@ -24,7 +24,7 @@ def land(lake: ib.Lake, folder: Path) -> int:
 
 
 def ask(lake: ib.Lake, folder: Path) -> int:
-    """Ask with DataFrame verbs which airlines arrive more than 15 minutes late most often."""
+    """Ask with DataFrame verbs which airlines are late most often."""
     arrived = lake.table("nyc.flights").filter(_.arr_delay.notnull()).mutate(late=_.arr_delay > 15)
     airlines = arrived.group_by("carrier").agg(flights=_.count(), late=_.late.mean())
     airlines.join(lake.table("nyc.airlines"), on="carrier").order_by("-late").limit(5).show()
@@ -32,7 +32,7 @@ def ask(lake: ib.Lake, folder: Path) -> int:
 
 
 def train(lake: ib.Lake, folder: Path) -> int:
-    """Train a classifier of late arrivals on three in ten flights of January to September."""
+    """Train a classifier of late arrivals on a sample of January to September."""
     arrived = features(lake).filter(_.month <= 9, _.late.notnull())
     sample: pa.Table = arrived.sample(0.3, seed=1).to_arrow()
     DelayModel(sample).save(folder / "model.pickle")
@@ -40,23 +40,23 @@ def train(lake: ib.Lake, folder: Path) -> int:
 
 
 def score(lake: ib.Lake, folder: Path) -> int:
-    """Score October to December batch by batch, and commit the risks as a new table."""
+    """Score October to December batch by batch into a new table, in one commit."""
     risks = features(lake).filter(_.month >= 10).map_batches(partial(Scorer, folder / "model.pickle"), batch_size=8192)
     return risks.write("nyc.risk", "create", partition_by=["month"]).count()
 
 
 def correct(lake: ib.Lake, folder: Path) -> int:
-    """Append December's weather, score December again, and overwrite it in a second commit."""
+    """Append December's weather and overwrite its scores in a second commit."""
     lake.write("nyc.weather", lake.from_arrow(open_csv("weather")).filter(_.month == 12))
     risks = features(lake).filter(_.month == 12).map_batches(partial(Scorer, folder / "model.pickle"), batch_size=8192)
     return risks.write("nyc.risk", "overwrite", where=_.month == 12).filter(_.month == 12).count()
 
 
 def travel(lake: ib.Lake, folder: Path) -> int:
-    """Travel in time: beside each other, the two commits differ in December alone."""
+    """Travel in time: risk tells more of lateness since the second commit."""
     both = lake.sql(f"""
         SELECT month, count(*) AS flights,
-               avg(was.late::INT) AS late, avg(was.risk) AS risk_was, avg(now.risk) AS risk_now
+               corr(was.risk, was.late::INT) AS corr_was, corr(now.risk, now.late::INT) AS corr_now
         FROM nyc.risk FOR VERSION AS OF {first_commit(lake)} AS was
         JOIN nyc.risk AS now USING (time_hour, carrier, flight, origin, month)
         GROUP BY month ORDER BY month

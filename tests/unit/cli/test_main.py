@@ -49,7 +49,7 @@ def test_import_upserts_by_key(orders: str, here: Path, capsys: pytest.CaptureFi
 
 def test_import_reads_parquet_and_partitions_a_new_table(here: Path) -> None:
     pq.write_table(pa.table({"id": [1, 2, 3], "city": ["Oslo", "Rome", "Oslo"]}), here / "part-1.parquet")
-    assert main(["import", "shop.cities", "part-*.parquet", "--partition-by", "city", "--sort-by", "-id"]) == 0
+    assert main(["import", "shop.cities", "part-*.parquet", "--partition-by", "city", "--sort-by=-id"]) == 0
     with ib.connect() as lake:
         assert lake.table("shop.cities.files").count() == 2
 
@@ -171,4 +171,4 @@ def test_every_command_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     told = " ".join(capsys.readouterr().out.split())
     for command in (commands.sql, commands.tables, commands.describe, commands.history, commands.export, commands.demo):
         assert command.__name__ in told
-        assert (command.__doc__ or "")[1:30] in told
+        assert (command.__doc__ or "")[1:-1] in told

@@ -36,7 +36,7 @@ ROWS = pa.table(
 
 def written(form: str, rows: pa.Table = ROWS) -> bytes:
     out = io.BytesIO()
-    WRITERS[form](rows.schema, rows.to_batches(), out)
+    WRITERS[form](rows.to_reader(), out)
     return out.getvalue()
 
 
@@ -71,7 +71,7 @@ def test_csv_is_read_back_by_python() -> None:
 
 
 def test_csv_without_rows_has_a_header() -> None:
-    assert written("csv", ROWS.slice(0, 0).select(["id", "name"])).decode().replace('"', "") == "id,name\n"
+    assert written("csv", ROWS.slice(0, 0).select(["id", "name"])).decode() == "id,name\n"
 
 
 @pytest.mark.parametrize("form", ["arrow", "parquet"])

@@ -22,6 +22,7 @@ DOORS = {
     "polars": {"interop"},
     "rich": {"cli", "demo"},
     "sklearn": {"demo"},
+    "threadpoolctl": {"demo"},
     "matplotlib": {"demo"},
 }
 OPEN = {"pyarrow", "numpy", "iceblink", *sys.stdlib_module_names}

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import re
+import shlex
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from iceblink.cli.main import main
 from iceblink.errors import IceblinkError
 
 ROOT = Path(__file__).parents[1]
@@ -54,12 +54,20 @@ def test_the_python_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytes
             assert said(code, names, str(ROOT / page), line) == told, f"{page}:{line}"
 
 
-def test_the_commands_of_the_command_line_page_run(tmp_path: Path) -> None:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+def test_the_commands_of_the_command_line_page_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     for line, code, told in blocks("docs/how-to/command-line.md", "bash"):
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", code], cwd=tmp_path, env={**os.environ, "PATH": path},
-            capture_output=True, text=True,
-        )  # fmt: skip
-        assert done.returncode == 0 or told is not None, f"line {line}: {done.stderr}"
-        assert told is None or done.stdout + done.stderr == told, f"line {line}"
+        status = 0
+        for command in filter(None, code.splitlines()):
+            feeder, ours, arguments = command.rpartition("iceblink ")
+            if feeder or not ours:
+                fed = subprocess.run(["bash", "-c", feeder.rstrip("| ") or command], capture_output=True, text=True)
+                monkeypatch.setattr("sys.stdin", io.StringIO(fed.stdout))
+            status = main(shlex.split(arguments)) if ours else fed.returncode
+        printed = capsys.readouterr()
+        if told is None:
+            assert status == 0, f"line {line}: {printed.err}"
+        else:
+            assert printed.out + printed.err == told, f"line {line}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,7 +32,7 @@ def open_csv(name: str) -> pa.RecordBatchReader:
     plain = data_folder() / f"{name}.csv"
     path = plain if plain.exists() else zipfile.Path(plain.with_suffix(".csv.zip"), plain.name)
     return pa.csv.open_csv(
-        path.open("rb"),
+        io.BytesIO(path.read_bytes()),
         read_options=pa.csv.ReadOptions(block_size=4 << 20),
         convert_options=pa.csv.ConvertOptions(column_types=TYPES, null_values=["NA"], strings_can_be_null=True),
     )

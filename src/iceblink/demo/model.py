@@ -24,11 +24,13 @@ class DelayModel:
         """Learn from `flights`: the columns `WORDS` and `NUMBERS`, and whether each was `late`."""
         try:
             from sklearn.ensemble import HistGradientBoostingClassifier
+            from threadpoolctl import threadpool_limits
         except ImportError as error:
             raise ConfigError("scikit-learn is not installed", "demo", "pip install 'iceblink[demo]'") from error
         self.vocabulary = {word: pc.unique(flights[word].combine_chunks()) for word in WORDS}
         self.trees = HistGradientBoostingClassifier(categorical_features=[*range(len(WORDS))], random_state=0)
-        self.trees.fit(self.features(flights), flights["late"].to_numpy())
+        with threadpool_limits(1):  # OpenMP's threads wait by spinning: on a busy machine two are slower than one
+            self.trees.fit(self.features(flights), flights["late"].to_numpy())
 
     def features(self, flights: pa.Table | pa.RecordBatch) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Return the model's input, float64 of shape (rows, features); null and unknown words are NaN."""

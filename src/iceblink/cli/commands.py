@@ -55,7 +55,8 @@ def describe(args: Namespace) -> None:
 def history(args: Namespace) -> None:
     """Show the snapshots of a table, as they were committed."""
     with connected(args) as lake:
-        show(lake.history(args.table), args)
+        snapshots = lake.history(args.table)
+        show(snapshots.select(*(name for name in snapshots.columns if name != "parent_id"), "parent_id"), args)
 
 
 def import_(args: Namespace) -> None:

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pyarrow.types as pt
+from rich.box import ROUNDED
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -108,7 +109,7 @@ def print_table(rows: pa.Table, most: int, console: Console) -> None:
     shown = rows.slice(0, most)
     columns = [[cell_text(value) for value in pylist(column)] for column in shown.columns]
     fitting = columns_that_fit(shown.column_names, columns, console.width)
-    table = Table()
+    table = Table(box=ROUNDED)
     for field in [*shown.schema][:fitting]:
         number = pt.is_integer(field.type) or pt.is_floating(field.type) or pt.is_decimal(field.type)
         table.add_column(
@@ -141,7 +142,10 @@ def cell_text(value: object) -> Text:
         return Text(f"{value:.10g}")
     if isinstance(value, bool | dict | list | tuple):
         return Text(json_text(value) or "")
-    text = value.isoformat(" ") if isinstance(value, datetime) else str(plain(value))
+    if isinstance(value, datetime):
+        precision = "microseconds" if value.microsecond % 1000 else "milliseconds" if value.microsecond else "seconds"
+        return Text(value.isoformat(" ", precision).replace("+00:00", "Z"))
+    text = str(plain(value))
     return Text("".join(c if c.isprintable() else ascii(c)[1:-1] for c in text))
 
 

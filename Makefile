@@ -31,7 +31,7 @@ bench: .venv/.bench ## Run us and the peers side by side and print the ratios
 	$(BIN)/python -m bench
 
 docs: .venv/.docs ## Build the documentation into site/
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean: ## Remove what the other targets made, the environment too
 	rm -rf .venv site demo-output lakehouse .mypy_cache .ruff_cache .pytest_cache .hypothesis

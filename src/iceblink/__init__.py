@@ -1,1 +1,43 @@
-"""One typed, lazy dataset over an Iceberg lakehouse."""
+"""One typed, lazy dataset over an Iceberg lakehouse.
+
+>>> import iceblink as ib
+>>> from iceblink import _
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from iceblink.dataset import Dataset as Dataset
+    from iceblink.errors import IceblinkError as IceblinkError
+    from iceblink.lakehouse import Lake as Lake
+    from iceblink.lakehouse import connect as connect
+    from iceblink.plan.query import row as _
+    from iceblink.run.local_engine import LocalEngine as LocalEngine
+
+__version__ = "0.1.0.dev0"
+
+# Heavy parts (PyIceberg, Ibis, DuckDB: over a second together) are imported when a name is first used.
+_HOMES = {
+    "connect": ("iceblink.lakehouse", "connect"),
+    "Lake": ("iceblink.lakehouse", "Lake"),
+    "Dataset": ("iceblink.dataset", "Dataset"),
+    "LocalEngine": ("iceblink.run.local_engine", "LocalEngine"),
+    "IceblinkError": ("iceblink.errors", "IceblinkError"),
+    "_": ("iceblink.plan.query", "row"),
+}
+
+__all__ = ["connect", "Lake", "Dataset", "LocalEngine", "IceblinkError", "_", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'iceblink' has no attribute {name!r}")
+    module, attribute = _HOMES[name]
+    return getattr(importlib.import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -171,6 +171,12 @@ class DataCorrupt(IceblinkError):
     code = "data-corrupt"
 
 
+class QueryError(IceblinkError):
+    """A query met a value it cannot compute with: a cast, a division, an overflow."""
+
+    code = "query-error"
+
+
 class FunctionError(IceblinkError):
     """A function given to `map_batches` or `map` raised."""
 

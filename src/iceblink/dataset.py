@@ -1,0 +1,252 @@
+"""Dataset: one typed, lazy table of rows, wherever they come from and wherever they go."""
+
+from __future__ import annotations
+
+import functools
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from iceblink.errors import ConfigError
+from iceblink.events import Observer
+from iceblink.hints import schema_of
+from iceblink.interop import to_pandas, to_polars
+from iceblink.plan.nodes import BatchFormat, Function, MapBatches, Scan
+from iceblink.preview import html_preview, text_preview
+from iceblink.run.explain import explained, outline
+from iceblink.run.export import write_parquet
+from iceblink.run.write import Mode, WriteOptions, write_table
+from iceblink.types import show_field, to_schema
+from iceblink.verbs import GroupBy, Verbs
+
+__all__ = ["Dataset", "GroupBy", "Observer"]
+
+PREVIEW_ROWS = 10
+
+
+class Dataset(Verbs):
+    """A lazy, immutable, typed table.
+
+    Made by `Lake.table`, `Lake.sql`, `Lake.from_arrow` and others; every verb returns a new one. Nothing is read
+    until a method that says so: `to_arrow`, `to_batches`, `show`, `count`, `write` and their like.
+    """
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Names, types and nullability; known without reading, except after a function that declares no schema."""
+        return self.plan.schema
+
+    @property
+    def columns(self) -> list[str]:
+        """Column names."""
+        return list(self.schema.names)
+
+    def map_batches(
+        self,
+        function: Callable[..., Any],
+        *,
+        schema: pa.Schema | Mapping[str, Any] | None = None,
+        batch_size: int | None = None,
+        batch_format: BatchFormat = "arrow",
+        workers: int | None = None,
+    ) -> Dataset:
+        """Apply a Python function to batches of rows, in order, in threads.
+
+        Lazy. Memory is bounded by ``workers + 1`` batches in and out.
+
+        Parameters
+        ----------
+        function : callable, class, or functools.partial of one
+            Takes a batch and returns one: RecordBatch, Table, dict of arrays, pandas or polars frame, of any number
+            of rows. A class is built once in each worker and its instances are called, so that a model is loaded
+            once.
+        schema : Schema or mapping of name to type, optional
+            What it returns, in the words of `Lake.create`; every batch is held to it. Without it the return
+            annotation is used (a TypedDict or dataclass), else the first batch: asking for `schema` then runs the
+            plan until there is one.
+        batch_size : int, optional
+            Exactly this many rows a call, but for the last. Default: batches as they come.
+        batch_format : {"arrow", "numpy", "numpy_masked", "pandas", "polars"}
+            What the function gets. ``numpy`` is a dict of arrays and refuses nulls, ``numpy_masked`` masks them.
+        workers : int, optional
+            Threads. Default: one for a class, one for each CPU for a function.
+
+        Raises
+        ------
+        ConfigError
+            An argument that cannot be. When it runs: FunctionError, BatchContractBroken.
+        """
+        if batch_size is not None and batch_size < 1:
+            raise ConfigError(f"batch_size is {batch_size}", "map_batches", "at least 1, or None")
+        formats = typing.get_args(BatchFormat)
+        if batch_format not in formats:
+            raise ConfigError(f"no batch_format {batch_format!r}", "map_batches", f"one of {', '.join(formats)}")
+        return self._apply(function, schema, False, batch_size, batch_format, workers)
+
+    def map(
+        self, function: Callable[[dict[str, Any]], dict[str, Any]], *, schema: Any = None, workers: int | None = None
+    ) -> Dataset:
+        """Apply a Python function to each row, a dict, returning a dict: convenient, and slow; see `map_batches`."""
+        return self._apply(function, schema, True, None, "arrow", workers)
+
+    def _apply(
+        self,
+        target: Callable[..., Any],
+        schema: Any,
+        per_row: bool,
+        batch_rows: int | None,
+        batch_format: BatchFormat,
+        workers: int | None,
+    ) -> Dataset:
+        verb = "map" if per_row else "map_batches"
+        if not callable(target):
+            raise ConfigError(f"{target!r} cannot be called", verb, "give a function or a class with __call__")
+        inner = target.func if isinstance(target, functools.partial) else target
+        built = isinstance(inner, type)
+        method = _call_of(inner) if isinstance(inner, type) else inner
+        if method is None:
+            raise ConfigError(f"class {inner.__name__} has no __call__", verb, "def __call__(self, batch): ...")
+        if workers is not None and workers < 1:
+            raise ConfigError(f"workers is {workers}", verb, "at least 1")
+        declared = to_schema(schema) if schema is not None else schema_of(method)
+        count = workers or (1 if built else self.session.engine.settings.threads)
+        function = Function(target, per_row, batch_rows, batch_format, count, declared)
+        return Dataset(self.session.engine.map_batches(self.plan, function), self.session)
+
+    def to_batches(self) -> Iterator[pa.RecordBatch]:
+        """Run, and yield the rows in order; memory is bounded however large the result.
+
+        Closing the iterator stops the work.
+        """
+        with closing(self.session.engine.batches(self.plan)) as batches:
+            for batch in batches:
+                yield batch.data
+
+    def to_reader(self) -> pa.RecordBatchReader:
+        """Run as a stream for other Arrow libraries; nothing is read before they do."""
+        return pa.RecordBatchReader.from_batches(self.schema, self.to_batches())
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self.to_reader().__arrow_c_stream__(requested_schema)
+
+    def to_arrow(self) -> pa.Table:
+        """Run, and return all rows in memory."""
+        batches = list(self.to_batches())
+        return pa.Table.from_batches(batches, batches[0].schema if batches else self.schema)
+
+    def to_pandas(self) -> Any:
+        """Run, and return a pandas DataFrame with Arrow-backed columns: integers with nulls stay integers."""
+        return to_pandas(self.to_arrow())
+
+    def to_polars(self) -> Any:
+        """Run, and return a polars DataFrame."""
+        return to_polars(self.to_arrow())
+
+    def to_pylist(self) -> list[dict[str, Any]]:
+        """Run, and return the rows as dicts."""
+        rows: list[dict[str, Any]] = self.to_arrow().to_pylist()
+        return rows
+
+    def head(self, n: int = 5) -> pa.Table:
+        """Run until there are `n` rows, and return them."""
+        return self.limit(n).to_arrow()
+
+    def count(self) -> int:
+        """Run, and return the number of rows; for a whole table without deletes it is in the metadata."""
+        if isinstance(self.plan, Scan) and self.plan.table.row_count is not None:
+            return self.plan.table.row_count
+        (row,) = self.sql("SELECT count(*) AS n FROM this").to_pylist()
+        return int(row["n"])
+
+    def show(self, n: int = PREVIEW_ROWS) -> None:
+        """Run until there are `n` rows, and print them."""
+        print(text_preview(self.limit(n + 1).to_arrow(), n))
+
+    def explain(self, analyze: bool = False) -> str:
+        """Say how this will run: stages, SQL, files and splits kept, pushed filters, estimates.
+
+        Reads metadata and footers, no data; with `analyze` it runs the plan and adds what happened.
+        """
+        return explained(self.plan, self.session.engine, analyze)
+
+    def write(
+        self,
+        name: str,
+        mode: Mode = "append",
+        *,
+        on: str | Sequence[str] | None = None,
+        where: Any = None,
+        partitions: Literal["static", "dynamic"] = "static",
+        partition_by: Sequence[str] = (),
+        sort_by: Sequence[str] = (),
+        properties: Mapping[str, str] | None = None,
+        evolve: bool = False,
+        branch: str = "main",
+        token: str | None = None,
+    ) -> Dataset:
+        """Run, and write the rows to a table in one commit: all of them, or nothing.
+
+        Parameters
+        ----------
+        name : str
+            ``namespace.table``.
+        mode : {"append", "create", "overwrite", "upsert", "replace"}
+            ``create`` makes the table (an error if it exists), ``replace`` makes it or puts these rows and this
+            schema in its place, ``overwrite`` replaces all rows, those that `where` matches, or, with
+            ``partitions="dynamic"``, those in the partitions that the data has. ``upsert`` replaces rows with the
+            same key `on` and adds the others.
+        on : str or sequence of str
+            Key columns for ``upsert``: unique in the data, never null.
+        where : boolean expression, optional
+            Rows to overwrite: ``_.day == "2026-01-31"``.
+        partition_by, sort_by, properties
+            For ``create`` and ``replace``, as in `Lake.create`.
+        evolve : bool
+            Whether new columns and wider types are added to the table, in the same commit.
+        branch : str
+            Where to commit.
+        token : str, optional
+            Names this write; a token that the table has seen is not committed again, so that a retry is safe.
+
+        Returns
+        -------
+        Dataset
+            The table at the new snapshot.
+
+        Raises
+        ------
+        TableNotFound, TableExists, SchemaMismatch, NullInRequired, CommitConflict, CommitUnknown, WriteError
+        """
+        options = WriteOptions(
+            mode, (on,) if isinstance(on, str) else tuple(on or ()), where, partitions == "dynamic",
+            tuple(partition_by), tuple(sort_by), dict(properties or {}), evolve, branch, token,
+        )  # fmt: skip
+        return Dataset(write_table(self.session, self.plan, name, options), self.session)
+
+    def write_parquet(self, folder: str) -> list[str]:
+        """Run, and write Parquet files into a local folder; returns their paths.
+
+        One file for each part of `repartition`, else files of about ``Settings.file_bytes``. The folder must be
+        empty or absent.
+        """
+        return write_parquet(self.plan, self.session.engine, folder)
+
+    def __repr__(self) -> str:
+        known = self.plan.known_schema if isinstance(self.plan, MapBatches) else self.plan.schema
+        fields = (
+            "  (schema: found on the first batch)"
+            if known is None
+            else "\n".join(f"  {field.name}: {show_field(field)}" for field in known)
+        )
+        return f"Dataset\n{fields}\n{outline(self.plan)}"
+
+    def _repr_html_(self) -> str:
+        return html_preview(self.limit(PREVIEW_ROWS + 1).to_arrow(), PREVIEW_ROWS)
+
+
+def _call_of(kind: type) -> Callable[..., Any] | None:
+    """The ``__call__`` that instances of a class have."""
+    return next((vars(base)["__call__"] for base in kind.__mro__ if "__call__" in vars(base)), None)

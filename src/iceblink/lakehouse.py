@@ -1,0 +1,219 @@
+"""Lake: a catalog of tables and an engine, opened by `connect`."""
+
+from __future__ import annotations
+
+import glob as globbing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import pyarrow as pa
+
+from iceblink.dataset import Dataset
+from iceblink.errors import ConfigError, PlanError
+from iceblink.interop import to_arrow
+from iceblink.lake.catalog import Catalog
+from iceblink.plan.nodes import Memory, Plan, Query, Stream
+from iceblink.plan.sql import file_query
+from iceblink.run.local_engine import LocalEngine
+from iceblink.run.once import Once
+from iceblink.run.session import Session
+from iceblink.types import storable, to_schema
+
+
+def connect(
+    path: str | Path | None = None,
+    *,
+    catalog: str | None = None,
+    engine: LocalEngine | Literal["local"] = "local",
+    **properties: Any,
+) -> Lake:
+    """Open a lake.
+
+    Parameters
+    ----------
+    path : str or Path, optional
+        Folder of an embedded lake: SQLite catalog and Parquet files, created if absent. Default ``./lakehouse``.
+    catalog : str, optional
+        Name of a catalog in PyIceberg's own configuration.
+    engine : "local" or LocalEngine
+    **properties
+        ``uri``, ``warehouse`` and other PyIceberg catalog properties: a catalog without configuration.
+
+    Raises
+    ------
+    ConfigError
+        More than one of the three ways, or an unknown engine.
+    CatalogError
+        The catalog cannot be opened.
+    """
+    if sum((path is not None, catalog is not None, bool(properties))) > 1:
+        raise ConfigError("give one of a path, catalog= or catalog properties", "connect")
+    if catalog is not None:
+        found = Catalog.configured(catalog)
+    elif properties:
+        found = Catalog.of(**properties)
+    else:
+        found = Catalog.embedded(path or "lakehouse")
+    if isinstance(engine, str):
+        if engine != "local":
+            raise ConfigError(f"no engine {engine!r}", "connect", "engine='local', or ib.LocalEngine(...)")
+        engine = LocalEngine()
+    return Lake(Session(found, engine))
+
+
+class Lake:
+    """Tables by name, SQL over them, and ways to make new ones; a context manager that frees the engine."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+
+    def namespaces(self) -> list[str]:
+        """Return the namespaces."""
+        return self.session.catalog.namespaces()
+
+    def tables(self, namespace: str | None = None) -> list[str]:
+        """Return the tables' full names, of one namespace or of all."""
+        return self.session.catalog.tables(namespace)
+
+    def create(
+        self,
+        name: str,
+        schema: pa.Schema | Mapping[str, Any],
+        *,
+        partition_by: Sequence[str] = (),
+        sort_by: Sequence[str] = (),
+        properties: Mapping[str, str] | None = None,
+    ) -> Dataset:
+        """Create an empty table.
+
+        Parameters
+        ----------
+        name : str
+            ``namespace.table``; the namespace is made if absent.
+        schema : Schema or mapping of name to type
+            ``{"id": "long not null", "tags": "list<string>", "image": "tensor<float>[3,224,224]"}``.
+        partition_by : sequence of str
+            ``"region"``, ``"day(ts)"``, ``"bucket(16, id)"``, ``"truncate(4, code)"``, ``"year(ts)"``...
+        sort_by : sequence of str
+            ``"id"``, ``"-ts"``: rows are sorted inside files.
+        properties : mapping of str to str
+            Iceberg table properties.
+
+        Raises
+        ------
+        TableExists, TypeMismatch, ColumnNotFound, ConfigError
+        """
+        self.session.catalog.create(name, storable(to_schema(schema)), partition_by, sort_by, properties or {})
+        return self.table(name)
+
+    def drop(self, name: str) -> None:
+        """Drop a table and its files. Raises TableNotFound."""
+        self.session.catalog.drop(name)
+
+    def rename(self, old: str, new: str) -> Dataset:
+        """Rename a table. Raises TableNotFound, TableExists."""
+        self.session.catalog.rename(old, new)
+        return self.table(new)
+
+    def table(
+        self,
+        name: str,
+        *,
+        snapshot: int | None = None,
+        as_of: Any = None,
+        branch: str | None = None,
+        tag: str | None = None,
+    ) -> Dataset:
+        """Return a table, pinned to the version it has now or the one asked for.
+
+        Parameters
+        ----------
+        name : str
+            ``namespace.table``, or a metadata table such as ``namespace.table.snapshots``.
+        snapshot : int, optional
+            Snapshot id.
+        as_of : datetime, ISO string or int [ms], optional
+            The version current at that time.
+        branch, tag : str, optional
+
+        Raises
+        ------
+        TableNotFound, SnapshotNotFound
+        """
+        return self._dataset(self.session.table(name, snapshot=snapshot, as_of=as_of, branch=branch, tag=tag))
+
+    def history(self, name: str) -> Dataset:
+        """Return the snapshots of a table as rows, oldest first. Raises TableNotFound."""
+        return self.from_arrow(self.session.catalog.load(name).history())
+
+    def sql(self, text: str) -> Dataset:
+        """Return a query over the tables of the lake; lazy, names and types are checked here.
+
+        DuckDB's SQL, with ``FOR VERSION AS OF`` (snapshot id, tag or branch), ``FOR TIMESTAMP AS OF`` and metadata
+        tables (``ns.t.snapshots``).
+
+        Raises
+        ------
+        SqlError
+            With the position.
+        TableNotFound, SnapshotNotFound, ColumnNotFound, AmbiguousColumn, DuplicateColumn
+        """
+        return self._dataset(self.session.sql(text))
+
+    def from_arrow(self, data: Any) -> Dataset:
+        """Return a dataset of rows in memory or of a stream: Arrow, pandas, polars, a list of dicts.
+
+        A stream can be read once. Raises TypeMismatch.
+        """
+        rows = to_arrow(data)
+        if isinstance(rows, pa.Table):
+            return self._dataset(Memory(rows.schema, rows))
+        return self._dataset(Stream(rows.schema, Once(rows)))
+
+    def read_parquet(self, paths: str | Sequence[str]) -> Dataset:
+        """Return the rows of Parquet files, by path or glob; columns are matched by name."""
+        return self._files("read_parquet", paths, union_by_name=True)
+
+    def read_csv(self, paths: str | Sequence[str]) -> Dataset:
+        """Return the rows of CSV files, by path or glob; delimiter, header and types are detected."""
+        return self._files("read_csv", paths)
+
+    def read_json(self, paths: str | Sequence[str]) -> Dataset:
+        """Return the rows of JSON lines (or arrays), by path or glob; types are detected."""
+        return self._files("read_json", paths)
+
+    def _files(self, reader: str, paths: str | Sequence[str], **options: bool) -> Dataset:
+        given = [paths] if isinstance(paths, str | Path) else list(paths)
+        found = [path for item in given for path in _matching(str(item), reader)]
+        return self._dataset(self.session.engine.query(file_query(reader, found, options), {}))
+
+    def write(self, name: str, data: Any, mode: Any = "append", **options: Any) -> Dataset:
+        """Write rows to a table in one commit; `data` and `options` as in `from_arrow` and `Dataset.write`."""
+        return (data if isinstance(data, Dataset) else self.from_arrow(data)).write(name, mode, **options)
+
+    def _dataset(self, plan: Plan | Query) -> Dataset:
+        return Dataset(plan, self.session)
+
+    def close(self) -> None:
+        """Free what the engine holds."""
+        self.session.engine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Lake({self.session.catalog!r}, {self.session.engine!r})"
+
+
+def _matching(pattern: str, reader: str) -> list[str]:
+    found = sorted(globbing.glob(pattern, recursive=True))
+    if not found:
+        raise PlanError(f"no file matches {pattern!r}", reader, f"the current folder is {Path.cwd()}")
+    return found

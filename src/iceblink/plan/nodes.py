@@ -1,0 +1,195 @@
+"""What to do, as frozen data: a dataset is a tree of these nodes, and every node knows its schema."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal, TypeAlias
+
+import pyarrow as pa
+from sqlglot import exp
+
+from iceblink.lake.table import Table
+
+BatchFormat = Literal["arrow", "numpy", "numpy_masked", "pandas", "polars"]
+
+Tree: TypeAlias = exp.Query
+"""A query as sqlglot's tree."""
+
+_serial = itertools.count(1)
+
+
+class Plan:
+    """A node. Equality is identity; `name` is how a statement above refers to it."""
+
+    schema: pa.Schema
+
+    @property
+    def inputs(self) -> tuple[Plan, ...]:
+        """The nodes this one reads."""
+        return ()
+
+    @property
+    def name(self) -> str:
+        """A name that no user writes and no other node has."""
+        raise TypeError(f"{type(self).__name__} has no name")
+
+
+@dataclass(frozen=True, eq=False)
+class Scan(Plan):
+    """Read a table at the version it is pinned to."""
+
+    schema: pa.Schema
+    table: Table
+    files: frozenset[str] | None = None
+
+    @classmethod
+    def of(cls, table: Table) -> Scan:
+        return cls(table.schema, table)
+
+    def only(self, files: frozenset[str]) -> Scan:
+        """Return the scan of just these data files."""
+        return replace(self, files=files)
+
+    @property
+    def name(self) -> str:
+        part = "" if self.files is None else f".{hash(self.files):x}"
+        return f"{self.table.name}@{self.table.snapshot_id or 0}.{self.table.schema_id}{part}"
+
+
+@dataclass(frozen=True, eq=False)
+class _Numbered(Plan):
+    """A node whose name is its kind and a serial number."""
+
+    serial: int = field(default_factory=lambda: next(_serial), kw_only=True)
+
+    @property
+    def name(self) -> str:
+        return f"{type(self).__name__.lower()}@{self.serial}"
+
+
+@dataclass(frozen=True, eq=False)
+class Memory(_Numbered):
+    """Rows that are in memory already; may be read many times."""
+
+    schema: pa.Schema
+    data: pa.Table
+    label: str = "arrow"
+
+
+@dataclass(frozen=True, eq=False)
+class Stream(_Numbered):
+    """Rows that come once: `open` gives the batches, and the second call is an error."""
+
+    schema: pa.Schema
+    open: Callable[[], pa.RecordBatchReader]
+
+
+@dataclass(frozen=True, eq=False)
+class Query(_Numbered):
+    """One SQL statement over named inputs.
+
+    Parameters
+    ----------
+    tree : sqlglot Query
+        In DuckDB's dialect; a table in it whose name is a key of `sources` is that input. Never changed in
+        place: whoever rewrites it copies it first.
+    sources : mapping of str to Plan
+        Name in the tree to node.
+    expression : ibis Table or None
+        The same query as Ibis sees it, when it was made of verbs, so that the next verb extends it.
+    """
+
+    schema: pa.Schema
+    tree: Tree
+    sources: Mapping[str, Plan]
+    expression: Any = None
+
+    @property
+    def inputs(self) -> tuple[Plan, ...]:
+        return tuple(self.sources.values())
+
+
+@dataclass(frozen=True)
+class Function:
+    """A user's Python function over batches or rows, and how to call it.
+
+    Parameters
+    ----------
+    target : callable or class
+        A class is built once in each worker and its instances are called.
+    per_row : bool
+        Whether it takes one row (a dict) instead of a batch.
+    batch_rows : int or None
+        Exactly this many rows a call, but for the last; None takes batches as they come.
+    batch_format : {"arrow", "numpy", "numpy_masked", "pandas", "polars"}
+        What it is given.
+    workers : int
+        How many threads call it.
+    declared : Schema or None
+        What it promised to return.
+    """
+
+    target: Callable[..., Any]
+    per_row: bool
+    batch_rows: int | None
+    batch_format: BatchFormat
+    workers: int
+    declared: pa.Schema | None
+
+    @property
+    def label(self) -> str:
+        """The function's name, for messages and plans."""
+        target = getattr(self.target, "func", self.target)  # inside functools.partial
+        return getattr(target, "__qualname__", type(target).__name__).replace("<locals>.", "")
+
+
+@dataclass(frozen=True, eq=False)
+class MapBatches(_Numbered):
+    """Apply a Python function to batches, in order.
+
+    Parameters
+    ----------
+    source : Plan
+    function : Function
+    find : callable
+        Gives the output schema when none was declared: it runs `source` until there is one batch.
+    """
+
+    source: Plan
+    function: Function
+    find: Callable[[MapBatches], pa.Schema]
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """Declared, or found on the first batch when it is first asked for, and held from then on."""
+        return self.function.declared or self.find(self)
+
+    @property
+    def known_schema(self) -> pa.Schema | None:
+        """The schema, if knowing it costs nothing."""
+        return self.function.declared or self.__dict__.get("schema")
+
+    @property
+    def inputs(self) -> tuple[Plan, ...]:
+        return (self.source,)
+
+
+@dataclass(frozen=True, eq=False)
+class Repartition(_Numbered):
+    """Divide the rows in `partitions` parts: rows of equal `by` in one part, one data file for each."""
+
+    source: Plan
+    partitions: int
+    by: tuple[str, ...] = ()
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The source's."""
+        return self.source.schema
+
+    @property
+    def inputs(self) -> tuple[Plan, ...]:
+        return (self.source,)

@@ -1,0 +1,209 @@
+"""A stretch of relational nodes becomes one statement, and each of its scans learns what it need not read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+import pyarrow as pa
+import pyarrow.types as pt
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+from sqlglot.optimizer.pushdown_predicates import pushdown_predicates
+from sqlglot.optimizer.pushdown_projections import pushdown_projections
+from sqlglot.optimizer.qualify import qualify
+from sqlglot.optimizer.scope import Scope, traverse_scope
+
+from iceblink.plan.nodes import MapBatches, Memory, Plan, Query, Scan
+from iceblink.plan.predicates import Evaluate, either, read_predicate
+from iceblink.predicate import Everything, Predicate, conjunction
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One place where a statement reads a plan that is not SQL itself.
+
+    Parameters
+    ----------
+    name : str
+        Unique in the statement, and readable.
+    plan : Plan
+        A scan, rows in memory, or the output of a Python function.
+    columns : tuple of str
+        What the statement needs, in the plan's order.
+    predicate : Predicate
+        What every row that matters satisfies.
+    """
+
+    name: str
+    plan: Plan
+    columns: tuple[str, ...]
+    predicate: Predicate = field(default_factory=Everything)
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One SQL statement for the kernel, and what it reads; `notes` say what could not be pushed down."""
+
+    tree: exp.Query
+    references: tuple[Reference, ...]
+    notes: tuple[str, ...] = ()
+
+
+def statement(query: Query, evaluate: Evaluate) -> Statement:
+    """Fuse `query` with the queries below it and push columns and filters to its references.
+
+    The tree that runs is the user's own, with inputs inlined as CTEs: the optimised copy only tells what each
+    scan may leave out, so that a rewrite can never change a result, only the work.
+    """
+    fused = fuse(query)
+    try:
+        learned = pushdown(fused, evaluate)
+    except (SqlglotError, RecursionError, AttributeError, KeyError, TypeError, ValueError) as error:
+        note = f"nothing pushed down: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        return replace(fused, notes=(note,))
+    return replace(fused, references=learned)
+
+
+def fuse(query: Query) -> Statement:
+    """Inline nested queries as CTEs and give every reference a readable name of its own."""
+    taken = {cte.alias.lower() for node in _queries(query) for cte in node.tree.find_all(exp.CTE)}
+    references: list[Reference] = []
+    steps: dict[int, str] = {}
+    ctes: list[exp.CTE] = []
+
+    def unique(base: str) -> str:
+        name, number = base, 1
+        while name.lower() in taken:
+            number += 1
+            name = f"{base}_{number}"
+        taken.add(name.lower())
+        return name
+
+    def inline(node: Query) -> exp.Query:
+        tree = node.tree.copy()
+        for table in list(tree.find_all(exp.Table)):
+            source = node.sources.get(table.name) if isinstance(table.this, exp.Identifier) else None
+            if source is None:
+                continue
+            if isinstance(source, Query):
+                if id(source) not in steps:
+                    body = inline(source)
+                    steps[id(source)] = unique("step")
+                    alias = exp.TableAlias(this=exp.to_identifier(steps[id(source)], quoted=True))
+                    ctes.append(exp.CTE(this=body, alias=alias))
+                name = steps[id(source)]
+            else:
+                name = unique(_readable(source))
+                references.append(Reference(name, source, tuple(source.schema.names)))
+            table.set("this", exp.to_identifier(name, quoted=True))
+            if not table.alias:
+                table.set("alias", exp.TableAlias(this=exp.to_identifier(name, quoted=True)))
+        return tree
+
+    tree = inline(query)
+    if ctes:
+        with_ = tree.args.get("with_")
+        if with_ is None:
+            tree.set("with_", exp.With(expressions=ctes))
+        else:
+            with_.set("expressions", [*ctes, *with_.expressions])
+    return Statement(tree, tuple(references))
+
+
+def _queries(query: Query) -> Iterable[Query]:
+    yield query
+    for source in query.inputs:
+        if isinstance(source, Query):
+            yield from _queries(source)
+
+
+def _readable(plan: Plan) -> str:
+    match plan:
+        case Scan(table=table):
+            return table.name.rsplit(".", 1)[-1]
+        case Memory(label=label):
+            return label
+        case MapBatches():
+            return "batches"
+        case _:
+            return type(plan).__name__.lower()
+
+
+def pushdown(fused: Statement, evaluate: Evaluate) -> tuple[Reference, ...]:
+    """Return the references with their columns and predicates narrowed."""
+    by_name = {reference.name.lower(): reference for reference in fused.references}
+    if not by_name:
+        return ()
+    schema = {name: dict.fromkeys(reference.plan.schema.names, "UNKNOWN") for name, reference in by_name.items()}
+    tree = qualify(
+        fused.tree.copy(), schema=schema, dialect="duckdb", quote_identifiers=False, validate_qualify_columns=False
+    )
+    tree = pushdown_projections(tree)
+    tree = pushdown_predicates(tree, dialect="duckdb")
+    seen: dict[str, tuple[set[str], Predicate]] = {}
+    for scope in traverse_scope(tree):
+        for alias, source in scope.sources.items():
+            if not isinstance(source, exp.Table) or source.name.lower() not in by_name:
+                continue
+            name = source.name.lower()
+            fields = {field.name.lower(): field for field in by_name[name].plan.schema}
+            used = _used(scope, alias, fields)
+            predicate = _implied(scope, alias, fields, evaluate)
+            if name in seen:  # a rewrite may read one reference in two places
+                used |= seen[name][0]
+                predicate = either(predicate, seen[name][1])
+            seen[name] = used, predicate
+    return tuple(_narrow(reference, seen.get(reference.name.lower())) for reference in fused.references)
+
+
+def _narrow(reference: Reference, learned: tuple[set[str], Predicate] | None) -> Reference:
+    if learned is None:  # the optimiser found that it is not needed, or lost it: read it whole
+        return reference
+    used, predicate = learned
+    columns = tuple(name for name in reference.plan.schema.names if name in used)
+    return replace(reference, columns=columns or (_narrowest(reference.plan.schema),), predicate=predicate)
+
+
+def _narrowest(schema: pa.Schema) -> str:
+    """The cheapest column to read when only the number of rows matters."""
+    width: dict[str, int] = {
+        field.name: field.type.bit_width if pt.is_primitive(field.type) else 1 << 20 for field in schema
+    }
+    return min(width, key=lambda name: width[name])
+
+
+def _used(scope: Scope, alias: str, fields: Mapping[str, pa.Field]) -> set[str]:
+    """Names of `alias` that the scope mentions, correlated subqueries included; all if a star is left."""
+    if any(isinstance(star.parent, exp.Select) for star in scope.expression.find_all(exp.Star)):
+        return {field.name for field in fields.values()}
+    mentioned = scope.expression.find_all(exp.Column)
+    return {fields[c.name.lower()].name for c in mentioned if c.table == alias and c.name.lower() in fields}
+
+
+def _implied(scope: Scope, alias: str, fields: Mapping[str, pa.Field], evaluate: Evaluate) -> Predicate:
+    """Return the conjuncts of WHERE and ON that rows of `alias` must satisfy to matter (SQL join semantics)."""
+    select = scope.expression
+    if not isinstance(select, exp.Select):
+        return Everything()
+    joins: list[exp.Join] = select.args.get("joins") or []
+    position = next((i for i, join in enumerate(joins) if join.this.alias_or_name == alias), None)
+    null_supplied = position is not None and joins[position].side in ("LEFT", "FULL")
+    parts: list[Predicate] = []
+    for index, join in enumerate(joins):
+        if join.method or join.kind not in ("", "INNER", "CROSS", "OUTER", "SEMI", "ANTI"):
+            return Everything()  # ASOF, POSITIONAL, LATERAL: say nothing
+        on = join.args.get("on")
+        if index == position:
+            applies = join.side in ("", "LEFT")  # rows that fail ON never match; RIGHT and FULL keep them
+        else:
+            after = position is None or index > position
+            applies = after and not null_supplied and join.side in ("", "RIGHT") and join.kind != "ANTI"
+        if on is not None and applies:
+            parts.append(read_predicate(on, alias, fields, evaluate))
+        if (position is None or index > position) and join.side in ("RIGHT", "FULL"):
+            null_supplied = True
+    where = select.args.get("where")
+    if where is not None and not null_supplied:
+        parts.append(read_predicate(where.this, alias, fields, evaluate))
+    return conjunction(*parts)

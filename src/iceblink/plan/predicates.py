@@ -1,0 +1,192 @@
+"""SQL conditions read as `Predicate`: only what is certain; anything else is `Everything`."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import uuid
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+
+import pyarrow as pa
+from sqlglot import exp
+
+from iceblink.predicate import (
+    FLIPPED,
+    Compare,
+    Everything,
+    IsIn,
+    IsNull,
+    Nothing,
+    NotNull,
+    Operator,
+    Or,
+    Predicate,
+    StartsWith,
+    conjunction,
+)
+
+Evaluate = Callable[[exp.Expression], object]
+"""Gives the value of a constant expression; raises ValueError when it has none."""
+
+_OPERATORS: dict[type[exp.Expression], Operator] = {
+    exp.EQ: "=", exp.NEQ: "!=", exp.LT: "<", exp.LTE: "<=", exp.GT: ">", exp.GTE: ">="
+}  # fmt: skip
+
+_CONSTANT = (
+    exp.Literal, exp.Boolean, exp.Null, exp.Cast, exp.Neg, exp.Paren, exp.Add, exp.Sub, exp.Mul, exp.Div,
+    exp.Interval, exp.Var, exp.DataType, exp.DataTypeParam, exp.IntervalSpan, exp.DateAdd, exp.DateSub,
+)  # fmt: skip
+
+
+def read_predicate(node: exp.Expression, alias: str, fields: Mapping[str, pa.Field], evaluate: Evaluate) -> Predicate:
+    """Return what `node` says about the columns of `alias`, as far as it can be said.
+
+    The result is implied by `node`: a row for which it is false cannot satisfy `node`.
+
+    Parameters
+    ----------
+    node : sqlglot Expression
+        A boolean expression of a qualified tree.
+    alias : str
+        The table's alias there.
+    fields : mapping of str to pa.Field
+        Lower-case column name to field.
+    evaluate : callable
+        For constants that are more than a literal.
+    """
+
+    def column(side: exp.Expression) -> pa.Field | None:
+        if isinstance(side, exp.Column) and side.table == alias:
+            return fields.get(side.name.lower())
+        return None
+
+    def recurse(inner: exp.Expression) -> Predicate:
+        return read_predicate(inner, alias, fields, evaluate)
+
+    match node:
+        case exp.Paren():
+            return recurse(node.this)
+        case exp.And():
+            return conjunction(recurse(node.left), recurse(node.right))
+        case exp.Or():
+            return either(recurse(node.left), recurse(node.right))
+        case exp.Not(this=exp.Is() as inner) if isinstance(inner.expression, exp.Null):
+            field = column(inner.this)
+            return NotNull(field.name) if field else Everything()
+        case exp.Is() if isinstance(node.expression, exp.Null):
+            field = column(node.this)
+            return IsNull(field.name) if field else Everything()
+        case exp.Between():
+            low, high = node.args["low"], node.args["high"]
+            return conjunction(
+                recurse(exp.GTE(this=node.this.copy(), expression=low.copy())),
+                recurse(exp.LTE(this=node.this.copy(), expression=high.copy())),
+            )
+        case exp.In() if node.expressions and (field := column(node.this)):
+            values = [_constant(item, field, evaluate) for item in node.expressions]
+            usable = [value for value in values if value is not None]
+            return IsIn(field.name, frozenset(usable)) if len(usable) == len(values) else Everything()
+        case exp.Like() if field := column(node.this):
+            return _like(field, node.expression)
+        case exp.Column() if (field := column(node)) and pa.types.is_boolean(field.type):
+            return Compare(field.name, "=", True)
+        case exp.Not() if (field := column(node.this)) and pa.types.is_boolean(field.type):
+            return Compare(field.name, "=", False)
+    operator = _OPERATORS.get(type(node))
+    if operator is None:
+        return Everything()
+    if field := column(node.left):
+        return _compare(field, operator, _constant(node.right, field, evaluate))
+    if field := column(node.right):
+        return _compare(field, FLIPPED[operator], _constant(node.left, field, evaluate))
+    return Everything()
+
+
+def either(left: Predicate, right: Predicate) -> Predicate:
+    """Join with OR; `Everything` wins, `Nothing` disappears."""
+    if isinstance(left, Everything) or isinstance(right, Everything):
+        return Everything()
+    if isinstance(left, Nothing):
+        return right
+    return left if isinstance(right, Nothing) else Or(left, right)
+
+
+def _compare(field: pa.Field, operator: Operator, value: object) -> Predicate:
+    if value is None:
+        return Everything()
+    if pa.types.is_floating(field.type) and operator in (">", ">=", "!="):
+        return Everything()  # NaN is the greatest value in SQL here, and no statistic counts it
+    return Compare(field.name, operator, value)
+
+
+def _like(field: pa.Field, pattern: exp.Expression) -> Predicate:
+    if not (isinstance(pattern, exp.Literal) and pattern.is_string and pa.types.is_string(field.type)):
+        return Everything()
+    prefix = pattern.name.split("%")[0]
+    if not prefix or "_" in prefix or "\\" in prefix or "%" not in pattern.name:
+        return Everything()
+    return StartsWith(field.name, prefix)
+
+
+def _constant(node: exp.Expression, field: pa.Field, evaluate: Evaluate) -> object:
+    """Return the value of a column-free expression in the column's type, or None where there is none."""
+    if not all(isinstance(part, _CONSTANT) for part in node.walk()):
+        return None
+    try:
+        value = _literal(node) if isinstance(node, exp.Literal | exp.Boolean) else evaluate(node)
+        return fit(value, field.type)
+    except (ValueError, ArithmeticError, OverflowError):
+        return None
+
+
+def _literal(node: exp.Expression) -> object:
+    if isinstance(node, exp.Boolean):
+        return bool(node.this)
+    if node.args.get("is_string"):
+        return node.name
+    return int(node.name) if node.name.isdigit() else Decimal(node.name)
+
+
+def fit(value: object, dtype: pa.DataType) -> object:
+    """Return `value` in the Python type of `dtype` when it is exactly that value, else None."""
+    match value:
+        case bool():
+            return value if pa.types.is_boolean(dtype) else None
+        case int() | Decimal() | float() if pa.types.is_integer(dtype):
+            return int(value) if value == int(value) else None
+        case int() | Decimal() | float() if pa.types.is_floating(dtype):
+            number = float(value)
+            if pa.types.is_float32(dtype):  # the kernel compares a float column with a double literal as floats
+                return None
+            return None if math.isnan(number) else number
+        case int() | Decimal() if pa.types.is_decimal(dtype):
+            exact = Decimal(value)
+            scaled = exact.scaleb(dtype.scale)
+            return exact if scaled == scaled.to_integral_value() else None
+        case str() if pa.types.is_string(dtype):
+            return value
+        case str() if isinstance(dtype, pa.UuidType):
+            return uuid.UUID(value)
+        case uuid.UUID() if isinstance(dtype, pa.UuidType):
+            return value
+        case bytes() if pa.types.is_binary(dtype) or pa.types.is_fixed_size_binary(dtype):
+            return value
+        case dt.datetime() if pa.types.is_date(dtype):
+            return value.date() if value.time() == dt.time() and value.tzinfo is None else None
+        case dt.date() | str() if pa.types.is_date(dtype) or pa.types.is_timestamp(dtype):
+            return _moment(value, dtype)
+        case dt.time() if pa.types.is_time(dtype):
+            return value
+    return None
+
+
+def _moment(value: dt.date | str, dtype: pa.DataType) -> object:
+    if pa.types.is_date(dtype):
+        return dt.date.fromisoformat(value) if isinstance(value, str) else value
+    moment = dt.datetime.fromisoformat(value) if isinstance(value, str) else value
+    if not isinstance(moment, dt.datetime):
+        moment = dt.datetime.combine(moment, dt.time())
+    if dtype.tz is not None and moment.tzinfo is None:
+        return moment.replace(tzinfo=dt.UTC)  # the kernel's time zone is pinned to UTC
+    return None if dtype.tz is None and moment.tzinfo is not None else moment

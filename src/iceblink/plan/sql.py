@@ -1,0 +1,219 @@
+"""SQL text: parsed, its tables found in the lake, its time travel resolved."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import ParseError, TokenError
+
+from iceblink.errors import SqlError
+from iceblink.plan.nodes import Plan
+
+DIALECT = "duckdb"
+
+
+@dataclass(frozen=True)
+class Version:
+    """``FOR VERSION AS OF`` a snapshot id, tag or branch, or ``FOR TIMESTAMP AS OF`` a time."""
+
+    kind: str
+    value: str
+
+
+Resolve = Callable[[str, Version | None], Plan]
+
+
+def parse(text: str, resolve: Resolve) -> tuple[exp.Query, Mapping[str, Plan]]:
+    """Parse one SELECT and replace the tables it names by inputs.
+
+    Parameters
+    ----------
+    text : str
+        A query in DuckDB's dialect, with Iceberg's time travel.
+    resolve : callable
+        Given a dotted name and a version, returns the plan that reads it, or raises.
+
+    Returns
+    -------
+    tuple of (sqlglot Query, mapping of str to Plan)
+        The tree, and the inputs it names.
+
+    Raises
+    ------
+    SqlError
+        The text is not one SELECT statement; the position is shown.
+    """
+    tree = _one_query(text)
+    sources: dict[str, Plan] = {}
+    for table in _outside_tables(tree):
+        name = ".".join(part.name for part in table.parts)
+        plan = resolve(name, _version(table))
+        sources[plan.name] = plan
+        alias = table.args.get("alias") or exp.TableAlias(this=exp.to_identifier(table.name, quoted=True))
+        table.args.pop("version", None)
+        table.set("catalog", None)
+        table.set("db", None)
+        table.set("this", exp.to_identifier(plan.name, quoted=True))
+        table.set("alias", alias)
+    return tree, sources
+
+
+def _one_query(text: str) -> exp.Query:
+    try:
+        statements = [statement for statement in sqlglot.parse(text, read=DIALECT) if statement is not None]
+    except ParseError as error:
+        first = error.errors[0]
+        what = str(first.get("description") or "cannot be parsed").rstrip(". ")
+        start = (first.get("col") or 0) - len(first.get("highlight") or "") + 1
+        raise SqlError(what, point_at(text, first.get("line"), start), _spelling(text)) from error
+    except TokenError as error:
+        raise SqlError(str(error).split("\n")[0], point_at(text, None, None), "is a quote left open?") from error
+    if len(statements) != 1:
+        raise SqlError(f"expected one statement, got {len(statements)}", hint="call sql() once for each")
+    (statement,) = statements
+    if isinstance(statement, exp.Subquery):
+        statement = statement.unnest()
+    if not isinstance(statement, exp.Query):
+        kind = type(statement).__name__.upper()
+        raise SqlError(
+            f"{kind} is not a query",
+            text.strip().split("\n")[0],
+            "sql() reads; change tables with lake.create, lake.write, lake.rename and lake.drop",
+        )
+    return statement
+
+
+def _outside_tables(tree: exp.Query) -> list[exp.Table]:
+    """Return the table references that are neither CTEs nor table functions such as ``range(...)``."""
+    return [
+        table
+        for table in tree.find_all(exp.Table)
+        if isinstance(table.this, exp.Identifier) and not _names_a_cte(table)
+    ]
+
+
+def _names_a_cte(table: exp.Table) -> bool:
+    """Whether an enclosing WITH defines the (undotted) name; names compare as SQL does, ignoring case."""
+    if table.args.get("db"):
+        return False
+    name = table.name.lower()
+    inside = {id(table)}
+    node = table.parent
+    while node is not None:
+        inside.add(id(node))
+        with_ = node.args.get("with_")
+        for cte in with_.expressions if with_ is not None else ():
+            own_body = id(cte) in inside
+            if cte.alias.lower() == name and (not own_body or with_.args.get("recursive")):
+                return True
+            if own_body:
+                break  # a CTE sees only those before it
+        node = node.parent
+    return False
+
+
+def _version(table: exp.Table) -> Version | None:
+    version = table.args.get("version")
+    if version is None:
+        return None
+    kind = str(version.this).upper()
+    value = version.args.get("expression")
+    while isinstance(value, exp.Cast | exp.Paren):
+        value = value.this
+    if version.args.get("kind") != "AS OF" or not isinstance(value, exp.Literal | exp.Column):
+        raise SqlError(
+            f"cannot travel to {version.sql(DIALECT)}",
+            hint="write FOR VERSION AS OF 123 (or 'tag') or FOR TIMESTAMP AS OF '2026-01-31 12:00:00'",
+        )
+    return Version("timestamp" if kind == "TIMESTAMP" else "version", value.name)
+
+
+def point_at(text: str, line: int | None, col: int | None) -> str:
+    """Return the line of `text` with a caret under the column (both from 1)."""
+    if not line or not col:
+        return text.strip().split("\n")[0]
+    lines = text.split("\n")
+    shown = lines[min(line, len(lines)) - 1]
+    return f"line {line}: {shown}\n        {' ' * (len(f'line {line}: ') + max(col - 1, 0))}^"
+
+
+def point_at_word(text: str, word: str) -> str:
+    """Return the first line of `text` that has `word`, with a caret under it."""
+    match = re.search(rf"(?<![\w.]){re.escape(word)}(?!\w)", text, re.IGNORECASE)
+    if match is None:
+        return text.strip().split("\n")[0]
+    before = text[: match.start()]
+    return point_at(text, before.count("\n") + 1, match.start() - (before.rfind("\n") + 1) + 1)
+
+
+_WORDS = ("select", "from", "where", "group", "order", "having", "limit", "join", "union", "with")
+
+
+def _spelling(text: str) -> str:
+    """Suggest a keyword where a word is one letter off; empty when nothing is."""
+
+    for word in re.findall(r"[a-z_]+", text.lower()):
+        near = difflib.get_close_matches(word, _WORDS, n=1, cutoff=0.75)
+        if near and word not in _WORDS and word not in ("orders", "joins"):
+            return f"did you mean {near[0].upper()} for {word!r}?"
+    return ""
+
+
+def file_query(reader: str, paths: list[str], options: Mapping[str, bool]) -> exp.Query:
+    """Return ``SELECT * FROM reader([paths], option = true)``: files that the kernel reads itself."""
+    files = exp.Array(expressions=[exp.Literal.string(path) for path in paths])
+    named = [
+        exp.EQ(this=exp.to_identifier(name), expression=exp.Boolean(this=value)) for name, value in options.items()
+    ]
+    call = exp.Table(this=exp.Anonymous(this=reader, expressions=[files, *named]))
+    return exp.select("*").from_(call)
+
+
+def widened_query(source: str, nulls: Mapping[str, str]) -> exp.Query:
+    """Return ``SELECT *, CAST(NULL AS type) AS name``: columns that a source lacks."""
+    added = [
+        exp.alias_(exp.cast(exp.null(), exp.DataType.build(kind, dialect=DIALECT)), name, quoted=True)
+        for name, kind in nulls.items()
+    ]
+    return exp.select("*", *added).from_(_table(source))
+
+
+def sorted_query(source: str, sort_by: Sequence[str]) -> exp.Query:
+    """Return ``SELECT * ... ORDER BY`` for a table's sort order, in the words of `Lake.create`."""
+    keys = []
+    for word in sort_by:
+        nulls_first = word.endswith(" nulls first")
+        rest = word.removesuffix(" nulls first").removesuffix(" nulls last")
+        descending = rest.endswith(" desc")
+        if rest == word:
+            nulls_first = not descending  # Iceberg's default
+        column = exp.column(exp.to_identifier(rest.removesuffix(" desc"), quoted=True))
+        keys.append(exp.Ordered(this=column, desc=descending, nulls_first=nulls_first))
+    return exp.select("*").from_(_table(source)).order_by(*keys)
+
+
+def numbered_query(source: str, part: str, by: Sequence[str], parts: int) -> exp.Query:
+    """Return ``SELECT *, hash(by) % parts AS part``: equal keys get equal numbers."""
+    names = [exp.column(exp.to_identifier(name, quoted=True)) for name in by]
+    number = exp.Mod(this=exp.Anonymous(this="hash", expressions=names), expression=exp.Literal.number(parts))
+    whole = exp.cast(number, exp.DataType.build("BIGINT"))
+    return exp.select("*", exp.alias_(whole, part, quoted=True)).from_(_table(source))
+
+
+def union_query(sources: Sequence[str], columns: Sequence[str], distinct: bool = False) -> exp.Query:
+    """Return the rows of `sources` under each other, columns in this order."""
+    names = [exp.column(exp.to_identifier(name, quoted=True)) for name in columns]
+    first, *rest = [exp.select(*(name.copy() for name in names)).from_(_table(source)) for source in sources]
+    tree: exp.Query = first
+    for select in rest:
+        tree = exp.union(tree, select, distinct=distinct, copy=False)
+    return tree
+
+
+def _table(name: str) -> exp.Table:
+    return exp.Table(this=exp.to_identifier(name, quoted=True))

@@ -1,0 +1,243 @@
+"""DuckDB behind four methods: bind, evaluate, stream, close. SQL text and Arrow in, Arrow out."""
+
+from __future__ import annotations
+
+import re
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from iceblink.config import Settings
+from iceblink.errors import (
+    AmbiguousColumn,
+    ColumnNotFound,
+    DuplicateColumn,
+    IceblinkError,
+    OutOfMemoryBudget,
+    PlanError,
+    QueryError,
+    SqlError,
+)
+from iceblink.run.kernel_types import arrow_type, quoted
+from iceblink.types import conform
+
+
+@dataclass(frozen=True)
+class Source:
+    """Batches that the kernel asks for when it needs them; opened anew if the statement reads them twice."""
+
+    schema: pa.Schema
+    open: Callable[[], Iterator[pa.RecordBatch]]
+
+
+Input: TypeAlias = pa.Table | Source | str
+"""What a name in a statement stands for: rows in memory, batches to come, or SQL the kernel reads itself."""
+
+
+class Kernel:
+    """One embedded database: no tables of its own, a memory limit, a place to spill.
+
+    A connection costs tens of milliseconds and a cursor one: the kernel lives as long as its engine.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._connection: duckdb.DuckDBPyConnection | None = None
+
+    def _cursor(self) -> duckdb.DuckDBPyConnection:
+        with self._lock:
+            if self._connection is None:
+                self._connection = duckdb.connect(
+                    config={
+                        "threads": self._settings.threads,
+                        # the rest is for queues, batches in Python and writers
+                        "memory_limit": f"{int(self._settings.memory_bytes * 0.75 / 2**20)}MiB",
+                        "temp_directory": str(Path(self._settings.spill_dir) / "kernel"),
+                        "preserve_insertion_order": True,
+                        "python_enable_replacements": False,  # a Python variable is never a table
+                        "autoinstall_known_extensions": False,
+                        "TimeZone": "UTC",
+                    }
+                )
+                # closed at exit at the latest: the kernel complains of connections that outlive the interpreter
+                weakref.finalize(self, self._connection.close)
+            return self._connection.cursor()
+
+    def bind(self, sql: str, inputs: Mapping[str, pa.Schema]) -> pa.Schema:
+        """Return the schema of a statement; nothing is read.
+
+        Raises
+        ------
+        ColumnNotFound, AmbiguousColumn, DuplicateColumn, TypeMismatch, SqlError
+        """
+        with self._cursor() as cursor, said_plainly(sql, inputs):
+            for name, schema in inputs.items():
+                cursor.register(name, schema.empty_table())
+            relation = cursor.sql(sql)
+            names = list(relation.columns)
+            types = [arrow_type(kind, name) for name, kind in zip(names, relation.types, strict=True)]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise DuplicateColumn(
+                f"two output columns are named {twice!r}", "query", f"give one an alias: {twice} AS ..."
+            )
+        return pa.schema([pa.field(name, dtype) for name, dtype in zip(names, types, strict=True)])
+
+    def evaluate(self, sql: str) -> object:
+        """Return the value of a constant expression.
+
+        Raises
+        ------
+        ValueError
+            It has none.
+        """
+        with self._cursor() as cursor:
+            try:
+                row = cursor.execute(f"SELECT {sql}").fetchone()
+            except duckdb.Error as error:
+                raise ValueError(str(error)) from error
+        return row[0] if row else None
+
+    def stream(
+        self, sql: str, inputs: Mapping[str, Input], schema: pa.Schema, batch_rows: int
+    ) -> Iterator[pa.RecordBatch]:
+        """Run a statement and yield its rows in `schema`; memory is bounded however large the result.
+
+        Closing the generator stops the query.
+
+        Raises
+        ------
+        QueryError
+            A value that cannot be cast, divided or added.
+        OutOfMemoryBudget
+            It does not fit, even spilling.
+        IceblinkError
+            Whatever an input stream raised.
+        """
+        failed: list[BaseException] = []
+        cursor = self._cursor()
+        try:
+            with said_plainly(sql, {}, failed):
+                _register(cursor, inputs, failed)
+                result = cursor.sql(sql).to_arrow_reader(batch_rows)
+            while True:
+                with said_plainly(sql, {}, failed):
+                    try:
+                        batch = result.read_next_batch()
+                    except StopIteration:
+                        return
+                if failed:
+                    raise failed[0]
+                if batch.num_rows:
+                    yield conform(_narrowed(batch, schema), schema, "query result")
+        finally:
+            cursor.interrupt()
+            cursor.close()
+
+    def explain(self, sql: str, inputs: Mapping[str, Input]) -> str:
+        """Return the kernel's own physical plan."""
+        with self._cursor() as cursor, said_plainly(sql, {}):
+            _register(cursor, inputs, [])
+            rows = cursor.execute(f"EXPLAIN {sql}").fetchall()
+        return "\n".join(str(row[1]) for row in rows)
+
+    def close(self) -> None:
+        """Free the database and what it spilled; the next call opens it anew."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+
+def _register(cursor: duckdb.DuckDBPyConnection, inputs: Mapping[str, Input], failed: list[BaseException]) -> None:
+    for name, source in inputs.items():
+        if isinstance(source, str):
+            cursor.execute(f"CREATE TEMP VIEW {quoted(name)} AS {source}")
+        else:
+            cursor.register(name, source if isinstance(source, pa.Table) else _Capsule(source, failed))
+
+
+class _Capsule:
+    """A `Source` in Arrow's stream protocol; keeps an error, of which the kernel would pass on only the text."""
+
+    def __init__(self, source: Source, failed: list[BaseException]) -> None:
+        self._source, self._failed = source, failed
+
+    def __arrow_c_schema__(self) -> object:
+        return self._source.schema.__arrow_c_schema__()
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        reader = pa.RecordBatchReader.from_batches(self._source.schema, self._batches())
+        return reader.__arrow_c_stream__(requested_schema)
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        try:
+            yield from self._source.open()
+        except BaseException as error:
+            self._failed.append(error)
+            raise
+
+
+def _narrowed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Bring 128-bit integers, which the kernel hands over as decimals, to long."""
+    for index, field in enumerate(schema):
+        column = batch.column(index)
+        if pa.types.is_decimal(column.type) and pa.types.is_integer(field.type):
+            try:
+                batch = batch.set_column(index, field, pc.cast(column, field.type))
+            except pa.ArrowInvalid as error:
+                raise QueryError(
+                    f"column {field.name!r} has an integer beyond 64 bits", "query result", "cast it to DOUBLE first"
+                ) from error
+    return batch
+
+
+_MISSING = re.compile(r'column "(.+?)" not found|does not have a column named "(.+?)"|Could not find key "(.+?)"')
+_AMBIGUOUS = re.compile(r'Ambiguous reference to column name "(.+?)" \(use: (.+?)\)')
+
+
+@contextmanager
+def said_plainly(
+    sql: str, inputs: Mapping[str, pa.Schema], failed: list[BaseException] | None = None
+) -> Iterator[None]:
+    """Turn the kernel's errors into ours; an error of an input stream comes first."""
+    try:
+        yield
+    except IceblinkError:
+        raise
+    except (duckdb.Error, pa.ArrowException, OSError, RuntimeError) as error:
+        if failed:
+            raise failed[0] from None
+        raise translated(str(error), error, [name for schema in inputs.values() for name in schema.names]) from error
+
+
+def translated(text: str, error: Exception, columns: list[str]) -> IceblinkError:
+    """Return our error for a message of the kernel."""
+    lines = [line for line in re.sub(r"^[\w ]+ Error: ", "", text.strip()).split("\n") if line.strip()]
+    what = lines[0] if lines else type(error).__name__
+    caret = next((index for index, line in enumerate(lines) if line.strip() == "^"), None)
+    where = "\n".join(lines[caret - 1 : caret + 1]) if caret else ""
+    hint = next((line.strip() for line in lines[1:] if line.startswith(("Did you mean", "Either"))), "")
+    if "Out of Memory" in text or isinstance(error, duckdb.OutOfMemoryException):
+        return OutOfMemoryBudget(what, "query", "raise ICEBLINK_MEMORY_BYTES, or free space in spill_dir")
+    if isinstance(error, duckdb.BinderException):
+        if missing := _MISSING.search(text):
+            return ColumnNotFound.of(next(part for part in missing.groups() if part), set(columns), where)
+        if ambiguous := _AMBIGUOUS.search(text):
+            name, choices = ambiguous.groups()
+            return AmbiguousColumn(f"column {name!r} is in more than one input", where, f"write {choices}")
+        return SqlError(what, where, hint)
+    if isinstance(error, duckdb.ParserException | duckdb.CatalogException | duckdb.NotImplementedException):
+        return SqlError(what, where, hint)
+    if isinstance(error, duckdb.InterruptException):
+        return PlanError("the query was cancelled")
+    return QueryError(what, where, hint)

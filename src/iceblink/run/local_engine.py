@@ -1,0 +1,72 @@
+"""The engine in this process: binds plans when they are written, runs them when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import closing
+from typing import Any
+
+import pyarrow as pa
+
+from iceblink.config import Settings
+from iceblink.plan.lineage import restored
+from iceblink.plan.nodes import Function, MapBatches, Plan, Query, Tree
+from iceblink.plan.query import sql_of
+from iceblink.run import udf
+from iceblink.run.kernel import Kernel
+from iceblink.run.lower import Batches, Job, run
+
+
+class LocalEngine:
+    """Run everything in this process: DuckDB for SQL, threads for reading and for Python functions.
+
+    Parameters
+    ----------
+    **settings
+        Any of `Settings`, for example ``threads=4``, ``memory_bytes=2 << 30``, ``spill_dir="/fast/disk"``.
+
+    Raises
+    ------
+    ConfigError
+        An unknown or impossible setting.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings = Settings.from_environment(**settings)
+        self.kernel = Kernel(self.settings)
+        self.job = Job(self.settings, self.kernel)
+
+    def query(self, tree: Tree, sources: Mapping[str, Plan], expression: Any = None) -> Query:
+        """Return a query node, its names and types checked by the kernel; nothing is read.
+
+        Raises
+        ------
+        PlanError
+            Any of its kinds.
+        """
+        schemas = {name: plan.schema for name, plan in sources.items()}
+        bound = self.kernel.bind(sql_of(tree), schemas)
+        return Query(restored(bound, tree, schemas), tree, sources, expression)
+
+    def evaluate(self, constant: Any) -> object:
+        """Return the value of a constant SQL expression, a sqlglot node. Raises ValueError when it has none."""
+        return self.kernel.evaluate(sql_of(constant))
+
+    def map_batches(self, source: Plan, function: Function) -> MapBatches:
+        """Return a node that applies `function`; without a declared schema the first batch tells it."""
+        return MapBatches(source, function, self._find_schema)
+
+    def _find_schema(self, node: MapBatches) -> pa.Schema:
+        with closing(run(node.source, self.job)) as batches:
+            return udf.first_schema(node.function, batches, node.source.schema)
+
+    def batches(self, plan: Plan) -> Batches:
+        """Yield the rows of `plan` in order; closing the generator stops the work."""
+        return run(plan, self.job)
+
+    def close(self) -> None:
+        """Free what the engine holds; it opens again when next used."""
+        self.kernel.close()
+
+    def __repr__(self) -> str:
+        return f"LocalEngine(threads={self.settings.threads}, memory_bytes={self.settings.memory_bytes:,})"

@@ -1,0 +1,189 @@
+"""A plan becomes a stream of Arrow batches: one function for each kind of node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from functools import singledispatch
+
+import pyarrow as pa
+
+from iceblink.config import Settings
+from iceblink.errors import PlanError
+from iceblink.lake.storage import Storage
+from iceblink.plan.nodes import MapBatches, Memory, Plan, Query, Repartition, Scan, Stream
+from iceblink.plan.optimize import Reference, Statement, statement
+from iceblink.plan.query import sql_of
+from iceblink.predicate import Everything, Predicate
+from iceblink.run import udf
+from iceblink.run.kernel import Input, Kernel, Source
+from iceblink.run.kernel_types import kernel_type, literal, quoted
+from iceblink.scan.native import NativeScan, native_scan
+from iceblink.scan.plan import ScanPlan, plan_scan
+from iceblink.scan.read import Batch, read_scan
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every node needs to run."""
+
+    settings: Settings
+    kernel: Kernel
+
+
+Batches = Generator[Batch, None, None]
+
+
+@singledispatch
+def run(plan: Plan, job: Job) -> Batches:
+    """Yield the rows of `plan` in order, as batches in its schema; closing the generator stops the work."""
+    raise PlanError(f"cannot run {type(plan).__name__}")
+
+
+@run.register
+def _(plan: Scan, job: Job) -> Batches:
+    planned = plan_of(plan, None, Everything(), job)
+    yield from read_scan(planned, plan.table.storage, job.settings)
+
+
+@run.register
+def _(plan: Memory, job: Job) -> Batches:
+    return _numbered(plan.data.to_batches(max_chunksize=job.settings.batch_rows))
+
+
+@run.register
+def _(plan: Stream, job: Job) -> Batches:
+    return _numbered(iter(plan.open()))
+
+
+@run.register
+def _(plan: Query, job: Job) -> Batches:
+    prepared = prepare(plan, job)
+    for verify in prepared.checks:
+        verify()
+    yield from _numbered(job.kernel.stream(prepared.sql, prepared.inputs, plan.schema, job.settings.batch_rows))
+
+
+@run.register
+def _(plan: MapBatches, job: Job) -> Batches:
+    return udf.apply(plan.function, run(plan.source, job), plan.known_schema)
+
+
+@run.register
+def _(plan: Repartition, job: Job) -> Batches:
+    return run(plan.source, job)  # in one process the parts matter only to whoever writes a file for each
+
+
+def _numbered(batches: Iterator[pa.RecordBatch]) -> Batches:
+    """Give batches that come from no file their place in the stream as origin."""
+    first = 0
+    try:
+        for data in batches:
+            if data.num_rows:
+                yield Batch(data, "", first)
+                first += data.num_rows
+    finally:
+        if isinstance(batches, Generator):
+            batches.close()
+
+
+@dataclass(frozen=True)
+class PreparedScan:
+    """A scan of a statement, planned: what is kept, and how it will be read."""
+
+    reference: Reference
+    plan: ScanPlan
+    native: NativeScan | str
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One statement ready for the kernel."""
+
+    statement: Statement
+    sql: str
+    inputs: Mapping[str, Input]
+    scans: tuple[PreparedScan, ...]
+    checks: tuple[Callable[[], None], ...]
+
+
+def prepare(query: Query, job: Job) -> Prepared:
+    """Plan the scans of a query; metadata and footers are read, no data."""
+    fused = statement(query, lambda constant: job.kernel.evaluate(sql_of(constant)))
+    inputs: dict[str, Input] = {}
+    scans: list[PreparedScan] = []
+    checks: list[Callable[[], None]] = []
+    for reference in fused.references:
+        match reference.plan:
+            case Scan(table=table) as scan:
+                planned = plan_of(scan, reference.columns, reference.predicate, job)
+                native = native_scan(planned)
+                scans.append(PreparedScan(reference, planned, native))
+                if isinstance(native, NativeScan):
+                    rows = native_sql(native)
+                    checks.append(native.verify)
+                else:
+                    rows = quoted(f"{reference.name} rows")
+                    inputs[f"{reference.name} rows"] = _scan_source(planned, table.storage, job)
+                inputs[reference.name] = whole_view(rows, table.schema, reference.columns)
+            case Memory(data=data):
+                inputs[reference.name] = data
+            case other:
+                inputs[reference.name] = Source(other.schema, _opener(other, job))
+    return Prepared(fused, sql_of(fused.tree), inputs, tuple(scans), tuple(checks))
+
+
+def plan_of(scan: Scan, columns: tuple[str, ...] | None, predicate: Predicate, job: Job) -> ScanPlan:
+    """Plan a scan; of just some files when the node says so."""
+    planned = plan_scan(scan.table, columns, predicate, job.settings)
+    return planned if scan.files is None else planned.only(scan.files)
+
+
+def whole_view(rows: str, schema: pa.Schema, read: Collection[str]) -> str:
+    """Return a SELECT with all columns of a table, of which only `read` are there.
+
+    The statement may mention the others, in a CTE of which it does not use that column. Should the optimiser have
+    been wrong about one, the query fails: it cannot answer with something else.
+    """
+    columns = [
+        quoted(field.name)
+        if field.name in read
+        else f"CAST(error({literal(f'column {field.name} was not read')}) AS {kernel_type(field.type)}) "
+        f"AS {quoted(field.name)}"
+        for field in schema
+    ]
+    return f"SELECT {', '.join(columns)} FROM {rows}"
+
+
+def native_sql(native: NativeScan) -> str:
+    """Return the table function with which the kernel reads files itself, columns matched by field id."""
+    files = ", ".join(literal(path) for path in native.paths)
+    columns = ", ".join(
+        f"{column.field_id}: {{name: {literal(column.name)}, type: {literal(kernel_type(column.dtype))}, "
+        f"default_value: {_default(column.default)}}}"
+        for column in native.columns
+    )
+    # statistics leave NaN out, and the kernel would believe them: a filter such as x > 5 would lose it
+    return f"read_parquet([{files}], schema = MAP {{{columns}}}, can_have_nan = true)"
+
+
+def _default(value: object) -> str:
+    return "NULL" if value is None else literal(str(value))
+
+
+def _scan_source(planned: ScanPlan, storage: Storage, job: Job) -> Source:
+    def batches() -> Iterator[pa.RecordBatch]:
+        for batch in read_scan(planned, storage, job.settings):
+            yield batch.data
+
+    return Source(planned.schema, batches)
+
+
+def _opener(plan: Plan, job: Job) -> Callable[[], Iterator[pa.RecordBatch]]:
+    def batches() -> Iterator[pa.RecordBatch]:
+        with closing(run(plan, job)) as found:
+            for batch in found:
+                yield batch.data
+
+    return batches

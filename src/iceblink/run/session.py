@@ -1,0 +1,84 @@
+"""A catalog and an engine: what a dataset needs to be more than a description."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+
+from iceblink.errors import PlanError, SnapshotNotFound, TableNotFound
+from iceblink.lake.catalog import Catalog
+from iceblink.lake.metadata_tables import KINDS
+from iceblink.plan.nodes import Memory, Plan, Query, Scan
+from iceblink.plan.sql import Version, parse, point_at_word
+from iceblink.run.local_engine import LocalEngine
+
+
+@dataclass(frozen=True)
+class Session:
+    """Where tables are found, and where plans run."""
+
+    catalog: Catalog
+    engine: LocalEngine
+
+    def table(
+        self,
+        name: str,
+        *,
+        snapshot: int | None = None,
+        as_of: datetime | str | int | None = None,
+        branch: str | None = None,
+        tag: str | None = None,
+    ) -> Plan:
+        """Return the plan that reads a table, or one of its metadata tables (``ns.t.snapshots``).
+
+        Raises
+        ------
+        TableNotFound, SnapshotNotFound
+        """
+        base, _, kind = name.rpartition(".")
+        try:
+            table = self.catalog.load(name)
+        except TableNotFound:
+            if kind not in KINDS or not base:
+                raise
+            table = self.catalog.load(base)
+        if any(version is not None for version in (snapshot, as_of, branch, tag)):
+            table = table.at(snapshot=snapshot, as_of=as_of, branch=branch, tag=tag)
+        if table.name == name:
+            return Scan.of(table)
+        rows = table.metadata_table(kind)
+        return Memory(rows.schema, rows, label=kind)
+
+    def sql(self, text: str, this: Plan | None = None) -> Query:
+        """Return the node of an SQL text; `this` is the plan that the name ``this`` stands for.
+
+        Raises
+        ------
+        SqlError, TableNotFound, SnapshotNotFound, PlanError
+        """
+
+        def resolve(name: str, version: Version | None) -> Plan:
+            if name.lower() == "this" and this is not None:
+                return this
+            if version is None:
+                return self.table(name)
+            if version.kind == "timestamp":
+                return self.table(name, as_of=version.value)
+            return self._at_version(name, version.value)
+
+        tree, sources = parse(text, resolve)
+        try:
+            return self.engine.query(tree, sources)
+        except PlanError as error:  # the kernel saw generated SQL: point into the user's own
+            name = next((part for part in re.findall(r"'([^']+)'", error.what) if part in text), "")
+            raise type(error)(error.what, point_at_word(text, name) if name else error.where, error.hint) from error
+
+    def _at_version(self, name: str, value: str) -> Plan:
+        """Read ``FOR VERSION AS OF``: a snapshot id, else a tag, else a branch."""
+        if value.isdecimal():
+            return self.table(name, snapshot=int(value))
+        try:
+            return self.table(name, tag=value)
+        except SnapshotNotFound:
+            return self.table(name, branch=value)

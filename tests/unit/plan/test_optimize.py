@@ -1,0 +1,68 @@
+"""What each scan of a statement learns; outer joins and null semantics are where it is easy to claim too much."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from iceblink.plan.nodes import Memory, Plan, Query
+from iceblink.plan.optimize import Reference, statement
+from iceblink.plan.sql import Version, parse
+
+SCHEMA = pa.schema([("k", pa.int64()), ("x", pa.int64()), ("s", pa.string())])
+
+
+def refuse(node: object) -> object:
+    raise ValueError("no constant folding here")
+
+
+def references(text: str) -> dict[str, Reference]:
+    def resolve(name: str, version: Version | None) -> Plan:
+        return Memory(SCHEMA, SCHEMA.empty_table(), label=name)
+
+    tree, sources = parse(text, resolve)
+    result = statement(Query(SCHEMA, tree, sources), refuse)
+    assert result.notes == ()
+    return {reference.name: reference for reference in result.references}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("SELECT s FROM a WHERE x > 3", {"a": "x > 3"}),
+        ("WITH c AS (SELECT * FROM a) SELECT s FROM c WHERE x > 3", {"a": "x > 3"}),
+        ("SELECT s FROM (SELECT *, x + 1 AS y FROM a) WHERE x > 3 AND y > 1", {"a": "x > 3"}),
+        ("SELECT a.s FROM a JOIN b USING (k) WHERE a.x > 3 AND b.x < 2", {"a": "x > 3", "b": "x < 2"}),
+        ("SELECT a.s FROM a JOIN b ON a.k = b.k AND b.x < 2", {"a": "true", "b": "x < 2"}),
+        ("SELECT a.s FROM a, b WHERE a.k = b.k AND b.x < 2", {"a": "true", "b": "x < 2"}),
+        ("SELECT a.s FROM a LEFT JOIN b ON a.k = b.k AND b.x < 2 AND a.x > 3", {"a": "true", "b": "x < 2"}),
+        ("SELECT a.s FROM a LEFT JOIN b ON a.k = b.k WHERE b.x IS NULL", {"a": "true", "b": "true"}),
+        ("SELECT a.s FROM a LEFT JOIN b ON a.k = b.k WHERE a.x > 3", {"a": "x > 3", "b": "true"}),
+        ("SELECT a.s FROM a RIGHT JOIN b ON a.k = b.k WHERE a.x IS NULL", {"a": "true", "b": "true"}),
+        ("SELECT a.s FROM a FULL JOIN b ON a.k = b.k AND a.x > 3", {"a": "true", "b": "true"}),
+        ("SELECT s FROM a SEMI JOIN b ON a.k = b.k AND b.x < 2", {"a": "true", "b": "x < 2"}),
+        ("SELECT s FROM a ANTI JOIN b ON a.k = b.k AND a.x > 3 AND b.x < 2", {"a": "true", "b": "x < 2"}),
+        ("SELECT s FROM a WHERE k IN (SELECT k FROM b WHERE x < 2)", {"a": "true", "b": "x < 2"}),
+        ("SELECT s FROM a WHERE NOT EXISTS (SELECT 1 FROM b WHERE b.k = a.k AND b.x < 2)", {"a": "true", "b": "x < 2"}),
+        ("SELECT x, count(*) AS n FROM a GROUP BY x HAVING x > 3 AND count(*) > 1", {"a": "true"}),
+        ("SELECT s FROM a UNION ALL SELECT s FROM b WHERE x < 2", {"a": "true", "b": "x < 2"}),
+        ("SELECT * FROM (SELECT s, row_number() OVER (ORDER BY x) AS r, x FROM a) WHERE x > 3", {"a": "true"}),
+        ("SELECT s FROM (SELECT * FROM a LIMIT 5) WHERE x > 3", {"a": "true"}),
+    ],
+)
+def test_a_scan_learns_what_it_may_leave_out(text: str, expected: dict[str, str]) -> None:
+    assert {name: str(found.predicate) for name, found in references(text).items()} == expected
+
+
+def test_a_scan_reads_only_the_columns_that_are_needed() -> None:
+    found = references("SELECT a.s FROM a JOIN b ON a.k = b.k")
+    assert (found["a"].columns, found["b"].columns) == (("k", "s"), ("k",))
+
+
+def test_counting_rows_reads_one_narrow_column() -> None:
+    assert references("SELECT count(*) AS n FROM a")["a"].columns == ("k",)
+
+
+def test_two_readings_of_one_table_have_names_and_filters_of_their_own() -> None:
+    found = references("SELECT l.s FROM a AS l JOIN a AS r ON l.k = r.x WHERE l.x > 3")
+    assert {name: str(item.predicate) for name, item in found.items()} == {"a": "x > 3", "a_2": "true"}

@@ -81,8 +81,12 @@ def demo(args: Namespace) -> None:
 
 
 def connected(args: Namespace) -> Lake:
-    """Open the lake that the arguments name."""
-    return ib.connect(catalog=args.catalog) if args.catalog else ib.connect(args.lake)
+    """Open the lake that the arguments name; only `import` makes one that is not there."""
+    if args.catalog:
+        return ib.connect(catalog=args.catalog)
+    if args.run is not import_ and not Path(args.lake).is_dir():
+        raise ConfigError(f"no lake in {args.lake!r}", "--lake", "name another, or begin with: iceblink import")
+    return ib.connect(args.lake)
 
 
 def show(rows: Dataset, args: Namespace) -> None:

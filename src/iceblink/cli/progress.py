@@ -1,57 +1,68 @@
-"""A progress bar on stderr, drawn from the events of a job: rows read of those planned, files written."""
+"""A progress bar on stderr, drawn from the events of a job: rows read of those planned, rows written."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Lock
+from threading import Lock, Timer
 from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from iceblink.events import Committed, Event, FileWritten, ScanPlanned, SplitRead, observing
+from iceblink.events import Event, FileWritten, ScanPlanned, SplitRead, observing
 
 PATIENCE_S = 1.0  # work shorter than this shows no bar
 
 
 class ProgressBar:
-    """An observer that draws what it hears, once the work has lasted `patience_s` [s]."""
+    """An observer that draws what it hears, once the work has lasted `PATIENCE_S` or `show` was called."""
 
-    def __init__(self, console: Console, patience_s: float = PATIENCE_S) -> None:
-        columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[rows]}"), TimeElapsedColumn()
-        self._bar = Progress(*columns, console=console, transient=True)
-        self._task = self._bar.add_task("planning", total=None, rows="")
-        self._starts_at = time.monotonic() + patience_s
-        self._planned = self._read = self._files = 0
-        self._lock = Lock()  # events come from every thread of the job
+    def __init__(self, console: Console) -> None:
+        self._bar = Progress(
+            BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True
+        )
+        self._task = self._bar.add_task("working", total=None)
+        self._planned = self._read = self._written = 0
+        self._stopped = False
+        self._lock = Lock()  # events come from every thread of the job, `show` from the timer's
+        self._timer = Timer(PATIENCE_S, self.show)
+        self._timer.daemon = True
+        self._timer.start()
 
     def __call__(self, event: Event) -> None:
-        """Take note of one event and redraw."""
+        """Take note of one event."""
         with self._lock:
             match event:
-                case ScanPlanned():
-                    self._planned += event.rows
-                case SplitRead():
-                    self._read += event.rows
-                case FileWritten():
-                    self._files += 1
-                case Committed():
-                    self._files = 0
-            self._draw()
-            if time.monotonic() >= self._starts_at:
+                case ScanPlanned(rows=rows):
+                    self._planned += rows
+                case SplitRead(rows=rows):
+                    self._read += rows
+                case FileWritten(rows=rows):
+                    self._written += rows
+            self._update()
+
+    def show(self) -> None:
+        """Put the bar on the screen."""
+        with self._lock:
+            if not self._stopped:
                 self._bar.start()
 
     def stop(self) -> None:
         """Take the bar off the screen."""
-        self._bar.stop()
+        self._timer.cancel()
+        with self._lock:
+            self._stopped = True
+            self._bar.stop()
 
-    def _draw(self) -> None:
-        doing = f"reading, {self._files} files written" if self._files else "reading"
-        total = max(self._planned, self._read)
-        rows = f"{self._read:,} of {total:,} rows"
-        self._bar.update(self._task, description=doing, total=total or None, completed=self._read, rows=rows)
+    def _update(self) -> None:
+        if self._read:
+            reading = f"{self._read:,} of {self._planned:,} rows read"
+        else:  # the kernel reads by itself and does not say how far it is: the bar just moves
+            reading = f"reading {self._planned:,} rows" if self._planned else "reading"
+        writing = f", {self._written:,} written" if self._written else ""
+        total = self._planned if self._read else None
+        self._bar.update(self._task, description=reading + writing, total=total, completed=self._read)
 
 
 @contextmanager

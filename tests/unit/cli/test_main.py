@@ -117,6 +117,12 @@ def test_a_mistake_is_three_lines_and_status_2(
     assert "  hint  " in told
 
 
+def test_asking_makes_no_lake(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tables", "--lake", "elsewhere"]) == 2
+    assert "no lake in 'elsewhere'" in capsys.readouterr().err
+    assert not (here / "elsewhere").exists()
+
+
 def test_debug_shows_the_traceback(orders: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["describe", "shop.order", "--debug"]) == 2
     assert "Traceback" in capsys.readouterr().err
@@ -146,7 +152,7 @@ def test_arrow_goes_through_a_pipe(orders: str) -> None:
     assert pa.ipc.open_stream(done.stdout).read_all().to_pydict() == {"id": [1, 2, 3], "city": ["Oslo", "Rome", "Oslo"]}
 
 
-def test_a_reader_that_leaves_early_is_no_error(here: Path) -> None:
+def test_a_reader_that_leaves_early_is_no_error(orders: str) -> None:
     command = f"{sys.executable} -m iceblink sql 'SELECT * FROM range(3000000)' | head -1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.stdout.split()[-1] == "0"

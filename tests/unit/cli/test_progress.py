@@ -7,7 +7,7 @@ import io
 from rich.console import Console
 
 from iceblink.cli.progress import ProgressBar, progress_bar
-from iceblink.events import FileWritten, ScanPlanned, SplitRead, emit
+from iceblink.events import Event, FileWritten, ScanPlanned, SplitRead, emit
 
 PLANNED = ScanPlanned("ns.t", files=1, files_total=1, splits=2, rows=2_000, decoded_bytes=1)
 HALF = SplitRead("ns.t", rows=1_000, decoded_bytes=1)
@@ -18,25 +18,39 @@ class Terminal(io.StringIO):
         return True
 
 
-def drawn(patience_s: float, *events: object) -> str:
+def drawn(*events: Event, shown: bool = True) -> str:
     out = Terminal()
-    bar = ProgressBar(Console(file=out, force_terminal=True, width=100), patience_s)
+    bar = ProgressBar(Console(file=out, force_terminal=True, width=120))
     for event in events:
-        bar(event)  # type: ignore[arg-type]
+        bar(event)
+    if shown:
+        bar.show()
     bar.stop()
     return out.getvalue()
 
 
 def test_it_counts_the_rows_read_of_those_planned() -> None:
-    assert "1,000 of 2,000 rows" in drawn(0, PLANNED, HALF)
+    assert "1,000 of 2,000 rows read" in drawn(PLANNED, HALF)
 
 
-def test_it_counts_files_written() -> None:
-    assert "1 files written" in drawn(0, PLANNED, FileWritten("ns.t", "f.parquet", 10, 100))
+def test_it_says_what_will_be_read_before_any_split_was() -> None:
+    assert "reading 2,000 rows" in drawn(PLANNED)
+
+
+def test_it_counts_the_rows_written() -> None:
+    assert "2,000 rows read, 10 written" in drawn(PLANNED, HALF, FileWritten("ns.t", "f.parquet", 10, 100))
 
 
 def test_short_work_shows_nothing() -> None:
-    assert drawn(60, PLANNED, HALF) == ""
+    assert drawn(PLANNED, HALF, shown=False) == ""
+
+
+def test_a_bar_that_was_stopped_stays_away() -> None:
+    out = Terminal()
+    bar = ProgressBar(Console(file=out, force_terminal=True))
+    bar.stop()
+    bar.show()
+    assert out.getvalue() == ""
 
 
 def test_a_pipe_hears_nothing() -> None:

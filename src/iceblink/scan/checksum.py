@@ -1,4 +1,4 @@
-"""Page checksums verified without decoding: for readers that do not look at them.
+"""Pages verified without decoding them: what a reader does not look at itself.
 
 References
 ----------
@@ -11,6 +11,9 @@ import threading
 import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pyarrow as pa
 
 from iceblink.lake.storage import Storage
 from iceblink.scan.damage import damaged, reading
@@ -28,6 +31,8 @@ _HEADER: dict[int, Want] = {
     _DATA_V2: {_NUM_VALUES: None},
 }
 _HEADER_OF_TYPE = {0: _DATA, 2: _DICTIONARY, 3: _DATA_V2}
+
+HEADER_BYTES = 512  # enough for most
 
 _Verified = tuple[str, int, int, int, int]
 """Path, size, time of last change [ns], row group, leaf."""
@@ -76,7 +81,9 @@ def verify_pages(
     ]
 
     def check(key: _Verified) -> None:
-        _check_chunk(storage, footer, key[3], key[4], owner)
+        group, leaf = key[3:]
+        with reading(owner, footer.path, group), storage.open_input(footer.path) as file:
+            _check_chunk(file, footer, group, leaf, owner, sums=True)
         with _lock:
             _verified.add(key)
 
@@ -89,38 +96,66 @@ def verify_pages(
             pass
 
 
-def _check_chunk(storage: Storage, footer: Footer, group: int, leaf: int, owner: str) -> None:
-    chunk = footer.chunks[group][leaf]
-    column = footer.leaf_paths[leaf]
-    with reading(owner, footer.path, group):
-        with storage.open_input(footer.path) as file:
-            file.seek(chunk.start)
-            data = file.read(chunk.compressed_bytes)
-        for what, offset in _faults(data, chunk):
-            raise damaged(
-                f"column {column!r}, page at byte {chunk.start + offset:,}: {what}", owner, footer.path, group
-            )
+def check_headers(storage: Storage, footer: Footer, group: int, leaves: Iterable[int], owner: str) -> None:
+    """Check that the page headers of column chunks agree with the footer; the pages themselves are not read.
+
+    No checksum covers a header. pyarrow and DuckDB find almost all damage there, but believe a wrong number of values
+    in a page with nulls or lists.
+
+    Raises
+    ------
+    DataCorrupt
+        A page header does not parse or disagrees with the footer.
+    """
+    with reading(owner, footer.path, group), storage.open_input(footer.path) as file:
+        for leaf in leaves:
+            _check_chunk(file, footer, group, leaf, owner, sums=False)
 
 
-def _faults(data: bytes, chunk: Chunk) -> Iterator[tuple[str, int]]:
-    """Yield what is wrong with the pages of a chunk, and at which byte of it."""
-    view = memoryview(data)
-    at, values = 0, 0
-    while at < chunk.compressed_bytes:
-        try:
-            header, body = read_struct(data, _HEADER, at)
-        except ThriftError:
-            yield "its header cannot be read", at
-            return
-        part, size = _HEADER_OF_TYPE.get(header.get(_TYPE, -1), 0), header.get(_COMPRESSED, -1)
-        own = header.get(part)
-        if own is None or _NUM_VALUES not in own or size < 0 or body + size > len(data):
+def _check_chunk(file: pa.NativeFile, footer: Footer, group: int, leaf: int, owner: str, sums: bool) -> None:
+    for what, offset in _faults(file, footer.chunks[group][leaf], sums):
+        column = footer.leaf_paths[leaf]
+        raise damaged(f"column {column!r}, page at byte {offset:,}: {what}", owner, footer.path, group)
+
+
+def _faults(file: pa.NativeFile, chunk: Chunk, sums: bool) -> Iterator[tuple[str, int]]:
+    """Yield what is wrong with the pages of a chunk, and at which byte of the file."""
+    at, end, values = chunk.start, chunk.start + chunk.compressed_bytes, 0
+    while at < end and chunk.num_values:  # of no values there may be no page, or an empty one at no place
+        header = _header(file, at, end)
+        if header is None or at + header.length + header.size > end:
             yield "its header makes no sense", at
             return
-        if _CRC in header and zlib.crc32(view[body : body + size]) != header[_CRC] & 0xFFFFFFFF:
-            yield "its bytes do not fit their checksum", at
-        if part != _DICTIONARY:
-            values += own[_NUM_VALUES]
-        at = body + size
+        if sums and header.crc is not None:
+            file.seek(at + header.length)
+            if zlib.crc32(file.read_buffer(header.size)) != header.crc & 0xFFFFFFFF:
+                yield "its bytes do not fit their checksum", at
+        values += header.values
+        at += header.length + header.size
     if values != chunk.num_values:
-        yield f"up to here there are {values:,} values, the footer says {chunk.num_values:,}", at
+        yield f"its column has {values:,} values here, {chunk.num_values:,} by the footer", chunk.start
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """A page's: bytes of the header itself and of what follows, checksum, values (of a dictionary, none)."""
+
+    length: int
+    size: int
+    crc: int | None
+    values: int
+
+
+def _header(file: pa.NativeFile, at: int, end: int) -> _Header | None:
+    for window in (HEADER_BYTES, end - at):  # the second time if its statistics are long
+        file.seek(at)
+        try:
+            found, length = read_struct(file.read(min(window, end - at)), _HEADER)
+        except ThriftError:
+            continue
+        part = _HEADER_OF_TYPE.get(found.get(_TYPE, -1), -1)
+        size, crc, values = found.get(_COMPRESSED, -1), found.get(_CRC), found.get(part, {}).get(_NUM_VALUES, -1)
+        if any(type(number) is not int for number in (size, values, crc or 0)) or size < 0 or values < 0:
+            return None
+        return _Header(length, size, crc, 0 if part == _DICTIONARY else values)
+    return None

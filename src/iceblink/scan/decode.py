@@ -19,9 +19,17 @@ def open_file(storage: Storage, footer: Footer) -> pq.ParquetFile:
     """Open a Parquet file whose footer is known, for one thread: pyarrow's readers must not be shared.
 
     Page checksums are verified. Elsewhere than on a local disk the column chunks of a row group are fetched at once.
+
+    Raises
+    ------
+    OSError
+        The file cannot be opened, or is not of the size it had.
     """
+    source = storage.open_input(footer.path)
+    if source.size() != footer.file_bytes:
+        raise OSError(f"it has {source.size():,} bytes, and had {footer.file_bytes:,}")
     return pq.ParquetFile(
-        storage.open_input(footer.path),
+        source,
         metadata=footer.metadata,
         page_checksum_verification=True,
         coerce_int96_timestamp_unit="us",

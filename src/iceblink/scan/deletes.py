@@ -94,7 +94,7 @@ class Deletes:
                 keys = self._once(delete.path, lambda delete=delete: self._read_keys(delete))  # type: ignore[misc]
                 projection = Projection.of(keys.schema, footer.schema, identity)
                 found = read_group(file, footer, group, projection)
-                gone |= _equal(pa.Table.from_batches(found), keys)
+                gone |= _equal(pa.Table.from_batches(found, keys.schema), keys)
         return gone
 
     def _once(self, key: Hashable, load: Callable[[], T]) -> T:
@@ -127,21 +127,21 @@ class Deletes:
 
     def _read_positions(self, footer: Footer, group: int) -> Mapping[str, Positions]:
         with reading(self.owner, footer.path, group), open_file(self.storage, footer) as file:
-            listed = pa.Table.from_batches(
-                read_group(file, footer, group, Projection.of(POSITION_DELETES, footer.schema))
-            )
-        listed = listed.combine_chunks()
-        paths, positions = listed.column(0).chunk(0).dictionary_encode(), listed.column(1).to_numpy()
+            batches = read_group(file, footer, group, Projection.of(POSITION_DELETES, footer.schema))
+        listed = pa.Table.from_batches(batches, POSITION_DELETES)
+        paths = listed["file_path"].combine_chunks().dictionary_encode()
+        positions = listed["pos"].to_numpy()
         codes = paths.indices.to_numpy()
-        order = np.argsort(codes, kind="stable")
-        ends = np.cumsum(np.bincount(codes, minlength=len(paths.dictionary)))
-        parts = np.split(positions[order], ends[:-1])
-        return dict(zip(paths.dictionary.to_pylist(), parts, strict=True))
+        by_path = positions[np.argsort(codes, kind="stable")]
+        counts = np.bincount(codes, minlength=len(paths.dictionary))
+        ends = np.cumsum(counts)
+        ranges = zip(paths.dictionary.to_pylist(), (ends - counts).tolist(), ends.tolist(), strict=True)
+        return {path: by_path[start:end] for path, start, end in ranges}
 
     def _read_keys(self, delete: DeleteFile) -> pa.Table:
         footer = FOOTERS.get(self.storage, delete.path, delete.file_bytes, self.owner)
         fields = [_single(number, self.schema) or _single(number, footer.schema) for number in delete.equality_ids]
-        if None in fields:
+        if any(field is None for field in fields):
             what = f"an equality delete file lacks a column it compares, one of field ids {delete.equality_ids}"
             raise damaged(what, self.owner, delete.path)
         projection = Projection.of(pa.schema(fields), footer.schema)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.types as pt
@@ -47,7 +47,7 @@ class NativeScan:
     columns : tuple of NativeColumn
     """
 
-    plan: ScanPlan
+    plan: ScanPlan = field(repr=False)
     paths: tuple[str, ...]
     columns: tuple[NativeColumn, ...]
 
@@ -78,24 +78,24 @@ def native_scan(plan: ScanPlan) -> NativeScan | str:
         return "some rows are deleted by delete files"
     if any(piece.groups == WHOLE_FILE for piece in plan.pieces):
         return "so many files that not every footer was read"
-    for field in plan.schema:
-        if (why := _unreadable(field)) is not None:
-            return f"column {field.name!r} {why}"
+    for column in plan.schema:
+        if (why := _unreadable(column)) is not None:
+            return f"column {column.name!r} {why}"
     pieces = _files(plan)
     if not pieces:
         return "no files are read"
     local = [plan.storage.local_path(piece.path) for piece in pieces]
     for piece in pieces:
         footer = _footer(plan, piece)
-        if any(field_id(field) is None for field in footer.schema):
+        if any(field_id(stored) is None for stored in footer.schema):
             return f"a file has columns without field ids: {piece.path}"
-        for column in Projection.of(plan.schema, footer.schema, piece.identity).columns:
-            if (why := _misread(column, footer)) is not None:
-                return f"column {column.target.name!r} {why}"
+        for found in Projection.of(plan.schema, footer.schema, piece.identity).columns:
+            if (why := _misread(found)) is not None:
+                return f"column {found.target.name!r} {why}"
     paths = tuple(path for path in local if path is not None)
     if len(paths) < len(pieces):
         return "some files are not on this machine"
-    return NativeScan(plan, paths, tuple(_described(field) for field in plan.schema))
+    return NativeScan(plan, paths, tuple(map(_described, plan.schema)))
 
 
 def _files(plan: ScanPlan) -> list[Piece]:
@@ -107,21 +107,21 @@ def _footer(plan: ScanPlan, piece: Piece) -> Footer:
     return FOOTERS.get(plan.storage, piece.path, piece.file_bytes, plan.owner)
 
 
-def _described(field: pa.Field) -> NativeColumn:
-    default = (field.metadata or {}).get(DEFAULT)
-    number = field_id(field)
+def _described(column: pa.Field) -> NativeColumn:
+    default = (column.metadata or {}).get(DEFAULT)
+    number = field_id(column)
     assert number is not None, "columns of a table have field ids"
-    return NativeColumn(number, field.name, field.type, None if default is None else json.loads(default))
+    return NativeColumn(number, column.name, column.type, None if default is None else json.loads(default))
 
 
-def _unreadable(field: pa.Field) -> str | None:
+def _unreadable(column: pa.Field) -> str | None:
     """Return why the kernel cannot read a column of any file."""
-    dtype = field.type
+    dtype = column.type
     if _holds_tensor(dtype):
         return "is a tensor"
     if pt.is_timestamp(dtype) and dtype.unit == "ns" and dtype.tz is not None:
         return "is a timestamptz_ns, which the kernel does not have"
-    if DEFAULT in (field.metadata or {}) and (pt.is_binary(dtype) or pt.is_fixed_size_binary(dtype)):
+    if DEFAULT in (column.metadata or {}) and (pt.is_binary(dtype) or pt.is_fixed_size_binary(dtype)):
         return "has a default of bytes"
     return None
 
@@ -132,7 +132,7 @@ def _holds_tensor(dtype: pa.DataType) -> bool:
     return any(_holds_tensor(inner.type) for inner in inner_fields(dtype))
 
 
-def _misread(column: Column, footer: Footer) -> str | None:
+def _misread(column: Column) -> str | None:
     """Return why the kernel would read a column of one file wrongly."""
     source, target = column.source, column.target
     if source is None:

@@ -222,7 +222,7 @@ class _Planner:
         seen: set[str] = set()
         for footer in footers:
             writer = footer.metadata.created_by or ""
-            if writer in seen or not footer.metadata.num_row_groups:
+            if writer in seen or not footer.metadata.num_row_groups or not footer.metadata.row_group(0).num_rows:
                 continue
             seen.add(writer)
             unknown = [

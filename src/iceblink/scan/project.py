@@ -11,6 +11,7 @@ import json
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import time
 from functools import cached_property
 
 import pyarrow as pa
@@ -201,7 +202,9 @@ def _default(value: object, dtype: pa.DataType) -> pa.Array:
     """Read a value in Iceberg's JSON single-value form (spec, appendix D)."""
     if pt.is_binary(dtype) or pt.is_fixed_size_binary(dtype):
         return pa.array([bytes.fromhex(str(value))], dtype)
-    if isinstance(value, str):  # dates, times, decimals, uuids are written as text
+    if pt.is_time(dtype):
+        return pa.array([time.fromisoformat(str(value))], dtype)
+    if isinstance(value, str):  # dates, timestamps, decimals, uuids are written as text
         text = pa.array([value])
         return lossless(text, dtype, "") if isinstance(dtype, pa.UuidType) else text.cast(dtype)
     return pa.array([value], dtype)

@@ -154,9 +154,9 @@ def kept_groups(
     owner : str
         Table and snapshot, in words, for errors.
     """
-    groups = range(footer.metadata.num_row_groups)
+    groups = [group for group in range(footer.metadata.num_row_groups) if footer.metadata.row_group(group).num_rows]
     if isinstance(predicate, Everything):
-        return list(groups)
+        return groups
     asked = columns(predicate)
     wanted = pa.schema([field for field in schema if field.name in asked])
     projection = Projection.of(wanted, footer.schema, identity)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from iceblink.config import Settings
 from iceblink.events import SplitRead, emit
 from iceblink.lake.storage import Storage
+from iceblink.scan.checksum import check_headers
 from iceblink.scan.damage import reading
 from iceblink.scan.decode import checked, open_file, read_group, stream_group
 from iceblink.scan.deletes import Deletes
@@ -126,7 +127,7 @@ def _scan(
     """Read, and tell the observers of whoever asked for the scan, whichever thread runs the generator."""
     counts = [piece.groups for piece in plan.pieces]
     units = math.inf if WHOLE_FILE in counts else sum(counts)
-    threads = int(min(settings.threads, units))
+    threads = int(max(1, min(settings.threads, units)))
     reader = _Reader(
         plan.table_schema, plan.schema.names, storage, settings, plan.owner, threads=units < settings.threads
     )
@@ -200,6 +201,8 @@ class _Reader:
         self, file: pq.ParquetFile, footer: Footer, split: Split, piece: Piece, group: int
     ) -> Iterator[pa.RecordBatch]:
         projection = Projection.of(self.schema, footer.schema, piece.identity)
+        if self.storage.local_path(piece.path) is not None:  # elsewhere each header would be a request
+            check_headers(self.storage, footer, group, projection.leaves, self.owner)
         size = decoded_bytes(projection, footer, group, split.table)
         batches = size / self.settings.batch_bytes
         if batches > WHOLE_GROUP_BATCHES and projection.leaves:

@@ -118,26 +118,27 @@ class _Reader:
                 values[field_id] = self.value(kind, want[field_id])
 
     def value(self, kind: int, want: Want) -> Any:
+        """Read a wanted value: a number or a string for a want of None, a struct for one of fields, or a list."""
+        if kind in (_LIST, _SET):
+            size, element = self.list_header()
+            return [self.value(element, want) for _ in range(size)]
+        if (kind == _STRUCT) != (want is not None):
+            raise ThriftError(f"type {kind} where another belongs, at byte {self.at}")
+        if want is not None:
+            return self.struct(want)
         if _I16 <= kind <= _I64:
             return self.signed()
         if kind == _BINARY:
             return self.binary()
-        if kind == _STRUCT:
-            if want is None:
-                raise ThriftError(f"a struct where none belongs, at byte {self.at}")
-            return self.struct(want)
-        if kind in (_LIST, _SET):
-            size, element = self.list_header()
-            return [self.value(element, want) for _ in range(size)]
+        if kind in (_TRUE, _FALSE, _BYTE):  # a boolean in a list takes a byte of its own
+            self.at += 1
+            byte = self.data[self.at - 1]
+            return byte - ((byte & 0x80) << 1) if kind == _BYTE else byte == _TRUE
         if kind == _DOUBLE:
             (number,) = struct.unpack_from("<d", self.data, self.at)
             self.at += 8
             return number
-        if kind == _BYTE or kind in (_TRUE, _FALSE):  # a boolean in a list takes a byte of its own
-            self.at += 1
-            byte = self.data[self.at - 1]
-            return byte == _TRUE if kind != _BYTE else byte - ((byte & 0x80) << 1)
-        raise ThriftError(f"type {kind} where none belongs, at byte {self.at}")
+        raise ThriftError(f"no type {kind}, at byte {self.at}")
 
     def skip(self, kind: int) -> None:
         """Step over a field's value; a boolean has none, it lies in the field's header."""

@@ -23,7 +23,7 @@ Kind = Callable[[np.random.Generator, float], pa.Array]
 
 
 def words(rng: np.random.Generator, lengths: np.ndarray) -> list[str]:
-    text = "".join(map(chr, rng.integers(97, 123, 5_000)))
+    text = rng.integers(97, 123, 5_000, dtype=np.uint8).tobytes().decode()
     starts = rng.integers(0, 4_000, len(lengths))
     return [text[start : start + max(1, int(length))] for start, length in zip(starts, lengths, strict=True)]
 

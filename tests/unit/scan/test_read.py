@@ -1,0 +1,250 @@
+"""Every row comes once, in order, in bounded batches, or an error names the damaged file."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from iceblink.config import MIB, Settings
+from iceblink.errors import DataCorrupt
+from iceblink.events import Event, ScanPlanned, SplitRead, observing
+from iceblink.lake.catalog import Catalog
+from iceblink.lake.commit import Commit
+from iceblink.lake.table import Table
+from iceblink.lake.write import TableWriter
+from iceblink.predicate import Compare, Everything
+from iceblink.scan.plan import plan_scan
+from iceblink.scan.read import read_scan, read_split
+
+HandMade = Any  # see conftest.py
+Make = Callable[[pa.Schema], HandMade]
+
+SCHEMA = pa.schema(
+    [
+        pa.field("x", pa.int64(), metadata={"PARQUET:field_id": "1"}),
+        pa.field("s", pa.string(), metadata={"PARQUET:field_id": "2"}),
+        pa.field(
+            "l",
+            pa.list_(pa.field("element", pa.int64(), metadata={"PARQUET:field_id": "4"})),
+            metadata={"PARQUET:field_id": "3"},
+        ),
+    ]
+)
+
+
+def data(first: int, rows: int) -> pa.Table:
+    numbers = range(first, first + rows)
+    lists = [None if x % 5 == 0 else list(range(x % 4)) for x in numbers]
+    return pa.table([list(numbers), [f"s{x % 7}" * (x % 3) for x in numbers], lists], schema=SCHEMA)
+
+
+def filled(make: Make, files: list[tuple[int, int]]) -> HandMade:
+    table = make(SCHEMA)
+    first = 0
+    for rows, group_rows in files:
+        table.add(data(first, rows), group_rows)
+        first += rows
+    return table
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+@given(
+    files=st.lists(st.tuples(st.integers(0, 40), st.integers(1, 40)), min_size=1, max_size=5),
+    split_bytes=st.sampled_from([1, 200, 1000, 1 << 20]),
+    batch_bytes=st.sampled_from([1, 60, 500, 1 << 20]),
+    batch_rows=st.integers(1, 50),
+    threads=st.integers(1, 3),
+)
+def test_every_row_comes_once_and_in_order(
+    hand_made: Make,
+    files: list[tuple[int, int]],
+    split_bytes: int,
+    batch_bytes: int,
+    batch_rows: int,
+    threads: int,
+) -> None:
+    table = filled(hand_made, files)
+    given = {"split_bytes": split_bytes, "batch_bytes": batch_bytes, "batch_rows": batch_rows, "threads": threads}
+    expected = data(0, sum(rows for rows, _ in files)).to_pylist()
+    batches = table.batches(**given)
+    assert [row for batch in batches for row in batch.data.to_pylist()] == expected
+    assert all(0 < batch.data.num_rows <= batch_rows for batch in batches)
+    starts = {entry.path: first for entry, first in zip(table.entries, firsts(files), strict=True)}
+    assert all(batch.data["x"][0].as_py() == starts[batch.path] + batch.first_row for batch in batches)
+    chosen = table.settings.override(**given)
+    plan = table.plan(**given)
+    one_by_one = [b for split in plan.splits for b in read_split(split, table.schema, table.storage, chosen)]
+    assert [row for batch in one_by_one for row in batch.data.to_pylist()] == expected
+
+
+def firsts(files: list[tuple[int, int]]) -> Iterator[int]:
+    first = 0
+    for rows, _ in files:
+        yield first
+        first += rows
+
+
+def test_batches_are_bounded_in_bytes_whether_decoded_whole_or_streamed(hand_made: Make) -> None:
+    table = filled(hand_made, [(1000, 1000)])
+    for batch_bytes in (1_000, 20_000):  # of some 38,000
+        batches = table.batches(batch_bytes=batch_bytes)
+        assert sum(batch.data.num_rows for batch in batches) == 1000
+        assert all(batch.data.nbytes <= 1.3 * batch_bytes for batch in batches)
+
+
+def test_columns_come_in_the_order_asked_for(hand_made: Make) -> None:
+    table = filled(hand_made, [(3, 3)])
+    assert table.rows(("l", "x")) == [{"l": None, "x": 0}, {"l": [0], "x": 1}, {"l": [0, 1], "x": 2}]
+
+
+def test_rows_are_counted_without_columns(hand_made: Make) -> None:
+    table = filled(hand_made, [(30, 7), (5, 5)])
+    assert sum(batch.data.num_rows for batch in table.batches(())) == 35
+
+
+def test_the_first_batch_is_there_before_the_second_file_is_opened(hand_made: Make) -> None:
+    table = filled(hand_made, [(10, 10), (10, 10)])
+    plan = table.plan()
+    Path(table.entries[1].path).unlink()
+    with closing(read_scan(plan, table.storage, table.settings.override(threads=1))) as batches:
+        assert next(batches).data.num_rows == 10
+        with pytest.raises(DataCorrupt):
+            next(batches)
+
+
+def test_a_reader_that_stops_stops_the_threads(hand_made: Make) -> None:
+    table = filled(hand_made, [(100, 10)] * 4)
+    batches = read_scan(table.plan(), table.storage, table.settings.override(batch_rows=1))
+    next(batches)
+    batches.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("iceblink-scan")]
+
+
+def test_the_residual_prunes_row_groups_but_filters_no_rows(hand_made: Make) -> None:
+    table = filled(hand_made, [(20, 5), (20, 5)])
+    got = [x for batch in table.batches(("s", "x"), Compare("x", ">", 31)) for x in batch.data["x"].to_pylist()]
+    assert got == list(range(30, 40))
+
+
+def test_splits_of_files_whose_footers_were_not_read_are_pruned_when_read(
+    hand_made: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("iceblink.scan.plan.FOOTERS_READ", 1)
+    table = filled(hand_made, [(20, 5), (20, 5)])
+    plan = table.plan(predicate=Compare("x", ">", 31))
+    assert [piece.groups for piece in plan.pieces] == [-1, -1]
+    got = [x for b in read_scan(plan, table.storage, table.settings) for x in b.data["x"].to_pylist()]
+    assert got == list(range(30, 40))
+    assert [row["x"] for row in table.rows()] == list(range(40))
+
+
+def test_observers_hear_of_the_plan_and_of_each_split(hand_made: Make) -> None:
+    table = filled(hand_made, [(100, 10)] * 2)
+    heard: list[Event] = []
+    with observing(heard.append):
+        plan = table.plan(split_bytes=1500)
+        batches = read_scan(plan, table.storage, table.settings)
+    list(batches)  # outside the block: whoever asked for the scan is told
+    planned, *read = heard
+    assert isinstance(planned, ScanPlanned)
+    assert (planned.table, planned.files, planned.rows) == ("demo.t", 2, 200)
+    assert [event.rows for event in read if isinstance(event, SplitRead)] == [split.rows for split in plan.splits]
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-50])
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def not_parquet(path: Path) -> None:
+    path.write_bytes(b"x" * path.stat().st_size)
+
+
+@pytest.mark.parametrize("damage", [os.remove, cut, emptied, not_parquet])
+@pytest.mark.parametrize("when", ["before planning", "before reading"])
+def test_a_damaged_file_is_named(hand_made: Make, damage: Callable[[Path], None], when: str) -> None:
+    table = filled(hand_made, [(10, 5), (10, 5)])
+    path = table.entries[1].path
+    plan = table.plan() if when == "before reading" else None
+    damage(Path(path))
+    with pytest.raises(DataCorrupt) as caught:
+        list(read_scan(plan or table.plan(), table.storage, table.settings))
+    assert caught.value.where.startswith(f"table demo.t, snapshot 7, file {path}")
+    assert "earlier snapshot" in caught.value.hint
+
+
+def test_a_file_with_other_rows_than_the_metadata_says_is_damaged(hand_made: Make) -> None:
+    table = filled(hand_made, [(10, 5)])
+    other = table.write(data(0, 9))
+    Path(other).rename(table.entries[0].path)
+    table.entries[0] = type(table.entries[0])(table.entries[0].path, 1, 10, 0, {}, {}, {}, {}, {}, {})
+    with pytest.raises(DataCorrupt, match="9 rows, the table's metadata says 10"):
+        table.plan()
+
+
+def test_no_flipped_bit_of_a_page_goes_unnoticed(hand_made: Make) -> None:
+    """A flip is an error that names its row group, or it lies where no reader looks and changes nothing."""
+    table = filled(hand_made, [(30, 15)])
+    plan = table.plan()
+    path = Path(table.entries[0].path)
+    good = path.read_bytes()
+    expected = table.rows()
+    end = len(good) - 8 - int.from_bytes(good[-8:-4], "little")
+    named: list[bool] = []
+    for at in range(4, end):
+        for bit in {at % 8, 1}:
+            bad = bytearray(good)
+            bad[at] ^= 1 << bit
+            path.write_bytes(bad)
+            try:
+                batches = list(read_split(plan.splits[0], table.schema, table.storage, table.settings))
+            except DataCorrupt as error:
+                named.append("row group" in error.where)
+            else:
+                assert [row for batch in batches for row in batch.data.to_pylist()] == expected, (at, bit)
+    assert all(named)
+    assert len(named) > (end - 4) / 2
+
+
+SMALL = Settings(threads=2, memory_bytes=64 * MIB)
+
+
+def written(table: Table, columns: dict[str, Any]) -> Table:
+    types = {name: table.schema.field(name).type for name in columns}
+    batch = pa.record_batch({name: pa.array(values, types[name]) for name, values in columns.items()})
+    with TableWriter(table, SMALL) as writer:
+        writer.write(batch)
+        files = writer.finish()
+    return Commit(table).append(files).run()
+
+
+def test_tables_of_the_lake_are_read_through_their_evolution(tmp_path: Path) -> None:
+    catalog = Catalog.embedded(tmp_path)
+    table = catalog.create("demo.t", {"id": "int", "part": "string", "inner": "struct<a: int>"}, ["part"])
+    table = written(table, {"id": [1, 2], "part": ["x", "y"], "inner": [{"a": 1}, None]})
+    wider = pa.schema(
+        [("id", pa.int64()), ("part", pa.string()), ("inner", pa.struct([("a", pa.int32())])), ("added", pa.string())]
+    )
+    table = Commit(table).evolve(wider).run()
+    table = written(table, {"id": [1 << 40], "part": ["x"], "inner": [{"a": 2}], "added": ["new"]})
+    plan = plan_scan(table, ("added", "id", "part", "inner"), Everything(), SMALL)
+    rows = [row for batch in read_scan(plan, table.storage, SMALL) for row in batch.data.to_pylist()]
+    assert sorted(rows, key=lambda row: int(row["id"])) == [
+        {"added": None, "id": 1, "part": "x", "inner": {"a": 1}},
+        {"added": None, "id": 2, "part": "y", "inner": None},
+        {"added": "new", "id": 1 << 40, "part": "x", "inner": {"a": 2}},
+    ]
+    pruned = plan_scan(table, ("id",), Compare("part", "=", "y"), SMALL)
+    assert (pruned.files, pruned.files_total, pruned.rows) == (1, 3, 1)

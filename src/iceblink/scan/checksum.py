@@ -154,7 +154,10 @@ def _header(file: pa.NativeFile, at: int, end: int) -> _Header | None:
         except ThriftError:
             continue
         part = _HEADER_OF_TYPE.get(found.get(_TYPE, -1), -1)
-        size, crc, values = found.get(_COMPRESSED, -1), found.get(_CRC), found.get(part, {}).get(_NUM_VALUES, -1)
+        own = found.get(part)
+        if not isinstance(own, dict):
+            return None
+        size, crc, values = found.get(_COMPRESSED, -1), found.get(_CRC), own.get(_NUM_VALUES, -1)
         if any(type(number) is not int for number in (size, values, crc or 0)) or size < 0 or values < 0:
             return None
         return _Header(length, size, crc, 0 if part == _DICTIONARY else values)

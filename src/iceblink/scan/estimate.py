@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import pyarrow as pa
 import pyarrow.types as pt
@@ -66,12 +66,22 @@ def encoded_bytes(column: Column, footer: Footer, group: int) -> int:
     return sum(footer.chunks[group][leaf].uncompressed_bytes for leaf in column.leaves)
 
 
-def learn(table: str, footer: Footer, group: int, projection: Projection, batches: Sequence[pa.RecordBatch]) -> None:
-    """Remember what the columns of a decoded row group took, where the footer could not tell."""
-    for place, column in enumerate(projection.columns):
-        if exact_bytes(column, footer, group) is None:
-            size = sum(batch.column(place).nbytes for batch in batches)
-            RATIOS.learn(ratio_key(table, footer, column), size, encoded_bytes(column, footer, group))
+def inexact(projection: Projection, footer: Footer, group: int) -> list[int]:
+    """Return the places of the columns whose size the footer does not tell."""
+    return [place for place, column in enumerate(projection.columns) if exact_bytes(column, footer, group) is None]
+
+
+def learn(table: str, projection: Projection, footer: Footer, group: int, sizes: Mapping[int, int]) -> None:
+    """Remember what columns of a decoded row group took.
+
+    Parameters
+    ----------
+    sizes : mapping of int to int
+        Place of the column to its Arrow size [bytes].
+    """
+    for place, size in sizes.items():
+        column = projection.columns[place]
+        RATIOS.learn(ratio_key(table, footer, column), size, encoded_bytes(column, footer, group))
 
 
 def decoded_bytes(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -45,11 +46,15 @@ class NativeScan:
     paths : tuple of str
         On this machine, in the table's order. More is read than the plan keeps: row groups are the kernel's to prune.
     columns : tuple of NativeColumn
+        Those of the plan and those asked for besides, in the table's order.
+    evolved : bool
+        Whether some file has columns of other names or types than the table has now, or lacks one.
     """
 
     plan: ScanPlan = field(repr=False)
     paths: tuple[str, ...]
     columns: tuple[NativeColumn, ...]
+    evolved: bool
 
     def verify(self, threads: int = 4) -> None:
         """Check the page checksums of all that may be read, each once in the life of the process.
@@ -66,11 +71,17 @@ class NativeScan:
             verify_pages(self.plan.storage, footer, groups, leaves, threads, self.plan.owner)
 
 
-def native_scan(plan: ScanPlan) -> NativeScan | str:
+def native_scan(plan: ScanPlan, also: Collection[str] = ()) -> NativeScan | str:
     """Return what the kernel needs to read a scan by itself, or in words why it must not.
 
     The kernel matches top-level columns by field id, fills added ones and widens numbers. It knows no deletes, no
     partition values that a file lacks, and nothing of how the inside of a nested column changed.
+
+    Parameters
+    ----------
+    plan : ScanPlan
+    also : collection of str
+        Columns of the table that the kernel should know of besides those of the plan; it will not read them.
     """
     if not len(plan.schema):
         return "no columns are read"
@@ -78,24 +89,29 @@ def native_scan(plan: ScanPlan) -> NativeScan | str:
         return "some rows are deleted by delete files"
     if any(piece.groups == WHOLE_FILE for piece in plan.pieces):
         return "so many files that not every footer was read"
-    for column in plan.schema:
+    schema = pa.schema(
+        [column for column in plan.table_schema if column.name in plan.schema.names or column.name in also]
+    )
+    for column in schema:
         if (why := _unreadable(column)) is not None:
             return f"column {column.name!r} {why}"
     pieces = _files(plan)
     if not pieces:
         return "no files are read"
     local = [plan.storage.local_path(piece.path) for piece in pieces]
+    evolved = False
     for piece in pieces:
         footer = _footer(plan, piece)
         if any(field_id(stored) is None for stored in footer.schema):
             return f"a file has columns without field ids: {piece.path}"
-        for found in Projection.of(plan.schema, footer.schema, piece.identity).columns:
+        for found in Projection.of(schema, footer.schema, piece.identity).columns:
             if (why := _misread(found)) is not None:
                 return f"column {found.target.name!r} {why}"
+            evolved |= found.source is None or found.source.name != found.target.name or not found.same
     paths = tuple(path for path in local if path is not None)
     if len(paths) < len(pieces):
         return "some files are not on this machine"
-    return NativeScan(plan, paths, tuple(map(_described, plan.schema)))
+    return NativeScan(plan, paths, tuple(map(_described, schema)), evolved)
 
 
 def _files(plan: ScanPlan) -> list[Piece]:

@@ -17,7 +17,7 @@ from iceblink.lake.table import Table
 from iceblink.predicate import Predicate
 from iceblink.scan.damage import damaged, reading
 from iceblink.scan.decode import open_file, read_group
-from iceblink.scan.estimate import RATIOS, decoded_bytes, exact_bytes, learn, ratio_key
+from iceblink.scan.estimate import RATIOS, decoded_bytes, inexact, learn, ratio_key
 from iceblink.scan.footer import FOOTERS, Footer
 from iceblink.scan.project import Projection
 from iceblink.scan.prune import kept_groups
@@ -225,17 +225,18 @@ class _Planner:
             if writer in seen or not footer.metadata.num_row_groups or not footer.metadata.row_group(0).num_rows:
                 continue
             seen.add(writer)
+            everything = Projection.of(self.schema, footer.schema)
             unknown = [
                 column.target
-                for column in Projection.of(self.schema, footer.schema).columns
-                if exact_bytes(column, footer, 0) is None
-                and RATIOS.get(ratio_key(self.table.uuid, footer, column)) is None
+                for column in (everything.columns[place] for place in inexact(everything, footer, 0))
+                if RATIOS.get(ratio_key(self.table.uuid, footer, column)) is None
             ]
             if unknown:
                 sampled = Projection.of(pa.schema(unknown), footer.schema)
                 with reading(self.owner, footer.path, 0), open_file(self.table.storage, footer) as file:
                     batches = read_group(file, footer, 0, sampled, threads=True)
-                learn(self.table.uuid, footer, 0, sampled, batches)
+                sizes = {place: sum(batch.column(place).nbytes for batch in batches) for place in range(len(unknown))}
+                learn(self.table.uuid, sampled, footer, 0, sizes)
 
     def _groups(self, entry: FileEntry, footer: Footer) -> Iterator[Piece]:
         identity = tuple(entry.identity.items())

@@ -112,7 +112,7 @@ class _Reader:
             field_id = field_id + delta if delta else self.signed()
             if field_id not in want:
                 self.skip(kind)
-            elif kind <= _FALSE:
+            elif kind <= _FALSE and want[field_id] is None:
                 values[field_id] = kind == _TRUE
             else:
                 values[field_id] = self.value(kind, want[field_id])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.command import Options, heading, read_options
 from bench.measure import Contestant, Job, in_turns
-from bench.report import middle, problem_of, remarks, seconds, table
+from bench.report import middle, problem_of, problems, seconds, table
 
 TITLE = "Start-up"
 
@@ -89,7 +89,7 @@ def report(options: Options) -> str:
         none_yet = results.get(STARTS[0].name, ())
         over = f"{wall_s - middle(none_yet, lambda one: one.wall_s):.3f}" if none_yet else "-"
         rows.append([name, seconds(wall_s), over, seconds(cpu_s)])
-    return f"{heading(TITLE, options)}\n{table(['', 'wall s', 'over bare s', 'CPU s'], rows)}{remarks(results)}\n"
+    return f"{heading(TITLE, options)}\n{table(['', 'wall s', 'over bare s', 'CPU s'], rows)}{problems(results)}\n"
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def comparison(results: Mapping[str, Sequence[Result]], reference: str = OURS, a
         cells += [f"{middle(runs, measures[2]) / MIB:,.0f}", seconds(middle(runs, measures[3])), f"{runs[-1].rows:,}"]
         cells += [ratio(results.get(reference, ()), runs, measure) for measure in measures]
         rows.append(cells)
-    return table(header, rows) + remarks(results)
+    return table(header, rows) + problems(results) + disagreement(results)
 
 
 def ratio(ours: Sequence[Result], theirs: Sequence[Result], measure: Callable[[Result], float]) -> str:
@@ -66,13 +66,18 @@ def problem_of(runs: Sequence[Result]) -> str:
     return next((one.problem for one in runs if one.problem), "")
 
 
-def remarks(results: Mapping[str, Sequence[Result]]) -> str:
-    """Return what a reader must know beside the numbers: what failed and how, and whether the rows differ."""
-    lines = [f"{name} {problem}" for name, runs in results.items() if ": " in (problem := problem_of(runs))]
+def problems(results: Mapping[str, Sequence[Result]]) -> str:
+    """Return a line for each contestant that failed, with how."""
+    found = {name: problem_of(runs) for name, runs in results.items()}
+    return "".join(f"\n\n{name} {problem}" for name, problem in found.items() if ": " in problem)
+
+
+def disagreement(results: Mapping[str, Sequence[Result]]) -> str:
+    """Return a warning when the contestants did not deliver the same number of rows."""
     counts = {name: runs[-1].rows for name, runs in results.items() if not problem_of(runs)}
-    if len(set(counts.values())) > 1:
-        lines.append(f"**not the same rows**: {', '.join(f'{name} {rows:,}' for name, rows in counts.items())}")
-    return "".join(f"\n\n{line}" for line in lines)
+    if len(set(counts.values())) <= 1:
+        return ""
+    return f"\n\n**not the same rows**: {', '.join(f'{name} {rows:,}' for name, rows in counts.items())}"
 
 
 def mean_ratio(ratios: Sequence[float]) -> str:

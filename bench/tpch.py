@@ -9,7 +9,7 @@ from statistics import median
 from bench.answers import difference
 from bench.command import Options, heading, read_options
 from bench.measure import Result, in_turns
-from bench.report import OURS, mean_ratio, problem_of, remarks, seconds, table
+from bench.report import OURS, mean_ratio, problem_of, problems, seconds, table
 from bench.tpch_data import QUERIES, ensure_lake, tpch_folder
 from bench.tpch_engines import ENGINES
 
@@ -50,7 +50,7 @@ def queries_table(results: Mapping[str, Sequence[Result]], answers: Path) -> str
     blanks = [""] * len(results)
     rows.append(["geometric mean", *blanks, *(mean_ratio(ratios[peer]) for peer in peers), ""])
     rows.append(["peak MB", *(peak(runs) for runs in results.values()), *[""] * (len(peers) + 1)])
-    return table(header, rows) + remarks(results) + "".join(f"\n\n{note}" for note in notes)
+    return table(header, rows) + problems(results) + "".join(f"\n\n{note}" for note in notes)
 
 
 def verdict(runs: Sequence[Result], answers: Path, reference: Path, query: str) -> str:

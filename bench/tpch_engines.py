@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -63,6 +64,7 @@ def each_query(answer: Answer, answers: Path) -> Job:
         answers.mkdir(parents=True, exist_ok=True)
         costs: dict[str, dict[str, Any]] = {}
         for name, sql in QUERIES.items():
+            print(name, file=sys.stderr, flush=True)  # should it hang, `measure` tells where
             try:
                 table = answer(sql)
                 keep(table, answers / f"{name}.arrow")

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from iceblink.scan.footer import Chunk, Footer
-from iceblink.scan.project import Column, Projection, field_id, inner_fields
+from iceblink.scan.project import Column, Projection, field_id
 
 RatioKey = tuple[str, str, int | str]
 """Table, writer, and the column's field id or name."""
@@ -121,7 +121,7 @@ def exact_bytes(column: Column, footer: Footer, group: int) -> float | None:
     if column.source is None:
         return _constant_bytes(column, rows)
     try:
-        if inner_fields(column.source.type):
+        if not column.flat:
             return _nested_bytes(column, footer.chunks[group], rows, 0, 0)
         bitmap = _bitmap(column, rows, _has_nulls(footer, group, column.leaves[0]))
         width = _bit_width(column.target.type)

@@ -36,6 +36,8 @@ class Column:
         Position among those of its siblings that are read.
     leaves : tuple of int
         Leaf columns of the file to read, ascending.
+    flat : bool
+        Whether the file has one leaf value a row: no list, map or struct.
     children : tuple of Column
         Of the target's fields, when both sides are structs, both lists or both maps.
     same : bool
@@ -48,6 +50,7 @@ class Column:
     source: pa.Field | None = None
     place: int = 0
     leaves: tuple[int, ...] = ()
+    flat: bool = False
     children: tuple[Column, ...] = ()
     same: bool = False
     constant: pa.Array | None = None
@@ -176,9 +179,10 @@ def _matched(target: pa.Field, source: pa.Field, place: int, leaf: int, by_id: b
         leaves = tuple(sorted({leaf for child in children for leaf in child.leaves}))
         in_place = all(child.same and child.place == position for position, child in enumerate(children))
         # a struct of none but added fields: any one leaf tells where the struct itself is null
-        return Column(target, source, place, leaves or (leaf,), children, in_place and found.equals(wanted))
-    leaves = tuple(range(leaf, leaf + _leaf_count(found)))
-    return Column(target, source, place, leaves, (), found.equals(wanted))
+        return Column(target, source, place, leaves or (leaf,), False, children, in_place and found.equals(wanted))
+    flat = not inner_fields(found)
+    leaves = (leaf,) if flat else tuple(range(leaf, leaf + _leaf_count(found)))
+    return Column(target, source, place, leaves, flat, (), found.equals(wanted))
 
 
 def _absent(target: pa.Field, identity: Mapping[int, object]) -> Column:

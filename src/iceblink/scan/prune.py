@@ -36,7 +36,7 @@ from iceblink.scan.bloom import BloomFilter, read_bloom
 from iceblink.scan.damage import reading
 from iceblink.scan.footer import Footer
 from iceblink.scan.plain import decode, encode
-from iceblink.scan.project import Column, Projection, inner_fields
+from iceblink.scan.project import Column, Projection
 from iceblink.scan.thrift import Want, read_struct
 
 # ids in parquet.thrift
@@ -186,12 +186,6 @@ class _Group:
         (name,) = columns(comparison)
         return within(comparison, self.bounds.get(name, UNKNOWN))
 
-    def _leaf(self, column: Column) -> int | None:
-        """Return the leaf column that holds a field's values; None for a nested or absent field."""
-        if column.source is None or inner_fields(column.source.type):
-            return None
-        return column.leaves[0]
-
     def _statistics(self, column: Column) -> Bounds:
         if column.source is None:
             if column.constant is None:
@@ -199,10 +193,9 @@ class _Group:
             value = column.constant[0].as_py()
             value = getattr(value, "bytes", value)
             return UNKNOWN if value != value else Bounds(value, value, no_nulls=True)
-        leaf = self._leaf(column)
-        if leaf is None:
+        if not column.flat:
             return UNKNOWN
-        chunk = self.footer.metadata.row_group(self.group).column(leaf)
+        chunk = self.footer.metadata.row_group(self.group).column(column.leaves[0])
         found = chunk.statistics
         if found is None:
             return UNKNOWN
@@ -226,9 +219,9 @@ class _Group:
 
     def _in_bloom(self, name: str, values: Iterable[object]) -> bool:
         column = self.columns.get(name)
-        leaf = None if column is None else self._leaf(column)
-        if leaf is None or column is None or column.source is None:
+        if column is None or column.source is None or not column.flat:
             return True
+        (leaf,) = column.leaves
         if name not in self.blooms:
             with reading(self.owner, self.footer.path, self.group):
                 self.blooms[name] = read_bloom(self.storage, self.footer, self.group, leaf)
@@ -255,9 +248,9 @@ class _Group:
             self.bounds[name] = whole
 
     def _pages(self, column: Column) -> list[Bounds] | None:
-        leaf = self._leaf(column)
-        if leaf is None or column.source is None:
+        if column.source is None or not column.flat:
             return None
+        (leaf,) = column.leaves
         if not self.footer.metadata.row_group(self.group).column(leaf).has_column_index:
             return None
         chunk = self.footer.chunks[self.group][leaf]

@@ -33,12 +33,15 @@ class Reference:
         What the statement needs, in the plan's order.
     predicate : Predicate
         What every row that matters satisfies.
+    unneeded : tuple of str
+        Columns that the statement names and does not need, in a CTE of which it uses others.
     """
 
     name: str
     plan: Plan
     columns: tuple[str, ...]
     predicate: Predicate = field(default_factory=Everything)
+    unneeded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -154,15 +157,27 @@ def pushdown(fused: Statement, evaluate: Evaluate) -> tuple[Reference, ...]:
                 used |= seen[name][0]
                 predicate = either(predicate, seen[name][1])
             seen[name] = used, predicate
-    return tuple(_narrow(reference, seen.get(reference.name.lower())) for reference in fused.references)
+    named = _named(fused.tree)
+    return tuple(_narrow(reference, seen.get(reference.name.lower()), named) for reference in fused.references)
 
 
-def _narrow(reference: Reference, learned: tuple[set[str], Predicate] | None) -> Reference:
+def _named(tree: exp.Query) -> frozenset[str] | None:
+    """Return every word of a statement that may be a column, lower-case; None where it names columns by pattern."""
+    if any(any(star.args.values()) for star in tree.find_all(exp.Star)) or tree.find(exp.Columns):
+        return None
+    return frozenset(word.name.lower() for word in tree.find_all(exp.Identifier))
+
+
+def _narrow(
+    reference: Reference, learned: tuple[set[str], Predicate] | None, named: frozenset[str] | None
+) -> Reference:
     if learned is None:  # the optimiser found that it is not needed, or lost it: read it whole
         return reference
     used, predicate = learned
-    columns = tuple(name for name in reference.plan.schema.names if name in used)
-    return replace(reference, columns=columns or (_narrowest(reference.plan.schema),), predicate=predicate)
+    names = reference.plan.schema.names
+    columns = tuple(name for name in names if name in used) or (_narrowest(reference.plan.schema),)
+    unneeded = tuple(name for name in names if name not in columns and (named is None or name.lower() in named))
+    return replace(reference, columns=columns, predicate=predicate, unneeded=unneeded)
 
 
 def _narrowest(schema: pa.Schema) -> str:

@@ -63,6 +63,7 @@ class Kernel:
                         "memory_limit": f"{int(self._settings.memory_bytes * 0.75 / 2**20)}MiB",
                         "temp_directory": str(Path(self._settings.spill_dir) / "kernel"),
                         "preserve_insertion_order": True,
+                        "parquet_metadata_cache": True,
                         "python_enable_replacements": False,  # a Python variable is never a table
                         "autoinstall_known_extensions": False,
                         "TimeZone": "UTC",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import singledispatch
@@ -118,15 +118,15 @@ def prepare(query: Query, job: Job) -> Prepared:
         match reference.plan:
             case Scan(table=table) as scan:
                 planned = plan_of(scan, reference.columns, reference.predicate, job)
-                native = native_scan(planned)
+                native = native_scan(planned, reference.unneeded)
                 scans.append(PreparedScan(reference, planned, native))
                 if isinstance(native, NativeScan):
-                    rows = native_sql(native)
+                    inputs[reference.name] = native_sql(native)
                     checks.append(native.verify)
                 else:
-                    rows = quoted(f"{reference.name} rows")
-                    inputs[f"{reference.name} rows"] = _scan_source(planned, table.storage, job)
-                inputs[reference.name] = whole_view(rows, table.schema, reference.columns)
+                    rows = f"{reference.name} rows"
+                    inputs[rows] = _scan_source(planned, table.storage, job)
+                    inputs[reference.name] = whole_view(rows, reference)
             case Memory(data=data):
                 inputs[reference.name] = data
             case other:
@@ -140,36 +140,40 @@ def plan_of(scan: Scan, columns: tuple[str, ...] | None, predicate: Predicate, j
     return planned if scan.files is None else planned.only(scan.files)
 
 
-def whole_view(rows: str, schema: pa.Schema, read: Collection[str]) -> str:
-    """Return a SELECT with all columns of a table, of which only `read` are there.
+def whole_view(rows: str, reference: Reference) -> str:
+    """Return a SELECT of the columns that were read, and of those that are named although not needed.
 
-    The statement may mention the others, in a CTE of which it does not use that column. Should the optimiser have
-    been wrong about one, the query fails: it cannot answer with something else.
+    Should the optimiser have been wrong about one of these, the query fails: it cannot answer with something else.
     """
+    fields = [reference.plan.schema.field(name) for name in (*reference.columns, *reference.unneeded)]
     columns = [
         quoted(field.name)
-        if field.name in read
+        if field.name in reference.columns
         else f"CAST(error({literal(f'column {field.name} was not read')}) AS {kernel_type(field.type)}) "
         f"AS {quoted(field.name)}"
-        for field in schema
+        for field in sorted(fields, key=lambda field: reference.plan.schema.get_field_index(field.name))
     ]
-    return f"SELECT {', '.join(columns)} FROM {rows}"
+    return f"SELECT {', '.join(columns)} FROM {quoted(rows)}"
 
 
 def native_sql(native: NativeScan) -> str:
-    """Return the table function with which the kernel reads files itself, columns matched by field id."""
+    """Return the SELECT with which the kernel reads the files itself, in the table's column order.
+
+    Where all files have the table's own columns the kernel may use their statistics; else columns are matched by
+    field id, as they were renamed, added or widened since.
+    """
     files = ", ".join(literal(path) for path in native.paths)
-    columns = ", ".join(
-        f"{column.field_id}: {{name: {literal(column.name)}, type: {literal(kernel_type(column.dtype))}, "
-        f"default_value: {_default(column.default)}}}"
-        for column in native.columns
-    )
     # statistics leave NaN out, and the kernel would believe them: a filter such as x > 5 would lose it
-    return f"read_parquet([{files}], schema = MAP {{{columns}}}, can_have_nan = true)"
-
-
-def _default(value: object) -> str:
-    return "NULL" if value is None else literal(str(value))
+    options = ["can_have_nan = true", "hive_partitioning = false"]  # folder names are no data in Iceberg
+    if native.evolved:
+        columns = ", ".join(
+            f"{column.field_id}: {{name: {literal(column.name)}, type: {literal(kernel_type(column.dtype))}, "
+            f"default_value: {'NULL' if column.default is None else literal(str(column.default))}}}"
+            for column in native.columns
+        )
+        options.append(f"schema = MAP {{{columns}}}")
+    names = ", ".join(quoted(column.name) for column in native.columns)
+    return f"SELECT {names} FROM read_parquet([{files}], {', '.join(options)})"
 
 
 def _scan_source(planned: ScanPlan, storage: Storage, job: Job) -> Source:

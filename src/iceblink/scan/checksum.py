@@ -14,10 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from iceblink.lake.storage import Storage
 from iceblink.scan.damage import damaged, reading
-from iceblink.scan.footer import Chunk, Footer
+from iceblink.scan.footer import Footer
 from iceblink.scan.thrift import ThriftError, Want, read_struct
 
 # ids in parquet.thrift
@@ -113,14 +114,16 @@ def check_headers(storage: Storage, footer: Footer, group: int, leaves: Iterable
 
 
 def _check_chunk(file: pa.NativeFile, footer: Footer, group: int, leaf: int, owner: str, sums: bool) -> None:
-    for what, offset in _faults(file, footer.chunks[group][leaf], sums):
+    for what, offset in _faults(file, footer.metadata.row_group(group).column(leaf), sums):
         column = footer.leaf_paths[leaf]
         raise damaged(f"column {column!r}, page at byte {offset:,}: {what}", owner, footer.path, group)
 
 
-def _faults(file: pa.NativeFile, chunk: Chunk, sums: bool) -> Iterator[tuple[str, int]]:
+def _faults(file: pa.NativeFile, chunk: pq.ColumnChunkMetaData, sums: bool) -> Iterator[tuple[str, int]]:
     """Yield what is wrong with the pages of a chunk, and at which byte of the file."""
-    at, end, values = chunk.start, chunk.start + chunk.compressed_bytes, 0
+    # an offset of 0 is what some writers say for "no dictionary": the magic lies there
+    start = min(chunk.data_page_offset, chunk.dictionary_page_offset or chunk.data_page_offset)
+    at, end, values = start, start + chunk.total_compressed_size, 0
     while at < end and chunk.num_values:  # of no values there may be no page, or an empty one at no place
         header = _header(file, at, end)
         if header is None or at + header.length + header.size > end:
@@ -133,7 +136,7 @@ def _faults(file: pa.NativeFile, chunk: Chunk, sums: bool) -> Iterator[tuple[str
         values += header.values
         at += header.length + header.size
     if values != chunk.num_values:
-        yield f"its column has {values:,} values here, {chunk.num_values:,} by the footer", chunk.start
+        yield f"its column has {values:,} values here, {chunk.num_values:,} by the footer", start
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,10 @@ from contextlib import contextmanager
 
 import pyarrow as pa
 
+from iceblink.casts import Unfit, UnknownFields
 from iceblink.errors import DataCorrupt
 from iceblink.scan.thrift import ThriftError
+from iceblink.types import show_type
 
 RESTORE = "restore the file from a backup, or read or roll back to an earlier snapshot that does not need it"
 
@@ -37,12 +39,19 @@ def reading(owner: str, path: str, group: int | None = None) -> Iterator[None]:
     Raises
     ------
     DataCorrupt
-        The file is missing, cannot be read, or does not decode.
+        The file is missing, cannot be read, does not decode, or does not fit the table.
     """
     try:
         yield
     except FileNotFoundError as error:
         raise damaged("a file of the table is missing", owner, path, group) from error
+    except Unfit as misfit:
+        expected, got = show_type(misfit.expected), show_type(misfit.got)
+        what = f"column {misfit.path!r} is {got} where the table has {expected}"
+        raise damaged(what, owner, path, group) from misfit
+    except UnknownFields as misfit:
+        what = f"struct {misfit.path!r} has other fields than the table's"
+        raise damaged(what, owner, path, group) from misfit
     except (pa.ArrowException, OSError, ThriftError, UnicodeDecodeError) as error:
         said = str(error).strip().split("\n")[0]
         raise damaged(f"a file of the table cannot be read: {said}", owner, path, group) from error

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from iceblink.casts import Unfit, UnknownFields, required_nulls
+from iceblink.casts import required_nulls
 from iceblink.lake.storage import Storage
 from iceblink.scan.damage import damaged
 from iceblink.scan.footer import Footer
 from iceblink.scan.project import Projection
-from iceblink.types import show_type
 
 
 def open_file(storage: Storage, footer: Footer) -> pq.ParquetFile:
@@ -73,22 +72,15 @@ def _paths(footer: Footer, projection: Projection) -> list[str]:
 
 
 def checked(batches: Iterator[pa.RecordBatch], owner: str, path: str, group: int) -> Iterator[pa.RecordBatch]:
-    """Pass batches on, unless they break the table's schema.
+    """Pass batches on, unless a required column, at any depth, has nulls.
 
     Raises
     ------
     DataCorrupt
-        A null in a required column, a value or a type that cannot become the table's.
     """
-    try:
-        for batch in batches:
-            for field, array in zip(batch.schema, batch.columns, strict=True):
-                if (found := required_nulls(array, field, field.name)) is not None:
-                    what = f"required column {found[0]!r} has {found[1]:,} nulls, or is not in the file"
-                    raise damaged(what, owner, path, group)
-            yield batch
-    except Unfit as misfit:
-        expected, got = show_type(misfit.expected), show_type(misfit.got)
-        raise damaged(f"column {misfit.path!r} is {got} where the table has {expected}", owner, path, group) from misfit
-    except UnknownFields as misfit:
-        raise damaged(f"struct {misfit.path!r} has other fields than the table's", owner, path, group) from misfit
+    for batch in batches:
+        for field, array in zip(batch.schema, batch.columns, strict=True):
+            if (found := required_nulls(array, field, field.name)) is not None:
+                what = f"required column {found[0]!r} has {found[1]:,} nulls, or is not in the file"
+                raise damaged(what, owner, path, group)
+        yield batch

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -65,7 +66,7 @@ class Deletes:
         DataCorrupt
             A delete file is missing or damaged.
         """
-        return self._once(("positions", path), lambda: self._positions(path, deletes))
+        return self._once(("positions", path), partial(self._positions, path, deletes))
 
     def _positions(self, path: str, deletes: Sequence[DeleteFile]) -> Positions:
         found: list[Positions] = []
@@ -76,8 +77,14 @@ class Deletes:
                 found += self._listed(delete, path)
         return np.unique(np.concatenate(found)) if found else np.empty(0, np.int64)
 
-    def equal(self, file: pq.ParquetFile, footer: Footer, group: int, deletes: Sequence[DeleteFile],
-              identity: Iterable[tuple[int, object]]) -> NDArray[np.bool_]:  # fmt: skip
+    def equal(
+        self,
+        file: pq.ParquetFile,
+        footer: Footer,
+        group: int,
+        deletes: Sequence[DeleteFile],
+        identity: Iterable[tuple[int, object]],
+    ) -> NDArray[np.bool_]:
         """Return, for each row of a row group, whether some equality delete takes it out.
 
         Null equals null, and not-a-number equals itself.
@@ -91,7 +98,7 @@ class Deletes:
         gone = np.zeros(rows, bool)
         for delete in deletes:
             if delete.kind == "equality":
-                keys = self._once(delete.path, lambda delete=delete: self._read_keys(delete))  # type: ignore[misc]
+                keys = self._once(delete.path, partial(self._read_keys, delete))
                 projection = Projection.of(keys.schema, footer.schema, identity)
                 found = read_group(file, footer, group, projection)
                 gone |= _equal(pa.Table.from_batches(found, keys.schema), keys)
@@ -120,7 +127,7 @@ class Deletes:
         about = kept_groups(Compare("file_path", "=", path), footer, POSITION_DELETES, (), self.storage, self.owner)
         found = []
         for group in about:
-            by_path = self._once((delete.path, group), lambda group=group: self._read_positions(footer, group))  # type: ignore[misc]
+            by_path = self._once((delete.path, group), partial(self._read_positions, footer, group))
             if path in by_path:
                 found.append(by_path[path])
         return found
@@ -140,10 +147,12 @@ class Deletes:
 
     def _read_keys(self, delete: DeleteFile) -> pa.Table:
         footer = FOOTERS.get(self.storage, delete.path, delete.file_bytes, self.owner)
-        fields = [_single(number, self.schema) or _single(number, footer.schema) for number in delete.equality_ids]
-        if any(field is None for field in fields):
+        own = [_single(number, footer.schema) for number in delete.equality_ids]
+        if any(field is None for field in own):
             what = f"an equality delete file lacks a column it compares, one of field ids {delete.equality_ids}"
             raise damaged(what, self.owner, delete.path)
+        # as the table has them now: a type may be wider, or the column gone
+        fields = [_single(number, self.schema) or field for number, field in zip(delete.equality_ids, own, strict=True)]
         projection = Projection.of(pa.schema(fields), footer.schema)
         with reading(self.owner, delete.path), open_file(self.storage, footer) as file:
             groups = [read_group(file, footer, group, projection) for group in range(footer.metadata.num_row_groups)]

@@ -71,6 +71,12 @@ def inexact(projection: Projection, footer: Footer, group: int) -> list[int]:
     return [place for place, column in enumerate(projection.columns) if exact_bytes(column, footer, group) is None]
 
 
+def guessed(table: str, projection: Projection, footer: Footer) -> list[int]:
+    """Return the places of the columns that a ratio is remembered for."""
+    keys = (ratio_key(table, footer, column) for column in projection.columns)
+    return [place for place, key in enumerate(keys) if RATIOS.get(key) is not None]
+
+
 def learn(table: str, projection: Projection, footer: Footer, group: int, sizes: Mapping[int, int]) -> None:
     """Remember what columns of a decoded row group took.
 

@@ -32,40 +32,29 @@ ENDING = 8  # the footer's length, and the magic
 # ids in parquet.thrift
 _ROW_GROUPS, _COLUMNS = 4, 1
 _INDEX_OFFSET, _INDEX_LENGTH, _META = 6, 7, 3
-_NUM_VALUES, _UNCOMPRESSED, _COMPRESSED, _DATA_PAGE, _DICTIONARY_PAGE, _SIZES = 5, 6, 7, 9, 11, 16
+_UNCOMPRESSED, _SIZES = 6, 16
 _BYTES, _REPETITION, _DEFINITION = 1, 2, 3
-_CHUNK: dict[int, Want] = dict.fromkeys((_NUM_VALUES, _UNCOMPRESSED, _COMPRESSED, _DATA_PAGE, _DICTIONARY_PAGE))
-_CHUNK[_SIZES] = dict.fromkeys((_BYTES, _REPETITION, _DEFINITION))
+_CHUNK: dict[int, Want] = {_UNCOMPRESSED: None, _SIZES: dict.fromkeys((_BYTES, _REPETITION, _DEFINITION))}
 _FOOTER: dict[int, Want] = {_ROW_GROUPS: {_COLUMNS: {_INDEX_OFFSET: None, _INDEX_LENGTH: None, _META: _CHUNK}}}
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """One leaf column of one row group.
+    """What pyarrow does not tell of one leaf column of one row group, and its size.
 
     Parameters
     ----------
-    num_values : int
-        Values, nulls and empty lists included.
-    uncompressed_bytes, compressed_bytes : int
+    uncompressed_bytes : int
         Pages and their headers [bytes].
-    start : int
-        Offset of the first page, the dictionary if there is one [bytes].
-    has_sizes : bool
-        Whether the writer left SizeStatistics.
     byte_array_bytes : int or None
-        Strings and binaries without lengths and before encoding [bytes].
+        Strings and binaries without lengths and before encoding [bytes]; None when the writer did not say.
     repetition, definition : tuple of int
         Number of values at each level; empty when unknown, or when there is only one level.
     index_offset, index_length : int
         Place of the column's page index [bytes]; length 0 when there is none.
     """
 
-    num_values: int
     uncompressed_bytes: int
-    compressed_bytes: int
-    start: int
-    has_sizes: bool
     byte_array_bytes: int | None
     repetition: tuple[int, ...]
     definition: tuple[int, ...]
@@ -133,19 +122,12 @@ class Footer:
 
 def _chunk(column: dict[int, Any]) -> Chunk:
     meta = column[_META]
-    sizes = meta.get(_SIZES)
-    told = sizes or {}
-    data_page = meta[_DATA_PAGE]
+    sizes = meta.get(_SIZES, {})
     return Chunk(
-        meta[_NUM_VALUES],
         meta[_UNCOMPRESSED],
-        meta[_COMPRESSED],
-        # an offset of 0 is what some writers say for "no dictionary": the magic lies there
-        min(data_page, meta.get(_DICTIONARY_PAGE) or data_page),
-        sizes is not None,
-        told.get(_BYTES),
-        tuple(told.get(_REPETITION, ())),
-        tuple(told.get(_DEFINITION, ())),
+        sizes.get(_BYTES),
+        tuple(sizes.get(_REPETITION, ())),
+        tuple(sizes.get(_DEFINITION, ())),
         column.get(_INDEX_OFFSET, 0),
         column.get(_INDEX_LENGTH, 0),
     )

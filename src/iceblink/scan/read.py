@@ -27,7 +27,7 @@ from iceblink.scan.checksum import check_headers
 from iceblink.scan.damage import reading
 from iceblink.scan.decode import checked, open_file, read_group, stream_group
 from iceblink.scan.deletes import Deletes
-from iceblink.scan.estimate import decoded_bytes, inexact, learn
+from iceblink.scan.estimate import guessed, learn
 from iceblink.scan.footer import FOOTERS, Footer
 from iceblink.scan.ordered import in_order
 from iceblink.scan.plan import ScanPlan, projected
@@ -157,8 +157,15 @@ class _Reader:
         Decode the columns of a row group side by side: there are fewer row groups than threads.
     """
 
-    def __init__(self, schema: pa.Schema, columns: Iterable[str], storage: Storage, settings: Settings, owner: str,
-                 threads: bool) -> None:  # fmt: skip
+    def __init__(
+        self,
+        schema: pa.Schema,
+        columns: Iterable[str],
+        storage: Storage,
+        settings: Settings,
+        owner: str,
+        threads: bool,
+    ) -> None:
         self.schema = projected(schema, tuple(columns), owner)
         self.storage, self.settings, self.owner, self.threads = storage, settings, owner, threads
         self.deletes = Deletes(storage, schema, owner)
@@ -203,11 +210,12 @@ class _Reader:
         projection = Projection.of(self.schema, footer.schema, piece.identity)
         if self.storage.local_path(piece.path) is not None:  # elsewhere each header would be a request
             check_headers(self.storage, footer, group, projection.leaves, self.owner)
-        size = decoded_bytes(projection, footer, group, split.table)
-        sizes = dict.fromkeys(inexact(projection, footer, group), 0)
+        sizes = dict.fromkeys(guessed(split.table, projection, footer), 0)
+        rows = footer.metadata.row_group(group).num_rows
+        # the planner's estimate serves: the footer, parsed by pyarrow, need not be parsed again for its own
+        size = piece.decoded_bytes * rows / max(1, piece.rows)
         steps = math.ceil(STEPS * size / self.settings.batch_bytes)
         if steps > 1 and projection.leaves:
-            rows = footer.metadata.row_group(group).num_rows
             batches = stream_group(file, footer, group, projection, math.ceil(rows / steps))
         else:
             batches = iter(read_group(file, footer, group, projection, self.threads))

@@ -193,8 +193,12 @@ def test_a_damaged_delete_file_is_named(hand_made: Make, kind: str, damage: Call
 
 def test_an_equality_delete_without_its_key_is_named(hand_made: Make) -> None:
     table = hand_made(SCHEMA)
-    deletes = equality_deletes(table, data(3), (77,))
-    table.add(data(5), deletes=(deletes,))
-    with pytest.raises(DataCorrupt) as caught:
-        table.rows()
-    assert deletes.path in caught.value.where
+    for deletes in (
+        equality_deletes(table, data(3), (77,)),
+        equality_deletes(table, data(3).select(["x"]), (2,)),
+    ):
+        table.entries.clear()
+        table.add(data(5), deletes=(deletes,))
+        with pytest.raises(DataCorrupt, match="lacks a column") as caught:
+            table.rows()
+        assert deletes.path in caught.value.where

@@ -43,6 +43,11 @@ class Reference:
     predicate: Predicate = field(default_factory=Everything)
     unneeded: tuple[str, ...] = ()
 
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Columns that the statement names, needed or not, in the plan's order."""
+        return tuple(name for name in self.plan.schema.names if name in self.columns or name in self.unneeded)
+
 
 @dataclass(frozen=True)
 class Statement:

@@ -119,14 +119,14 @@ def prepare(query: Query, job: Job) -> Prepared:
             case Scan(table=table) as scan:
                 planned = plan_of(scan, reference.columns, reference.predicate, job)
                 native = native_scan(planned, reference.unneeded)
-                scans.append(PreparedScan(reference, planned, native))
                 if isinstance(native, NativeScan):
                     inputs[reference.name] = native_sql(native)
                     checks.append(native.verify)
-                else:
-                    rows = f"{reference.name} rows"
-                    inputs[rows] = _scan_source(planned, table.storage, job)
-                    inputs[reference.name] = whole_view(rows, reference)
+                else:  # the statement names the unneeded columns too, and we do not rewrite it
+                    if reference.unneeded:
+                        planned = plan_of(scan, reference.named, reference.predicate, job)
+                    inputs[reference.name] = _scan_source(planned, table.storage, job)
+                scans.append(PreparedScan(reference, planned, native))
             case Memory(data=data):
                 inputs[reference.name] = data
             case other:
@@ -138,22 +138,6 @@ def plan_of(scan: Scan, columns: tuple[str, ...] | None, predicate: Predicate, j
     """Plan a scan; of just some files when the node says so."""
     planned = plan_scan(scan.table, columns, predicate, job.settings)
     return planned if scan.files is None else planned.only(scan.files)
-
-
-def whole_view(rows: str, reference: Reference) -> str:
-    """Return a SELECT of the columns that were read, and of those that are named although not needed.
-
-    Should the optimiser have been wrong about one of these, the query fails: it cannot answer with something else.
-    """
-    fields = [reference.plan.schema.field(name) for name in (*reference.columns, *reference.unneeded)]
-    columns = [
-        quoted(field.name)
-        if field.name in reference.columns
-        else f"CAST(error({literal(f'column {field.name} was not read')}) AS {kernel_type(field.type)}) "
-        f"AS {quoted(field.name)}"
-        for field in sorted(fields, key=lambda field: reference.plan.schema.get_field_index(field.name))
-    ]
-    return f"SELECT {', '.join(columns)} FROM {quoted(rows)}"
 
 
 def native_sql(native: NativeScan) -> str:

@@ -17,6 +17,7 @@ from pyiceberg.catalog import load_catalog
 from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
 from pyiceberg.serializers import FromInputFile
 from pyiceberg.table import Table as IcebergTable
+from pyiceberg.table.metadata import TableMetadata
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
@@ -30,6 +31,7 @@ from iceblink.errors import (
     nearest,
 )
 from iceblink.lake.embedded import open_embedded
+from iceblink.lake.remembered import Remembered
 from iceblink.lake.schemas import iceberg_schema, tensor_properties
 from iceblink.lake.storage import Storage
 from iceblink.lake.table import Table
@@ -38,6 +40,9 @@ from iceblink.types import storable, to_schema
 
 EMBEDDED = "default"
 """PyIceberg's own default name, so that its ``load_catalog()`` sees the same tables in the same file."""
+
+_metadata: Remembered[tuple[str, int], TableMetadata] = Remembered(limit=64)
+"""Metadata files by location and length: they never change, and parsing one takes longer than all else in `load`."""
 
 
 class Catalog:
@@ -215,6 +220,9 @@ class Catalog:
     def load(self, name: str) -> Table:
         """Return a table as it is now.
 
+        The catalog is always asked. Its answer names a metadata file, which is parsed once in a process; it must still
+        be there and have its length.
+
         Raises
         ------
         TableNotFound
@@ -225,7 +233,7 @@ class Catalog:
         identifier = _identifier(name)
         with self._speaking(name):
             try:
-                return Table.latest(self, name, self.pyiceberg.load_table(identifier))
+                return Table.latest(self, name, self._load(identifier))
             except (OSError, ValueError, refused.ValidationError) as error:
                 location, before = self._metadata_locations(identifier)
                 hint = (
@@ -237,11 +245,25 @@ class Catalog:
                     f"the metadata of table {name!r} cannot be read: {_first_line(error)}", location, hint
                 ) from None
 
+    def _load(self, identifier: tuple[str, ...]) -> IcebergTable:
+        if not isinstance(self.pyiceberg, SqlCatalog):
+            return self.pyiceberg.load_table(identifier)  # its answer has the metadata in it
+        location, _ = self._metadata_locations(identifier)
+        return self._load_from(identifier, location)
+
     def load_from(self, name: str, metadata_location: str) -> IcebergTable:
         """Return the table as one metadata file has it, whatever the catalog says now."""
-        io = self.pyiceberg._load_file_io(self.pyiceberg.properties, metadata_location)
-        metadata = FromInputFile.table_metadata(io.new_input(metadata_location))
-        return IcebergTable(_identifier(name), metadata, metadata_location, io, self.pyiceberg)
+        return self._load_from(_identifier(name), metadata_location)
+
+    def _load_from(self, identifier: tuple[str, ...], location: str) -> IcebergTable:
+        file = self.pyiceberg._load_file_io(self.pyiceberg.properties, location).new_input(location)
+        key = (location, len(file))
+        metadata = _metadata.get(key)
+        if metadata is None:
+            metadata = FromInputFile.table_metadata(file)
+            _metadata.put(key, metadata)
+        io = self.pyiceberg._load_file_io(metadata.properties, location)
+        return IcebergTable(identifier, metadata, location, io, self.pyiceberg)
 
     def exists(self, name: str) -> bool:
         """Tell whether there is a table of that name."""
@@ -298,6 +320,9 @@ class Catalog:
             IcebergTables.table_namespace == ".".join(identifier[:-1]),
             IcebergTables.table_name == identifier[-1],
         )
+        only_tables = self.pyiceberg._iceberg_type_filter()  # others keep views there
+        if only_tables is not None:
+            query = query.where(only_tables)
         with self.pyiceberg.engine.connect() as connection:
             row = connection.execute(query).one_or_none()
         if row is None:

@@ -3,6 +3,10 @@
 PyIceberg's Avro reader takes the end of a file cut short for the end of its records. Here every byte is accounted for,
 and every manifest must hold as many entries as its list says.
 
+These files never change, so what was read is remembered by this process, whoever reads. A file that is damaged or
+removed after that is noticed by other processes, by a commit that rewrites it, and here after `forget`; until then
+answers stay right.
+
 References
 ----------
 .. [1] Iceberg table spec, "Manifests" and "Manifest Lists". Avro 1.11 spec, "Object Container Files".
@@ -10,14 +14,16 @@ References
 
 from __future__ import annotations
 
-import io
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from pyiceberg.avro.decoder import new_decoder
-from pyiceberg.avro.file import AvroFile
-from pyiceberg.io import InputFile, InputStream
+from pyiceberg.avro.file import META_SCHEMA, AvroFileHeader
+from pyiceberg.avro.reader import Reader
+from pyiceberg.avro.resolver import construct_reader, resolve_reader
 from pyiceberg.manifest import (
     MANIFEST_ENTRY_SCHEMAS,
     MANIFEST_LIST_FILE_SCHEMAS,
@@ -30,12 +36,16 @@ from pyiceberg.manifest import (
     ManifestFile,
     PartitionFieldSummary,
 )
-from pyiceberg.schema import Schema
+from pyiceberg.utils.lazydict import LazyDict
+from pyiceberg.utils.schema_conversion import AvroSchemaConversion
 
 from iceblink.errors import DataCorrupt
+from iceblink.lake.remembered import Remembered
 from iceblink.lake.storage import Storage
 
 SYNC_BYTES = 16
+REMEMBERED_BYTES = 16 << 20
+"""Manifests are remembered up to this size, uncompressed [bytes]; in memory they take about eight times as much."""
 
 
 @dataclass(frozen=True)
@@ -64,53 +74,81 @@ class Origin:
 
 
 def read_manifest_list(path: str, origin: Origin) -> list[ManifestFile]:
-    """Read a manifest list.
+    """Read a manifest list, or remember it.
 
     Raises
     ------
     DataCorrupt
         It is missing, cut short or unreadable.
     """
-    return list(
-        _records(
-            path,
-            "manifest list",
-            origin,
-            MANIFEST_LIST_FILE_SCHEMAS[2],
-            {-1: ManifestFile, 508: PartitionFieldSummary},
-            {517: ManifestContent},
-        )
-    )
+    key = (origin.storage, path)
+    known = _lists.get(key)
+    if known is None:
+        known, nbytes = _records(path, "manifest list", origin, "list")
+        _lists.put(key, known, nbytes)
+    return list(known)
 
 
 def read_manifest(manifest: ManifestFile, origin: Origin, live: bool = True) -> list[ManifestEntry]:
-    """Read the entries of a manifest, without those of removed files if `live`.
+    """Read the entries of a manifest, or remember them, without those of removed files if `live`.
 
-    Numbers and strings stay plain where PyIceberg would make enums of them. Delete files have the fields of format
-    version 3, so that deletion vectors can be found.
+    They are shared by all who read, and not to be changed. Numbers and strings stay plain where PyIceberg would make
+    enums of them. Delete files have the fields of format version 3, so that deletion vectors can be found.
 
     Raises
     ------
     DataCorrupt
         It is missing, cut short or unreadable.
     """
-    types = {-1: ManifestEntry, 2: DataFile}
-    schema = MANIFEST_ENTRY_SCHEMAS[3 if manifest.content == ManifestContent.DELETES else 2]
-    entries = list(_records(manifest.manifest_path, "manifest", origin, schema, types, {}))
-    _check_count(manifest, len(entries), origin)
-    return [entry for entry in entries if not live or entry.status != ManifestEntryStatus.DELETED.value]
+    key = (origin.storage, manifest.manifest_path, manifest.manifest_length)
+    known = _manifests.get(key)
+    if known is None:
+        shape = "deletes" if manifest.content == ManifestContent.DELETES else "data"
+        known, nbytes = _records(manifest.manifest_path, "manifest", origin, shape)
+        _check_count(manifest, len(known), origin)
+        for entry in known:
+            _make_shareable(entry.data_file)
+        _manifests.put(key, known, nbytes)
+    return [entry for entry in known if not live or entry.status != ManifestEntryStatus.DELETED.value]
 
 
 def read_data_files(manifest: ManifestFile, origin: Origin) -> Iterator[DataFile]:
     """Read the live data files of a manifest as PyIceberg itself has them, fit for a commit of format version 2."""
-    types = {-1: ManifestEntry, 2: DataFile}
-    enums = {0: ManifestEntryStatus, 101: FileFormat, 134: DataFileContent}
-    entries = list(_records(manifest.manifest_path, "manifest", origin, MANIFEST_ENTRY_SCHEMAS[2], types, enums))
+    entries, _ = _records(manifest.manifest_path, "manifest", origin, "commit")
     _check_count(manifest, len(entries), origin)
     for entry in entries:
         if entry.status != ManifestEntryStatus.DELETED:
             entry.data_file.spec_id = manifest.partition_spec_id
             yield entry.data_file
+
+
+def forget() -> None:
+    """Let go of all that is remembered: what is read next is read from storage."""
+    _lists.clear()
+    _manifests.clear()
+
+
+_lists: Remembered[tuple[Storage, str], list[ManifestFile]] = Remembered(REMEMBERED_BYTES // 8)
+_manifests: Remembered[tuple[Storage, str, int], list[ManifestEntry]] = Remembered(REMEMBERED_BYTES)
+
+
+class _Statistics(LazyDict[Any, Any]):
+    """A map of statistics, decoded when asked; another thread never sees it half built, as it could PyIceberg's."""
+
+    __slots__ = ()
+
+    def _build_dict(self) -> dict[Any, Any]:
+        built: dict[Any, Any] = {}
+        for item in self._contents:
+            built.update(zip(item[::2], item[1::2], strict=True))
+        self._dict = built
+        return built
+
+
+def _make_shareable(file: DataFile) -> None:
+    for place, value in enumerate(file._data):
+        if isinstance(value, LazyDict):
+            file._data[place] = _Statistics(value._contents)
 
 
 def _check_count(manifest: ManifestFile, found: int, origin: Origin) -> None:
@@ -120,24 +158,31 @@ def _check_count(manifest: ManifestFile, found: int, origin: Origin) -> None:
         raise origin.damaged(manifest.manifest_path, what)
 
 
-class _InMemory(InputFile):
-    """Bytes already read, in the shape that PyIceberg's Avro reader opens."""
+_ENTRY = {-1: ManifestEntry, 2: DataFile}
+_SHAPES: dict[str, tuple[Any, Any, Any]] = {
+    "list": (
+        MANIFEST_LIST_FILE_SCHEMAS[2],
+        {-1: ManifestFile, 508: PartitionFieldSummary},
+        {517: ManifestContent},
+    ),
+    "data": (MANIFEST_ENTRY_SCHEMAS[2], _ENTRY, {}),
+    "deletes": (MANIFEST_ENTRY_SCHEMAS[3], _ENTRY, {}),
+    "commit": (MANIFEST_ENTRY_SCHEMAS[2], _ENTRY, {0: ManifestEntryStatus, 101: FileFormat, 134: DataFileContent}),
+}
+"""What records are read as: schema, classes by field id, enums by field id."""
 
-    def __init__(self, location: str, content: bytes) -> None:
-        super().__init__(location)
-        self.content = content
-
-    def __len__(self) -> int:
-        return len(self.content)
-
-    def exists(self) -> bool:
-        return True
-
-    def open(self, seekable: bool = True) -> InputStream:
-        return io.BytesIO(self.content)
+_header_reader = construct_reader(META_SCHEMA, {-1: AvroFileHeader})
 
 
-def _records(path: str, kind: str, origin: Origin, schema: Schema, types: Any, enums: Any) -> Iterator[Any]:
+@lru_cache(maxsize=64)
+def _record_reader(written: str, shape: str) -> Reader:
+    """Return a reader of records of the Avro schema `written`: finding one costs more than reading a small file."""
+    schema, types, enums = _SHAPES[shape]
+    return resolve_reader(AvroSchemaConversion().avro_to_iceberg(json.loads(written)), schema, types, enums)
+
+
+def _records(path: str, kind: str, origin: Origin, shape: str) -> tuple[list[Any], int]:
+    """Return all records of a file, and its size uncompressed [bytes]."""
     try:
         content = origin.storage.read(path)
     except FileNotFoundError:
@@ -145,15 +190,24 @@ def _records(path: str, kind: str, origin: Origin, schema: Schema, types: Any, e
     except OSError as error:
         raise origin.damaged(path, f"a {kind} cannot be read: {error}") from None
     try:
-        with AvroFile[Any](_InMemory(path, content), schema, types, enums) as file:
-            codec = file.header.compression_codec()
-            while file.decoder.tell() < len(content):
-                count, block = file.decoder.read_int(), file.decoder.read_bytes()
-                if file.decoder.read(SYNC_BYTES) != file.header.sync:
-                    raise ValueError("a block does not end where it should")
-                decoder = new_decoder(codec.decompress(block) if codec else block)
-                for _ in range(count):
-                    yield file.reader.read(decoder)
+        file = new_decoder(content)
+        header = _header_reader.read(file)
+        codec = header.compression_codec()
+        reader = _record_reader(header.meta["avro.schema"], shape)
+        records, nbytes = [], 0
+        while file.tell() < len(content):
+            count, block = file.read_int(), file.read_bytes()
+            if file.read(SYNC_BYTES) != header.sync:
+                raise ValueError("a block does not end where it should")
+            plain = codec.decompress(block) if codec else block
+            nbytes += len(plain)
+            decoder = new_decoder(plain)
+            records += [reader.read(decoder) for _ in range(count)]
+            if decoder.tell() != len(plain):
+                raise ValueError("records do not fill their block")
+        if file.tell() != len(content):  # PyIceberg's decoder reads on past the end, whatever lies there
+            raise ValueError("it is cut short")
+        return records, nbytes
     except Exception as error:  # bytes that are wrong raise whatever they happen to mean
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise origin.damaged(path, f"a {kind} is damaged: {reason}") from error

@@ -23,7 +23,7 @@ from pyiceberg.types import PrimitiveType
 from iceblink.errors import ColumnNotFound, PlanError
 from iceblink.lake.deletes import DeleteIndex
 from iceblink.lake.entries import FileEntry
-from iceblink.lake.manifest_files import Origin, read_data_files, read_manifest, read_manifest_list
+from iceblink.lake.manifest_files import Origin, forget, read_data_files, read_manifest, read_manifest_list
 from iceblink.lake.pruning import Pruner, Values, WholeMatch, partition_values
 from iceblink.lake.values import Converter, to_python
 from iceblink.predicate import Predicate, columns
@@ -80,7 +80,8 @@ def total_files(table: Table) -> int:
 
 
 def verify(table: Table) -> None:
-    """Read every manifest of this version; DataCorrupt names the one that is damaged."""
+    """Read every manifest of this version anew; DataCorrupt names the one that is damaged."""
+    forget()
     for manifest, origin in _manifests(table):
         read_manifest(manifest, origin)
 

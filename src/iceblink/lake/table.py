@@ -88,7 +88,7 @@ class Table:
     @property
     def properties(self) -> Mapping[str, str]:
         """Iceberg table properties, of the newest metadata."""
-        return self.pyiceberg.properties
+        return dict(self.pyiceberg.properties)  # a copy: metadata is shared by all who load it
 
     @cached_property
     def schema(self) -> pa.Schema:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -142,6 +144,35 @@ def test_a_damaged_metadata_file_is_named_with_the_one_before(lake: Catalog, dam
     lake.drop("demo.t")  # even so
     assert lake.tables() == []
     assert not Path(location).exists()
+
+
+def test_what_another_process_commits_is_seen_at_the_next_load(lake: Catalog) -> None:
+    lake.create("demo.t", {"id": "long"})
+    first, again = lake.load("demo.t"), lake.load("demo.t")
+    assert again.pyiceberg.metadata is first.pyiceberg.metadata  # parsed once
+    assert again.pyiceberg is not first.pyiceberg
+    script = """
+import sys
+from iceblink.lake.catalog import Catalog
+with Catalog.embedded(sys.argv[1]).load("demo.t").pyiceberg.transaction() as transaction:
+    transaction.set_properties(color="blue")
+"""
+    subprocess.run([sys.executable, "-c", script, str(lake.folder)], check=True)
+    assert lake.load("demo.t").properties["color"] == "blue"
+    assert "color" not in first.properties
+
+
+def test_what_is_done_with_a_loaded_table_stays_with_it(lake: Catalog) -> None:
+    lake.create("demo.t", {"id": "long"}, properties={"color": "red"})
+    first = lake.load("demo.t")
+    dict.update(first.properties, color="blue")  # for reading only, but who knows
+    with first.pyiceberg.transaction() as transaction:
+        transaction.set_properties(color="green")
+    assert first.properties["color"] == "green"
+    assert first.refresh().properties["color"] == "green"
+    assert first.catalog.load_from("demo.t", first.pyiceberg.metadata.metadata_log[0].metadata_file).properties == {
+        "color": "red"
+    }
 
 
 def test_a_catalog_pickles_and_opens_where_it_is_needed(lake: Catalog) -> None:

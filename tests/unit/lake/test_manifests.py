@@ -11,7 +11,7 @@ import pytest
 
 from iceblink.errors import ColumnNotFound, DataCorrupt, PlanError
 from iceblink.lake.entries import FileEntry
-from iceblink.lake.manifests import data_files_by_path, files_matching
+from iceblink.lake.manifests import data_files_by_path, files_matching, verify
 from iceblink.lake.table import Table
 from iceblink.predicate import Compare, Everything, IsIn, Nothing, Predicate
 
@@ -235,6 +235,17 @@ def test_a_missing_metadata_file_is_named_with_a_way_out(crafted: Make, kind: st
             ask()
         assert str(path) in caught.value.where
         assert f"table ns.t, snapshot {table.snapshot_id}" in caught.value.where
+
+
+@pytest.mark.parametrize("kind", ["manifest list", "manifest"])
+def test_what_was_read_once_is_not_read_again_before_it_is_forgotten(crafted: Make, kind: str) -> None:
+    made = crafted({"id": "long"})
+    table = made.append(made.file("a", (), {"id": (1, 5)}), made.file("b", (), {"id": (6, 9)}))
+    assert names(table) == ["a", "b"]
+    metadata_file(table, kind).unlink()
+    assert names(table.refresh(), Compare("id", ">", 5)) == ["b"]
+    with pytest.raises(DataCorrupt, match=f"a {kind} is missing"):
+        verify(table)
 
 
 @pytest.mark.parametrize("kind", ["manifest list", "manifest"])

@@ -7,6 +7,7 @@ import math
 import uuid
 from collections.abc import Callable
 from decimal import Decimal
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from iceblink.predicate import (
 )
 from iceblink.scan.bloom import xxh64
 from iceblink.scan.footer import Footer, read_footer
-from iceblink.scan.prune import kept_groups
+from iceblink.scan.prune import Bounds, kept_groups, within
 
 STORAGE = Storage()
 Row = dict[str, Any]
@@ -137,6 +138,29 @@ def test_no_wanted_row_is_pruned(
     for predicate in predicates:
         needed = {index // 3 for index, row in enumerate(rows) if wants(predicate, row)}
         assert needed <= set(kept(predicate, footer))
+
+
+@pytest.mark.parametrize("domain", [(1, 2, 3, 4), (-math.inf, -0.0, 0.0, 2.5, math.nan), ("", "a", "ab", "b")])
+def test_bounds_never_exclude_a_value_that_is_there(domain: tuple[Any, ...]) -> None:
+    """Every comparison with every value, of every set of up to three values."""
+    comparisons: list[Predicate] = [Compare("x", op, value) for op in OPERATORS for value in domain]
+    comparisons += [IsIn("x", frozenset(pair)) for pair in product(domain, repeat=2)]
+    if isinstance(domain[0], str):
+        comparisons += [StartsWith("x", prefix) for prefix in domain]
+    for values in product(domain, repeat=3):
+        counted = [value for value in values if value == value]  # statistics leave not-a-number out
+        low, high = (min(counted), max(counted)) if counted else (None, None)
+        bounds = Bounds(low, high, no_nulls=True, nan=isinstance(domain[0], float))
+        for comparison in comparisons:
+            if any(wants(comparison, {"x": value}) for value in values):
+                assert within(comparison, bounds), (comparison, values)
+
+
+def test_a_bloom_filter_does_not_tell_the_two_zeros_apart(tmp_path: Path) -> None:
+    options = {"f": {"ndv": 10, "fpp": 1e-6}}
+    footer = at(tmp_path, [{"f": -0.0}, {"f": 7.0}], pa.schema([("f", pa.float64())]), bloom_filter_options=options)
+    assert kept(Compare("f", "=", 0.0), footer) == [0]
+    assert kept(Compare("f", "=", 3.0), footer) == []
 
 
 @pytest.mark.parametrize(

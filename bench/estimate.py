@@ -64,7 +64,7 @@ def without_sizes(footer: Footer) -> Footer:
     """Return the footer as a writer without SizeStatistics would have left it."""
     bare = replace(footer)
     bare.__dict__["chunks"] = tuple(  # the cached property, which would parse them anew
-        tuple(replace(chunk, has_sizes=False, byte_array_bytes=None, repetition=(), definition=()) for chunk in group)
+        tuple(replace(chunk, byte_array_bytes=None, repetition=(), definition=()) for chunk in group)
         for group in footer.chunks
     )
     return bare

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Literal
 
@@ -116,7 +116,7 @@ class Dataset(Verbs):
         function = Function(target, per_row, batch_rows, batch_format, count, declared)
         return Dataset(self.session.engine.map_batches(self.plan, function), self.session)
 
-    def to_batches(self) -> Iterator[pa.RecordBatch]:
+    def to_batches(self) -> Generator[pa.RecordBatch, None, None]:
         """Run, and yield the rows in order; memory is bounded however large the result.
 
         Closing the iterator stops the work.

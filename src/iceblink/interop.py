@@ -28,7 +28,7 @@ def to_arrow(data: Any) -> pa.Table | pa.RecordBatchReader:
             return data
         if isinstance(data, pa.RecordBatch):
             return pa.Table.from_batches([data])
-        if isinstance(data, list) and (not data or isinstance(data[0], dict)):
+        if isinstance(data, list) and data and isinstance(data[0], dict):
             return pa.Table.from_pylist(data)
         if isinstance(data, dict):
             return pa.table(data)
@@ -41,7 +41,7 @@ def to_arrow(data: Any) -> pa.Table | pa.RecordBatchReader:
             return data.to_arrow(compat_level=optional("polars").CompatLevel.oldest())
         if hasattr(data, "__arrow_c_stream__"):
             return pa.RecordBatchReader.from_stream(data)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+    except (pa.ArrowException, TypeError, ValueError) as error:
         raise TypeMismatch(str(error).splitlines()[0], type(data).__name__, "give each column one type") from error
     raise TypeMismatch(
         f"cannot read rows from {type(data).__name__}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob as globbing
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -176,15 +177,37 @@ class Lake:
         """Return the rows of Parquet files, by path or glob; columns are matched by name."""
         return self._files("read_parquet", paths, union_by_name=True)
 
-    def read_csv(self, paths: str | Sequence[str]) -> Dataset:
-        """Return the rows of CSV files, by path or glob; delimiter, header and types are detected."""
-        return self._files("read_csv", paths)
+    def read_csv(self, paths: str | Sequence[str], *, delimiter: str | None = None, null: str | None = None) -> Dataset:
+        """Return the rows of CSV files, by path or glob; header and types are detected.
+
+        Parameters
+        ----------
+        paths : str or sequence of str
+        delimiter : str, optional
+            Default: detected.
+        null : str, optional
+            What stands for null besides nothing: ``"NA"``.
+
+        Raises
+        ------
+        PlanError
+            No file matches, or lines have different numbers of fields.
+        """
+        options = {"delim": delimiter, "nullstr": null}
+        rows = self._files("read_csv", paths, **{name: text for name, text in options.items() if text is not None})
+        if delimiter is None and len(rows.columns) == 1 and re.search(r"[,;\t|]", rows.columns[0]):
+            raise PlanError(
+                f"the lines of {paths!r} do not have the same number of fields as its header {rows.columns[0]!r}",
+                "read_csv",
+                "mend the lines, or give delimiter= if the header is one column",
+            )
+        return rows
 
     def read_json(self, paths: str | Sequence[str]) -> Dataset:
         """Return the rows of JSON lines (or arrays), by path or glob; types are detected."""
         return self._files("read_json", paths)
 
-    def _files(self, reader: str, paths: str | Sequence[str], **options: bool) -> Dataset:
+    def _files(self, reader: str, paths: str | Sequence[str], **options: bool | str) -> Dataset:
         given = [paths] if isinstance(paths, str | Path) else list(paths)
         found = [path for item in given for path in _matching(str(item), reader)]
         return self._dataset(self.session.engine.query(file_query(reader, found, options), {}))

@@ -8,6 +8,7 @@ values are plain Python values of the column's type, and null counts as false, a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Literal
 
 Operator = Literal["=", "!=", "<", "<=", ">", ">="]
@@ -17,6 +18,11 @@ FLIPPED: dict[Operator, Operator] = {"=": "=", "!=": "!=", "<": ">", "<=": ">=",
 
 class Predicate:
     """The root; the subclasses below are all there are."""
+
+
+def shown(value: object) -> str:
+    """Return a value as SQL would write it: numbers bare, the rest in quotes."""
+    return str(value) if isinstance(value, int | float | Decimal) else f"'{value}'"
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ class Compare(Predicate):
     value: object
 
     def __str__(self) -> str:
-        return f"{self.column} {self.op} {self.value!r}"
+        return f"{self.column} {self.op} {shown(self.value)}"
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,7 @@ class IsIn(Predicate):
     values: frozenset[object]
 
     def __str__(self) -> str:
-        return f"{self.column} in {{{', '.join(sorted(map(repr, self.values)))}}}"
+        return f"{self.column} in {{{', '.join(sorted(map(shown, self.values)))}}}"
 
 
 @dataclass(frozen=True)

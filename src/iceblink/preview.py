@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from iceblink.types import show_type
+from iceblink.types import is_number, show_type
 
 WIDEST = 40
 
@@ -18,7 +18,7 @@ def text_preview(table: pa.Table, rows: int) -> str:
     widths = [
         max(len(text) for text in (name, kind, *column)) for name, kind, column in zip(names, types, cells, strict=True)
     ]
-    numeric = [_is_number(field.type) for field in table.schema]
+    numeric = [is_number(field.type) for field in table.schema]
 
     def line(texts: list[str]) -> str:
         padded = (t.rjust(w) if right else t.ljust(w) for t, w, right in zip(texts, widths, numeric, strict=True))
@@ -65,7 +65,3 @@ def _cell(value: Any) -> str:
 
 def _clipped(text: str) -> str:
     return text if len(text) <= WIDEST else text[: WIDEST - 1] + "…"
-
-
-def _is_number(dtype: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or pa.types.is_decimal(dtype))

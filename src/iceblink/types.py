@@ -202,6 +202,11 @@ def show_type(dtype: pa.DataType) -> str:
     return str(dtype)
 
 
+def is_number(dtype: pa.DataType) -> bool:
+    """Whether values of a type can be added."""
+    return bool(pt.is_integer(dtype) or pt.is_floating(dtype) or pt.is_decimal(dtype))
+
+
 def show_field(field: pa.Field) -> str:
     """Write a field's type, and ``not null`` when it is required."""
     return show_type(field.type) + ("" if field.nullable else " not null")

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
-from iceblink.errors import ColumnNotFound, ConfigError, DuplicateColumn, SchemaMismatch
+from iceblink.errors import ColumnNotFound, ConfigError, DuplicateColumn, SchemaMismatch, TypeMismatch
 from iceblink.plan.nodes import Plan, Repartition
 from iceblink.plan.query import column, ibis_type, join, keys, relate
 from iceblink.plan.sql import union_query
 from iceblink.run.session import Session
-from iceblink.types import parse_type
+from iceblink.types import is_number, parse_type, show_type
 
 JoinHow = Literal["inner", "left", "right", "outer", "semi", "anti", "cross"]
 
@@ -42,6 +42,10 @@ class Verbs:
         ------
         ColumnNotFound, TypeMismatch
         """
+        text = next((condition for condition in conditions if isinstance(condition, str)), None)
+        if text is not None:
+            hint = "write _.price > 3, or use .sql('SELECT * FROM this WHERE ...')"
+            raise TypeMismatch(f"{text!r} is text, not a condition", "filter", hint)
         return self._relate("filter", lambda t: t.filter(*conditions))
 
     def select(self, *columns: Any, **named: Any) -> Self:
@@ -179,6 +183,11 @@ class Verbs:
                 odd = sorted(ours ^ theirs)[0]
                 side = "second" if odd in ours else "first"
                 raise SchemaMismatch(f"the {side} dataset has no column {odd!r}", "union", "select the same columns")
+            for field in self.plan.schema:
+                kind = other.plan.schema.field(field.name).type
+                if kind != field.type and not (is_number(kind) and is_number(field.type)):
+                    what = f"column {field.name!r} is {show_type(field.type)} here and {show_type(kind)} there"
+                    raise TypeMismatch(what, "union", f"cast one: .cast({field.name}='{show_type(field.type)}')")
         plans = {plan.name: plan for plan in (self.plan, *(other.plan for other in others))}
         names = [plan.name for plan in (self.plan, *(other.plan for other in others))]
         tree = union_query(names, self.plan.schema.names, distinct)

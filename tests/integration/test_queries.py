@@ -206,7 +206,7 @@ def test_a_result_larger_than_a_batch_streams_in_order(lake: ib.Lake) -> None:
     first = next(batches)
     assert 0 < first.num_rows < 1_000_000
     assert first.column("n")[0].as_py() == 0
-    batches.close()  # type: ignore[attr-defined]
+    batches.close()
 
 
 def test_rows_keep_the_order_they_were_written_in(lake: ib.Lake) -> None:

@@ -36,6 +36,7 @@ _OPERATORS: dict[type[exp.Expression], Operator] = {
 _CONSTANT = (
     exp.Literal, exp.Boolean, exp.Null, exp.Cast, exp.Neg, exp.Paren, exp.Add, exp.Sub, exp.Mul, exp.Div,
     exp.Interval, exp.Var, exp.DataType, exp.DataTypeParam, exp.IntervalSpan, exp.DateAdd, exp.DateSub,
+    exp.DateFromParts, exp.TimestampFromParts, exp.TimeFromParts,
 )  # fmt: skip
 
 
@@ -131,13 +132,18 @@ def _like(field: pa.Field, pattern: exp.Expression) -> Predicate:
 
 def _constant(node: exp.Expression, field: pa.Field, evaluate: Evaluate) -> object:
     """Return the value of a column-free expression in the column's type, or None where there is none."""
-    if not all(isinstance(part, _CONSTANT) for part in node.walk()):
+    if not all(isinstance(part, _CONSTANT) or _makes_moment(part) for part in node.walk()):
         return None
     try:
         value = _literal(node) if isinstance(node, exp.Literal | exp.Boolean) else evaluate(node)
         return fit(value, field.type)
     except (ValueError, ArithmeticError, OverflowError):
         return None
+
+
+def _makes_moment(node: exp.Expression) -> bool:
+    """Whether `node` is what Ibis writes for a moment with a time zone; sqlglot has no class for it."""
+    return isinstance(node, exp.Anonymous) and node.name.lower() == "make_timestamptz"
 
 
 def _literal(node: exp.Expression) -> object:

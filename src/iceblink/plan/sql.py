@@ -144,7 +144,7 @@ def point_at(text: str, line: int | None, col: int | None) -> str:
 
 def point_at_word(text: str, word: str) -> str:
     """Return the first line of `text` that has `word`, with a caret under it."""
-    match = re.search(rf"(?<![\w.]){re.escape(word)}(?!\w)", text, re.IGNORECASE)
+    match = re.search(rf"(?<![\w.]){re.escape(word)}(?!\w)", text, re.IGNORECASE) if word else None
     if match is None:
         return text.strip().split("\n")[0]
     before = text[: match.start()]
@@ -164,12 +164,10 @@ def _spelling(text: str) -> str:
     return ""
 
 
-def file_query(reader: str, paths: list[str], options: Mapping[str, bool]) -> exp.Query:
+def file_query(reader: str, paths: list[str], options: Mapping[str, bool | str]) -> exp.Query:
     """Return ``SELECT * FROM reader([paths], option = true)``: files that the kernel reads itself."""
     files = exp.Array(expressions=[exp.Literal.string(path) for path in paths])
-    named = [
-        exp.EQ(this=exp.to_identifier(name), expression=exp.Boolean(this=value)) for name, value in options.items()
-    ]
+    named = [exp.EQ(this=exp.to_identifier(name), expression=exp.convert(value)) for name, value in options.items()]
     call = exp.Table(this=exp.Anonymous(this=reader, expressions=[files, *named]))
     return exp.select("*").from_(call)
 

@@ -103,8 +103,9 @@ def _reference_lines(scan: PreparedScan) -> list[str]:
 
 
 def _scan_lines(planned: ScanPlan, how: str) -> list[str]:
+    splits = "1 split" if len(planned.splits) == 1 else f"{len(planned.splits):,} splits"
     return [
-        f"  files      {planned.files:,} of {planned.files_total:,}, {len(planned.splits):,} splits",
+        f"  files      {planned.files:,} of {planned.files_total:,}, {splits}",
         f"  columns    {', '.join(planned.schema.names)}",
         f"  estimated  {planned.rows:,} rows, {_bytes(planned.decoded_bytes)} decoded",
         f"  {how}",

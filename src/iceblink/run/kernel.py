@@ -6,7 +6,7 @@ import re
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -19,12 +19,14 @@ from iceblink.config import Settings
 from iceblink.errors import (
     AmbiguousColumn,
     ColumnNotFound,
+    DataCorrupt,
     DuplicateColumn,
     IceblinkError,
     OutOfMemoryBudget,
     PlanError,
     QueryError,
     SqlError,
+    TypeMismatch,
 )
 from iceblink.run.kernel_types import arrow_type, quoted
 from iceblink.types import conform
@@ -103,10 +105,9 @@ class Kernel:
         """
         with self._cursor() as cursor:
             try:
-                row = cursor.execute(f"SELECT {sql}").fetchone()
+                return cursor.sql(f"SELECT {sql} AS value").to_arrow_table().column(0)[0].as_py()
             except duckdb.Error as error:
                 raise ValueError(str(error)) from error
-        return row[0] if row else None
 
     def stream(
         self, sql: str, inputs: Mapping[str, Input], schema: pa.Schema, batch_rows: int
@@ -141,8 +142,9 @@ class Kernel:
                 if batch.num_rows:
                     yield conform(_narrowed(batch, schema), schema, "query result")
         finally:
-            cursor.interrupt()
-            cursor.close()
+            with suppress(duckdb.Error):  # the engine may have been closed before its last stream was
+                cursor.interrupt()
+                cursor.close()
 
     def explain(self, sql: str, inputs: Mapping[str, Input]) -> str:
         """Return the kernel's own physical plan."""
@@ -230,15 +232,19 @@ def translated(text: str, error: Exception, columns: list[str]) -> IceblinkError
     hint = next((line.strip() for line in lines[1:] if line.startswith(("Did you mean", "Either"))), "")
     if "Out of Memory" in text or isinstance(error, duckdb.OutOfMemoryException):
         return OutOfMemoryBudget(what, "query", "raise ICEBLINK_MEMORY_BYTES, or free space in spill_dir")
+    if isinstance(error, duckdb.IOException) or "magic bytes" in text:
+        return DataCorrupt(what, where, "restore the file, or leave it out")
     if isinstance(error, duckdb.BinderException):
         if missing := _MISSING.search(text):
             return ColumnNotFound.of(next(part for part in missing.groups() if part), set(columns), where)
         if ambiguous := _AMBIGUOUS.search(text):
             name, choices = ambiguous.groups()
             return AmbiguousColumn(f"column {name!r} is in more than one input", where, f"write {choices}")
+        if "argument types" in what:
+            return TypeMismatch(what, where, "convert one side: CAST(x AS type)")
         return SqlError(what, where, hint)
     if isinstance(error, duckdb.ParserException | duckdb.CatalogException | duckdb.NotImplementedException):
         return SqlError(what, where, hint)
     if isinstance(error, duckdb.InterruptException):
         return PlanError("the query was cancelled")
-    return QueryError(what, where, hint)
+    return QueryError(what, where or "query", hint or "TRY_CAST gives null where a value does not convert")

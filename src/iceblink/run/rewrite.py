@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from iceblink.errors import ColumnNotFound, NullInRequired, WriteError
+from iceblink.errors import ColumnNotFound, NullInRequired, TypeMismatch, WriteError
 from iceblink.lake.table import Table
 from iceblink.plan.nodes import Memory, Plan, Query, Scan, Stream
 from iceblink.plan.optimize import statement
@@ -43,6 +43,8 @@ def overwritten(session: Session, new_rows: Plan, table: Table, where: Any) -> R
     ColumnNotFound, TypeMismatch
         `where` does not fit the table.
     """
+    if isinstance(where, str):
+        raise TypeMismatch(f"{where!r} is text, not a condition", f"overwrite {table.name}", "write _.price > 3")
     engine = session.engine
     scan = Scan.of(table)
     matching = _query(engine, "where", lambda t: t.filter(where), scan)

@@ -72,7 +72,8 @@ class Session:
             return self.engine.query(tree, sources)
         except PlanError as error:  # the kernel saw generated SQL: point into the user's own
             name = next((part for part in re.findall(r"'([^']+)'", error.what) if part in text), "")
-            raise type(error)(error.what, point_at_word(text, name) if name else error.where, error.hint) from error
+            where = point_at_word(text, name) if name or not error.where else error.where
+            raise type(error)(error.what, where, error.hint) from error
 
     def _at_version(self, name: str, value: str) -> Plan:
         """Read ``FOR VERSION AS OF``: a snapshot id, else a tag, else a branch."""

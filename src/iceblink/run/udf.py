@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterable
@@ -12,7 +11,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from iceblink.errors import BatchContractBroken, FunctionError, IceblinkError, SchemaMismatch, WriteError
+from iceblink.errors import (
+    BatchContractBroken,
+    FunctionError,
+    IceblinkError,
+    SchemaMismatch,
+    TypeMismatch,
+    WriteError,
+)
 from iceblink.events import BatchDone, emit
 from iceblink.plan.nodes import Function
 from iceblink.run.formats import given, returned
@@ -101,8 +107,12 @@ def _worker(function: Function) -> Callable[[Batch], tuple[Batch, pa.RecordBatch
 
 
 def _batch(function: Function, target: Callable[..., Any], batch: Batch) -> pa.RecordBatch:
-    value = given(batch.data, function.batch_format)
-    return returned(_called(function, target, value, batch), _place(function, batch))
+    place = _place(function, batch)
+    try:
+        value = given(batch.data, function.batch_format)
+    except TypeMismatch as error:
+        raise TypeMismatch(error.what, f"{place}, {error.where}", error.hint) from None
+    return returned(_called(function, target, value, batch), place)
 
 
 def _rows(function: Function, target: Callable[..., Any], batch: Batch) -> pa.RecordBatch:
@@ -154,7 +164,7 @@ def _called(function: Function, target: Callable[..., Any], value: Any, batch: B
         raise
     except Exception as error:
         line = _line(function, error)
-        raise FunctionError(_said(error), f"{_place(function, batch)}{line}", "the first cause follows") from error
+        raise FunctionError(_said(error), f"{_place(function, batch)}{line}") from error
 
 
 def _said(error: BaseException) -> str:
@@ -165,10 +175,9 @@ def _said(error: BaseException) -> str:
 def _line(function: Function, error: BaseException) -> str:
     """The deepest frame in the file that defines the function, which is where its author will look."""
     target = getattr(function.target, "func", function.target)
-    try:
-        home = inspect.getsourcefile(target)
-    except TypeError:  # a built-in, or an instance
-        home = inspect.getsourcefile(type(target)) if type(target).__module__ != "builtins" else None
+    if not hasattr(target, "__code__"):  # a class, or an instance
+        target = (target if isinstance(target, type) else type(target)).__call__
+    home = getattr(getattr(target, "__code__", None), "co_filename", None)
     frames = traceback.extract_tb(error.__traceback__)[1:]
     own = [frame for frame in frames if frame.filename == home]
     last = (own or list(frames))[-1:]

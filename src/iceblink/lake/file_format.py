@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyiceberg.io.pyarrow import parquet_path_to_id_mapping
 from pyiceberg.schema import Schema
@@ -16,6 +19,8 @@ from pyiceberg.types import BooleanType, DoubleType, FloatType
 from iceblink.errors import ConfigError, nearest
 
 Number = TypeVar("Number", int, float)
+
+SAMPLE_ROWS = 4096
 
 CODECS = {name: name for name in ("zstd", "snappy", "gzip", "lz4", "brotli")} | {"uncompressed": "none"}
 BLOOM_ENABLED = "write.parquet.bloom-filter-enabled.column."
@@ -44,7 +49,9 @@ def number(properties: Mapping[str, str], name: str, default: Number, kind: Call
     return value
 
 
-def writer_arguments(schema: Schema, properties: Mapping[str, str], sort_order: SortOrder, rows: int) -> dict[str, Any]:
+def writer_arguments(
+    schema: Schema, properties: Mapping[str, str], sort_order: SortOrder, rows: pa.Table
+) -> dict[str, Any]:
     """Return arguments of `pyarrow.parquet.ParquetWriter` for one file.
 
     Page checksums, the page index and SizeStatistics are always written.
@@ -56,8 +63,9 @@ def writer_arguments(schema: Schema, properties: Mapping[str, str], sort_order: 
         The table's properties.
     sort_order : pyiceberg SortOrder
         What the rows are sorted by, or the unsorted order.
-    rows : int
-        Rows of the first row group: a Bloom filter is made for that many distinct values unless told otherwise.
+    rows : pa.Table
+        The first row group. A Bloom filter is made for that many distinct values unless told otherwise, and a column
+        gets dictionaries if its values repeat there.
 
     Raises
     ------
@@ -78,9 +86,9 @@ def writer_arguments(schema: Schema, properties: Mapping[str, str], sort_order: 
         "data_page_size": number(properties, "write.parquet.page-size-bytes", 1 << 20),
         "dictionary_pagesize_limit": number(properties, "write.parquet.dict-size-bytes", 2 << 20),
         "max_rows_per_page": number(properties, "write.parquet.page-row-limit", 20_000),
-        "bloom_filter_options": _bloom_filters(schema, properties, rows) or None,
+        "bloom_filter_options": _bloom_filters(schema, properties, rows.num_rows) or None,
         "sorting_columns": _sorting_columns(schema, sort_order) or None,
-        "use_dictionary": _dictionary_columns(schema),
+        "use_dictionary": _dictionary_columns(schema, rows),
         "write_statistics": True,
         "write_page_index": True,
         "write_page_checksum": True,
@@ -88,13 +96,36 @@ def writer_arguments(schema: Schema, properties: Mapping[str, str], sort_order: 
     }
 
 
-def _dictionary_columns(schema: Schema) -> list[str]:
-    """Return all columns but floats in lists: embeddings never repeat, and trying cost a third of their encoding."""
-    return [
-        path
-        for path, field_id in parquet_path_to_id_mapping(schema).items()
-        if not (".list." in path and isinstance(schema.find_type(field_id), FloatType | DoubleType))
-    ]
+def _dictionary_columns(schema: Schema, rows: pa.Table) -> list[str]:
+    """Return the columns whose values repeat: a dictionary of the others costs several times their encoding and is
+    larger than they are. Floats in lists are embeddings, which never repeat; what else is nested is not looked into.
+    """
+    chosen = random.Random(0).sample(range(rows.num_rows), min(SAMPLE_ROWS, rows.num_rows))
+    indices = pa.array(sorted(chosen), pa.int64())
+    kept = []
+    for path, field_id in parquet_path_to_id_mapping(schema).items():
+        if ".list." in path and isinstance(schema.find_type(field_id), FloatType | DoubleType):
+            continue
+        if path in rows.column_names and not _repeats(rows.column(path), indices):
+            continue
+        kept.append(path)
+    return kept
+
+
+def _repeats(column: pa.ChunkedArray, indices: pa.Array) -> bool:
+    """Tell by a random sample whether values occur at least twice on average."""
+    if pa.types.is_nested(column.type):
+        return True
+    sample = column.take(indices)
+    if isinstance(column.type, pa.BaseExtensionType):
+        sample = sample.cast(column.type.storage_type)
+    known = len(sample) - sample.null_count
+    if not known:
+        return True
+    part = len(indices) / len(column)
+    # of values that occur twice each, the sample has this many: one that is sampled twice counts once
+    expected = known * (1 - part / 2)
+    return bool(pc.count_distinct(sample, mode="only_valid").as_py() <= expected)
 
 
 def _bloom_filters(schema: Schema, properties: Mapping[str, str], rows: int) -> dict[str, dict[str, float]]:

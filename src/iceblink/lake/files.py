@@ -134,7 +134,7 @@ class ParquetFile:
         """
         with self._explained():
             if self._writer is None:
-                self._open(rows.num_rows)
+                self._open(rows)
             stored = pa.Table.from_arrays(
                 [
                     column if column.type == field.type else column.cast(field.type)  # only tensors differ
@@ -184,7 +184,7 @@ class ParquetFile:
             with contextlib.suppress(OSError, pa.ArrowException, ValueError):
                 self._sink.close()
 
-    def _open(self, rows: int) -> None:
+    def _open(self, rows: pa.Table) -> None:
         arguments = writer_arguments(self.kind.schema, self.kind.properties, self.kind.sort_order, rows)
         self._sink = self.kind.io.new_output(self.path).create(overwrite=True)  # names are unique: no need to look
         self._writer = pq.ParquetWriter(self._sink, self._schema, **arguments)

@@ -165,12 +165,31 @@ def test_properties_choose_codec_pages_and_bloom_filters(tmp_path: Path) -> None
     assert group.column(1).to_dict()["bloom_filter_length"] is None
 
 
-def test_only_floats_in_lists_go_without_a_dictionary(tmp_path: Path) -> None:
-    table = make_table(tmp_path, {"x": "float", "e": "list<float>", "s": "list<string>"})
-    path = tmp_path / "f.parquet"
-    write(table, path, {"x": [0.5] * 9, "e": [[0.5]] * 9, "s": [["a"]] * 9})
-    group = pq.read_metadata(path).row_group(0)
-    assert [group.column(i).has_dictionary_page for i in range(3)] == [True, False, True]
+def test_columns_whose_values_repeat_have_dictionaries(tmp_path: Path) -> None:
+    kinds = {
+        "name": "string",
+        "x": "double",
+        "u": "uuid",
+        "empty": "string",
+        "v": "list<float>",
+        "s": "struct<y: double>",
+    }
+    for count in (100, 20_000):
+        table = make_table(tmp_path / str(count), kinds)
+        rows = range(count)
+        for repeats, repeated in ((1, False), (4, True)):
+            columns: dict[str, Any] = {
+                "name": [f"n{i // repeats}" for i in rows],
+                "x": [i % (count // repeats) / 7 for i in rows],
+                "u": [uuid.UUID(int=i // repeats).bytes for i in rows],
+                "empty": [None for _ in rows],
+                "v": [[float(i)] for i in rows],
+                "s": [{"y": float(i)} for i in rows],
+            }
+            write(table, tmp_path / "f.parquet", columns)
+            group = pq.read_metadata(tmp_path / "f.parquet").row_group(0)
+            found = [group.column(i).has_dictionary_page for i in range(6)]
+            assert found == [repeated, repeated, repeated, True, False, True]
 
 
 @pytest.mark.parametrize(

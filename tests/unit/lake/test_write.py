@@ -152,7 +152,7 @@ def test_row_groups_close_at_their_arrow_size_or_their_row_limit(tmp_path: Path)
 
 def test_sorted_rows_fill_one_file_after_the_other(tmp_path: Path) -> None:
     catalog = Catalog.embedded(tmp_path)
-    small = {"write.target-file-size-bytes": "100000", "write.parquet.row-group-size-bytes": "100000"}
+    small = {"write.target-file-size-bytes": "40000", "write.parquet.row-group-size-bytes": "100000"}
     table = catalog.create("demo.t", {"id": "long"}, sort_by=["id"], properties=small)
     new = written(table, [longs(i * 10_000, (i + 1) * 10_000) for i in range(20)], sorted=True)
     assert len(new) > 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from iceblink.errors import (
     TableNotFound,
     WriteError,
 )
+from iceblink.lake.metadata_tables import KINDS
+from iceblink.lake.table import Table
 
 SCHEMA = {"id": "long not null", "g": "string", "v": "double"}
 ARROW = pa.schema([pa.field("id", pa.int64(), False), ("g", pa.string()), ("v", pa.float64())])
@@ -39,6 +42,10 @@ steps = st.lists(
 
 def arrow(data: list[Row]) -> pa.Table:
     return pa.Table.from_pylist([dict(zip(ARROW.names, row, strict=True)) for row in data], ARROW)
+
+
+def scanned(dataset: ib.Dataset) -> Table:
+    return dataset.plan.table  # type: ignore[attr-defined,no-any-return]
 
 
 def held(dataset: ib.Dataset) -> Counter[Row]:
@@ -63,14 +70,14 @@ def model(state: Counter[Row], mode: str, data: list[Row]) -> Counter[Row]:
     return Counter(data)
 
 
-def write(lake: ib.Lake, mode: str, data: list[Row]) -> ib.Dataset:
+def write(lake: ib.Lake, mode: str, data: list[Row], **shape: Any) -> ib.Dataset:
     if mode == "where":
         return lake.write("n.t", arrow(data), "overwrite", where=_.id >= 5)
     if mode == "dynamic":
         return lake.write("n.t", arrow(data), "overwrite", partitions="dynamic")
     if mode == "upsert":
         return lake.write("n.t", arrow(unique(data)), "upsert", on="id")
-    return lake.write("n.t", arrow(data), mode)
+    return lake.write("n.t", arrow(data), mode, **(shape if mode == "replace" else {}))
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -88,7 +95,7 @@ def test_the_table_holds_what_the_model_holds(
         versions = []
         for mode, data in steps:
             state = model(state, mode, data)
-            table = write(lake, mode, data)
+            table = write(lake, mode, data, partition_by=partition_by, sort_by=sort_by)
             assert held(table) == state
             versions.append((table.plan.table.snapshot_id, state))  # type: ignore[attr-defined]
         for snapshot, expected in versions:
@@ -110,6 +117,90 @@ def test_evolve_adds_columns_and_widens_types_in_the_same_commit(lake: ib.Lake) 
     assert lake.table("n.t.metadata_log_entries").count() == before + 1
     assert grown.schema.field("a").type == pa.int64()
     assert grown.order_by("b").to_pylist() == [{"a": 1, "b": "x", "c": None}, {"a": 2**40, "b": "y", "c": [1.5]}]
+
+
+def test_replace_puts_another_table_in_its_place_in_one_commit(lake: ib.Lake) -> None:
+    shape = {"a": "long", "b": "string", "c": "double", "day": "date"}
+    lake.create("n.t", shape, partition_by=["b", "day(day)"], sort_by=["a"], properties={"keep": "me"})
+    old_rows = [{"a": n, "b": "xy"[n % 2], "c": n / 2, "day": dt.date(2026, 1, n + 1)} for n in range(4)]
+    old = lake.write("n.t", old_rows)
+    before, snapshot = lake.table("n.t.metadata_log_entries").count(), scanned(old).snapshot_id
+    new_rows = [{"c": n / 4, "a": f"text {n}", "e": [n]} for n in range(6)]
+    new = lake.write("n.t", new_rows, "replace", partition_by=["truncate(6, a)"], sort_by=["-c"])
+    assert lake.table("n.t.metadata_log_entries").count() == before + 1
+    for found in (new, lake.table("n.t")):
+        assert sorted(found.to_pylist(), key=lambda row: row["c"]) == new_rows
+        assert scanned(found).partition_by == ("truncate(6, a)",)
+        assert scanned(found).sort_by == ("c desc",)
+        assert scanned(found).properties["keep"] == "me"
+        assert found.filter(_.a == "text 3", _.c > 0).to_pylist() == [new_rows[3]]
+        assert (found.count(), scanned(found).row_count) == (6, 6)
+    then = lake.table("n.t", snapshot=snapshot)
+    assert then.schema.equals(old.schema)
+    assert then.order_by("a").to_pylist() == old_rows
+    assert then.filter(_.b == "x", _.a > 0).to_pylist() == [old_rows[2]]
+    ids = {name: new.schema.field(name).metadata[b"PARQUET:field_id"] for name in new.schema.names}
+    assert ids["c"] == old.schema.field("c").metadata[b"PARQUET:field_id"]  # the same name and type
+    assert not {ids["a"], ids["e"]} & {item.metadata[b"PARQUET:field_id"] for item in old.schema}
+    assert lake.table("n.t.history").count() == 2
+    for kind in KINDS:
+        assert lake.table(f"n.t.{kind}").count() >= (kind != "delete_files")
+
+
+def test_a_replaced_table_is_written_to_like_any_other(lake: ib.Lake) -> None:
+    lake.create("n.t", {"a": "long", "b": "string"}, partition_by=["b"])
+    lake.write("n.t", {"a": [1, 2], "b": ["x", "y"]})
+    lake.write("n.t", {"b": [1, 2, 3], "v": ["p", "q", "p"]}, "replace", partition_by=["b"])
+    lake.write("n.t", {"b": [2], "v": ["z"]}, "overwrite", partitions="dynamic")
+    lake.write("n.t", {"b": [3, 4], "v": ["u", "w"]}, "upsert", on="b")
+    lake.write("n.t", {"b": [9], "v": ["gone"]}, "overwrite", where=_.b == 1)
+    held_now = [{"b": 2, "v": "z"}, {"b": 3, "v": "u"}, {"b": 4, "v": "w"}, {"b": 9, "v": "gone"}]
+    assert lake.table("n.t").order_by("b").to_pylist() == held_now
+    lake.write("n.t", {"a": [1], "b": ["x"]}, "replace", partition_by=["b"])
+    assert lake.table("n.t").to_pylist() == [{"a": 1, "b": "x"}]
+    lake.write("n.t", pa.table({"a": pa.array([], pa.int64())}), "replace")
+    assert (lake.table("n.t").to_pylist(), scanned(lake.table("n.t")).partition_by) == ([], ())
+
+
+def test_a_failed_replace_leaves_the_old_table(lake: ib.Lake, tmp_path: Path) -> None:
+    lake.write("n.t", {"a": [1]}, "create", sort_by=["a"])
+    before = sorted(tmp_path.rglob("*.*"))
+
+    def fails(batch: pa.RecordBatch) -> pa.RecordBatch:
+        raise ValueError("no")
+
+    with pytest.raises(ib.IceblinkError):
+        lake.from_arrow({"b": [1]}).map_batches(fails, schema={"b": "long"}).write("n.t", "replace")
+    with pytest.raises(ColumnNotFound):
+        lake.write("n.t", {"b": [1]}, "replace", partition_by=["a"])
+    assert sorted(tmp_path.rglob("*.*")) == before
+    assert lake.table("n.t").to_pylist() == [{"a": 1}]
+    assert scanned(lake.table("n.t")).sort_by == ("a",)
+
+
+@pytest.mark.parametrize(
+    ("data", "options"),
+    [
+        ({"a": [3]}, {}),
+        ({"a": [3]}, {"mode": "overwrite"}),
+        ({"a": [1]}, {"mode": "upsert", "on": "a"}),
+        ({"b": [3]}, {"mode": "replace"}),
+    ],
+)
+def test_a_write_to_what_was_replaced_meanwhile_is_a_conflict(
+    lake: ib.Lake, data: dict[str, Any], options: dict[str, Any]
+) -> None:
+    lake.write("n.t", {"a": [1, 2]}, "create")
+
+    def others_replace(batch: pa.RecordBatch) -> pa.RecordBatch:
+        lake.write("n.t", {"a": ["other"]}, "replace")
+        return batch
+
+    (name,) = data
+    rows = lake.from_arrow(data).map_batches(others_replace, schema={name: "long"})
+    with pytest.raises(CommitConflict):
+        rows.write("n.t", **options)
+    assert lake.table("n.t").to_pylist() == [{"a": "other"}]
 
 
 def test_optional_columns_that_are_absent_become_null(lake: ib.Lake) -> None:

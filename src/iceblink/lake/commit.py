@@ -24,7 +24,7 @@ from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table import Transaction
-from pyiceberg.table.snapshots import Snapshot, ancestors_between_ids
+from pyiceberg.table.snapshots import Snapshot, ancestors_between_ids, ancestors_of
 from pyiceberg.table.update.snapshot import CommitWindow
 from pyiceberg.typedef import Record
 from sqlalchemy.exc import SQLAlchemyError
@@ -36,6 +36,7 @@ from iceblink.lake.expressions import to_iceberg
 from iceblink.lake.files import NewFile
 from iceblink.lake.leftovers import end_writes, remove_writes
 from iceblink.lake.manifests import data_files_by_path
+from iceblink.lake.replacement import Replacement, stage_replacement
 from iceblink.lake.table import Table
 from iceblink.predicate import Predicate
 
@@ -70,6 +71,7 @@ class Commit:
         self._remove: frozenset[str] | None = None  # None: an append
         self._conflict: Predicate | None = None
         self._schema: pa.Schema | None = None
+        self._replacement: Replacement | None = None
         self._properties: dict[str, str] = {}
         self._snapshot = False
 
@@ -100,6 +102,17 @@ class Commit:
     def evolve(self, schema: pa.Schema) -> Self:
         """Merge `schema` into the table's; see `evolve.evolved` for what may change, and to write files for it."""
         self._schema = schema
+        return self
+
+    def replace(self, to: Replacement, files: Iterable[NewFile]) -> Self:
+        """Put `files` and the shape `to` in the place of all that the table is; its history stays.
+
+        The files are written for `replacement.replaced`. The snapshot has no parent, and whatever others commit
+        meanwhile is a conflict.
+        """
+        self._files += files
+        self._replacement = to
+        self._snapshot = True
         return self
 
     def properties(self, values: Mapping[str, str]) -> Self:
@@ -205,6 +218,8 @@ class Commit:
         once = {**head.metadata.properties, "commit.retry.num-retries": "0"}
         metadata = head.metadata.model_copy(update={"properties": once})
         transaction = IcebergTable(head.name(), metadata, head.metadata_location, head.io, head.catalog).transaction()
+        if self._replacement is not None:
+            stage_replacement(transaction, self._replacement)
         if self._schema is not None:
             stage_schema(transaction, self._schema, self._table.name)
         if self._properties:
@@ -220,24 +235,47 @@ class Commit:
         metadata = transaction.table_metadata
         if any(file.spec_id != metadata.default_spec_id for file in self._files):
             raise CommitConflict("the partitioning was changed meanwhile", self._table.name, "write again")
-        if self._schema is None:
-            return  # without new columns, ids are stable whatever others do
-        staged = {field.name: field for field in metadata.schema().fields}
-        for field in self._table.iceberg_schema.fields:
-            now = staged.get(field.name)
-            if now is None or (now.field_id, now.field_type) != (field.field_id, field.field_type):
+        staged = {field.field_id: field for field in metadata.schema().fields}
+        written = {field.field_id: field for field in self._table.iceberg_schema.fields}
+        new = self._schema is not None or self._replacement is not None
+        for field_id, field in written.items():
+            now = staged.get(field_id)
+            if now is None or (new and (now.name, now.field_type) != (field.name, field.field_type)):
                 raise CommitConflict(f"column {field.name!r} was changed meanwhile", self._table.name, "write again")
+        for field_id, field in staged.items():
+            if field.required and field_id not in written:
+                raise CommitConflict(f"column {field.name!r} is required now", self._table.name, "write again")
 
     def _stage_snapshot(self, transaction: Transaction, head: IcebergTable) -> None:
         update = transaction.update_snapshot({TOKEN: self.token}, self._branch)
-        producer = update.fast_append() if self._remove is None else self._removal(update.overwrite(), head)
+        if self._replacement is not None:
+            producer = self._new_start(update.overwrite(), head)
+        elif self._remove is None:
+            producer = update.fast_append()
+        else:
+            producer = self._removal(update.overwrite(), head)
         for file in self._files:
             producer.append_data_file(file.data_file())
         producer.commit()
 
+    def _new_start(self, producer: SnapshotProducer, head: IcebergTable) -> SnapshotProducer:
+        """Return a producer of a snapshot that takes nothing over from the one before.
+
+        Entries that delete the old files would need manifests of partitionings whose columns are gone.
+        """
+        current = head.metadata.snapshot_by_name(self._branch)
+        if (None if current is None else current.snapshot_id) != self._table.snapshot_id:
+            raise ValidationException("the table is not what is to be replaced")
+        producer._parent_snapshot_id = None
+        producer._existing_manifests = list
+        return producer
+
     def _removal(self, producer: SnapshotProducer, head: IcebergTable) -> SnapshotProducer:
         schema = head.metadata.schema()
         looked_at = AlwaysTrue() if self._conflict is None else to_iceberg(self._conflict, schema)
+        current, base = head.metadata.snapshot_by_name(self._branch), self._table.snapshot_id
+        if base is not None and not any(one.snapshot_id == base for one in ancestors_of(current, head.metadata)):
+            raise ValidationException("the table was replaced, or rolled back")  # PyIceberg would not see that
         for file in self._removed:
             producer.delete_data_file(file)
         producer.delete_by_predicate(looked_at)

@@ -25,7 +25,8 @@ from pyiceberg.manifest import (
     ManifestFile,
 )
 from pyiceberg.table import Table as IcebergTable
-from pyiceberg.types import IcebergType, PrimitiveType, UUIDType
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.types import IcebergType, NestedField, PrimitiveType, UUIDType
 
 from iceblink.errors import ConfigError, nearest
 from iceblink.lake.deletes import REFERENCED
@@ -90,7 +91,7 @@ class _Rows:
             if isinstance(field.field_type, PrimitiveType)
         ]
         self._specs = table.pyiceberg.specs()
-        self._fields = table.pyiceberg.metadata.specs_struct().fields
+        self._fields = _partition_fields(table.pyiceberg.metadata)
         self.partition = pa.struct([pa.field(field.name, _shown_type(field.field_type)) for field in self._fields])
         metrics = [pa.field(name, _metrics_type(kind)) for name, _, kind in self._columns]
         self.file = pa.struct(
@@ -134,6 +135,28 @@ class _Rows:
             "sort_order_id": file.sort_order_id,
             "readable_metrics": {name: _metrics(file, field_id, kind) for name, field_id, kind in self._columns},
         }
+
+
+def _partition_fields(metadata: TableMetadata) -> list[NestedField]:
+    """Return the partition fields of all specs; where several have a name, the older bear their id after it.
+
+    PyIceberg's own ``specs_struct`` fails where a source column is gone.
+    """
+    kinds = {
+        field_id: schema.find_type(field_id)
+        for schema in sorted(metadata.schemas, key=lambda one: one.schema_id)
+        for field_id in schema.field_ids
+    }
+    found: dict[int, NestedField] = {}
+    for spec in sorted(metadata.partition_specs, key=lambda one: -one.spec_id):
+        for field in spec.fields:
+            if field.field_id not in found and field.source_id in kinds:
+                taken = any(one.name == field.name for one in found.values())
+                name = f"{field.name}_{field.field_id}" if taken else field.name
+                found[field.field_id] = NestedField(
+                    field.field_id, name, field.transform.result_type(kinds[field.source_id]), required=False
+                )
+    return sorted(found.values(), key=lambda one: one.field_id)
 
 
 _METRIC_COUNTS = ("value_count", "null_value_count", "nan_value_count")

@@ -12,6 +12,7 @@ from iceblink.lake.commit import Commit
 from iceblink.lake.evolve import evolved
 from iceblink.lake.files import NewFile
 from iceblink.lake.replaced import partition_files
+from iceblink.lake.replacement import Replacement, replaced
 from iceblink.lake.table import Table
 from iceblink.lake.write import TableWriter
 from iceblink.plan.nodes import Plan, Scan
@@ -61,13 +62,15 @@ def write_table(session: Session, plan: Plan, name: str, options: WriteOptions) 
     table = _load(session, name)
     if options.branch != "main":
         table = table.at(branch=options.branch)
-    if options.evolve or options.mode == "replace":
+    if options.mode == "replace":
+        return _replace(session, plan, table, options)
+    if options.evolve:
         table = evolved(table, plan.schema)
     plan = fitted(session, plan, table)
     commit = Commit(table, options.token)
     if commit.landed():
         return Scan.of(table.refresh())
-    if options.evolve or options.mode == "replace":
+    if options.evolve:
         commit.evolve(plan.schema)
     match options.mode:
         case "append":
@@ -96,6 +99,16 @@ def _create(session: Session, plan: Plan, name: str, options: WriteOptions) -> S
     except BaseException:
         session.catalog.drop(name)
         raise
+
+
+def _replace(session: Session, plan: Plan, table: Table, options: WriteOptions) -> Scan:
+    shape = Replacement(storable(plan.schema), options.partition_by, options.sort_by, options.properties)
+    made = replaced(table, shape)
+    commit = Commit(made, options.token)
+    if commit.landed():
+        return Scan.of(table.refresh())
+    commit.replace(shape, written(session, fitted(session, plan, made), made))
+    return Scan.of(commit.run())
 
 
 def _load(session: Session, name: str) -> Table:

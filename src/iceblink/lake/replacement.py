@@ -1,0 +1,158 @@
+"""A table made anew in its place: other columns, partitioning and sort order in one commit, the history kept.
+
+References
+----------
+.. [1] Iceberg table spec, "Schema Evolution", "Partition Evolution" and "Sorting".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import count
+from typing import cast
+
+import pyarrow as pa
+from pyiceberg.partitioning import PARTITION_FIELD_ID_START, PartitionField, PartitionSpec
+from pyiceberg.schema import Schema, assign_fresh_schema_ids
+from pyiceberg.table import Table as IcebergTable
+from pyiceberg.table import Transaction
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.sorting import SortOrder
+from pyiceberg.table.update import (
+    AddPartitionSpecUpdate,
+    AddSchemaUpdate,
+    AddSortOrderUpdate,
+    AssertCurrentSchemaId,
+    AssertDefaultSortOrderId,
+    AssertDefaultSpecId,
+    AssertLastAssignedFieldId,
+    AssertLastAssignedPartitionId,
+    SetCurrentSchemaUpdate,
+    SetDefaultSortOrderUpdate,
+    SetDefaultSpecUpdate,
+    TableUpdate,
+)
+from pyiceberg.types import IcebergType, NestedField
+
+from iceblink.errors import ConfigError
+from iceblink.lake.schemas import arrow_schema, iceberg_schema, tensor_properties
+from iceblink.lake.table import Table
+from iceblink.lake.transforms import parse_partition, parse_sort
+from iceblink.types import storable
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """What a table is to become, in the words of `Catalog.create`.
+
+    Parameters
+    ----------
+    schema : pa.Schema
+        All its columns. One that has the name and type of a column of now keeps its field id; any other gets a new
+        one, which nothing in the table's history has.
+    partition_by, sort_by : tuple of str
+    properties : mapping of str to str
+        Are set; other properties stay.
+    """
+
+    schema: pa.Schema
+    partition_by: tuple[str, ...] = ()
+    sort_by: tuple[str, ...] = ()
+    properties: Mapping[str, str] = field(default_factory=dict)
+
+
+def replaced(table: Table, to: Replacement) -> Table:
+    """Return `table` as it would be; nothing is committed.
+
+    A `TableWriter` on the result writes files for it, and ``Commit(result).replace(to, files)`` puts them, and them
+    alone, into the table together with its new shape.
+
+    Raises
+    ------
+    ColumnNotFound, TypeMismatch, DuplicateColumn, ConfigError
+        The schema or the words cannot be, or the table is a branch: all branches share one schema.
+    """
+    if table.branch != "main":
+        raise ConfigError(
+            "a branch cannot be replaced: it shares its schema with the table", table.name, "overwrite the branch"
+        )
+    transaction = table.pyiceberg.transaction()
+    stage_replacement(transaction, to)
+    now = table.pyiceberg
+    made = IcebergTable(now.name(), transaction.table_metadata, now.metadata_location, now.io, now.catalog)
+    return replace(table, pyiceberg=made, iceberg_schema=made.schema())
+
+
+def stage_replacement(transaction: Transaction, to: Replacement) -> None:
+    """Stage the new shape of the table; its rows are another matter."""
+    now = transaction.table_metadata
+    wanted = storable(to.schema)
+    schema = _schema(now, wanted)
+    spec = _spec(now, parse_partition(to.partition_by, schema))
+    order = _order(now, parse_sort(to.sort_by, schema))
+    updates: list[TableUpdate] = []
+    if schema.schema_id not in {known.schema_id for known in now.schemas}:
+        updates.append(AddSchemaUpdate(schema=schema))
+    updates.append(SetCurrentSchemaUpdate.model_validate({"schema-id": schema.schema_id}))
+    if spec.spec_id not in {known.spec_id for known in now.partition_specs}:
+        updates.append(AddPartitionSpecUpdate(spec=spec))
+    updates.append(SetDefaultSpecUpdate.model_validate({"spec-id": spec.spec_id}))
+    if order.order_id not in {known.order_id for known in now.sort_orders}:
+        updates.append(AddSortOrderUpdate.model_validate({"sort-order": order}))
+    updates.append(SetDefaultSortOrderUpdate.model_validate({"sort-order-id": order.order_id}))
+    transaction._apply(
+        tuple(updates),
+        (
+            AssertCurrentSchemaId.model_validate({"current-schema-id": now.current_schema_id}),
+            AssertLastAssignedFieldId.model_validate({"last-assigned-field-id": now.last_column_id}),
+            AssertDefaultSpecId.model_validate({"default-spec-id": now.default_spec_id}),
+            AssertLastAssignedPartitionId.model_validate({"last-assigned-partition-id": now.last_partition_id}),
+            AssertDefaultSortOrderId.model_validate({"default-sort-order-id": now.default_sort_order_id}),
+        ),
+    )
+    properties = {key: str(value) for key, value in to.properties.items()} | tensor_properties(wanted, schema)
+    if properties:
+        transaction.set_properties(properties)
+
+
+def _schema(now: TableMetadata, wanted: pa.Schema) -> Schema:
+    """Return `wanted` with field ids, as the schema that the table has already if it has."""
+    theirs = {known.name: known.type for known in arrow_schema(now.schema(), now.properties)}
+    old = {known.name: known for known in now.schema().fields}
+    ids = count(now.last_column_id + 1)
+    fields = []
+    for shown, new in zip(wanted, iceberg_schema(wanted).fields, strict=True):
+        if shown.name in old and shown.type == theirs[shown.name]:  # as users see it: the shape of a tensor, too
+            field_id, kind = old[shown.name].field_id, old[shown.name].field_type
+        else:
+            field_id = next(ids)
+            kind = _with_ids(new.field_type, ids)
+        fields.append(NestedField(field_id, new.name, kind, required=new.required, doc=new.doc))
+    made = Schema(*fields, schema_id=max(known.schema_id for known in now.schemas) + 1)
+    return next((known for known in now.schemas if known == made), made)
+
+
+def _with_ids(kind: IcebergType, ids: Iterator[int]) -> IcebergType:
+    # PyIceberg gives a type where it is given one, but says that it gives a schema
+    return cast(IcebergType, assign_fresh_schema_ids(kind, lambda: next(ids)))
+
+
+def _spec(now: TableMetadata, wanted: PartitionSpec) -> PartitionSpec:
+    """Return `wanted` with field ids: one source and transform have one id in all the table's specs."""
+    ids = {(one.source_id, str(one.transform)): one.field_id for spec in now.partition_specs for one in spec.fields}
+    unused = count((now.last_partition_id or PARTITION_FIELD_ID_START - 1) + 1)
+    fields = []
+    for one in wanted.fields:
+        known = ids.get((one.source_id, str(one.transform)))
+        fields.append(PartitionField(one.source_id, next(unused) if known is None else known, one.transform, one.name))
+    same = next((spec for spec in now.partition_specs if spec.fields == tuple(fields)), None)
+    return same or PartitionSpec(*fields, spec_id=max(spec.spec_id for spec in now.partition_specs) + 1)
+
+
+def _order(now: TableMetadata, wanted: SortOrder) -> SortOrder:
+    """Return `wanted` with an id; 0 is that of no order."""
+    same = next((order for order in now.sort_orders if order.fields == wanted.fields), None)
+    if same is not None or wanted.is_unsorted:
+        return same or wanted
+    return SortOrder(*wanted.fields, order_id=max(order.order_id for order in now.sort_orders) + 1)

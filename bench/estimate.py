@@ -15,7 +15,7 @@ from bench.command import Options, heading, read_options
 from bench.drift_files import FILES, GROUPS, KINDS, SIGMA, ensure_drift
 from bench.report import table
 from iceblink.lake.storage import Storage
-from iceblink.scan.estimate import DecodedRatios, decoded_bytes, encoded_bytes, ratio_key
+from iceblink.scan.estimate import DecodedRatios, decoded_bytes, learn
 from iceblink.scan.footer import Footer, read_footer
 from iceblink.scan.project import Projection
 
@@ -55,9 +55,7 @@ def without_statistics(groups: list[RowGroup]) -> Estimates:
     for number, one in enumerate(stripped):
         if number:
             yield one, decoded_bytes(one.projection, one.footer, one.group, ratios=ratios)
-        column = one.projection.columns[0]
-        key = ratio_key("", one.footer, column)
-        ratios.learn(key, one.real_bytes, encoded_bytes(column, one.footer, one.group))
+        learn("", one.projection, one.footer, one.group, {0: one.real_bytes}, ratios)
 
 
 def without_sizes(footer: Footer) -> Footer:

@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from iceblink.errors import ConfigError, SchemaMismatch, TableNotFound, nearest
+from iceblink.errors import CommitUnknown, ConfigError, SchemaMismatch, TableNotFound, nearest
 from iceblink.lake.commit import Commit
 from iceblink.lake.evolve import evolved
 from iceblink.lake.files import NewFile
@@ -96,6 +96,8 @@ def _create(session: Session, plan: Plan, name: str, options: WriteOptions) -> S
         commit = Commit(table, options.token)
         commit.append(written(session, fitted(session, plan, table), table))
         return Scan.of(commit.run())
+    except CommitUnknown:  # it may be there
+        raise
     except BaseException:
         session.catalog.drop(name)
         raise

@@ -77,7 +77,14 @@ def guessed(table: str, projection: Projection, footer: Footer) -> list[int]:
     return [place for place, key in enumerate(keys) if RATIOS.get(key) is not None]
 
 
-def learn(table: str, projection: Projection, footer: Footer, group: int, sizes: Mapping[int, int]) -> None:
+def learn(
+    table: str,
+    projection: Projection,
+    footer: Footer,
+    group: int,
+    sizes: Mapping[int, int],
+    ratios: DecodedRatios = RATIOS,
+) -> None:
     """Remember what columns of a decoded row group took.
 
     Parameters
@@ -87,7 +94,17 @@ def learn(table: str, projection: Projection, footer: Footer, group: int, sizes:
     """
     for place, size in sizes.items():
         column = projection.columns[place]
-        RATIOS.learn(ratio_key(table, footer, column), size, encoded_bytes(column, footer, group))
+        values = max(0, size - slot_bytes(column, footer, group))
+        ratios.learn(ratio_key(table, footer, column), values, encoded_bytes(column, footer, group))
+
+
+def slot_bytes(column: Column, footer: Footer, group: int) -> int:
+    """Return what a column takes for being there, whatever its values [bytes]: offsets and bitmap of flat text.
+
+    Only the rest is learned as a ratio: in a column that is nearly all null this is nearly all there is.
+    """
+    rows: int = footer.metadata.row_group(group).num_rows
+    return 4 * (rows + 1) + math.ceil(rows / 8) if column.flat else 0
 
 
 def decoded_bytes(
@@ -116,7 +133,7 @@ def decoded_bytes(
         size = exact_bytes(column, footer, group)
         if size is None:
             ratio = ratios.get(ratio_key(table, footer, column)) or 1.0
-            size = encoded_bytes(column, footer, group) * ratio
+            size = slot_bytes(column, footer, group) + encoded_bytes(column, footer, group) * ratio
         total += size
     return math.ceil(total)
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from iceblink.lake.storage import Storage
-from iceblink.scan.estimate import DecodedRatios, decoded_bytes, encoded_bytes, exact_bytes, ratio_key
+from iceblink.scan.estimate import DecodedRatios, decoded_bytes, exact_bytes, learn
 from iceblink.scan.footer import Footer, read_footer
 from iceblink.scan.project import Projection
 
@@ -106,7 +106,7 @@ def test_without_size_statistics_the_estimate_is_within_35_percent_under_drift(
         if seed:
             assert decoded_bytes(projection, footer, 0, "t", ratios) == pytest.approx(real, rel=0.35)
         if exact_bytes(column, footer, 0) is None:
-            ratios.learn(ratio_key("t", footer, column), real, encoded_bytes(column, footer, 0))
+            learn("t", projection, footer, 0, {0: real}, ratios)
 
 
 def test_a_column_of_fixed_width_is_exact_without_size_statistics(

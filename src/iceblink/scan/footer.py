@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
 from typing import Any
@@ -78,6 +78,8 @@ class Footer:
         The footer itself, in Thrift.
     owner : str
         Table and snapshot, in words, for which it was read first.
+    page_bounds : dict
+        What `prune` has read of the page index, by row group and leaf: it lives as long as the footer.
     """
 
     path: str
@@ -86,6 +88,7 @@ class Footer:
     schema: pa.Schema
     raw: bytes
     owner: str = ""
+    page_bounds: dict[tuple[int, int], Any] = field(default_factory=dict, repr=False)
 
     @cached_property
     def first_rows(self) -> tuple[int, ...]:

@@ -251,13 +251,20 @@ class _Group:
         if column.source is None or not column.flat:
             return None
         (leaf,) = column.leaves
+        known = self.footer.page_bounds
+        if (self.group, leaf) not in known:
+            known[self.group, leaf] = self._read_pages(column.source.type, leaf)
+        pages: list[Bounds] | None = known[self.group, leaf]
+        return pages
+
+    def _read_pages(self, dtype: pa.DataType, leaf: int) -> list[Bounds] | None:
         if not self.footer.metadata.row_group(self.group).column(leaf).has_column_index:
             return None
         chunk = self.footer.chunks[self.group][leaf]
         with reading(self.owner, self.footer.path, self.group), self.storage.open_input(self.footer.path) as file:
             file.seek(chunk.index_offset)
             index, _ = read_struct(file.read(chunk.index_length), _PAGE_INDEX)
-        return page_bounds(index, column.source.type, self.footer.metadata.schema.column(leaf))
+        return page_bounds(index, dtype, self.footer.metadata.schema.column(leaf))
 
 
 def _ends(predicate: Predicate) -> Iterator[str]:

@@ -201,6 +201,14 @@ def test_only_the_partitions_that_matter_are_read(lake: ib.Lake) -> None:
     assert "files      4 of 16" in text  # four appends, of x, y, ü z and null
 
 
+def test_a_limit_reads_only_the_files_it_needs(lake: ib.Lake) -> None:
+    first = lake.table("n.a").limit(7)
+    assert "files      1 of 16" in first.explain()
+    assert first.to_pylist() == lake.table("n.a").to_pylist()[:7]
+    later = lake.table("n.a").select("i", "g").limit(7, offset=60)
+    assert later.to_pylist() == lake.table("n.a").select("i", "g").to_pylist()[60:67]
+
+
 def test_a_result_larger_than_a_batch_streams_in_order(lake: ib.Lake) -> None:
     batches = lake.sql("SELECT range AS n FROM range(1000000)").to_batches()
     first = next(batches)

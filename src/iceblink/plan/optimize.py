@@ -14,6 +14,7 @@ from sqlglot.optimizer.pushdown_projections import pushdown_projections
 from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import Scope, traverse_scope
 
+from iceblink.plan.limits import rows_wanted
 from iceblink.plan.nodes import MapBatches, Memory, Plan, Query, Scan
 from iceblink.plan.predicates import Evaluate, either, read_predicate
 from iceblink.predicate import Everything, Predicate, conjunction
@@ -35,6 +36,8 @@ class Reference:
         What every row that matters satisfies.
     unneeded : tuple of str
         Columns that the statement names and does not need, in a CTE of which it uses others.
+    rows : int or None
+        After so many rows nothing more matters; None when all do.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Reference:
     columns: tuple[str, ...]
     predicate: Predicate = field(default_factory=Everything)
     unneeded: tuple[str, ...] = ()
+    rows: int | None = None
 
     @property
     def named(self) -> tuple[str, ...]:
@@ -70,6 +74,8 @@ def statement(query: Query, evaluate: Evaluate) -> Statement:
     except (SqlglotError, RecursionError, AttributeError, KeyError, TypeError, ValueError) as error:
         note = f"nothing pushed down: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         return replace(fused, notes=(note,))
+    if len(learned) == 1 and (rows := rows_wanted(fused.tree)) is not None:
+        learned = (replace(learned[0], rows=rows),)
     return replace(fused, references=learned)
 
 

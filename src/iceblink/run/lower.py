@@ -118,13 +118,17 @@ def prepare(query: Query, job: Job) -> Prepared:
         match reference.plan:
             case Scan(table=table) as scan:
                 planned = plan_of(scan, reference.columns, reference.predicate, job)
-                native = native_scan(planned, reference.unneeded)
+                if reference.rows is not None and not planned.deletes:
+                    planned = planned.first(reference.rows)
+                    native: NativeScan | str = f"only {reference.rows:,} rows matter"
+                else:
+                    native = native_scan(planned, reference.unneeded)
                 if isinstance(native, NativeScan):
                     inputs[reference.name] = native_sql(native)
                     checks.append(native.verify)
                 else:  # the statement names the unneeded columns too, and we do not rewrite it
                     if reference.unneeded:
-                        planned = plan_of(scan, reference.named, reference.predicate, job)
+                        planned = planned.with_columns(reference.named)
                     inputs[reference.name] = _scan_source(planned, table.storage, job)
                 scans.append(PreparedScan(reference, planned, native))
             case Memory(data=data):

@@ -104,6 +104,25 @@ class ScanPlan:
         files = len({piece.path for split in kept for piece in split.pieces})
         return replace(self, splits=tuple(kept), files=files, groups=groups)
 
+    def with_columns(self, names: Sequence[str]) -> ScanPlan:
+        """Return the plan of the same row groups and these columns; sizes stay those of the columns planned for."""
+        splits = tuple(replace(split, columns=tuple(names)) for split in self.splits)
+        return replace(self, schema=projected(self.table_schema, names, self.table_name), splits=splits)
+
+    def first(self, rows: int) -> ScanPlan:
+        """Return the plan of the first row groups that hold so many rows; for a table without deletes."""
+        kept: list[Split] = []
+        for split in self.splits:
+            if rows <= 0:
+                break
+            pieces = []
+            for piece in split.pieces:
+                if rows > 0:
+                    pieces.append(piece)
+                    rows -= piece.rows
+            kept.append(replace(split, pieces=tuple(pieces)))
+        return replace(self, splits=tuple(kept), files=len({piece.path for split in kept for piece in split.pieces}))
+
 
 def owner_of(table_name: str, snapshot_id: int | None) -> str:
     """Return table and snapshot in words."""

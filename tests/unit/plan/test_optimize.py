@@ -59,6 +59,31 @@ def test_a_scan_reads_only_the_columns_that_are_needed() -> None:
     assert (found["a"].columns, found["b"].columns) == (("k", "s"), ("k",))
 
 
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("SELECT s FROM a LIMIT 5", 5),
+        ("SELECT s, x + 1 AS y FROM a LIMIT 5 OFFSET 3", 8),
+        ("SELECT s FROM (SELECT * FROM a LIMIT 9) LIMIT 5", 5),
+        ("SELECT s FROM (SELECT * FROM a LIMIT 9 OFFSET 2) LIMIT 20", 11),
+        ("WITH c AS (SELECT x FROM a) SELECT x FROM c LIMIT 5", 5),
+        ("SELECT s FROM a", None),
+        ("SELECT s FROM a WHERE x > 3 LIMIT 5", None),
+        ("SELECT s FROM a ORDER BY x LIMIT 5", None),
+        ("SELECT DISTINCT s FROM a LIMIT 5", None),
+        ("SELECT count(*) AS n FROM a LIMIT 5", None),
+        ("SELECT row_number() OVER (ORDER BY x) AS r FROM a LIMIT 5", None),
+        ("SELECT unnest([x, k]) AS u FROM a LIMIT 5", None),
+        ("SELECT s FROM a LIMIT 5 + 1", None),
+        ("SELECT s FROM a LIMIT 50%", None),
+        ("SELECT s FROM a UNION ALL SELECT s FROM a LIMIT 5", None),
+        ("SELECT s FROM a USING SAMPLE 10 ROWS LIMIT 5", None),
+    ],
+)
+def test_a_limit_that_nothing_stands_in_the_way_of_reaches_the_scan(text: str, rows: int | None) -> None:
+    assert references(text)["a"].rows == rows
+
+
 def test_counting_rows_reads_one_narrow_column() -> None:
     assert references("SELECT count(*) AS n FROM a")["a"].columns == ("k",)
 

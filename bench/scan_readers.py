@@ -63,26 +63,27 @@ def iceblink_reader(folder: str, cpus: int, **question: Any) -> Job:
 
 def pyarrow_reader(folder: str, cpus: int, **question: Any) -> Job:
     """The twenty lines one writes oneself: PyIceberg's plan, then row groups in a few threads, in order."""
-    from pyarrow.parquet import ParquetFile
+    from pyarrow.parquet import FileMetaData, ParquetFile, read_metadata
 
     asked = Question(**question)
     table = open_mixed(folder)
 
-    def row_groups() -> Iterator[tuple[ParquetFile, int]]:
+    def row_groups() -> Iterator[tuple[str, FileMetaData, int]]:
         for task in scan_of(table, asked).plan_files():
-            file = ParquetFile(task.file.file_path.removeprefix("file://"))
-            yield from ((file, group) for group in range(file.num_row_groups))
+            path = task.file.file_path.removeprefix("file://")
+            metadata = read_metadata(path)
+            yield from ((path, metadata, group) for group in range(metadata.num_row_groups))
 
-    def read(file: ParquetFile, group: int) -> pa.Table:
-        wanted = list(asked.columns) or None
-        data = file.read_row_group(group, columns=wanted, use_threads=False)
+    def read(path: str, metadata: FileMetaData, group: int) -> pa.Table:
+        file = ParquetFile(path, metadata=metadata)  # one for each thread: they must not share a reader
+        data = file.read_row_group(group, columns=list(asked.columns) or None, use_threads=False)
         return data if asked.arrow is None else data.filter(asked.arrow)
 
     def job() -> Generator[int, None, None]:
         pending: deque[Future[pa.Table]] = deque()
         with ThreadPoolExecutor(cpus) as pool:
-            for file, group in row_groups():
-                pending.append(pool.submit(read, file, group))
+            for place in row_groups():
+                pending.append(pool.submit(read, *place))
                 if len(pending) > cpus:
                     yield pending.popleft().result().num_rows
             while pending:

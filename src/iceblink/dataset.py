@@ -194,10 +194,10 @@ class Dataset(Verbs):
         name : str
             ``namespace.table``.
         mode : {"append", "create", "overwrite", "upsert", "replace"}
-            ``create`` makes the table (an error if it exists), ``replace`` makes it or puts these rows, this schema,
-            partitioning and sort order in its place, its history kept, ``overwrite`` replaces all rows, those that `where` matches, or, with
-            ``partitions="dynamic"``, those in the partitions that the data has. ``upsert`` replaces rows with the
-            same key `on` and adds the others.
+            ``create`` makes the table (an error if it exists). ``replace`` makes it, or puts these rows, this schema,
+            partitioning and sort order in its place, its history kept. ``overwrite`` replaces all rows, those that
+            `where` matches, or, with ``partitions="dynamic"``, those in the partitions that the data has. ``upsert``
+            replaces rows with the same key `on` and adds the others.
         on : str or sequence of str
             Key columns for ``upsert``: unique in the data, never null.
         where : boolean expression, optional

@@ -61,11 +61,6 @@ def relate(verb: str, plans: Collection[Plan], build: Callable[..., Any]) -> Rel
     return Relation(expression, tree, sources)
 
 
-def expression_columns(relation: Relation) -> list[str]:
-    """Return the output names of a relation."""
-    return list(relation.expression.columns)
-
-
 def ibis_schema(schema: pa.Schema) -> Any:
     """Return the Ibis schema of an Arrow schema; types Ibis has no word for become the nearest it has."""
     return ibis.schema({field.name: ibis_type(field.type, field.nullable) for field in schema})

@@ -146,13 +146,6 @@ class Kernel:
                 cursor.interrupt()
                 cursor.close()
 
-    def explain(self, sql: str, inputs: Mapping[str, Input]) -> str:
-        """Return the kernel's own physical plan."""
-        with self._cursor() as cursor, said_plainly(sql, {}):
-            _register(cursor, inputs, [])
-            rows = cursor.execute(f"EXPLAIN {sql}").fetchall()
-        return "\n".join(str(row[1]) for row in rows)
-
     def close(self) -> None:
         """Free the database and what it spilled; the next call opens it anew."""
         with self._lock:

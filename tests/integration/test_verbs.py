@@ -1,0 +1,94 @@
+"""The verbs that no other test needs, against plain Python."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import iceblink as ib
+from iceblink import _
+from iceblink.errors import ColumnNotFound, WriteError
+from iceblink.verbs import JoinHow
+
+ROWS = [{"k": n % 7, "x": n, "tags": [f"t{n % 3}"] * (n % 3)} for n in range(2000)]
+
+
+@pytest.fixture
+def t(lake: ib.Lake) -> ib.Dataset:
+    return lake.write("n.t", ROWS, "create")
+
+
+def test_a_shuffle_is_a_permutation_that_its_seed_decides(t: ib.Dataset) -> None:
+    once, again, other = (t.shuffle(seed).select("x").to_pylist() for seed in (1, 1, 2))
+    assert once == again != other
+    assert sorted(row["x"] for row in once) == list(range(2000)) != [row["x"] for row in once]
+
+
+def test_a_sample_is_about_its_fraction_and_its_seed_decides_which(t: ib.Dataset) -> None:
+    once, again = (t.sample(0.25, seed=3).select("x").to_pylist() for _time in range(2))
+    assert once == again
+    assert 400 < len(once) < 600
+    assert (t.sample(0.0).count(), t.sample(1.0).count()) == (0, 2000)
+
+
+def test_parts_become_files_and_equal_keys_share_one(t: ib.Dataset, tmp_path: Path) -> None:
+    files = t.repartition(3, by="k").write_parquet(str(tmp_path / "by key"))
+    keys = [set(pq.read_table(file, partitioning=None)["k"].to_pylist()) for file in files]
+    assert sum(map(len, keys)) == len(set.union(*keys)) == 7
+    assert sum(pq.read_metadata(file).num_rows for file in files) == 2000
+    with pytest.raises(ColumnNotFound):
+        t.repartition(3, by="key")
+
+
+def test_a_folder_that_holds_files_is_not_written_into(t: ib.Dataset, tmp_path: Path) -> None:
+    t.write_parquet(str(tmp_path / "out"))
+    with pytest.raises(WriteError, match="not an empty folder"):
+        t.write_parquet(str(tmp_path / "out"))
+
+
+def test_unnest_gives_each_element_a_row(t: ib.Dataset) -> None:
+    expected = sorted((row["x"], tag) for row in ROWS for tag in row["tags"])  # type: ignore[attr-defined]
+    assert sorted((row["x"], row["tags"]) for row in t.unnest("tags").to_pylist()) == expected
+    assert t.unnest("tags", keep_empty=True).count() == len(expected) + sum(not row["tags"] for row in ROWS)
+
+
+def test_columns_are_dropped_renamed_and_cast(t: ib.Dataset) -> None:
+    changed = t.drop("tags").rename(key="k").cast(x="string")
+    assert changed.schema == pa.schema([("key", pa.int64()), ("x", pa.string())])
+    assert changed.limit(1).to_pylist() == [{"key": 0, "x": "0"}]
+
+
+def test_distinct_keeps_one_row_of_each(t: ib.Dataset) -> None:
+    assert sorted(row["k"] for row in t.select("k").distinct().to_pylist()) == list(range(7))
+    assert sorted(row["k"] for row in t.distinct("k").to_pylist()) == list(range(7))
+
+
+def test_joins_of_every_kind_keep_the_key_once(t: ib.Dataset, lake: ib.Lake) -> None:
+    names = lake.from_arrow({"k": [1, 2, 9], "name": ["one", "two", "nine"]})
+    few = t.filter(_.x < 3).select("k", "x")
+    kinds: tuple[JoinHow, ...] = ("left", "outer", "semi", "anti")
+    rows = {how: few.join(names, on="k", how=how).order_by("k").to_pylist() for how in kinds}
+    assert rows["left"] == [
+        {"k": 0, "x": 0, "name": None},
+        {"k": 1, "x": 1, "name": "one"},
+        {"k": 2, "x": 2, "name": "two"},
+    ]
+    assert rows["outer"] == [*rows["left"], {"k": 9, "x": None, "name": "nine"}]
+    assert (rows["semi"], rows["anti"]) == ([{"k": 1, "x": 1}, {"k": 2, "x": 2}], [{"k": 0, "x": 0}])
+    assert few.join(names.rename(key="k"), how="cross").count() == 9
+    on = few.join(names.rename(key="k"), on=lambda left, right: left.k < right.key)
+    assert on.count() == sum(row["k"] < key for row in few.to_pylist() for key in (1, 2, 9))
+
+
+def test_a_function_keeps_tensors_and_the_table_gives_them_back(lake: ib.Lake) -> None:
+    tensors = pa.FixedShapeTensorArray.from_storage(
+        pa.fixed_shape_tensor(pa.float32(), [2, 2]), pa.array([[1, 2, 3, 4], [5, 6, 7, 8]], pa.list_(pa.float32(), 4))
+    )
+    t = lake.write("n.images", pa.table({"id": [1, 2], "image": tensors}), "create")
+    doubled = t.filter(_.id > 1).map_batches(lambda b: {"image": b["image"] * 2}, batch_format="numpy")
+    back = doubled.write("n.doubled", "create")
+    assert back.schema.field("image").type == tensors.type
+    assert back.to_arrow()["image"].combine_chunks().to_numpy_ndarray().tolist() == [[[10, 12], [14, 16]]]

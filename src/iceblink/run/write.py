@@ -11,7 +11,7 @@ from iceblink.errors import CommitUnknown, ConfigError, SchemaMismatch, TableNot
 from iceblink.lake.commit import Commit
 from iceblink.lake.evolve import evolved
 from iceblink.lake.files import NewFile
-from iceblink.lake.replaced import partition_files
+from iceblink.lake.partition_overwrite import partition_files
 from iceblink.lake.replacement import Replacement, replaced
 from iceblink.lake.table import Table
 from iceblink.lake.write import TableWriter

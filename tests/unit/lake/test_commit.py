@@ -31,7 +31,7 @@ from iceblink.lake.catalog import Catalog
 from iceblink.lake.commit import TOKEN, Commit
 from iceblink.lake.evolve import evolved
 from iceblink.lake.files import NewFile
-from iceblink.lake.replaced import partition_files
+from iceblink.lake.partition_overwrite import partition_files
 from iceblink.lake.table import Table
 from iceblink.lake.write import TableWriter
 from iceblink.predicate import Compare

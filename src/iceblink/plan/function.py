@@ -1,0 +1,121 @@
+"""A user's Python function and everything that was said of how to call it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pyarrow as pa
+
+BatchFormat = Literal["arrow", "numpy", "numpy_masked", "pandas", "polars"]
+OnError = Literal["raise", "skip", "quarantine"]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The workers that call a function, and what each of them needs.
+
+    Parameters
+    ----------
+    fewest, most : int
+        Workers kept while there is work, and at the busiest. None are started before the first batch is there.
+    processes : bool
+        Whether each is a process of its own instead of a thread.
+    cpus, gpus : float
+        What a worker at work occupies.
+    memory_bytes : int or None
+        What a worker takes for itself besides its batches, a model for example [bytes].
+    """
+
+    fewest: int = 1
+    most: int = 1
+    processes: bool = False
+    cpus: float = 1.0
+    gpus: float = 0.0
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What happens when a call fails.
+
+    Parameters
+    ----------
+    on_error : {"raise", "skip", "quarantine"}
+        For rows that still fail when they are alone.
+    quarantine : str or None
+        Table or folder that takes them.
+    retry_on : tuple of exception types
+        Failures of which the same call may be tried again, `retries` times, waiting longer each time.
+    retries : int
+    timeout_s : float or None
+        A call that takes longer has failed [s].
+    """
+
+    on_error: OnError = "raise"
+    quarantine: str | None = None
+    retry_on: tuple[type[Exception], ...] = ()
+    retries: int = 3
+    timeout_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Function:
+    """A Python function over batches or rows, and how to call it.
+
+    Parameters
+    ----------
+    target : callable or class
+        A class is built once in each worker and its instances are called. A coroutine function is awaited, a
+        generator function gives any number of batches for each.
+    per_row : bool
+        Whether it takes one row (a dict) instead of a batch.
+    batch_rows : int or None
+        Exactly this many rows a call, but for the last; None takes batches as they come.
+    batch_format : {"arrow", "numpy", "numpy_masked", "pandas", "polars"}
+        What it is given.
+    declared : Schema or None
+        What it promised to return.
+    pool : Pool
+    policy : Policy
+    calls : int
+        Of a coroutine function: calls awaited at the same time in one worker.
+    ordered : bool
+        Whether its output keeps the order of its input.
+    """
+
+    target: Callable[..., Any]
+    per_row: bool = False
+    batch_rows: int | None = None
+    batch_format: BatchFormat = "arrow"
+    declared: pa.Schema | None = None
+    pool: Pool = field(default_factory=Pool)
+    policy: Policy = field(default_factory=Policy)
+    calls: int = 1
+    ordered: bool = True
+
+    @property
+    def label(self) -> str:
+        """The function's name, for messages and plans."""
+        target = getattr(self.target, "func", self.target)  # inside functools.partial
+        return getattr(target, "__qualname__", type(target).__name__).replace("<locals>.", "")
+
+    @property
+    def built(self) -> bool:
+        """Whether each worker builds an instance of a class."""
+        return isinstance(getattr(self.target, "func", self.target), type)
+
+    @property
+    def method(self) -> Callable[..., Any] | None:
+        """What is called with a batch; None for a class without ``__call__``."""
+        inner = getattr(self.target, "func", self.target)
+        if isinstance(inner, type):
+            return next((vars(base)["__call__"] for base in inner.__mro__ if "__call__" in vars(base)), None)
+        return inner if inspect.isroutine(inner) else getattr(type(inner), "__call__", inner)
+
+    @property
+    def awaits(self) -> bool:
+        """Whether its calls are coroutines."""
+        return inspect.iscoroutinefunction(self.method)

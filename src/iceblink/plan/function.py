@@ -112,10 +112,15 @@ class Function:
         """What is called with a batch; None for a class without ``__call__``."""
         inner = getattr(self.target, "func", self.target)
         if isinstance(inner, type):
-            return next((vars(base)["__call__"] for base in inner.__mro__ if "__call__" in vars(base)), None)
-        return inner if inspect.isroutine(inner) else getattr(type(inner), "__call__", inner)
+            return _call_of(inner)
+        return inner if inspect.isroutine(inner) else _call_of(type(inner))
 
     @property
     def awaits(self) -> bool:
         """Whether its calls are coroutines."""
         return inspect.iscoroutinefunction(self.method)
+
+
+def _call_of(kind: type) -> Callable[..., Any] | None:
+    """Return the ``__call__`` that instances of a class have; ``getattr`` would find the one of its metaclass."""
+    return next((vars(base)["__call__"] for base in kind.__mro__ if "__call__" in vars(base)), None)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -28,17 +27,9 @@ from iceblink.errors import (
     SqlError,
     TypeMismatch,
 )
+from iceblink.run.feed import Feed, Source
 from iceblink.run.kernel_types import arrow_type, quoted
 from iceblink.types import conform
-
-
-@dataclass(frozen=True)
-class Source:
-    """Batches that the kernel asks for when it needs them; opened anew if the statement reads them twice."""
-
-    schema: pa.Schema
-    open: Callable[[], Iterator[pa.RecordBatch]]
-
 
 Input: TypeAlias = pa.Table | Source | str
 """What a name in a statement stands for: rows in memory, batches to come, or SQL the kernel reads itself."""
@@ -159,28 +150,7 @@ def _register(cursor: duckdb.DuckDBPyConnection, inputs: Mapping[str, Input], fa
         if isinstance(source, str):
             cursor.execute(f"CREATE TEMP VIEW {quoted(name)} AS {source}")
         else:
-            cursor.register(name, source if isinstance(source, pa.Table) else _Capsule(source, failed))
-
-
-class _Capsule:
-    """A `Source` in Arrow's stream protocol; keeps an error, of which the kernel would pass on only the text."""
-
-    def __init__(self, source: Source, failed: list[BaseException]) -> None:
-        self._source, self._failed = source, failed
-
-    def __arrow_c_schema__(self) -> object:
-        return self._source.schema.__arrow_c_schema__()
-
-    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        reader = pa.RecordBatchReader.from_batches(self._source.schema, self._batches())
-        return reader.__arrow_c_stream__(requested_schema)
-
-    def _batches(self) -> Iterator[pa.RecordBatch]:
-        try:
-            yield from self._source.open()
-        except BaseException as error:
-            self._failed.append(error)
-            raise
+            cursor.register(name, source if isinstance(source, pa.Table) else Feed(source, failed))
 
 
 def _narrowed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

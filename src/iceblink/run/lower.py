@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import singledispatch
 
@@ -17,10 +18,11 @@ from iceblink.plan.optimize import Reference, Statement, statement
 from iceblink.plan.query import sql_of
 from iceblink.predicate import Everything, Predicate
 from iceblink.run import udf
-from iceblink.run.kernel import Input, Kernel, Source
+from iceblink.run.feed import Source
+from iceblink.run.kernel import Input, Kernel
 from iceblink.run.kernel_types import kernel_type, literal, quoted
 from iceblink.scan.native import NativeScan, native_scan
-from iceblink.scan.plan import ScanPlan, plan_scan
+from iceblink.scan.plan import ScanPlan, plan_scan, projected
 from iceblink.scan.read import Batch, read_scan
 
 
@@ -126,15 +128,13 @@ def prepare(query: Query, job: Job) -> Prepared:
                 if isinstance(native, NativeScan):
                     inputs[reference.name] = native_sql(native)
                     checks.append(native.verify)
-                else:  # the statement names the unneeded columns too, and we do not rewrite it
-                    if reference.unneeded:
-                        planned = planned.with_columns(reference.named)
-                    inputs[reference.name] = _scan_source(planned, table.storage, job)
+                else:
+                    inputs[reference.name] = _scan_source(reference, planned, table.storage, job)
                 scans.append(PreparedScan(reference, planned, native))
             case Memory(data=data):
                 inputs[reference.name] = data
             case other:
-                inputs[reference.name] = Source(other.schema, _opener(other, job))
+                inputs[reference.name] = _source(other, job)
     return Prepared(fused, sql_of(fused.tree), inputs, tuple(scans), tuple(checks))
 
 
@@ -164,18 +164,21 @@ def native_sql(native: NativeScan) -> str:
     return f"SELECT {names} FROM read_parquet([{files}], {', '.join(options)})"
 
 
-def _scan_source(planned: ScanPlan, storage: Storage, job: Job) -> Source:
-    def batches() -> Iterator[pa.RecordBatch]:
-        for batch in read_scan(planned, storage, job.settings):
-            yield batch.data
+def _scan_source(reference: Reference, planned: ScanPlan, storage: Storage, job: Job) -> Source:
+    """Return a scan that we decode: the statement may name columns that the kernel then does not ask for."""
+    here = copy_context()  # the kernel opens it in any thread; who observes this one observes the scan
 
-    return Source(planned.schema, batches)
+    def batches(columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        found = here.copy().run(read_scan, planned.with_columns(columns), storage, job.settings)
+        return (batch.data for batch in found)
+
+    return Source(projected(planned.table_schema, reference.named, planned.table_name), batches, reference.columns)
 
 
-def _opener(plan: Plan, job: Job) -> Callable[[], Iterator[pa.RecordBatch]]:
-    def batches() -> Iterator[pa.RecordBatch]:
+def _source(plan: Plan, job: Job) -> Source:
+    def batches(columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         with closing(run(plan, job)) as found:
             for batch in found:
                 yield batch.data
 
-    return batches
+    return Source(plan.schema, batches, tuple(plan.schema.names))

@@ -1,0 +1,69 @@
+"""Batches fed to the kernel: it says which columns a statement needs, and only those are made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pd
+
+
+@dataclass(frozen=True)
+class Source:
+    """Batches that the kernel asks for when it needs them; opened anew if the statement reads them twice.
+
+    Parameters
+    ----------
+    schema : pa.Schema
+        What the statement may name.
+    open : callable
+        Takes the names of columns that are needed; its batches have these at least, in any order.
+    expected : tuple of str
+        Those that will be needed as far as planning knows; a filter mentions no others.
+    """
+
+    schema: pa.Schema
+    open: Callable[[Sequence[str]], Iterator[pa.RecordBatch]]
+    expected: tuple[str, ...]
+
+
+class Feed(pd.Dataset):  # type: ignore[misc]
+    """A `Source` as one of Arrow's datasets, which the kernel asks for columns and for rows that pass a filter.
+
+    Keeps the errors of the source in `failed`: the kernel would pass on only their text.
+    """
+
+    def __init__(self, source: Source, failed: list[BaseException]) -> None:
+        self._source, self._failed = source, failed  # there is no C++ dataset behind: all that is used is below
+
+    @property
+    def schema(self) -> pa.Schema:
+        """What may be asked for."""
+        return self._source.schema
+
+    def scanner(self, columns: Sequence[str] | None = None, filter: pc.Expression | None = None) -> _Scanner:
+        """Return what gives `columns` of the rows that pass `filter`."""
+        names = self.schema.names if columns is None else columns
+        schema = pa.schema([self.schema.field(name) for name in names])
+        return _Scanner(schema, self._batches(names, filter))
+
+    def _batches(self, names: Sequence[str], condition: pc.Expression | None) -> Iterator[pa.RecordBatch]:
+        try:
+            needed = names if condition is None else [*dict.fromkeys([*names, *self._source.expected])]
+            for batch in self._source.open(needed):
+                rows = batch if condition is None else batch.filter(condition)
+                yield rows.select(names)
+        except BaseException as error:
+            self._failed.append(error)
+            raise
+
+
+@dataclass(frozen=True)
+class _Scanner:
+    schema: pa.Schema
+    batches: Iterator[pa.RecordBatch]
+
+    def to_reader(self) -> pa.RecordBatchReader:
+        return pa.RecordBatchReader.from_batches(self.schema, self.batches)

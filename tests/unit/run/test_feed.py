@@ -39,7 +39,10 @@ class Recorded:
 
 def answer(kernel: Kernel, sql: str, source: Source) -> list[dict[str, object]]:
     schema = kernel.bind(sql, {"t": ROWS.schema})
-    return pa.Table.from_batches(kernel.stream(sql, {"t": source}, schema, 1000), schema).to_pylist()
+    rows: list[dict[str, object]] = pa.Table.from_batches(
+        kernel.stream(sql, {"t": source}, schema, 1000), schema
+    ).to_pylist()
+    return rows
 
 
 def test_columns_that_are_named_but_not_needed_are_not_asked_for(kernel: Kernel) -> None:

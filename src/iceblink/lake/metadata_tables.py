@@ -33,7 +33,7 @@ from iceblink.lake.deletes import REFERENCED
 from iceblink.lake.manifest_files import read_manifest, read_manifest_list
 from iceblink.lake.manifests import origin_of, verify
 from iceblink.lake.pruning import partition_values
-from iceblink.lake.schemas import arrow_type
+from iceblink.lake.schemas import Beside, arrow_type
 from iceblink.lake.values import to_python
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def _metrics(file: DataFile, field_id: int, kind: PrimitiveType) -> dict[str, ob
 
 
 def _shown_type(kind: IcebergType) -> pa.DataType:
-    return pa.string() if isinstance(kind, UUIDType) else arrow_type(kind, {})
+    return pa.string() if isinstance(kind, UUIDType) else arrow_type(kind, Beside())
 
 
 def _shown(kind: IcebergType, stored: Any) -> object:

@@ -5,29 +5,36 @@ What Iceberg has no type for is kept beside it: the shape of a tensor, stored as
 
 References
 ----------
-.. [1] Iceberg table spec, "Schemas and Data Types".
+.. [1] Iceberg table spec, "Schemas and Data Types", "Name Mapping Serialization", "JSON single-value serialization".
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from functools import singledispatch
 from itertools import count
+from typing import Self
 
 import pyarrow as pa
 import pyarrow.types as pt
 from pyiceberg import types as iceberg
-from pyiceberg.conversions import to_json
+from pyiceberg.conversions import from_json, to_json
 from pyiceberg.schema import Schema, assign_fresh_schema_ids
+from pyiceberg.table.name_mapping import MappedField, parse_mapping_from_json
+from pyiceberg.utils.datetime import timestamp_to_nanos, timestamptz_to_nanos
 
-from iceblink.errors import TypeMismatch
+from iceblink.errors import DataCorrupt, TypeMismatch
 from iceblink.types import show_type
 
 TENSOR_PROPERTY = "iceblink.tensor."
 FIELD_ID = b"PARQUET:field_id"
 DEFAULT = b"iceblink:default"
+NAMES = b"iceblink:names"
 DOC = b"doc"
+NAME_MAPPING = "schema.name-mapping.default"
 
 _PRIMITIVES: dict[iceberg.PrimitiveType, pa.DataType] = {
     iceberg.BooleanType(): pa.bool_(),
@@ -133,72 +140,140 @@ def arrow_schema(stored: Schema, properties: Mapping[str, str]) -> pa.Schema:
     ----------
     stored : Schema
     properties : mapping of str to str
-        Table properties, for the shapes of tensors. Empty for the schema as data files have it, lists for tensors.
+        Table properties, for the shapes of tensors and the name mapping. Empty for the schema as data files have it,
+        lists for tensors.
 
     Returns
     -------
     pa.Schema
-        Every field at every depth carries its field id under ``PARQUET:field_id``, its comment under ``doc``, and the
-        value of a column that a file lacks under ``iceblink:default``, in Iceberg's JSON single-value form.
+        Every field at every depth carries its field id under ``PARQUET:field_id``, its comment under ``doc``, the
+        value of a column that a file lacks under ``iceblink:default``, in Iceberg's JSON single-value form, and if
+        the table has a name mapping, its names in files without field ids under ``iceblink:names``, a JSON list.
+
+    Raises
+    ------
+    DataCorrupt
+        The name mapping does not parse.
     """
-    shapes = {
-        int(name.removeprefix(TENSOR_PROPERTY)): tuple(map(int, shape.split(",")))
-        for name, shape in properties.items()
-        if name.startswith(TENSOR_PROPERTY)
-    }
-    return pa.schema([_arrow_field(field, shapes) for field in stored.fields])
+    beside = Beside.of(properties)
+    return pa.schema([_arrow_field(one, beside) for one in stored.fields])
 
 
-Shapes = Mapping[int, tuple[int, ...]]
+@dataclass(frozen=True)
+class Beside:
+    """What table properties say of fields, by field id.
+
+    Parameters
+    ----------
+    shapes : mapping of int to tuple of int
+        Of list fields that are tensors.
+    names : mapping of int to list of str, or None
+        In files without field ids; None when the table has no name mapping.
+    """
+
+    shapes: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    names: Mapping[int, list[str]] | None = None
+
+    @classmethod
+    def of(cls, properties: Mapping[str, str]) -> Self:
+        shapes = {
+            int(name.removeprefix(TENSOR_PROPERTY)): tuple(map(int, shape.split(",")))
+            for name, shape in properties.items()
+            if name.startswith(TENSOR_PROPERTY)
+        }
+        mapping = properties.get(NAME_MAPPING)
+        if mapping is None:
+            return cls(shapes)
+        try:
+            return cls(shapes, dict(_mapped(parse_mapping_from_json(mapping))))
+        except ValueError as error:
+            raise DataCorrupt(
+                f"table property {NAME_MAPPING} is no name mapping",
+                mapping,
+                "set it to the JSON that Iceberg describes",
+            ) from error
 
 
-def _arrow_field(field: iceberg.NestedField, shapes: Shapes) -> pa.Field:
-    metadata = {FIELD_ID: str(field.field_id).encode()}
-    if field.doc:
-        metadata[DOC] = field.doc.encode()
-    if field.initial_default is not None and isinstance(field.field_type, iceberg.PrimitiveType):
-        metadata[DEFAULT] = json.dumps(to_json(field.field_type, field.initial_default)).encode()
-    dtype = arrow_type(field.field_type, shapes)
-    shape = shapes.get(field.field_id)
-    if shape is not None and isinstance(field.field_type, iceberg.ListType):
+def _mapped(fields: Iterable[MappedField]) -> Iterator[tuple[int, list[str]]]:
+    for one in fields:
+        if one.field_id is not None:
+            yield one.field_id, one.names
+        yield from _mapped(one.fields)
+
+
+def _arrow_field(stored: iceberg.NestedField, beside: Beside) -> pa.Field:
+    metadata = {FIELD_ID: str(stored.field_id).encode()}
+    if stored.doc:
+        metadata[DOC] = stored.doc.encode()
+    if stored.initial_default is not None and isinstance(stored.field_type, iceberg.PrimitiveType):
+        metadata[DEFAULT] = json.dumps(to_json(stored.field_type, stored.initial_default)).encode()
+    if beside.names is not None:
+        metadata[NAMES] = json.dumps(beside.names.get(stored.field_id, [])).encode()
+    dtype = arrow_type(stored.field_type, beside)
+    shape = beside.shapes.get(stored.field_id)
+    if shape is not None and isinstance(stored.field_type, iceberg.ListType):
         dtype = pa.fixed_shape_tensor(dtype.value_type, shape)
-    return pa.field(field.name, dtype, nullable=not field.required, metadata=metadata)
+    return pa.field(stored.name, dtype, nullable=not stored.required, metadata=metadata)
 
 
 @singledispatch
-def arrow_type(stored: iceberg.IcebergType, shapes: Shapes) -> pa.DataType:
-    """Return the Arrow form of an Iceberg type; `shapes` tells which list fields are tensors."""
+def arrow_type(stored: iceberg.IcebergType, beside: Beside) -> pa.DataType:
+    """Return the Arrow form of an Iceberg type; `beside` tells which list fields are tensors."""
     if isinstance(stored, iceberg.PrimitiveType) and stored in _PRIMITIVES:
         return _PRIMITIVES[stored]
     raise TypeMismatch(f"{stored} cannot be read", "schema", "select other columns")
 
 
 @arrow_type.register
-def _(stored: iceberg.DecimalType, shapes: Shapes) -> pa.DataType:
+def _(stored: iceberg.DecimalType, beside: Beside) -> pa.DataType:
     return pa.decimal128(stored.precision, stored.scale)
 
 
 @arrow_type.register
-def _(stored: iceberg.FixedType, shapes: Shapes) -> pa.DataType:
+def _(stored: iceberg.FixedType, beside: Beside) -> pa.DataType:
     return pa.binary(len(stored))
 
 
 @arrow_type.register(iceberg.GeometryType)
 @arrow_type.register(iceberg.GeographyType)
-def _(stored: iceberg.PrimitiveType, shapes: Shapes) -> pa.DataType:
+def _(stored: iceberg.PrimitiveType, beside: Beside) -> pa.DataType:
     return pa.binary()  # well-known binary, as the data files hold it
 
 
 @arrow_type.register
-def _(stored: iceberg.StructType, shapes: Shapes) -> pa.DataType:
-    return pa.struct([_arrow_field(field, shapes) for field in stored.fields])
+def _(stored: iceberg.StructType, beside: Beside) -> pa.DataType:
+    return pa.struct([_arrow_field(one, beside) for one in stored.fields])
 
 
 @arrow_type.register
-def _(stored: iceberg.ListType, shapes: Shapes) -> pa.DataType:
-    return pa.list_(_arrow_field(stored.element_field, shapes))
+def _(stored: iceberg.ListType, beside: Beside) -> pa.DataType:
+    return pa.list_(_arrow_field(stored.element_field, beside))
 
 
 @arrow_type.register
-def _(stored: iceberg.MapType, shapes: Shapes) -> pa.DataType:
-    return pa.map_(_arrow_field(stored.key_field, shapes), _arrow_field(stored.value_field, shapes))
+def _(stored: iceberg.MapType, beside: Beside) -> pa.DataType:
+    return pa.map_(_arrow_field(stored.key_field, beside), _arrow_field(stored.value_field, beside))
+
+
+# default values of nanosecond timestamps, which PyIceberg neither reads nor writes
+
+
+@from_json.register
+def _(kind: iceberg.TimestampNanoType, value: str | int) -> int:
+    return value if isinstance(value, int) else timestamp_to_nanos(value)
+
+
+@from_json.register
+def _(kind: iceberg.TimestamptzNanoType, value: str | int) -> int:
+    return value if isinstance(value, int) else timestamptz_to_nanos(value)
+
+
+@to_json.register
+def _(kind: iceberg.TimestampNanoType, value: int) -> str:
+    seconds, nanoseconds = divmod(value, 1_000_000_000)
+    return f"{(datetime(1970, 1, 1) + timedelta(seconds=seconds)).isoformat()}.{nanoseconds:09}"
+
+
+@to_json.register
+def _(kind: iceberg.TimestamptzNanoType, value: int) -> str:
+    return f"{to_json(iceberg.TimestampNanoType(), value)}+00:00"

@@ -1,5 +1,8 @@
 """Columns of a table found in one file, whatever the file calls them: by field id, at every depth.
 
+A file without field ids was not written for Iceberg but added to it: the table's name mapping says what its columns are
+called there. A table without one is taken to call them what they are called now.
+
 References
 ----------
 .. [1] Iceberg table spec, "Column Projection", "Schema Evolution", "Default Values".
@@ -19,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from iceblink.casts import is_list_like, lossless
-from iceblink.lake.schemas import DEFAULT, FIELD_ID
+from iceblink.lake.schemas import DEFAULT, FIELD_ID, NAMES
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +83,7 @@ class Projection:
         schema : pa.Schema
             Wanted, with field ids.
         file : pa.Schema
-            The file's own; without field ids, names decide.
+            The file's own; without field ids, the names that `schema` has for such files decide.
         identity : iterable of (int, object)
             Field id and value of identity-partitioned columns, which may be absent from the file.
         """
@@ -148,12 +151,13 @@ def _siblings(
     """Match fields of one struct, whose first leaf column is `leaf`."""
     key = field_id if by_id else _name
     positions = {key(field): position for position, field in enumerate(found) if key(field) is not None}
+    keys = _ids if by_id else _names
     first = leaf
     starts = []
     for field in found:
         starts.append(first)
         first += _leaf_count(field.type)
-    matched = [positions.get(key(field)) for field in wanted]
+    matched = [next((positions[one] for one in keys(field) if one in positions), None) for field in wanted]
     order = {position: place for place, position in enumerate(sorted(at for at in matched if at is not None))}
     return tuple(
         _absent(target, identity) if at is None else _matched(target, found[at], order[at], starts[at], by_id)
@@ -163,6 +167,16 @@ def _siblings(
 
 def _name(field: pa.Field) -> str:
     return str(field.name)
+
+
+def _ids(field: pa.Field) -> tuple[int | None, ...]:
+    return (field_id(field),)
+
+
+def _names(field: pa.Field) -> tuple[str, ...]:
+    """Return what a field of the table may be called in files without field ids."""
+    mapped = (field.metadata or {}).get(NAMES)
+    return (field.name,) if mapped is None else tuple(json.loads(mapped))
 
 
 def _matched(target: pa.Field, source: pa.Field, place: int, leaf: int, by_id: bool) -> Column:

@@ -258,22 +258,22 @@ def _(stored: iceberg.MapType, beside: Beside) -> pa.DataType:
 # default values of nanosecond timestamps, which PyIceberg neither reads nor writes
 
 
-@from_json.register
+@from_json.register  # type: ignore[arg-type]  # its return type is a type variable bound to nothing
 def _(kind: iceberg.TimestampNanoType, value: str | int) -> int:
     return value if isinstance(value, int) else timestamp_to_nanos(value)
 
 
-@from_json.register
+@from_json.register  # type: ignore[arg-type]
 def _(kind: iceberg.TimestamptzNanoType, value: str | int) -> int:
     return value if isinstance(value, int) else timestamptz_to_nanos(value)
 
 
-@to_json.register
+@to_json.register  # type: ignore[arg-type]
 def _(kind: iceberg.TimestampNanoType, value: int) -> str:
     seconds, nanoseconds = divmod(value, 1_000_000_000)
     return f"{(datetime(1970, 1, 1) + timedelta(seconds=seconds)).isoformat()}.{nanoseconds:09}"
 
 
-@to_json.register
+@to_json.register  # type: ignore[arg-type]
 def _(kind: iceberg.TimestamptzNanoType, value: int) -> str:
     return f"{to_json(iceberg.TimestampNanoType(), value)}+00:00"

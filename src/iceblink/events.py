@@ -45,6 +45,28 @@ class BatchDone(Event):
 
 
 @dataclass(frozen=True)
+class OperatorProgress:
+    """One operator of a pipeline at one moment: `waits_for` is empty, or what it cannot go on without."""
+
+    operator: str
+    rows_out: int
+    bytes_out: int
+    rows_waiting: int
+    tasks: int
+    workers: int
+    waits_for: str
+
+
+@dataclass(frozen=True)
+class PipelineProgress(Event):
+    """A pipeline at one moment, a few times a second; the first operator is the source."""
+
+    operators: tuple[OperatorProgress, ...]
+    seconds: float
+    resident_bytes: int
+
+
+@dataclass(frozen=True)
 class FileWritten(Event):
     """A data file was closed; it is not in the table yet."""
 

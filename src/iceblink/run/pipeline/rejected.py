@@ -1,0 +1,33 @@
+"""Rows that an operator refused, with where they came from and why."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from iceblink.scan.read import Batch
+
+WHY = pa.schema(
+    [
+        pa.field("iceblink_operator", pa.string(), nullable=False),
+        pa.field("iceblink_error", pa.string(), nullable=False),
+        pa.field("iceblink_traceback", pa.string(), nullable=False),
+        pa.field("iceblink_file", pa.string()),
+        pa.field("iceblink_row", pa.int64(), nullable=False),
+    ]
+)
+"""What is told of each row, after the columns that the operator was given."""
+
+
+def rejected_rows(batch: Batch, operator: str, error: str, traceback: str) -> Batch:
+    """Return rows with the reason beside each: operator, error, traceback, data file and position in it."""
+    rows = batch.data.num_rows
+    why = [
+        pa.repeat(operator, rows),
+        pa.repeat(error, rows),
+        pa.repeat(traceback, rows),
+        pa.repeat(batch.path, rows) if batch.path else pa.nulls(rows, pa.string()),
+        pa.array(range(batch.first_row, batch.first_row + rows), pa.int64()),
+    ]
+    fields = [*batch.data.schema.remove_metadata(), *WHY]
+    data = pa.RecordBatch.from_arrays([*batch.data.columns, *why], schema=pa.schema(fields))
+    return Batch(data, batch.path, batch.first_row)

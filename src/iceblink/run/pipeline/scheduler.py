@@ -1,0 +1,452 @@
+"""Operators side by side over one backend: nearest the sink first, inside one memory budget, output in order.
+
+One thread runs the loop: hand over what is ready, start what may start, wait for what happens. It never waits for one
+operator, and it knows workers only by the contract in `backend`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Generator, Sequence
+from contextvars import copy_context
+from dataclasses import replace
+
+import pyarrow as pa
+
+from iceblink.errors import ConfigError, FunctionError, OutOfMemoryBudget
+from iceblink.events import BatchDone, emit
+from iceblink.run.pipeline.backend import (
+    Backend,
+    Block,
+    Died,
+    Failed,
+    Finished,
+    Kind,
+    Produced,
+    Ready,
+    Signal,
+    Slots,
+)
+from iceblink.run.pipeline.operator import Operator
+from iceblink.run.pipeline.rejected import rejected_rows
+from iceblink.run.pipeline.schema import Held
+from iceblink.run.pipeline.stage import Item, Lane, Stage, Stretch, Worker
+from iceblink.run.pipeline.stats import PipelineStats, Recorder
+from iceblink.scan.read import Batch
+
+CREDIT = 2  # outputs that a task may have made and nobody has asked for
+DEPTH = 2  # tasks a worker has: the next one lies there when it is done
+QUEUE_SHARE = 0.25  # of the memory budget, for blocks; the rest is the kernel's, the workers' and the writers'
+CALL_SHARE = 0.125  # of the blocks' budget, for what one call makes where its size is ours to choose
+CALL_BYTES = 128 << 20
+TIGHT = 0.9  # of the memory budget resident: nothing new is begun that can wait
+LOOK_S = 0.1  # between looks at memory and idle workers
+IDLE_S = 5.0  # a worker beyond the fewest is let go after this
+BUILDS = 2  # times that a worker may die while it is built
+
+
+class Scheduler:
+    """Runs a chain of operators, the first of which is the source.
+
+    Parameters
+    ----------
+    operators : sequence of Operator
+        The first takes no input: one task of it yields everything.
+    backend : Backend
+        Closed when the run ends.
+    recorder : Recorder
+        Told what happens, for statistics.
+    """
+
+    def __init__(self, operators: Sequence[Operator], backend: Backend, recorder: Recorder) -> None:
+        self.backend, self.recorder = backend, recorder
+        slots = backend.slots()
+        self.memory_bytes = slots.memory_bytes
+        self.budget = int(slots.memory_bytes * QUEUE_SHARE)
+        call_bytes = int(min(CALL_BYTES, self.budget * CALL_SHARE))
+        self.stages = [Stage(_possible(operator, slots), call_bytes) for operator in operators]
+        self.held = [Held(operator.schema, operator.label) for operator in operators]
+        self.stage_of_task: dict[int, Stage] = {}
+        self.stage_of_worker: dict[int, Stage] = {}
+        self.blocks_bytes = 0  # of all blocks alive but those in `out`
+        self.next_task = 0
+        self.builds_lost = 0
+        self.base_bytes = backend.memory_bytes()
+        self.looked_at = 0.0
+        self.tight = False
+        # between the loop and whoever takes
+        self.changed = threading.Condition()
+        self.out: deque[tuple[int, Item]] = deque()
+        self.out_bytes = 0
+        self.ended = self.stopping = False
+        self.error: BaseException | None = None
+
+    # -- the taker's side ----------------------------------------------------------------------------------------------
+
+    def run(self) -> Generator[tuple[int, Kind, Batch], None, None]:
+        """Yield (operator, kind, batch): rows and marks of the last operator, rejected rows of any.
+
+        Closing the generator ends all workers.
+
+        Raises
+        ------
+        FunctionError, BatchContractBroken, OutOfMemoryBudget
+        IceblinkError
+            Whatever the source raised.
+        """
+        loop = threading.Thread(target=copy_context().run, args=(self._loop,), name="iceblink-scheduler", daemon=True)
+        loop.start()
+        try:
+            while (taken := self._take()) is not None:
+                index, item = taken
+                batch = self.backend.fetch(item.block)
+                self.backend.free(item.block)
+                yield index, item.kind, batch
+                del batch  # whoever took it must be the last to hold it
+        finally:
+            self.stopping = True
+            self.backend.wake()
+            loop.join()
+
+    def _take(self) -> tuple[int, Item] | None:
+        with self.changed:
+            self.changed.wait_for(lambda: self.out or self.ended)
+            if self.error is not None:
+                raise self.error
+            if not self.out:
+                return None
+            index, item = self.out.popleft()
+            self.out_bytes -= item.block.nbytes
+        self.backend.wake()
+        return index, item
+
+    # -- the loop ------------------------------------------------------------------------------------------------------
+
+    def _loop(self) -> None:
+        try:
+            source = self.stages[0]
+            source.ended = True
+            source.lanes.append(Lane(deque([Stretch(())])))
+            while not self.stopping:
+                self._hand_over()
+                if self.stages[-1].drained:
+                    break
+                self._admit()
+                for signal in self.backend.wait(LOOK_S):
+                    self._handle(signal)
+        except BaseException as error:
+            self.error = error
+        finally:
+            self.backend.close()
+            self.recorder.end()
+            with self.changed:
+                self.ended = True
+                self.changed.notify_all()
+
+    def _hand_over(self) -> None:
+        for index, stage in enumerate(self.stages):
+            last = index + 1 == len(self.stages)
+            for item in stage.hand_over():
+                if item.kind == "rejected" or last:
+                    self._give(index, self._typed(index, item) if item.kind == "rows" else item)
+                else:
+                    self.stages[index + 1].offer(self._typed(index, item) if item.kind == "rows" else item)
+            self._free_spent(stage)
+            if stage.drained:
+                for worker in list(stage.workers):
+                    self._stop_worker(stage, worker)
+                if not last:
+                    self.stages[index + 1].ended = True
+
+    def _typed(self, index: int, item: Item) -> Item:
+        """Hold an output to the operator's schema: the declared one, or that of its first output."""
+        held, block = self.held[index], item.block
+        if held.fits(block.schema):
+            self.stages[index].schema = held.schema
+            return item
+        made = self.backend.put(held.conformed(self.backend.fetch(block)))
+        self.blocks_bytes += made.nbytes
+        self._free(block)
+        return Item("rows", made)
+
+    def _give(self, index: int, item: Item) -> None:
+        if item.kind == "rows" and not item.block.rows:
+            self._free(item.block)
+            return
+        self.blocks_bytes -= item.block.nbytes
+        with self.changed:
+            self.out.append((index, item))
+            self.out_bytes += item.block.nbytes
+            self.changed.notify_all()
+
+    def _free(self, block: Block) -> None:
+        self.blocks_bytes -= block.nbytes
+        self.backend.free(block)
+
+    def _free_spent(self, stage: Stage) -> None:
+        for block in stage.spent:
+            self._free(block)
+        stage.spent.clear()
+
+    # -- admission -----------------------------------------------------------------------------------------------------
+
+    def _admit(self) -> None:
+        self._look()
+        for index in reversed(range(len(self.stages))):
+            stage = self.stages[index]
+            self._ask_on(index)
+            stall = ""
+            while not stall and (lane := stage.next_lane()) is not None:
+                self._keep_fewest(stage)
+                worker, stall = self._worker(stage)
+                if worker is not None and not self._room(index, stage.expected_bytes(lane)):
+                    stall = "memory" if self.tight else "output"
+                if worker is not None and not stall:
+                    self._start(stage, lane, worker)
+            self.recorder.stalled(index, stall or ("" if stage.running else "input"))
+        if not self._moving():
+            self._force()
+
+    def _ask_on(self, index: int) -> None:
+        """Give credit to the tasks of a stage, the front one first, while there is room for what they make."""
+        stage = self.stages[index]
+        for lane in stage.lanes:
+            if lane.task is None:
+                continue
+            running = stage.running[lane.task]
+            front = lane is stage.lanes[0] and self._starving(index)
+            if running.credit < CREDIT and (self._room(index, 0) or (front and not running.credit)):
+                running.credit += 1
+                self.backend.allow(lane.task)
+
+    def _starving(self, index: int) -> bool:
+        """Whether whoever follows a stage has nothing to do."""
+        if index + 1 == len(self.stages):
+            return not self.out
+        following = self.stages[index + 1]
+        return not following.running and not following.waiting_rows
+
+    def _room(self, index: int, need: int) -> bool:
+        """Whether a stage may make `need` bytes more; the nearer the sink, the larger its part of the budget."""
+        if self.tight:
+            return False
+        held = self.blocks_bytes + self.out_bytes + sum(stage.in_flight_bytes for stage in self.stages)
+        return held + need <= self.budget * (index + 1) / len(self.stages)
+
+    def _start(self, stage: Stage, lane: Lane, worker: int) -> None:
+        self.next_task += 1
+        task = stage.begin(lane, self.next_task, worker, CREDIT)
+        self.stage_of_task[task.number] = stage
+        self.backend.submit(worker, task, CREDIT)
+
+    def _moving(self) -> bool:
+        """Whether something will happen without our doing."""
+        if self.out:
+            return True
+        for stage in self.stages:
+            if any(running.credit for running in stage.running.values()):
+                return True
+            if any(not worker.ready for worker in stage.workers.values()):
+                return True
+        return False
+
+    def _force(self) -> None:
+        """Go one step over the budget, nearest the sink, so that it can be kept again: else all would wait for all."""
+        for stage in reversed(self.stages):
+            for lane in stage.lanes:
+                if lane.task is not None:
+                    stage.running[lane.task].credit += 1
+                    self.backend.allow(lane.task)
+                    return
+            if (lane_to_run := stage.next_lane()) is None:
+                continue
+            worker, _ = self._worker(stage)
+            if worker is not None:
+                self._start(stage, lane_to_run, worker)
+                return
+            if not stage.workers and not self._fits(stage):
+                self._evict(stage)
+            if any(not worker.ready for worker in stage.workers.values()) or self._grow(stage):
+                return
+
+    # -- workers -------------------------------------------------------------------------------------------------------
+
+    def _worker(self, stage: Stage) -> tuple[int | None, str]:
+        """Return a worker that can take a task, starting another if all are busy; or what it waits for."""
+        ready = {number: worker for number, worker in stage.workers.items() if worker.ready}
+        free_cpus = self._cpus_in_use() + stage.operator.cpus <= self.backend.slots().cpus
+        idle = next((number for number, worker in ready.items() if not worker.tasks), None)
+        if idle is not None:
+            return (idle, "") if free_cpus or not self._cpus_in_use() else (None, "cpu")
+        starting = len(stage.workers) - len(ready)
+        if not starting and free_cpus and stage.waiting_calls + 1 > len(ready):
+            self._grow(stage)
+        number = min(ready, key=lambda number: len(ready[number].tasks), default=None)
+        if number is None or len(ready[number].tasks) >= DEPTH:
+            return None, "worker" if starting or not ready else ""
+        return number, ""
+
+    def _cpus_in_use(self) -> float:
+        busy = (
+            stage.operator.cpus * sum(bool(worker.tasks) for worker in stage.workers.values()) for stage in self.stages
+        )
+        return sum(busy)
+
+    def _keep_fewest(self, stage: Stage) -> None:
+        while len(stage.workers) < stage.operator.fewest and self._grow(stage):
+            pass
+
+    def _grow(self, stage: Stage) -> bool:
+        """Begin to build one more worker, if the operator may have one and its share is free."""
+        if len(stage.workers) >= stage.operator.most or not self._fits(stage):
+            return False
+        number = self.backend.start_worker(stage.operator.order)
+        stage.workers[number] = Worker(idle_since=time.monotonic())
+        self.stage_of_worker[number] = stage
+        self.recorder.worker(self.stages.index(stage), len(stage.workers))
+        return True
+
+    def _fits(self, stage: Stage) -> bool:
+        """Whether GPUs and memory are left for one more worker; it holds them as long as it lives."""
+        gpus = sum(len(other.workers) * other.operator.order.gpus for other in self.stages)
+        memory = sum(len(other.workers) * other.operator.memory_bytes for other in self.stages)
+        slots = self.backend.slots()
+        return (
+            gpus + stage.operator.order.gpus <= slots.gpus + 1e-9
+            and memory + stage.operator.memory_bytes <= slots.memory_bytes
+        )
+
+    def _evict(self, needy: Stage) -> None:
+        """End idle workers of other stages: they hold what a stage without any worker needs."""
+        for stage in self.stages:
+            for number, worker in list(stage.workers.items()):
+                if stage is not needy and not worker.tasks and stage.operator.order.gpus + stage.operator.memory_bytes:
+                    self._stop_worker(stage, number)
+
+    def _stop_worker(self, stage: Stage, number: int) -> None:
+        del stage.workers[number]
+        del self.stage_of_worker[number]
+        self.backend.stop_worker(number)
+
+    def _look(self) -> None:
+        """From time to time: measure memory, and let workers go that have nothing to do."""
+        now = time.monotonic()
+        if now - self.looked_at < LOOK_S:
+            return
+        self.looked_at = now
+        resident = self.backend.memory_bytes()
+        self.tight = resident - self.base_bytes > TIGHT * self.memory_bytes
+        if self.tight:
+            pa.default_memory_pool().release_unused()
+        for stage in self.stages:
+            for number, worker in list(stage.workers.items()):
+                idle = worker.ready and not worker.tasks and now - worker.idle_since > IDLE_S
+                if idle and len(stage.workers) > stage.operator.fewest:
+                    self._stop_worker(stage, number)
+        queued = [(stage.waiting_rows, len(stage.running), len(stage.workers)) for stage in self.stages]
+        self.recorder.look(resident, self.blocks_bytes + self.out_bytes, queued)
+
+    # -- signals -------------------------------------------------------------------------------------------------------
+
+    def _handle(self, signal: Signal) -> None:
+        match signal:
+            case Ready(worker=number):
+                if (stage := self.stage_of_worker.get(number)) is not None:
+                    stage.workers[number].ready = True
+                    stage.workers[number].idle_since = time.monotonic()
+            case Produced(task=task, block=block):
+                stage = self.stage_of_task[task]
+                self._check_size(stage, block)
+                self.blocks_bytes += block.nbytes
+                stage.produced(signal)
+            case Finished(task=task, busy_s=busy_s):
+                stage = self.stage_of_task.pop(task)
+                running = stage.finished(task, busy_s)
+                stage.workers[running.worker].idle_since = time.monotonic()
+                rows_in = sum(part.rows for part in running.stretch.slices)
+                index = self.stages.index(stage)
+                self.recorder.task(index, running.worker, busy_s, rows_in, running.rows_out, running.bytes_out)
+                if index:
+                    emit(BatchDone(stage.operator.label, running.rows_out, running.bytes_out, busy_s))
+            case Failed(error=error):
+                raise error
+            case Died(worker=number, why=why):
+                self._bury(number, why)
+
+    def _check_size(self, stage: Stage, block: Block) -> None:
+        if block.nbytes > self.memory_bytes // 2:
+            raise OutOfMemoryBudget(
+                f"one output has {block.nbytes:,} bytes ({block.rows:,} rows), more than half of the budget of "
+                f"{self.memory_bytes:,}",
+                stage.operator.label,
+                "lower batch_size, yield the output in parts, or raise ICEBLINK_MEMORY_BYTES",
+            )
+
+    def _bury(self, number: int, why: str) -> None:
+        """Replace a dead worker: what it had is done again, by whoever is free."""
+        stage = self.stage_of_worker.pop(number, None)
+        if stage is None:
+            return
+        worker = stage.workers[number]
+        tasks = list(worker.tasks)
+        if not worker.ready:
+            self.builds_lost += 1
+            if self.builds_lost >= BUILDS:
+                raise FunctionError(f"a worker {why}, while it was built", stage.operator.label)
+        self.recorder.death(self.stages.index(stage))
+        for place in reversed(range(len(tasks))):
+            del self.stage_of_task[tasks[place]]
+            poison = stage.died(tasks[place], suspect=place == 0 and worker.ready)
+            if poison is not None:
+                self._reject(stage, *poison, why)
+        del stage.workers[number]
+
+    def _reject(self, stage: Stage, lane: Lane, stretch: Stretch, why: str) -> None:
+        """Deal with rows that killed two workers as their operator says."""
+        parts = [
+            Batch(batch.data.slice(part.start, part.rows), batch.path, batch.first_row + part.start)
+            for part in stretch.slices
+            for batch in [self.backend.fetch(part.block)]
+        ]
+        rows = sum(part.data.num_rows for part in parts)
+        first = parts[0]
+        place = f"rows {first.first_row:,} to {first.first_row + rows - 1:,}" + (first.path and f" of {first.path}")
+        error = FunctionError(
+            f"a worker {why}, twice, on the same {rows:,} rows",
+            f"{stage.operator.label}, {place}",
+            "run the function on these rows alone; on_error='skip' or 'quarantine' leaves them out",
+        )
+        if stage.operator.on_error == "raise":
+            raise error
+        if stage.operator.on_error == "quarantine":
+            for part in parts:
+                block = self.backend.put(rejected_rows(part, stage.operator.label, str(error.what), ""))
+                self.blocks_bytes += block.nbytes
+                lane.items.append(Item("rejected", block))
+
+    def stats(self) -> PipelineStats:
+        """Return what has happened until now."""
+        return self.recorder.stats()
+
+
+def _possible(operator: Operator, slots: Slots) -> Operator:
+    """Return an operator that the slots can run; CPUs are only a share of time, GPUs and memory are not.
+
+    Raises
+    ------
+    ConfigError
+        One worker needs more than there is.
+    """
+    order = operator.order
+    if order.gpus > slots.gpus:
+        has = f"{slots.gpus:g} GPUs" if slots.gpus else "no GPU"
+        raise ConfigError(f"a worker wants {order.gpus:g} GPUs, and there is {has} here", operator.label, "gpus=0")
+    if operator.memory_bytes > slots.memory_bytes:
+        raise ConfigError(
+            f"a worker wants {operator.memory_bytes:,} bytes, and the budget is {slots.memory_bytes:,}",
+            operator.label,
+            "raise ICEBLINK_MEMORY_BYTES, or lower memory=",
+        )
+    return replace(operator, cpus=min(operator.cpus, slots.cpus))

@@ -1,0 +1,318 @@
+"""One operator at work: what waits for it, what runs, what it made and nobody took yet. No threads, no clocks."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from iceblink.config import MIB
+from iceblink.run.pipeline.backend import Block, Kind, Produced, Slice, Task
+from iceblink.run.pipeline.operator import Operator
+
+PROBE_BYTES = MIB
+"""A function that takes batches as they come is first given so much: what it makes of it is not known yet."""
+TASK_BYTES = 16 * MIB
+"""Calls are put together to a task up to this input."""
+TASK_S = 0.05
+"""Calls are put together to a task up to about this time, so that handing tasks over costs little."""
+MOST_CALLS = 256
+POISON_KILLS = 2
+_RECENT = 0.3  # weight of the newest observation in a moving average
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """What goes from one operator to the next."""
+
+    kind: Kind
+    block: Block
+
+
+@dataclass(eq=False, slots=True)
+class Stretch:
+    """Consecutive input rows for one task; `kills` counts the workers that died of them."""
+
+    slices: tuple[Slice, ...]
+    kills: int = 0
+
+
+@dataclass(eq=False, slots=True)
+class Lane:
+    """What becomes of one stretch of the input; lanes are handed on in the order of the input."""
+
+    todo: deque[Stretch]
+    task: int | None = None
+    items: deque[Item] = field(default_factory=deque)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come."""
+        return self.task is None and not self.todo
+
+
+@dataclass(eq=False, slots=True)
+class Running:
+    """A task in the hands of a worker."""
+
+    lane: Lane
+    stretch: Stretch
+    worker: int
+    credit: int
+    consumed: int = 0
+    rows_out: int = 0
+    bytes_out: int = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Input bytes."""
+        return sum(part.nbytes for part in self.stretch.slices)
+
+
+@dataclass(eq=False, slots=True)
+class Worker:
+    """A worker of a stage, and the tasks it has, the one it works on first."""
+
+    ready: bool = False
+    tasks: deque[int] = field(default_factory=deque)
+    idle_since: float = 0.0
+
+
+class Stage:
+    """The state of one operator; a scheduler moves it."""
+
+    def __init__(self, operator: Operator, output_bytes: int) -> None:
+        self.operator = operator
+        self.output_bytes = output_bytes  # what one call may make of batches that come in any size
+        self.schema = operator.schema
+        self.queue: deque[Item] = deque()
+        self.lanes: deque[Lane] = deque()
+        self.running: dict[int, Running] = {}
+        self.workers: dict[int, Worker] = {}
+        self.ended = False  # upstream will send no more
+        self.spent: list[Block] = []  # blocks that nobody here needs any more
+        self._taken = 0  # rows of the first waiting block that tasks have already
+        self._rows = deque([0])  # waiting rows up to each mark, and after the last
+        self._unfinished: dict[int, int] = {}  # rows of a block, by its identity, that some task may still need
+        self._ratio: float | None = None  # bytes out for each byte in
+        self._call_s: float | None = None
+
+    # -- input ---------------------------------------------------------------------------------------------------------
+
+    def offer(self, item: Item) -> None:
+        """Add to the queue; an empty block is let go of."""
+        if item.kind == "mark":
+            self.queue.append(item)
+            self._rows.append(0)
+        elif item.block.rows:
+            self.queue.append(item)
+            self._rows[-1] += item.block.rows
+            self._unfinished[id(item.block)] = item.block.rows
+        else:
+            self.spent.append(item.block)
+
+    @property
+    def waiting_rows(self) -> int:
+        """Rows in the queue."""
+        return sum(self._rows)
+
+    @property
+    def waiting_calls(self) -> int:
+        """Calls that the queue would keep workers busy with."""
+        if (rows := self.operator.batch_rows) is None:
+            return len(self.queue)
+        return math.ceil(self.waiting_rows / rows)
+
+    @property
+    def drained(self) -> bool:
+        """Whether nothing is left to do, to run or to hand on."""
+        return self.ended and not self.queue and not self.lanes
+
+    # -- tasks ---------------------------------------------------------------------------------------------------------
+
+    def next_lane(self) -> Lane | None:
+        """Return a lane with a stretch to run: one to be run again, else the next of the queue; None for now."""
+        for lane in self.lanes:
+            if lane.todo and lane.task is None:
+                return lane
+        while self.queue and self.queue[0].kind == "mark" and not self._rows[0]:
+            self._rows.popleft()
+            self.lanes.append(Lane(deque(), items=deque([self.queue.popleft()])))
+        if slices := self._cut():
+            self.lanes.append(Lane(deque([Stretch(slices)])))
+            return self.lanes[-1]
+        return None
+
+    def _calls(self) -> int:
+        """Return how many calls one task should have."""
+        if self._call_s is None:
+            return 1
+        shared = self.waiting_calls // max(1, self.operator.most)
+        return max(1, min(MOST_CALLS, shared, int(TASK_S / max(self._call_s, 1e-9))))
+
+    def _cut(self) -> tuple[Slice, ...]:
+        """Take the next rows off the queue; nothing if there are too few for a batch and more may come."""
+        calls, batch = self._calls(), self.operator.batch_rows
+        if not self._rows[0]:
+            return ()
+        if batch is None:
+            slices: list[Slice] = []
+            while self._rows[0] and len(slices) < calls and sum(part.nbytes for part in slices) < TASK_BYTES:
+                slices.append(self._take(self._rows_for_a_call()))
+            return tuple(slices)
+        full = min(self._rows[0] // batch, calls)
+        wanted = full * batch
+        if not full:
+            wanted = self._rows[0] if self.ended or len(self._rows) > 1 else 0
+        parts: list[Slice] = []
+        while wanted > 0:
+            parts.append(self._take(wanted))
+            wanted -= parts[-1].rows
+            # at least one batch, and no more than a task should hold
+            if wanted and wanted % batch == 0 and sum(part.nbytes for part in parts) >= TASK_BYTES:
+                break
+        return tuple(parts)
+
+    def _rows_for_a_call(self) -> int:
+        block = self.queue[0].block
+        row_bytes = max(1, block.nbytes // block.rows)
+        if self._ratio is None:
+            return max(1, PROBE_BYTES // row_bytes)
+        return max(1, int(self.output_bytes / max(1.0, self._ratio) / row_bytes))
+
+    def _take(self, rows: int) -> Slice:
+        """Take at most `rows` of the first waiting block."""
+        block = self.queue[0].block
+        part = Slice(block, self._taken, min(rows, block.rows - self._taken))
+        self._taken += part.rows
+        self._rows[0] -= part.rows
+        if self._taken == block.rows:
+            self.queue.popleft()
+            self._taken = 0
+        return part
+
+    def begin(self, lane: Lane, number: int, worker: int, credit: int) -> Task:
+        """Give the first stretch of a lane to a worker."""
+        stretch = lane.todo.popleft()
+        lane.task = number
+        self.running[number] = Running(lane, stretch, worker, credit)
+        self.workers[worker].tasks.append(number)
+        return Task(number, stretch.slices, self.operator.batch_rows, self.schema)
+
+    def produced(self, signal: Produced) -> None:
+        """Keep an output of a task until it is its turn."""
+        running = self.running[signal.task]
+        running.credit -= 1
+        running.consumed = max(running.consumed, signal.consumed)
+        if signal.kind == "rows":
+            running.rows_out += signal.block.rows
+            running.bytes_out += signal.block.nbytes
+        running.lane.items.append(Item(signal.kind, signal.block))
+
+    def finished(self, number: int, busy_s: float) -> Running:
+        """Let go of a task's input, and learn from how it went."""
+        running = self._over(number)
+        slices = running.stretch.slices
+        self._release(slices)
+        if (size := running.nbytes) > 0:
+            self._ratio = _moved(self._ratio, running.bytes_out / size)
+        rows, batch = sum(part.rows for part in slices), self.operator.batch_rows
+        self._call_s = _moved(self._call_s, busy_s / (math.ceil(rows / batch) if batch and rows else len(slices) or 1))
+        return running
+
+    def died(self, number: int, suspect: bool) -> tuple[Lane, Stretch] | None:
+        """Put back what a dead worker left of a task, call by call; return a call that has killed two workers.
+
+        Parameters
+        ----------
+        number : int
+            The task.
+        suspect : bool
+            Whether the worker was at it, and did not merely have it waiting.
+        """
+        running = self._over(number)
+        done, left = _divided(running.stretch.slices, running.consumed)
+        self._release(done)
+        if not left:
+            return None
+        if not suspect:
+            running.lane.todo.appendleft(running.stretch)
+            return None
+        first, *others = [Stretch(call) for call in self._single_calls(left)]
+        first.kills = running.stretch.kills + 1
+        running.lane.todo.extendleft(reversed(others))
+        if first.kills >= POISON_KILLS:
+            self._release(first.slices)
+            return running.lane, first
+        running.lane.todo.appendleft(first)
+        return None
+
+    def _over(self, number: int) -> Running:
+        running = self.running.pop(number)
+        running.lane.task = None
+        if (worker := self.workers.get(running.worker)) is not None:
+            worker.tasks.remove(number)
+        return running
+
+    def _single_calls(self, slices: tuple[Slice, ...]) -> Iterator[tuple[Slice, ...]]:
+        if (batch := self.operator.batch_rows) is None:
+            yield from ((part,) for part in slices)
+            return
+        while slices:
+            call, slices = _divided(slices, batch)
+            yield call
+
+    def _release(self, slices: tuple[Slice, ...]) -> None:
+        for part in slices:
+            key = id(part.block)
+            self._unfinished[key] -= part.rows
+            if not self._unfinished[key]:
+                del self._unfinished[key]
+                self.spent.append(part.block)
+
+    # -- output --------------------------------------------------------------------------------------------------------
+
+    def expected_bytes(self, lane: Lane) -> int:
+        """Estimate what the next task of a lane will make [bytes]."""
+        return int((self._ratio or 1.0) * sum(part.nbytes for part in lane.todo[0].slices))
+
+    @property
+    def in_flight_bytes(self) -> int:
+        """Estimate what the running tasks will make beyond what they made already [bytes]."""
+        ratio = self._ratio or 1.0
+        return sum(max(0, int(ratio * running.nbytes) - running.bytes_out) for running in self.running.values())
+
+    def hand_over(self) -> Iterator[Item]:
+        """Yield what may go on: in the order of the input, or as it comes."""
+        if not self.operator.ordered:
+            for lane in self.lanes:
+                while lane.items:
+                    yield lane.items.popleft()
+            self.lanes = deque(lane for lane in self.lanes if not lane.ended)
+            return
+        while self.lanes:
+            front = self.lanes[0]
+            while front.items:
+                yield front.items.popleft()
+            if not front.ended:
+                return
+            self.lanes.popleft()
+
+
+def _divided(slices: tuple[Slice, ...], rows: int) -> tuple[tuple[Slice, ...], tuple[Slice, ...]]:
+    """Return the first `rows` of consecutive slices, and the rest."""
+    head: list[Slice] = []
+    for index, part in enumerate(slices):
+        if rows <= 0:
+            return tuple(head), slices[index:]
+        if part.rows > rows:
+            head.append(Slice(part.block, part.start, rows))
+            return tuple(head), (part.skip(rows), *slices[index + 1 :])
+        head.append(part)
+        rows -= part.rows
+    return tuple(head), ()
+
+
+def _moved(average: float | None, seen: float) -> float:
+    return seen if average is None else average + _RECENT * (seen - average)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from iceblink.errors import ColumnNotFound, ConfigError, DuplicateColumn, SchemaMismatch, TypeMismatch
-from iceblink.plan.nodes import Plan, Repartition
+from iceblink.plan.nodes import Plan, Repartition, Scan
 from iceblink.plan.query import column, ibis_type, join, keys, relate
 from iceblink.plan.sql import union_query
 from iceblink.run.session import Session
@@ -61,6 +61,11 @@ class Verbs:
         twice = next((name for name in [*names, *named] if [*names, *named].count(name) > 1), None)
         if twice is not None:
             raise DuplicateColumn(f"column {twice!r} is selected twice", "select", "name one of them differently")
+        if isinstance(self.plan, Scan) and columns and len(names) == len(columns) and not named:  # nothing to compute
+            for name in names:
+                if name not in self.plan.schema.names:
+                    raise ColumnNotFound.of(name, self.plan.schema.names, "select")
+            return type(self)(self.plan.choose(names), self.session)
         return self._relate(
             "select",
             lambda t: t.select(*(column(c, t, "select") if isinstance(c, str) else c for c in columns), **named),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -92,3 +93,16 @@ def test_a_function_keeps_tensors_and_the_table_gives_them_back(lake: ib.Lake) -
     back = doubled.write("n.doubled", "create")
     assert back.schema.field("image").type == tensors.type
     assert back.to_arrow()["image"].combine_chunks().to_numpy_ndarray().tolist() == [[[10, 12], [14, 16]]]
+
+
+def test_choosing_columns_of_a_table_is_a_narrower_scan(lake: ib.Lake) -> None:
+    t = lake.write("n.t", pa.table({"id": [1, 2, 3], "x": ["a", "b", "c"], "y": [1.5, 2.5, None]}), "create")
+    narrow = t.select("y", "id")
+    assert narrow.explain().startswith("1. scan n.t")
+    assert re.search(r"columns +y, id\n", narrow.explain())
+    assert narrow.to_arrow().to_pylist() == [{"y": 1.5, "id": 1}, {"y": 2.5, "id": 2}, {"y": None, "id": 3}]
+    assert narrow.select("id").filter(_.id > 2).to_arrow().to_pylist() == [{"id": 3}]
+    both = t.select("id", "x").join(narrow.select("id", "y"), on="id").order_by("id")
+    assert both.to_arrow().to_pylist() == t.order_by("id").to_arrow().to_pylist()
+    with pytest.raises(ColumnNotFound, match="no column 'x'"):
+        narrow.select("x")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
@@ -39,7 +39,7 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class Scan(Plan):
-    """Read a table at the version it is pinned to."""
+    """Read a table at the version it is pinned to: the columns of `schema`, in that order."""
 
     schema: pa.Schema
     table: Table
@@ -53,10 +53,15 @@ class Scan(Plan):
         """Return the scan of just these data files."""
         return replace(self, files=files)
 
+    def choose(self, names: Sequence[str]) -> Scan:
+        """Return the scan of just these columns, in this order."""
+        return replace(self, schema=pa.schema([self.schema.field(name) for name in names]))
+
     @property
     def name(self) -> str:
-        part = "" if self.files is None else f".{hash(self.files):x}"
-        return f"{self.table.name}@{self.table.snapshot_id or 0}.{self.table.schema_id}{part}"
+        files = "" if self.files is None else f".{hash(self.files):x}"
+        names = "" if self.schema.names == self.table.schema.names else f".{hash(tuple(self.schema.names)):x}"
+        return f"{self.table.name}@{self.table.snapshot_id or 0}.{self.table.schema_id}{files}{names}"
 
 
 @dataclass(frozen=True, eq=False)

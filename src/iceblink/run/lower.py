@@ -140,7 +140,7 @@ def prepare(query: Query, job: Job) -> Prepared:
 
 def plan_of(scan: Scan, columns: tuple[str, ...] | None, predicate: Predicate, job: Job) -> ScanPlan:
     """Plan a scan; of just some files when the node says so."""
-    planned = plan_scan(scan.table, columns, predicate, job.settings)
+    planned = plan_scan(scan.table, scan.schema.names if columns is None else columns, predicate, job.settings)
     return planned if scan.files is None else planned.only(scan.files)
 
 

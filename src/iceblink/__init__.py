@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from iceblink.errors import IceblinkError as IceblinkError
     from iceblink.lakehouse import Lake as Lake
     from iceblink.lakehouse import connect as connect
-    from iceblink.plan.query import row as _
+    from iceblink.plan.row import row as _
     from iceblink.run.local_engine import LocalEngine as LocalEngine
 
 __version__ = "0.1.0.dev0"
@@ -26,7 +26,7 @@ _HOMES = {
     "Dataset": ("iceblink.dataset", "Dataset"),
     "LocalEngine": ("iceblink.run.local_engine", "LocalEngine"),
     "IceblinkError": ("iceblink.errors", "IceblinkError"),
-    "_": ("iceblink.plan.query", "row"),
+    "_": ("iceblink.plan.row", "row"),
 }
 
 __all__ = ["connect", "Lake", "Dataset", "LocalEngine", "IceblinkError", "_", "__version__"]

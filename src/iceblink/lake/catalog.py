@@ -14,12 +14,9 @@ import pyarrow as pa
 from pyiceberg import exceptions as refused
 from pyiceberg.catalog import Catalog as IcebergCatalog
 from pyiceberg.catalog import load_catalog
-from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
 from pyiceberg.serializers import FromInputFile
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table.metadata import TableMetadata
-from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from iceblink.errors import (
     CatalogError,
@@ -30,7 +27,9 @@ from iceblink.errors import (
     TableNotFound,
     nearest,
 )
-from iceblink.lake.embedded import open_embedded
+from iceblink.lake.embedded import EmbeddedCatalog, open_embedded
+from iceblink.lake.late import iceberg_sql, sqlalchemy
+from iceblink.lake.refused import database_errors
 from iceblink.lake.remembered import Remembered
 from iceblink.lake.schemas import iceberg_schema, tensor_properties
 from iceblink.lake.storage import Storage
@@ -110,7 +109,7 @@ class Catalog:
         except (ValueError, refused.NoSuchPropertyException, refused.NotInstalledError) as error:
             hint = "name one in ~/.pyiceberg.yaml, or pass uri= and warehouse="
             raise ConfigError(f"catalog {self.name!r} is not configured: {error}", "connect", hint) from None
-        except (refused.RESTError, SQLAlchemyError, OSError) as error:
+        except (refused.RESTError, OSError, *database_errors()) as error:
             raise CatalogError(
                 f"catalog {self.name!r} does not answer: {_first_line(error)}", "connect", "check uri= and its keys"
             ) from None
@@ -129,11 +128,15 @@ class Catalog:
 
     def create_namespace(self, name: str) -> None:
         """Make a namespace; one that is there already is no error."""
-        try:
-            with self._speaking(name):
-                self.pyiceberg.create_namespace(_identifier(name, least=1))
-        except (refused.NamespaceAlreadyExistsError, IntegrityError):
-            return  # it was there, or another process made it between PyIceberg's look and its insert
+        identifier = _identifier(name, least=1)
+        with self._speaking(name):
+            try:
+                self.pyiceberg.create_namespace(identifier)
+            except refused.NamespaceAlreadyExistsError:
+                return
+            except database_errors():  # another process may have made it between PyIceberg's look and its insert
+                if not self.pyiceberg.namespace_exists(identifier):
+                    raise
 
     def drop_namespace(self, name: str) -> None:
         """Remove a namespace.
@@ -246,10 +249,15 @@ class Catalog:
                 ) from None
 
     def _load(self, identifier: tuple[str, ...]) -> IcebergTable:
-        if not isinstance(self.pyiceberg, SqlCatalog):
+        if not self._is_database:
             return self.pyiceberg.load_table(identifier)  # its answer has the metadata in it
         location, _ = self._metadata_locations(identifier)
         return self._load_from(identifier, location)
+
+    @property
+    def _is_database(self) -> bool:
+        """Whether the catalog says where metadata is, and not what is in it."""
+        return self.folder is not None or isinstance(self.pyiceberg, iceberg_sql.SqlCatalog)
 
     def load_from(self, name: str, metadata_location: str) -> IcebergTable:
         """Return the table as one metadata file has it, whatever the catalog says now."""
@@ -313,12 +321,15 @@ class Catalog:
 
     def _metadata_locations(self, identifier: tuple[str, ...]) -> tuple[str, str | None]:
         """Return where the current and the previous metadata file of a table are, without reading them."""
-        if not isinstance(self.pyiceberg, SqlCatalog):
+        if isinstance(self.pyiceberg, EmbeddedCatalog):
+            return self.pyiceberg.metadata_locations(identifier)
+        if not isinstance(self.pyiceberg, iceberg_sql.SqlCatalog):
             return ".".join(identifier), None
-        query = select(IcebergTables.metadata_location, IcebergTables.previous_metadata_location).where(
-            IcebergTables.catalog_name == self.pyiceberg.name,
-            IcebergTables.table_namespace == ".".join(identifier[:-1]),
-            IcebergTables.table_name == identifier[-1],
+        listed = iceberg_sql.IcebergTables
+        query = sqlalchemy.select(listed.metadata_location, listed.previous_metadata_location).where(
+            listed.catalog_name == self.pyiceberg.name,
+            listed.table_namespace == ".".join(identifier[:-1]),
+            listed.table_name == identifier[-1],
         )
         only_tables = self.pyiceberg._iceberg_type_filter()  # others keep views there
         if only_tables is not None:
@@ -342,9 +353,7 @@ class Catalog:
         except refused.TableAlreadyExistsError:
             hint = 'write to it with mode="append" or "overwrite", or drop it first'
             raise TableExists(f"there is a table {name!r} already", repr(self), hint) from None
-        except IntegrityError:
-            raise
-        except (refused.RESTError, refused.ValidationError, SQLAlchemyError) as error:
+        except (refused.RESTError, refused.ValidationError, *database_errors()) as error:
             raise CatalogError(f"the catalog refused: {_first_line(error)}", f"{self!r}, {name}") from None
 
 

@@ -27,7 +27,6 @@ from pyiceberg.table import Transaction
 from pyiceberg.table.snapshots import Snapshot, ancestors_between_ids, ancestors_of
 from pyiceberg.table.update.snapshot import CommitWindow
 from pyiceberg.typedef import Record
-from sqlalchemy.exc import SQLAlchemyError
 
 from iceblink.errors import CommitConflict, CommitUnknown, IceblinkError, SnapshotNotFound, TableNotFound, WriteError
 from iceblink.events import Committed, emit
@@ -36,6 +35,7 @@ from iceblink.lake.expressions import to_iceberg
 from iceblink.lake.files import NewFile
 from iceblink.lake.leftovers import end_writes, remove_writes
 from iceblink.lake.manifests import data_files_by_path
+from iceblink.lake.refused import database_errors
 from iceblink.lake.replacement import Replacement, stage_replacement
 from iceblink.lake.table import Table
 from iceblink.predicate import Predicate
@@ -47,7 +47,6 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 0.05, 4.0
 
 SnapshotProducer = Any  # PyIceberg's class is private, the objects are not
 REFUSED = (BadRequestError, ForbiddenError, UnauthorizedError)
-NO_ANSWER = (OSError, RESTError, SQLAlchemyError)  # OSError has what requests raises, too
 
 
 class Commit:
@@ -168,7 +167,7 @@ class Commit:
                 return after if after.metadata_location != head.metadata_location else head  # nothing to change
             except (CommitFailedException, *REFUSED) as error:
                 refused, failure = True, error
-            except NO_ANSWER as error:
+            except (OSError, RESTError, *database_errors()) as error:  # OSError has what requests raises, too
                 failure = error
                 if isinstance(error, FileNotFoundError) and not in_doubt:  # a manifest of the table
                     break

@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pyiceberg.io.pyarrow import parquet_path_to_id_mapping
 from pyiceberg.schema import Schema
 from pyiceberg.table.sorting import NullOrder, SortDirection, SortOrder
 from pyiceberg.transforms import IdentityTransform
 from pyiceberg.types import BooleanType, DoubleType, FloatType
 
 from iceblink.errors import ConfigError, nearest
+from iceblink.lake.late import iceberg_arrow
 
 Number = TypeVar("Number", int, float)
 
@@ -103,7 +103,7 @@ def _dictionary_columns(schema: Schema, rows: pa.Table) -> list[str]:
     chosen = random.Random(0).sample(range(rows.num_rows), min(SAMPLE_ROWS, rows.num_rows))
     indices = pa.array(sorted(chosen), pa.int64())
     kept = []
-    for path, field_id in parquet_path_to_id_mapping(schema).items():
+    for path, field_id in iceberg_arrow.parquet_path_to_id_mapping(schema).items():
         if ".list." in path and isinstance(schema.find_type(field_id), FloatType | DoubleType):
             continue
         if path in rows.column_names and not _repeats(rows.column(path), indices):
@@ -136,7 +136,7 @@ def _bloom_filters(schema: Schema, properties: Mapping[str, str], rows: int) -> 
     ]
     if not wanted:
         return {}
-    paths = {field_id: path for path, field_id in parquet_path_to_id_mapping(schema).items()}
+    paths = {field_id: path for path, field_id in iceberg_arrow.parquet_path_to_id_mapping(schema).items()}
     limit = number(properties, BLOOM_MAX_BYTES, 1 << 20)
     options: dict[str, dict[str, float]] = {}
     for column in wanted:
@@ -157,7 +157,7 @@ def _bloom_filters(schema: Schema, properties: Mapping[str, str], rows: int) -> 
 
 
 def _sorting_columns(schema: Schema, sort_order: SortOrder) -> list[pq.SortingColumn]:
-    leaves = list(parquet_path_to_id_mapping(schema).values())  # in the order of the file's columns
+    leaves = list(iceberg_arrow.parquet_path_to_id_mapping(schema).values())  # in the order of the file's columns
     columns = []
     for field in sort_order.fields:
         if not isinstance(field.transform, IdentityTransform):

@@ -10,11 +10,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.io import FileIO
-from pyiceberg.io.pyarrow import (
-    compute_statistics_plan,
-    data_file_statistics_from_parquet_metadata,
-    parquet_path_to_id_mapping,
-)
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.schema import Schema
 from pyiceberg.table.sorting import SortOrder
@@ -22,6 +17,7 @@ from pyiceberg.typedef import Record
 
 from iceblink.errors import WriteError
 from iceblink.lake.file_format import writer_arguments
+from iceblink.lake.late import iceberg_arrow
 from iceblink.lake.partition import Partition
 from iceblink.lake.schemas import arrow_schema
 
@@ -158,10 +154,10 @@ class ParquetFile:
             self._writer.close()
             file_bytes = self.file_bytes
             self._sink.close()
-        statistics = data_file_statistics_from_parquet_metadata(
+        statistics = iceberg_arrow.data_file_statistics_from_parquet_metadata(
             parquet_metadata=self._writer.writer.metadata,
-            stats_columns=compute_statistics_plan(self.kind.schema, self.kind.properties),
-            parquet_column_mapping=parquet_path_to_id_mapping(self.kind.schema),
+            stats_columns=iceberg_arrow.compute_statistics_plan(self.kind.schema, self.kind.properties),
+            parquet_column_mapping=iceberg_arrow.parquet_path_to_id_mapping(self.kind.schema),
         )
         return NewFile(
             path=self.path,

@@ -10,7 +10,8 @@ from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.fs as pafs
-from pyiceberg.io.pyarrow import PyArrowFileIO
+
+from iceblink.lake.late import iceberg_arrow
 
 _LOCAL = re.compile(r"(?:file:(?://(?:localhost)?)?)?(/.*)", re.DOTALL)
 """``/a/b``, ``file:/a/b`` (Hadoop's form), ``file:///a/b``; then the path as it is, never percent-decoded."""
@@ -94,5 +95,5 @@ def _local_filesystem() -> pafs.FileSystem:
 
 
 @lru_cache(maxsize=16)
-def _file_io(properties: tuple[tuple[str, str], ...]) -> PyArrowFileIO:
-    return PyArrowFileIO(dict(properties))
+def _file_io(properties: tuple[tuple[str, str], ...]) -> iceberg_arrow.PyArrowFileIO:
+    return iceberg_arrow.PyArrowFileIO(dict(properties))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from sqlglot import exp
+from iceblink.plan.late import exp
 
 _IN_THE_WAY = (
     "joins", "laterals", "where", "group", "having", "qualify", "windows", "distinct", "order", "sort", "cluster",
     "distribute", "sample", "pivots", "connect", "match", "prewhere",
 )  # fmt: skip
 """Clauses that need other rows, or more of them, to give the first ones."""
-
-_NOT_ROW_BY_ROW = (exp.AggFunc, exp.Window, exp.Unnest, exp.Explode, exp.Query, exp.Anonymous)
 
 
 def rows_wanted(tree: exp.Query) -> int | None:
@@ -19,13 +17,14 @@ def rows_wanted(tree: exp.Query) -> int | None:
     Follows ``LIMIT`` and ``OFFSET`` down through subqueries and CTEs that only choose and compute columns row by row.
     The caller knows that there is one table.
     """
+    not_row_by_row = (exp.AggFunc, exp.Window, exp.Unnest, exp.Explode, exp.Query, exp.Anonymous)
     ctes: dict[str, exp.Expression] = {}
     wanted: int | None = None
     node: exp.Expression = tree
     while True:
         if not isinstance(node, exp.Select) or any(node.args.get(clause) for clause in _IN_THE_WAY):
             return None
-        if any(projection.find(*_NOT_ROW_BY_ROW) for projection in node.expressions):
+        if any(projection.find(*not_row_by_row) for projection in node.expressions):
             return None
         with_ = node.args.get("with_")
         ctes.update({cte.alias.lower(): cte.this for cte in with_.expressions} if with_ is not None else {})

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from math import prod
 
 import pyarrow as pa
-from sqlglot import exp
+
+from iceblink.plan.late import exp
 
 Fields = dict[str, pa.Field | None]
 

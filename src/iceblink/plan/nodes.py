@@ -9,13 +9,13 @@ from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 import pyarrow as pa
-from sqlglot import exp
 
 from iceblink.lake.table import Table
+from iceblink.plan.late import exp
 
 BatchFormat = Literal["arrow", "numpy", "numpy_masked", "pandas", "polars"]
 
-Tree: TypeAlias = exp.Query
+Tree: TypeAlias = "exp.Query"
 """A query as sqlglot's tree."""
 
 _serial = itertools.count(1)

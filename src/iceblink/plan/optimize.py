@@ -7,13 +7,8 @@ from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 import pyarrow.types as pt
-from sqlglot import exp
-from sqlglot.errors import SqlglotError
-from sqlglot.optimizer.pushdown_predicates import pushdown_predicates
-from sqlglot.optimizer.pushdown_projections import pushdown_projections
-from sqlglot.optimizer.qualify import qualify
-from sqlglot.optimizer.scope import Scope, traverse_scope
 
+from iceblink.plan.late import exp, predicates, projections, qualifying, scopes, sqlglot
 from iceblink.plan.limits import rows_wanted
 from iceblink.plan.nodes import MapBatches, Memory, Plan, Query, Scan
 from iceblink.plan.predicates import Evaluate, either, read_predicate
@@ -71,7 +66,7 @@ def statement(query: Query, evaluate: Evaluate) -> Statement:
     fused = fuse(query)
     try:
         learned = pushdown(fused, evaluate)
-    except (SqlglotError, RecursionError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except (sqlglot.errors.SqlglotError, RecursionError, AttributeError, KeyError, TypeError, ValueError) as error:
         note = f"nothing pushed down: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         return replace(fused, notes=(note,))
     if len(learned) == 1 and (rows := rows_wanted(fused.tree)) is not None:
@@ -150,13 +145,13 @@ def pushdown(fused: Statement, evaluate: Evaluate) -> tuple[Reference, ...]:
     if not by_name:
         return ()
     schema = {name: dict.fromkeys(reference.plan.schema.names, "UNKNOWN") for name, reference in by_name.items()}
-    tree = qualify(
+    tree = qualifying.qualify(
         fused.tree.copy(), schema=schema, dialect="duckdb", quote_identifiers=False, validate_qualify_columns=False
     )
-    tree = pushdown_projections(tree)
-    tree = pushdown_predicates(tree, dialect="duckdb")
+    tree = projections.pushdown_projections(tree)
+    tree = predicates.pushdown_predicates(tree, dialect="duckdb")
     seen: dict[str, tuple[set[str], Predicate]] = {}
-    for scope in traverse_scope(tree):
+    for scope in scopes.traverse_scope(tree):
         for alias, source in scope.sources.items():
             if not isinstance(source, exp.Table) or source.name.lower() not in by_name:
                 continue
@@ -199,7 +194,7 @@ def _narrowest(schema: pa.Schema) -> str:
     return min(width, key=lambda name: width[name])
 
 
-def _used(scope: Scope, alias: str, fields: Mapping[str, pa.Field]) -> set[str]:
+def _used(scope: scopes.Scope, alias: str, fields: Mapping[str, pa.Field]) -> set[str]:
     """Names of `alias` that the scope mentions, correlated subqueries included; all if a star is left."""
     if any(isinstance(star.parent, exp.Select) for star in scope.expression.find_all(exp.Star)):
         return {field.name for field in fields.values()}
@@ -207,7 +202,7 @@ def _used(scope: Scope, alias: str, fields: Mapping[str, pa.Field]) -> set[str]:
     return {fields[c.name.lower()].name for c in mentioned if c.table == alias and c.name.lower() in fields}
 
 
-def _implied(scope: Scope, alias: str, fields: Mapping[str, pa.Field], evaluate: Evaluate) -> Predicate:
+def _implied(scope: scopes.Scope, alias: str, fields: Mapping[str, pa.Field], evaluate: Evaluate) -> Predicate:
     """Return the conjuncts of WHERE and ON that rows of `alias` must satisfy to matter (SQL join semantics)."""
     select = scope.expression
     if not isinstance(select, exp.Select):

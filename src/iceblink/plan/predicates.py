@@ -7,10 +7,11 @@ import math
 import uuid
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from typing import TypeAlias
 
 import pyarrow as pa
-from sqlglot import exp
 
+from iceblink.plan.late import exp
 from iceblink.predicate import (
     FLIPPED,
     Compare,
@@ -26,18 +27,18 @@ from iceblink.predicate import (
     conjunction,
 )
 
-Evaluate = Callable[[exp.Expression], object]
+Evaluate: TypeAlias = "Callable[[exp.Expression], object]"
 """Gives the value of a constant expression; raises ValueError when it has none."""
 
-_OPERATORS: dict[type[exp.Expression], Operator] = {
-    exp.EQ: "=", exp.NEQ: "!=", exp.LT: "<", exp.LTE: "<=", exp.GT: ">", exp.GTE: ">="
-}  # fmt: skip
+_OPERATORS: dict[str, Operator] = {"eq": "=", "neq": "!=", "lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
+"""By the key of sqlglot's node."""
 
-_CONSTANT = (
-    exp.Literal, exp.Boolean, exp.Null, exp.Cast, exp.Neg, exp.Paren, exp.Add, exp.Sub, exp.Mul, exp.Div,
-    exp.Interval, exp.Var, exp.DataType, exp.DataTypeParam, exp.IntervalSpan, exp.DateAdd, exp.DateSub,
-    exp.DateFromParts, exp.TimestampFromParts, exp.TimeFromParts,
-)  # fmt: skip
+_CONSTANT = frozenset((
+    "literal", "boolean", "null", "cast", "trycast", "neg", "paren", "add", "sub", "mul", "div", "interval", "var",
+    "datatype", "datatypeparam", "intervalspan", "dateadd", "datesub", "datefromparts", "timestampfromparts",
+    "timefromparts",
+))  # fmt: skip
+"""Keys of the nodes that constants are made of."""
 
 
 def read_predicate(node: exp.Expression, alias: str, fields: Mapping[str, pa.Field], evaluate: Evaluate) -> Predicate:
@@ -94,7 +95,7 @@ def read_predicate(node: exp.Expression, alias: str, fields: Mapping[str, pa.Fie
             return Compare(field.name, "=", True)
         case exp.Not() if (field := column(node.this)) and pa.types.is_boolean(field.type):
             return Compare(field.name, "=", False)
-    operator = _OPERATORS.get(type(node))
+    operator = _OPERATORS.get(node.key)
     if operator is None:
         return Everything()
     if field := column(node.left):
@@ -132,7 +133,7 @@ def _like(field: pa.Field, pattern: exp.Expression) -> Predicate:
 
 def _constant(node: exp.Expression, field: pa.Field, evaluate: Evaluate) -> object:
     """Return the value of a column-free expression in the column's type, or None where there is none."""
-    if not all(isinstance(part, _CONSTANT) or _makes_moment(part) for part in node.walk()):
+    if not all(part.key in _CONSTANT or _makes_moment(part) for part in node.walk()):
         return None
     try:
         value = _literal(node) if isinstance(node, exp.Literal | exp.Boolean) else evaluate(node)

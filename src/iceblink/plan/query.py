@@ -1,4 +1,4 @@
-"""Verbs as Ibis expressions, compiled to the one SQL tree; the only door to Ibis."""
+"""Verbs as Ibis expressions, compiled to the one SQL tree; by the door in `late`."""
 
 from __future__ import annotations
 
@@ -6,19 +6,14 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import ibis
-import ibis.expr.datatypes as dt
 import pyarrow as pa
-from ibis.backends.sql.compilers import DuckDBCompiler
-from ibis.formats.pyarrow import PyArrowType
-from sqlglot import exp
 
 from iceblink.errors import ColumnNotFound, DuplicateColumn, IceblinkError, TypeMismatch
+from iceblink.plan.late import exp, ibis, ibis_compilers, ibis_pyarrow
+from iceblink.plan.late import ibis_datatypes as dt
 from iceblink.plan.nodes import Plan, Query
-from iceblink.plan.query_errors import IBIS_ERRORS, said_plainly
+from iceblink.plan.query_errors import ibis_errors, said_plainly
 from iceblink.types import show_type
-
-row = ibis._  # the row being described: `_.price * 2`
 
 
 @dataclass(frozen=True)
@@ -52,10 +47,10 @@ def relate(verb: str, plans: Collection[Plan], build: Callable[..., Any]) -> Rel
             tables.append(ibis.table(ibis_schema(plan.schema), name=plan.name))
     try:
         expression = build(*tables)
-        tree = DuckDBCompiler().to_sqlglot(expression)
+        tree = ibis_compilers.DuckDBCompiler().to_sqlglot(expression)
     except IceblinkError:
         raise
-    except IBIS_ERRORS as error:
+    except ibis_errors() as error:
         types = {field.name: field.type for plan in plans for field in plan.schema}
         raise said_plainly(error, verb, types) from error
     return Relation(expression, tree, sources)
@@ -83,7 +78,7 @@ def ibis_type(dtype: pa.DataType, nullable: bool = True) -> Any:
     if pa.types.is_map(dtype):
         return dt.Map(ibis_type(dtype.key_type, False), ibis_type(dtype.item_type), nullable=nullable)
     try:
-        return PyArrowType.to_ibis(dtype, nullable)
+        return ibis_pyarrow.PyArrowType.to_ibis(dtype, nullable)
     except (KeyError, NotImplementedError) as error:
         raise TypeMismatch(f"no expression can be written over type {show_type(dtype)}") from error
 

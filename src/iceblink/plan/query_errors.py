@@ -6,19 +6,21 @@ import re
 from collections.abc import Mapping
 
 import pyarrow as pa
-from ibis.common.annotations import SignatureValidationError
-from ibis.common.exceptions import IbisError
 
 from iceblink.errors import ColumnNotFound, PlanError, TypeMismatch
+from iceblink.plan.late import ibis_annotations, ibis_exceptions
 from iceblink.types import show_type
-
-IBIS_ERRORS = (IbisError, SignatureValidationError, AttributeError, TypeError, ValueError, KeyError)
-"""What building or compiling an Ibis expression may raise."""
 
 _NO_COLUMN = re.compile(r"[Cc]olumn ['\"]?(.+?)['\"]? is not found|'Table' object has no attribute '(.+?)'")
 _NO_METHOD = re.compile(r"'(\w+?)(?:Column|Scalar|Value)' object has no attribute '(\w+)'")
 _USED = re.compile(r"\br\d+\.(\w+)")
 _OPERATION = re.compile(r"(\w+)\(")
+
+
+def ibis_errors() -> tuple[type[Exception], ...]:
+    """Return what building or compiling an Ibis expression may raise."""
+    ibis_error, misfit = ibis_exceptions.IbisError, ibis_annotations.SignatureValidationError
+    return (ibis_error, misfit, AttributeError, TypeError, ValueError, KeyError)
 
 
 def said_plainly(error: Exception, verb: str, types: Mapping[str, pa.DataType]) -> PlanError:
@@ -27,7 +29,7 @@ def said_plainly(error: Exception, verb: str, types: Mapping[str, pa.DataType]) 
     Parameters
     ----------
     error : Exception
-        One of `IBIS_ERRORS`.
+        One of `ibis_errors`.
     verb : str
         The place.
     types : mapping of str to DataType
@@ -39,7 +41,7 @@ def said_plainly(error: Exception, verb: str, types: Mapping[str, pa.DataType]) 
     if method := _NO_METHOD.search(text):
         kind, name = method.groups()
         return TypeMismatch(f"{_article(kind)} column has no .{name}()", verb, "see the types with .schema")
-    if isinstance(error, SignatureValidationError):
+    if isinstance(error, ibis_annotations.SignatureValidationError):
         return TypeMismatch(_misfit(text, types), verb, "see the types with .schema; convert with .cast('type')")
     line = text.strip().split("\n")[0][:300]
     if isinstance(error, TypeError) or "comparable" in line:

@@ -7,11 +7,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import sqlglot
-from sqlglot import exp
-from sqlglot.errors import ParseError, TokenError
-
 from iceblink.errors import SqlError
+from iceblink.plan.late import exp, sqlglot
 from iceblink.plan.nodes import Plan
 
 DIALECT = "duckdb"
@@ -66,12 +63,12 @@ def parse(text: str, resolve: Resolve) -> tuple[exp.Query, Mapping[str, Plan]]:
 def _one_query(text: str) -> exp.Query:
     try:
         statements = [statement for statement in sqlglot.parse(text, read=DIALECT) if statement is not None]
-    except ParseError as error:
+    except sqlglot.errors.ParseError as error:
         first = error.errors[0]
         what = str(first.get("description") or "cannot be parsed").rstrip(". ")
         start = (first.get("col") or 0) - len(first.get("highlight") or "") + 1
         raise SqlError(what, point_at(text, first.get("line"), start), _spelling(text)) from error
-    except TokenError as error:
+    except sqlglot.errors.TokenError as error:
         raise SqlError(str(error).split("\n")[0], point_at(text, None, None), "is a quote left open?") from error
     if len(statements) != 1:
         raise SqlError(f"expected one statement, got {len(statements)}", hint="call sql() once for each")

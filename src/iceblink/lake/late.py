@@ -1,0 +1,21 @@
+"""The parts of PyIceberg that bring much along, opened when first used: a local lake is read without them.
+
+Its Arrow file systems import pandas, its SQL catalog SQLAlchemy.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from iceblink.late import Late
+
+__all__ = ["iceberg_arrow", "iceberg_sql", "sqlalchemy"]
+
+if TYPE_CHECKING:
+    import pyiceberg.catalog.sql as iceberg_sql
+    import pyiceberg.io.pyarrow as iceberg_arrow
+    import sqlalchemy
+else:
+    iceberg_arrow = Late("pyiceberg.io.pyarrow")
+    iceberg_sql = Late("pyiceberg.catalog.sql")
+    sqlalchemy = Late("sqlalchemy")

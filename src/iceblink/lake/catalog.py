@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
-from uuid import uuid4
 
 import pyarrow as pa
 from pyiceberg import exceptions as refused
@@ -27,15 +27,12 @@ from iceblink.errors import (
     TableNotFound,
     nearest,
 )
+from iceblink.lake.creation import Description, claimed, remove_folder
 from iceblink.lake.embedded import EmbeddedCatalog, open_embedded
 from iceblink.lake.late import iceberg_sql, sqlalchemy
 from iceblink.lake.refused import database_errors
 from iceblink.lake.remembered import Remembered
-from iceblink.lake.schemas import iceberg_schema, tensor_properties
-from iceblink.lake.storage import Storage
 from iceblink.lake.table import Table
-from iceblink.lake.transforms import parse_partition, parse_sort
-from iceblink.types import storable, to_schema
 
 EMBEDDED = "default"
 """PyIceberg's own default name, so that its ``load_catalog()`` sees the same tables in the same file."""
@@ -196,29 +193,41 @@ class Catalog:
         ColumnNotFound, TypeMismatch, DuplicateColumn, ConfigError
             The schema or the words cannot be.
         """
-        identifier = _identifier(name)
-        arrow = storable(to_schema(schema))
-        stored = iceberg_schema(arrow)
-        spec, order = parse_partition(partition_by, stored), parse_sort(sort_by, stored)
-        given = {key: str(value) for key, value in (properties or {}).items()} | tensor_properties(arrow, stored)
+        identifier, new = _identifier(name), Description.of(name, schema, partition_by, sort_by, properties)
         self.create_namespace(".".join(identifier[:-1]))
-        with self._speaking(name):
-            try:
-                made = self.pyiceberg.create_table(
-                    identifier, stored, self._new_location(identifier), spec, order, given
-                )
-            except NotImplementedError as error:  # format version 3, for one
-                raise ConfigError(
-                    f"this table cannot be made: {_first_line(error)}", name, "leave that property out"
-                ) from None
+        with self._speaking(name), self._place(identifier) as location:
+            made = self.pyiceberg.create_table(identifier, location=location, **new.arguments())
         return Table.latest(self, name, made)
 
-    def _new_location(self, identifier: tuple[str, ...]) -> str | None:
-        """Choose a folder that no other table has, even after a rename, so that `drop` can remove it whole."""
-        if self.folder is None:
-            return None
-        folder = Path(self.folder, *identifier)
-        return str(folder if not folder.exists() else folder.with_name(f"{folder.name}-{uuid4().hex[:8]}"))
+    def stage(
+        self,
+        name: str,
+        schema: pa.Schema | Mapping[str, str | pa.DataType],
+        partition_by: Sequence[str] = (),
+        sort_by: Sequence[str] = (),
+        properties: Mapping[str, str] | None = None,
+    ) -> Table:
+        """Return a table that the first `Commit` to it makes, together with its rows; its namespace is made now.
+
+        Parameters and errors are those of `create`. Who does not commit it calls `unstage`.
+        """
+        identifier, new = _identifier(name), Description.of(name, schema, partition_by, sort_by, properties)
+        self.create_namespace(".".join(identifier[:-1]))
+        with self._speaking(name):
+            if self.pyiceberg.table_exists(identifier):
+                raise refused.TableAlreadyExistsError(name)
+            with self._place(identifier) as location:
+                transaction = self.pyiceberg.create_table_transaction(identifier, location=location, **new.arguments())
+        return Table.latest(self, name, transaction._table)
+
+    def unstage(self, table: Table) -> None:
+        """Remove what a table that certainly was not committed left in an embedded lake."""
+        if self.folder is not None:
+            remove_folder(table.location)
+
+    def _place(self, identifier: tuple[str, ...]) -> AbstractContextManager[str | None]:
+        """Claim a folder in an embedded lake; elsewhere the catalog chooses."""
+        return nullcontext() if self.folder is None else claimed(self.folder, identifier)
 
     def load(self, name: str) -> Table:
         """Return a table as it is now.
@@ -237,15 +246,14 @@ class Catalog:
         with self._speaking(name):
             try:
                 return Table.latest(self, name, self._load(identifier))
-            except (OSError, ValueError, refused.ValidationError) as error:
+            except (refused.NoSuchTableError, refused.RESTError):
+                raise
+            except Exception as error:  # bytes that are wrong raise whatever they happen to mean
                 location, before = self._metadata_locations(identifier)
-                hint = (
-                    f"restore the file from a backup; the version before it is {before}"
-                    if before
-                    else "restore the file"
-                )
                 raise DataCorrupt(
-                    f"the metadata of table {name!r} cannot be read: {_first_line(error)}", location, hint
+                    f"the metadata of table {name!r} cannot be read: {_reason(error)}",
+                    location,
+                    "restore the file from a backup" + (f"; the version before it is {before}" if before else ""),
                 ) from None
 
     def _load(self, identifier: tuple[str, ...]) -> IcebergTable:
@@ -316,8 +324,7 @@ class Catalog:
             self.pyiceberg.drop_table(identifier)
         location = posixpath.dirname(posixpath.dirname(metadata))
         if purge is not False and location.startswith(f"{self.folder}/"):
-            filesystem, inside = Storage().filesystem(location)
-            filesystem.delete_dir(inside)
+            remove_folder(location)
 
     def _metadata_locations(self, identifier: tuple[str, ...]) -> tuple[str, str | None]:
         """Return where the current and the previous metadata file of a table are, without reading them."""
@@ -365,6 +372,12 @@ def _identifier(name: str, least: int = 2) -> tuple[str, ...]:
             f"{name!r} is no name of a {'table' if least == 2 else 'namespace'}", "", f"write it like {form}"
         )
     return parts
+
+
+def _reason(error: BaseException) -> str:
+    """Return what is wrong with metadata: where in it, and what was found there."""
+    found = re.search(r" validation errors? for \w+\n(.*?) \[type=", str(error), re.DOTALL)
+    return " ".join(found[1].split()) if found else _first_line(error)
 
 
 def _first_line(error: BaseException) -> str:

@@ -6,6 +6,7 @@ import math
 import random
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from copy import copy
 from functools import cached_property
 from typing import Any, Self
 from uuid import uuid4
@@ -17,18 +18,27 @@ from pyiceberg.exceptions import (
     ForbiddenError,
     NoSuchTableError,
     RESTError,
+    TableAlreadyExistsError,
     UnauthorizedError,
     ValidationException,
 )
 from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.manifest import DataFile
+from pyiceberg.table import CreateTableTransaction, StagedTable, Transaction
 from pyiceberg.table import Table as IcebergTable
-from pyiceberg.table import Transaction
 from pyiceberg.table.snapshots import Snapshot, ancestors_between_ids, ancestors_of
 from pyiceberg.table.update.snapshot import CommitWindow
 from pyiceberg.typedef import Record
 
-from iceblink.errors import CommitConflict, CommitUnknown, IceblinkError, SnapshotNotFound, TableNotFound, WriteError
+from iceblink.errors import (
+    CommitConflict,
+    CommitUnknown,
+    IceblinkError,
+    SnapshotNotFound,
+    TableExists,
+    TableNotFound,
+    WriteError,
+)
 from iceblink.events import Committed, emit
 from iceblink.lake.evolve import stage_schema
 from iceblink.lake.expressions import to_iceberg
@@ -164,8 +174,10 @@ class Commit:
                 transaction = self._stage(head)
                 in_doubt, refused = True, False
                 after = transaction.commit_transaction()
+                if isinstance(after, StagedTable):
+                    return IcebergTable(after.name(), after.metadata, after.metadata_location, after.io, after.catalog)
                 return after if after.metadata_location != head.metadata_location else head  # nothing to change
-            except (CommitFailedException, *REFUSED) as error:
+            except (CommitFailedException, TableAlreadyExistsError, *REFUSED) as error:
                 refused, failure = True, error
             except (OSError, RESTError, *database_errors()) as error:  # OSError has what requests raises, too
                 failure = error
@@ -188,8 +200,13 @@ class Commit:
         try:
             head = base.catalog.load_table(base.name())
         except NoSuchTableError as error:
+            if isinstance(base, StagedTable):
+                return base
             raise TableNotFound(f"table {self._table.name!r} was dropped", self._table.name) from error
         if head.metadata.table_uuid != base.metadata.table_uuid:
+            if isinstance(base, StagedTable):
+                hint = "another writer made it meanwhile; nothing of yours was written: append to it, or drop it first"
+                raise TableExists(f"there is a table {self._table.name!r} already", repr(self._table.catalog), hint)
             raise CommitConflict("the table was dropped and made anew", self._table.name, "write to the new one")
         if self._branch not in head.metadata.refs and not (self._branch == "main" and not head.metadata.snapshots):
             raise SnapshotNotFound(f"no branch {self._branch!r}", self._table.name, "make the branch first")
@@ -213,6 +230,10 @@ class Commit:
         remove_writes(head, {file.token for file in unused}, [file.path for file in unused])
 
     def _stage(self, head: IcebergTable) -> Transaction:
+        if isinstance(head, StagedTable):
+            transaction: Transaction = CreateTableTransaction(copy(head))  # it would change the table that it commits
+            self._stage_snapshot(transaction, head)
+            return transaction
         # one try per transaction: PyIceberg's own retries would send a schema made from stale metadata
         once = {**head.metadata.properties, "commit.retry.num-retries": "0"}
         metadata = head.metadata.model_copy(update={"properties": once})

@@ -35,6 +35,7 @@ _TO_ARROW: dict[str, pa.DataType] = {
     "timestamp_ms": pa.timestamp("us"),
     "timestamp_ns": pa.timestamp("ns"),
     "timestamp with time zone": pa.timestamp("us", "UTC"),
+    "timestamptz_ns": pa.timestamp("ns", "UTC"),
     "uuid": pa.uuid(),
     "enum": pa.string(),
     "interval": pa.month_day_nano_interval(),
@@ -84,7 +85,9 @@ _TO_KERNEL: dict[pa.DataType, str] = {
     pa.timestamp("us"): "TIMESTAMP",
     pa.timestamp("us", "UTC"): "TIMESTAMP WITH TIME ZONE",
     pa.timestamp("ns"): "TIMESTAMP_NS",
+    pa.timestamp("ns", "UTC"): "TIMESTAMPTZ_NS",
     pa.uuid(): "UUID",
+    pa.null(): '"NULL"',
 }
 
 

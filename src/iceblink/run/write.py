@@ -11,6 +11,7 @@ from iceblink.errors import CommitUnknown, ConfigError, SchemaMismatch, TableNot
 from iceblink.lake.commit import Commit
 from iceblink.lake.evolve import evolved
 from iceblink.lake.files import NewFile
+from iceblink.lake.format_version import check_writable
 from iceblink.lake.partition_overwrite import partition_files
 from iceblink.lake.replacement import Replacement, replaced
 from iceblink.lake.table import Table
@@ -60,6 +61,7 @@ def write_table(session: Session, plan: Plan, name: str, options: WriteOptions) 
     if options.mode == "create" or (options.mode == "replace" and not catalog.exists(name)):
         return _create(session, plan, name, options)
     table = _load(session, name)
+    check_writable(table)
     if options.branch != "main":
         table = table.at(branch=options.branch)
     if options.mode == "replace":
@@ -89,7 +91,8 @@ def write_table(session: Session, plan: Plan, name: str, options: WriteOptions) 
 
 
 def _create(session: Session, plan: Plan, name: str, options: WriteOptions) -> Scan:
-    table = session.catalog.create(
+    """Make a table and its rows in one commit: nobody sees it empty, and a kill leaves no table."""
+    table = session.catalog.stage(
         name, storable(plan.schema), options.partition_by, options.sort_by, options.properties
     )
     try:
@@ -99,7 +102,7 @@ def _create(session: Session, plan: Plan, name: str, options: WriteOptions) -> S
     except CommitUnknown:  # it may be there
         raise
     except BaseException:
-        session.catalog.drop(name)
+        session.catalog.unstage(table)
         raise
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -126,7 +127,7 @@ def in_order(
 ) -> Generator[T, None, None]:
     """Run `tasks` in threads and yield what they yield, in the order of the tasks.
 
-    Closing the generator stops the threads at their next item and waits for them.
+    Closing the generator stops the threads at their next item and waits for them; so does the end of the process.
 
     Parameters
     ----------
@@ -143,12 +144,18 @@ def in_order(
         threading.Thread(target=copy_context().run, args=(line.work,), name=f"iceblink-scan-{number}", daemon=True)
         for number in range(threads)
     ]
+
+    def end() -> None:
+        line.stop()
+        for worker in workers:
+            if worker.ident is not None:
+                worker.join()
+
+    atexit.register(end)  # a thread that is inside pyarrow when the interpreter goes away brings the process down
     try:
         for worker in workers:
             worker.start()
         yield from line.take()
     finally:
-        line.stop()
-        for worker in workers:
-            if worker.ident is not None:
-                worker.join()
+        end()
+        atexit.unregister(end)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
@@ -93,3 +95,21 @@ def test_tasks_run_in_a_copy_of_the_callers_context() -> None:
 
 def test_no_tasks_give_nothing() -> None:
     assert list(in_order([], 3, lambda _: 1, 1)) == []
+
+
+def test_a_process_that_ends_in_the_middle_stops_its_threads_first() -> None:
+    script = """
+import itertools
+from iceblink.scan.ordered import in_order
+
+def task():
+    try:
+        yield from itertools.count()
+    finally:
+        print("closed")
+
+stream = in_order([task], 1, lambda item: 1, 2)
+next(stream)
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ended.stdout == "closed\n"

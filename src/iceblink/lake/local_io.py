@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import cast
 
+import pyarrow as pa
 from pyiceberg.io import FileIO, InputFile, InputStream, OutputFile, OutputStream
 
 from iceblink.lake.storage import Storage
@@ -51,8 +52,10 @@ class LocalFile(InputFile, OutputFile):
     def create(self, overwrite: bool = False) -> OutputStream:
         """Open it to write, its folder made if absent; FileExistsError when it is there and not to be overwritten."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        stream: BinaryIO = self.path.open("wb" if overwrite else "xb")
-        return cast(OutputStream, stream)
+        if not overwrite:
+            self.path.touch(exist_ok=False)
+        # not Python's own: a Parquet writer whose disk is full would never end, as that keeps what it could not write
+        return cast(OutputStream, pa.OSFile(str(self.path), "wb"))
 
     def to_input_file(self) -> LocalFile:
         """Return itself."""

@@ -1,4 +1,4 @@
-"""How long ``import iceblink`` and ``iceblink --help`` take, beside a bare Python: ``python -m bench.imports``."""
+"""How long iceblink takes to be imported, and to answer for the first time: ``python -m bench.imports``."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from pathlib import Path
 from bench.command import Options, heading, read_options
 from bench.measure import Contestant, Job, in_turns
 from bench.report import middle, problem_of, problems, seconds, table
+from bench.tpch_data import ensure_lake
 
 TITLE = "Start-up"
+NATION = "tpch.nation"
+SCALE = 0.01
 
 
 def starting(*command: str) -> Job:
@@ -37,6 +40,28 @@ def import_iceblink() -> Job:
 
 def iceblink_help() -> Job:
     return starting(str(Path(sys.executable).with_name("iceblink")), "--help")
+
+
+def used(folder: str, words: str) -> Job:
+    """Return a job that opens the TPC-H lake and says `words` to it."""
+    opened = f"import iceblink as ib; lake = ib.connect({folder!r}); "
+    return starting(sys.executable, "-c", opened + words)
+
+
+def list_tables(folder: str) -> Job:
+    return used(folder, "lake.tables()")
+
+
+def scan_table(folder: str) -> Job:
+    return used(folder, f"lake.table({NATION!r}).to_arrow()")
+
+
+def run_sql(folder: str) -> Job:
+    return used(folder, f"lake.sql('SELECT count(*) FROM {NATION} WHERE n_nationkey < 5').to_arrow()")
+
+
+def run_verb(folder: str) -> Job:
+    return used(folder, f"lake.table({NATION!r}).filter(ib._.n_nationkey < 5).to_arrow()")
 
 
 def import_pyarrow() -> Job:
@@ -74,12 +99,20 @@ STARTS = (
     Contestant("import polars", import_polars, ("polars",)),
     Contestant("import daft", import_daft, ("daft",)),
 )
+FIRST_ANSWERS = (
+    Contestant("list the tables", list_tables, ("iceblink",)),
+    Contestant("scan a table", scan_table, ("iceblink",)),
+    Contestant("a SQL query", run_sql, ("iceblink",)),
+    Contestant("a verb", run_verb, ("iceblink",)),
+)
 
 
 def report(options: Options) -> str:
     """Measure each start three times as often as asked: it is short, and its noise is not."""
     options = replace(options, runs=1 if options.small else 3 * options.runs)
     results = in_turns(options.chosen(STARTS), {}, options.runs, options.cpus)
+    if answers := options.chosen(FIRST_ANSWERS):
+        results |= in_turns(answers, {"folder": str(ensure_lake(SCALE))}, options.runs, options.cpus)
     rows = []
     for name, measured in results.items():
         if problem := problem_of(measured):

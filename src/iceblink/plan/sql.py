@@ -76,11 +76,12 @@ def _one_query(text: str) -> exp.Query:
     if isinstance(statement, exp.Subquery):
         statement = statement.unnest()
     if not isinstance(statement, exp.Query):
-        kind = type(statement).__name__.upper()
         raise SqlError(
-            f"{kind} is not a query",
+            f"{type(statement).__name__.upper()} is not a query",
             text.strip().split("\n")[0],
-            "sql() reads; change tables with lake.create, lake.write, lake.rename and lake.drop",
+            "name the values: SELECT * FROM t PIVOT (sum(x) FOR k IN ('a', 'b'))"
+            if isinstance(statement, exp.Pivot)  # its columns would depend on the rows: no schema without reading
+            else "sql() reads; change tables with lake.create, lake.write, lake.rename and lake.drop",
         )
     return statement
 

@@ -74,6 +74,13 @@ def test_what_is_not_one_query_is_refused(text: str) -> None:
         tables_of(text)
 
 
+def test_a_pivot_without_named_values_is_refused_with_the_form_that_has_them() -> None:
+    with pytest.raises(SqlError) as caught:
+        tables_of("PIVOT ns.t ON k USING sum(a)")
+    assert "PIVOT (sum(x) FOR k IN" in caught.value.hint
+    assert tables_of("SELECT * FROM ns.t PIVOT (sum(a) FOR k IN ('x', 'y'))") == [("ns.t", None)]
+
+
 def test_the_caret_stands_under_the_word() -> None:
     shown = point_at_word("SELECT x.price,\n  prise FROM t", "prise")
     line, caret = shown.split("\n")

@@ -11,7 +11,7 @@ import threading
 import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -139,8 +139,7 @@ def _faults(file: pa.NativeFile, chunk: pq.ColumnChunkMetaData, sums: bool) -> I
         yield f"its column has {values:,} values here, {chunk.num_values:,} by the footer", start
 
 
-@dataclass(frozen=True, slots=True)
-class _Header:
+class _Header(NamedTuple):
     """A page's: bytes of the header itself and of what follows, checksum, values (of a dictionary, none)."""
 
     length: int
@@ -151,17 +150,17 @@ class _Header:
 
 def _header(file: pa.NativeFile, at: int, end: int) -> _Header | None:
     for window in (HEADER_BYTES, end - at):  # the second time if its statistics are long
-        file.seek(at)
         try:
-            found, length = read_struct(file.read(min(window, end - at)), _HEADER)
+            found, length = read_struct(file.read_at(min(window, end - at), at), _HEADER)
         except ThriftError:
             continue
-        part = _HEADER_OF_TYPE.get(found.get(_TYPE, -1), -1)
+        kind, size, crc = found.get(_TYPE), found.get(_COMPRESSED), found.get(_CRC, 0)
+        if not type(kind) is type(size) is type(crc) is int:
+            return None
+        part = _HEADER_OF_TYPE.get(kind, -1)
         own = found.get(part)
-        if not isinstance(own, dict):
+        values = own.get(_NUM_VALUES) if isinstance(own, dict) else None
+        if type(values) is not int or values < 0 or size < 0:
             return None
-        size, crc, values = found.get(_COMPRESSED, -1), found.get(_CRC), own.get(_NUM_VALUES, -1)
-        if any(type(number) is not int for number in (size, values, crc or 0)) or size < 0 or values < 0:
-            return None
-        return _Header(length, size, crc, 0 if part == _DICTIONARY else values)
+        return _Header(length, size, found.get(_CRC), 0 if part == _DICTIONARY else values)
     return None

@@ -11,7 +11,7 @@ from iceblink.casts import required_nulls
 from iceblink.lake.storage import Storage
 from iceblink.scan.damage import damaged
 from iceblink.scan.footer import Footer
-from iceblink.scan.project import Projection
+from iceblink.scan.project import Projection, inner_fields
 
 
 def open_file(storage: Storage, footer: Footer) -> pq.ParquetFile:
@@ -71,16 +71,20 @@ def _paths(footer: Footer, projection: Projection) -> list[str]:
     return [footer.leaf_paths[leaf] for leaf in projection.leaves]
 
 
-def checked(batches: Iterator[pa.RecordBatch], owner: str, path: str, group: int) -> Iterator[pa.RecordBatch]:
-    """Pass batches on, unless a required column, at any depth, has nulls.
+def checked(
+    batches: Iterator[pa.RecordBatch], schema: pa.Schema, owner: str, path: str, group: int
+) -> Iterator[pa.RecordBatch]:
+    """Pass batches of `schema` on, unless a required column, at any depth, has nulls.
 
     Raises
     ------
     DataCorrupt
     """
+    # a flat column that may be null lacks nothing, and most columns are such
+    suspects = [(place, field) for place, field in enumerate(schema) if not field.nullable or inner_fields(field.type)]
     for batch in batches:
-        for field, array in zip(batch.schema, batch.columns, strict=True):
-            if (found := required_nulls(array, field, field.name)) is not None:
+        for place, field in suspects:
+            if (found := required_nulls(batch.column(place), field, field.name)) is not None:
                 what = f"required column {found[0]!r} has {found[1]:,} nulls, or is not in the file"
                 raise damaged(what, owner, path, group)
         yield batch

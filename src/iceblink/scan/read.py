@@ -199,7 +199,7 @@ class _Reader:
                 return
             decoded = self._decoded(file, footer, split, piece, group)
             start = 0
-            for data in checked(decoded, self.owner, piece.path, group):
+            for data in checked(decoded, self.schema, self.owner, piece.path, group):
                 part = None if gone is None else gone[start : start + data.num_rows]
                 yield from self._cut(data, piece.path, first + start, part)
                 start += data.num_rows

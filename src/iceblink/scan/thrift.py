@@ -43,149 +43,142 @@ def read_struct(data: bytes, want: Mapping[int, Want], offset: int = 0) -> tuple
     ThriftError
         Cut short, or of no known type.
     """
-    reader = _Reader(data, offset)
     try:
-        return reader.struct(want), reader.at
+        return _struct(data, offset, want)
     except (IndexError, struct.error, RecursionError) as error:
-        raise ThriftError(f"cut short or damaged near byte {reader.at}") from error
+        raise ThriftError(f"a struct that begins at byte {offset} is cut short or damaged") from error
 
 
-class _Reader:
-    """A place in the bytes, and what can be read there. The loops are plain: footers are read by the thousand."""
+# Each function below takes where a value begins and returns where it ends. The loops are plain and call little:
+# footers are read by the thousand.
 
-    __slots__ = ("at", "data")
 
-    def __init__(self, data: bytes, at: int) -> None:
-        self.data, self.at = data, at
-
-    def varint(self) -> int:
-        data, at = self.data, self.at
-        byte = data[at]
+def _struct(data: bytes, at: int, want: Mapping[int, Want]) -> tuple[dict[int, Any], int]:
+    values: dict[int, Any] = {}
+    field_id = 0
+    while (header := data[at]) != _STOP:
         at += 1
-        if byte < 0x80:
-            self.at = at
-            return byte
-        result, shift = byte & 0x7F, 7
-        while True:
-            byte = data[at]
-            at += 1
-            result |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                self.at = at
-                return result
-            shift += 7
-            if shift > 63:
-                raise ThriftError(f"a number is too long at byte {at}")
-
-    def signed(self) -> int:
-        number = self.varint()
-        return (number >> 1) ^ -(number & 1)
-
-    def binary(self) -> bytes:
-        length = self.varint()
-        start = self.at
-        self.at = start + length
-        if self.at > len(self.data):
-            raise ThriftError(f"a string is cut short at byte {start}")
-        return self.data[start : self.at]
-
-    def list_header(self) -> tuple[int, int]:
-        byte = self.data[self.at]
-        self.at += 1
-        size = byte >> 4
-        if size == 15:
-            size = self.varint()
-        if size > len(self.data) - self.at:  # every element takes a byte at least: refuse before making a list
-            raise ThriftError(f"a list is too long at byte {self.at}")
-        return size, byte & 15
-
-    def struct(self, want: Mapping[int, Want]) -> dict[int, Any]:
-        values: dict[int, Any] = {}
-        data = self.data
-        field_id = 0
-        while True:
-            byte = data[self.at]
-            self.at += 1
-            if byte == _STOP:
-                return values
-            kind, delta = byte & 15, byte >> 4
-            field_id = field_id + delta if delta else self.signed()
-            if field_id not in want:
-                self.skip(kind)
-            elif kind <= _FALSE and want[field_id] is None:
+        kind = header & 15
+        if header > 15:
+            field_id += header >> 4
+        else:
+            field_id, at = _signed(data, at)
+        if field_id in want:
+            inner = want[field_id]
+            if inner is None and _I16 <= kind <= _I64:
+                number, at = _varint(data, at)
+                values[field_id] = (number >> 1) ^ -(number & 1)
+            elif inner is None and kind <= _FALSE:  # a boolean lies in the field's header
                 values[field_id] = kind == _TRUE
             else:
-                values[field_id] = self.value(kind, want[field_id])
-
-    def value(self, kind: int, want: Want) -> Any:
-        """Read a wanted value: a number or a string for a want of None, a struct for one of fields, or a list."""
-        if kind in (_LIST, _SET):
-            size, element = self.list_header()
-            return [self.value(element, want) for _ in range(size)]
-        if (kind == _STRUCT) != (want is not None):
-            raise ThriftError(f"type {kind} where another belongs, at byte {self.at}")
-        if want is not None:
-            return self.struct(want)
-        if _I16 <= kind <= _I64:
-            return self.signed()
-        if kind == _BINARY:
-            return self.binary()
-        if kind in (_TRUE, _FALSE, _BYTE):  # a boolean in a list takes a byte of its own
-            self.at += 1
-            byte = self.data[self.at - 1]
-            return byte - ((byte & 0x80) << 1) if kind == _BYTE else byte == _TRUE
-        if kind == _DOUBLE:
-            (number,) = struct.unpack_from("<d", self.data, self.at)
-            self.at += 8
-            return number
-        raise ThriftError(f"no type {kind}, at byte {self.at}")
-
-    def skip(self, kind: int) -> None:
-        """Step over a field's value; a boolean has none, it lies in the field's header."""
-        if kind > _FALSE:
-            self.skip_element(kind)
-
-    def skip_element(self, kind: int) -> None:
-        if _I16 <= kind <= _I64:
-            data, at = self.data, self.at
-            while data[at] >= 0x80:
+                values[field_id], at = _value(data, at, kind, inner)
+        elif _I16 <= kind <= _I64:
+            while data[at] > 0x7F:
                 at += 1
-            self.at = at + 1
-        elif kind == _BINARY:
-            length = self.varint()
-            self.at += length
-        elif kind == _STRUCT:
-            self.skip_struct()
-        elif kind in (_LIST, _SET):
-            size, element = self.list_header()
-            for _ in range(size):
-                self.skip_element(element)
-        elif kind == _DOUBLE:
-            self.at += 8
-        elif kind in (_TRUE, _FALSE, _BYTE):
-            self.at += 1
-        elif kind == _MAP:
-            self.skip_map()
-        else:
-            raise ThriftError(f"no type {kind}, at byte {self.at}")
+            at += 1
+        elif kind > _FALSE:
+            at = _skip(data, at, kind)
+    return values, at + 1
 
-    def skip_struct(self) -> None:
-        data = self.data
-        while (byte := data[self.at]) != _STOP:
-            self.at += 1
-            if byte < 0x10:
-                self.varint()
-            self.skip(byte & 15)
-        self.at += 1
 
-    def skip_map(self) -> None:
-        size = self.varint()
-        if not size:
-            return
-        if size > len(self.data) - self.at:
-            raise ThriftError(f"a map is too long at byte {self.at}")
-        kinds = self.data[self.at]
-        self.at += 1
+def _value(data: bytes, at: int, kind: int, want: Want) -> tuple[Any, int]:
+    """Read a wanted value: a number or a string for a want of None, a struct for one of fields, or a list."""
+    if kind in (_LIST, _SET):
+        size, element, at = _list_header(data, at)
+        values = []
         for _ in range(size):
-            self.skip_element(kinds >> 4)
-            self.skip_element(kinds & 15)
+            value, at = _value(data, at, element, want)
+            values.append(value)
+        return values, at
+    if (kind == _STRUCT) != (want is not None):
+        raise ThriftError(f"type {kind} where another belongs, at byte {at}")
+    if want is not None:
+        return _struct(data, at, want)
+    if _I16 <= kind <= _I64:
+        number, at = _varint(data, at)
+        return (number >> 1) ^ -(number & 1), at
+    if kind == _BINARY:
+        length, at = _varint(data, at)
+        end = at + length
+        if end > len(data):
+            raise ThriftError(f"a string is cut short at byte {at}")
+        return data[at:end], end
+    if kind == _DOUBLE:
+        return struct.unpack_from("<d", data, at)[0], at + 8
+    if kind == _BYTE:
+        return data[at] - ((data[at] & 0x80) << 1), at + 1
+    if kind in (_TRUE, _FALSE):  # in a list a boolean takes a byte of its own
+        return data[at] == _TRUE, at + 1
+    raise ThriftError(f"no type {kind}, at byte {at}")
+
+
+def _skip(data: bytes, at: int, kind: int) -> int:
+    """Return where a value ends that nobody wants, a boolean being one of a list."""
+    if _I16 <= kind <= _I64:
+        while data[at] > 0x7F:
+            at += 1
+        return at + 1
+    if kind == _BINARY:
+        length = data[at]
+        length, at = (length, at + 1) if length < 0x80 else _varint(data, at)
+        return at + length
+    if kind == _STRUCT:
+        while (header := data[at]) != _STOP:
+            at += 1
+            if header < 16:  # the field's id follows
+                at = _skip(data, at, _I16)
+            inner = header & 15
+            if _I16 <= inner <= _I64:
+                while data[at] > 0x7F:
+                    at += 1
+                at += 1
+            elif inner > _FALSE:
+                at = _skip(data, at, inner)
+        return at + 1
+    if kind in (_LIST, _SET):
+        size, element, at = _list_header(data, at)
+        for _ in range(size):
+            at = _skip(data, at, element)
+        return at
+    if kind == _DOUBLE:
+        return at + 8
+    if kind in (_TRUE, _FALSE, _BYTE):
+        return at + 1
+    if kind == _MAP:
+        size, at = _varint(data, at)
+        if size > len(data) - at:
+            raise ThriftError(f"a map is too long at byte {at}")
+        kinds, at = (data[at], at + 1) if size else (0, at)
+        for _ in range(size):
+            at = _skip(data, _skip(data, at, kinds >> 4), kinds & 15)
+        return at
+    raise ThriftError(f"no type {kind}, at byte {at}")
+
+
+def _list_header(data: bytes, at: int) -> tuple[int, int, int]:
+    """Return the number of elements, their type, and where the first begins."""
+    header = data[at]
+    size, at = (header >> 4, at + 1) if header < 0xF0 else _varint(data, at + 1)
+    if size > len(data) - at:  # every element takes a byte at least: refuse before making a list
+        raise ThriftError(f"a list is too long at byte {at}")
+    return size, header & 15, at
+
+
+def _signed(data: bytes, at: int) -> tuple[int, int]:
+    number, at = _varint(data, at)
+    return (number >> 1) ^ -(number & 1), at
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    number = data[at]
+    at += 1
+    if number < 0x80:
+        return number, at
+    number &= 0x7F
+    for shift in range(7, 64, 7):
+        byte = data[at]
+        at += 1
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number, at
+    raise ThriftError(f"a number is too long at byte {at}")

@@ -13,6 +13,7 @@ from contextlib import closing
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
+from operator import itemgetter
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -58,8 +59,11 @@ class Batch:
     first_row: int
 
 
-Task: TypeAlias = "Callable[[], Iterator[Batch | Split]]"
-"""Yields the batches of one row group; the last one of a split yields the split itself, as a mark."""
+Item: TypeAlias = "tuple[Batch | Split, int]"
+"""A batch and its Arrow size [bytes], asked of Arrow once: it walks every buffer."""
+
+Task: TypeAlias = "Callable[[], Iterator[Item]]"
+"""Yields the batches of one row group; the last one of a split yields the split itself, of no bytes, as a mark."""
 
 
 def read_split(
@@ -92,7 +96,7 @@ def read_split(
     owner = owner or f"table {split.table}, snapshot {split.snapshot_id}"
     reader = _Reader(schema, split.columns, storage, settings, owner, threads=settings.threads > 1)
     for task in reader.tasks([split]):
-        for item in task():
+        for item, _ in task():
             if isinstance(item, Batch):
                 yield item
 
@@ -132,20 +136,16 @@ def _scan(
         plan.table_schema, plan.schema.names, storage, settings, plan.owner, threads=units < settings.threads
     )
     rows = size = 0
-    ahead = in_order(reader.tasks(plan.splits), threads, _item_bytes, threads * settings.batch_bytes // 2)
+    ahead = in_order(reader.tasks(plan.splits), threads, itemgetter(1), threads * settings.batch_bytes // 2)
     with closing(ahead) as items:
-        for item in items:
+        for item, item_bytes in items:
             if isinstance(item, Split):
                 in_context(emit, SplitRead(plan.table_name, rows, size))
                 rows = size = 0
             else:
                 rows += item.data.num_rows
-                size += item.data.nbytes
+                size += item_bytes
                 yield item
-
-
-def _item_bytes(item: Batch | Split) -> int:
-    return int(item.data.nbytes) if isinstance(item, Batch) else 0
 
 
 class _Reader:
@@ -179,18 +179,18 @@ class _Reader:
                 else:
                     for group in range(piece.first_group, piece.first_group + piece.groups):
                         yield partial(self._group, split, piece, group)
-            yield partial(iter, [split])
+            yield partial(iter, [(split, 0)])
 
     def _footer(self, piece: Piece) -> Footer:
         return FOOTERS.get(self.storage, piece.path, piece.file_bytes, self.owner)
 
-    def _file(self, split: Split, piece: Piece) -> Iterator[Batch]:
+    def _file(self, split: Split, piece: Piece) -> Iterator[Item]:
         footer = self._footer(piece)
         kept = kept_groups(split.residual, footer, self.deletes.schema, piece.identity, self.storage, self.owner)
         for group in kept:
             yield from self._group(split, piece, group)
 
-    def _group(self, split: Split, piece: Piece, group: int) -> Iterator[Batch]:
+    def _group(self, split: Split, piece: Piece, group: int) -> Iterator[Item]:
         footer = self._footer(piece)
         first = footer.first_rows[group]
         with reading(self.owner, piece.path, group), open_file(self.storage, footer) as file:
@@ -236,16 +236,17 @@ class _Reader:
         gone[positions[low:high] - first] = True
         return gone if gone.any() else None
 
-    def _cut(self, data: pa.RecordBatch, path: str, first: int, gone: NDArray[np.bool_] | None) -> Iterator[Batch]:
+    def _cut(self, data: pa.RecordBatch, path: str, first: int, gone: NDArray[np.bool_] | None) -> Iterator[Item]:
         """Slice into batches of bounded bytes and rows, of about the same length; no copy but where rows go."""
-        rows = data.num_rows
-        pieces = max(1, math.ceil(data.nbytes / self.settings.batch_bytes), math.ceil(rows / self.settings.batch_rows))
+        rows, size = data.num_rows, data.nbytes
+        pieces = max(1, math.ceil(size / self.settings.batch_bytes), math.ceil(rows / self.settings.batch_rows))
         step = math.ceil(rows / pieces) or 1
         for start in range(0, rows, step):
             part = data.slice(start, step)
             if gone is None:
-                yield Batch(part, path, first + start)
+                yield Batch(part, path, first + start), size if step >= rows else part.nbytes
                 continue
             kept = ~gone[start : start + step]
             if kept.any():
-                yield Batch(part.filter(pa.array(kept)), path, first + start + int(kept.argmax()))
+                left = part.filter(pa.array(kept))
+                yield Batch(left, path, first + start + int(kept.argmax())), left.nbytes

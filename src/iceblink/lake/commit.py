@@ -43,7 +43,7 @@ from iceblink.events import Committed, emit
 from iceblink.lake.evolve import stage_schema
 from iceblink.lake.expressions import to_iceberg
 from iceblink.lake.files import NewFile
-from iceblink.lake.leftovers import end_writes, remove_writes
+from iceblink.lake.leftovers import commit_id, end_writes, remove_writes
 from iceblink.lake.manifests import data_files_by_path
 from iceblink.lake.refused import database_errors
 from iceblink.lake.replacement import Replacement, stage_replacement
@@ -276,6 +276,8 @@ class Commit:
             producer = self._removal(update.overwrite(), head)
         for file in self._files:
             producer.append_data_file(file.data_file())
+        if self._files:
+            producer.commit_uuid = commit_id(min(self._writes()))
         producer.commit()
 
     def _new_start(self, producer: SnapshotProducer, head: IcebergTable) -> SnapshotProducer:

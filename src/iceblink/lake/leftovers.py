@@ -9,6 +9,7 @@ import re
 import socket
 import time
 from collections.abc import Iterable
+from uuid import UUID, uuid4
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -19,6 +20,8 @@ from iceblink.lake.storage import Storage
 from iceblink.lake.table import Table
 
 MARKER = re.compile(r"iceblink-write-([0-9A-Za-z-]+)\.json")
+_SNAPSHOT_FILE = re.compile(r"(?:snap-\d+-\d+-)?([0-9a-f-]{36})(?:-m\d+)?\.avro")
+_TOKEN_DIGITS = 16  # of a token, in the names of its manifests: half of what an UUID holds
 THREE_DAYS_S = 3 * 24 * 3600.0
 
 
@@ -27,6 +30,11 @@ def mark_write(table: IcebergTable, token: str) -> None:
     started = {"token": token, "pid": os.getpid(), "host": socket.gethostname(), "started_s": time.time()}
     with table.io.new_output(_marker(table, token)).create(overwrite=True) as stream:
         stream.write(json.dumps(started).encode())
+
+
+def commit_id(token: str) -> UUID:
+    """Return a new name for the manifests of one try to commit a write, by which they are known as its own."""
+    return UUID(hex=token[:_TOKEN_DIGITS] + uuid4().hex[_TOKEN_DIGITS:])
 
 
 def end_writes(table: IcebergTable, tokens: Iterable[str]) -> None:
@@ -56,7 +64,7 @@ def find_leftovers(table: Table, older_than_s: float = THREE_DAYS_S) -> list[str
     Returns
     -------
     list of str
-        Data files that no snapshot refers to, then the markers of those writes.
+        Data files, manifests and manifest lists that no snapshot refers to, then the markers of those writes.
     """
     iceberg = table.refresh().pyiceberg
     locations, storage = iceberg.location_provider(), table.storage
@@ -70,6 +78,13 @@ def find_leftovers(table: Table, older_than_s: float = THREE_DAYS_S) -> list[str
         return []
     names = re.compile(rf"(?:{'|'.join(map(re.escape, markers))})-[0-9-]+\.parquet")
     files = [p for p in _listed(storage, locations.data_path, recursive=True) if names.fullmatch(p.rpartition("/")[2])]
+    tried = {token[:_TOKEN_DIGITS] for token in markers}
+    files += [
+        path
+        for path in _listed(storage, locations.metadata_path, recursive=False)
+        if (match := _SNAPSHOT_FILE.fullmatch(path.rpartition("/")[2]))
+        and match[1].replace("-", "")[:_TOKEN_DIGITS] in tried
+    ]
     # the metadata is read after the files are listed, so that one committed in between is seen to be in use
     used = _used(table.refresh().pyiceberg) if files else set()
     return [path for path in files if path not in used] + list(markers.values())
@@ -105,11 +120,12 @@ def _used(table: IcebergTable) -> set[str]:
         for snapshot in table.metadata.snapshots
         for manifest in snapshot.manifests(table.io)
     }
-    return {
+    files = {
         entry.data_file.file_path
         for manifest in manifests.values()
         for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True)
     }
+    return files | manifests.keys() | {snapshot.manifest_list for snapshot in table.metadata.snapshots}
 
 
 def _deleted(io: FileIO, path: str) -> bool:

@@ -64,6 +64,10 @@ def make(folder: Path) -> Table:
         return Commit(table, writer.token).append(writer.finish()).run()
 
 
+def snapshot_files(table: Table) -> set[str]:
+    return {str(path) for path in Path(table.location).rglob("*.avro")}
+
+
 def data_files(table: Table) -> set[str]:
     return {str(path) for path in Path(table.location).rglob("*.parquet")}
 
@@ -83,6 +87,7 @@ def test_a_write_killed_anywhere_is_whole_or_nothing_and_can_be_cleaned_up(
     tmp_path: Path, step: str, lands: bool
 ) -> None:
     before = make(tmp_path)
+    manifests = snapshot_files(before)
     killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), step], capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     after = before.refresh()
@@ -95,6 +100,8 @@ def test_a_write_killed_anywhere_is_whole_or_nothing_and_can_be_cleaned_up(
     assert remove_leftovers(after, older_than_s=0) == found
     assert data_files(after) == live
     assert find_leftovers(after, older_than_s=0) == []
+    if not lands:
+        assert snapshot_files(after) == manifests
     assert after.refresh().pyiceberg.scan().to_arrow().num_rows == (21_000 if lands else 1000)
 
 

@@ -16,6 +16,7 @@ DOORS = {
     "pyiceberg": {"lake"},
     "sqlalchemy": {"lake"},
     "duckdb": {"run"},
+    "cloudpickle": {"run"},
     "ibis": {"plan"},
     "sqlglot": {"plan"},
     "pandas": {"interop"},

@@ -1,0 +1,73 @@
+"""Which GPUs this process may use, and who has which share of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from iceblink.errors import ConfigError
+
+_ALMOST = 1e-9  # ten shares of 0.1 are one device
+
+
+def visible_devices() -> tuple[str, ...]:
+    """Return the devices' names as ``CUDA_VISIBLE_DEVICES`` writes them; all of the machine's where it is not set."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is None:
+        nodes = Path("/dev").glob("nvidia[0-9]*")
+        return tuple(sorted((node.name.removeprefix("nvidia") for node in nodes), key=int))
+    devices: list[str] = []
+    for name in (part.strip() for part in named.split(",")):
+        if not name or name.startswith("-"):  # CUDA ignores what follows the first name that is none
+            break
+        devices.append(name)
+    return tuple(devices)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one worker holds: devices, and how much of each."""
+
+    devices: tuple[str, ...]
+    of_each: float
+
+
+class Gpus:
+    """Shares devices out: whole ones alone, fractions where the least is left, so that whole ones stay whole.
+
+    Parameters
+    ----------
+    devices : sequence of str
+    """
+
+    def __init__(self, devices: Sequence[str]) -> None:
+        self._free = dict.fromkeys(devices, 1.0)
+
+    def take(self, amount: float, label: str) -> Share:
+        """Return `amount` devices, or a fraction of one.
+
+        Raises
+        ------
+        ConfigError
+            There is no such amount, or not as much is free.
+        """
+        if amount == 0:
+            return Share((), 0.0)
+        if amount < 0 or (amount > 1 and amount != int(amount)):
+            raise ConfigError(f"gpus is {amount}", label, "take a fraction of one device, or whole ones")
+        count, of_each = max(1, int(amount)), min(amount, 1.0)
+        roomy = [device for device, free in self._free.items() if free >= of_each - _ALMOST]
+        chosen = sorted(roomy, key=lambda device: self._free[device])[:count]
+        if len(chosen) < count:
+            free = ", ".join(f"{left:.2f} of {device}" for device, left in self._free.items()) or "no device at all"
+            raise ConfigError(f"it needs {amount:g} GPUs, and there is free: {free}", label, "lower gpus= or workers=")
+        for device in chosen:
+            self._free[device] -= of_each
+        return Share(tuple(chosen), of_each)
+
+    def give_back(self, share: Share) -> None:
+        """Let others have a share."""
+        for device in share.devices:
+            self._free[device] = min(1.0, self._free[device] + share.of_each)

@@ -1,0 +1,63 @@
+"""A worker that is a thread of this process: rows reach it and leave it without a copy."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
+
+from iceblink.run.pipeline.backend import Order, Signal, Task
+from iceblink.run.pipeline.held_rows import call_of, in_heap
+from iceblink.run.pipeline.worker_loop import Calling, WorkerLoop
+
+
+class ThreadWorker:
+    """A daemon thread; the events of its functions reach the observers of whoever made it.
+
+    A thread cannot be killed: one that is ended at once goes on until the user's function comes back, unheard.
+
+    Parameters
+    ----------
+    worker : int
+    order : Order
+    tell : callable
+        Takes each signal, and None at an end that was asked for.
+    """
+
+    def __init__(self, worker: int, order: Order, tell: Callable[[Signal | None], None]) -> None:
+        self.calling: Calling | None = None
+        self._tell = tell
+        self._loop = WorkerLoop(worker, order.label, tell, in_heap, self._note)
+        live = partial(copy_context().run, self._live, order)
+        threading.Thread(target=live, name=f"{order.label} {worker}", daemon=True).start()
+
+    def submit(self, task: Task, credit: int) -> None:
+        """Queue a task."""
+        self._loop.submit(task.number, partial(call_of, task), credit)
+
+    def allow(self, task: int) -> None:
+        """Give a task credit for one more output."""
+        self._loop.allow(task)
+
+    def stop(self) -> None:
+        """End after the tasks that are queued."""
+        self._loop.stop()
+
+    def end(self) -> None:
+        """End at once, as far as that is possible."""
+        self._loop.abandon()
+
+    def join(self) -> None:
+        """There is nothing to wait for: an abandoned thread may never come back."""
+
+    def resident_bytes(self) -> int:
+        """Return 0: its memory is that of this process."""
+        return 0
+
+    def _live(self, order: Order) -> None:
+        self._loop.run(order.build)
+        self._tell(None)
+
+    def _note(self, calling: Calling | None) -> None:
+        self.calling = calling

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import pyarrow.types as pt
 from iceblink.errors import BatchContractBroken, TypeMismatch
 from iceblink.interop import optional, to_pandas, to_polars
 from iceblink.plan.nodes import BatchFormat
+from iceblink.run.columns import from_values, restored, type_in
 from iceblink.types import show_type
 
 
@@ -42,8 +42,17 @@ def given(batch: pa.RecordBatch, form: BatchFormat) -> Any:
             return to_polars(pa.Table.from_batches([batch]))
 
 
-def returned(value: Any, where: str) -> pa.RecordBatch:
+def returned(value: Any, where: str, like: pa.Schema | None = None) -> pa.RecordBatch:
     """Return what a function gave back as one Arrow batch.
+
+    Parameters
+    ----------
+    value : RecordBatch, Table, mapping of name to array, pandas or polars DataFrame
+    where : str
+        What an error should name.
+    like : pa.Schema, optional
+        What columns of these names were, or should be. Types that a format cannot carry (tensors in data frames,
+        decimals and zones in NumPy) are taken from there.
 
     Raises
     ------
@@ -55,15 +64,24 @@ def returned(value: Any, where: str) -> pa.RecordBatch:
     if isinstance(value, pa.Table):
         return _one_batch(value)
     if isinstance(value, Mapping):
-        return _from_columns(value, where)
+        return _from_columns(value, where, like)
     kind = type(value).__module__.partition(".")[0]
     if kind == "pandas" and hasattr(value, "columns"):
         columns = {str(name): value[name].array for name in value.columns}
         if len(columns) != len(value.columns):
             raise BatchContractBroken("it returned two columns of one name", where, "rename one of them")
-        return _from_columns({name: _of_pandas(array) for name, array in columns.items()}, where)
+        converted = {name: _of_pandas(array) for name, array in columns.items()}
+        return restored(_from_columns(converted, where, None), like)
     if kind == "polars" and hasattr(value, "to_arrow") and hasattr(value, "columns"):
-        return _one_batch(value.to_arrow(compat_level=optional("polars").CompatLevel.oldest()))
+        polars = optional("polars")
+        objects = [name for name, dtype in value.schema.items() if dtype == polars.Object]
+        if objects:
+            raise BatchContractBroken(
+                f"column {objects[0]!r} holds Python objects",
+                where,
+                "return numbers, text, bytes, dates, lists or structs",
+            )
+        return restored(_one_batch(value.to_arrow(compat_level=polars.CompatLevel.oldest())), like)
     raise BatchContractBroken(
         f"it returned {type(value).__name__}, not a batch",
         where,
@@ -76,8 +94,10 @@ def _one_batch(table: pa.Table) -> pa.RecordBatch:
     return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
 
 
-def _from_columns(columns: Mapping[str, Any], where: str) -> pa.RecordBatch:
-    arrays = {str(name): _from_values(str(name), values, where) for name, values in columns.items()}
+def _from_columns(columns: Mapping[str, Any], where: str, like: pa.Schema | None) -> pa.RecordBatch:
+    arrays = {
+        str(name): from_values(str(name), values, where, type_in(like, str(name))) for name, values in columns.items()
+    }
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) > 1:
         shown = ", ".join(f"{name}: {length:,}" for name, length in lengths.items())
@@ -85,43 +105,15 @@ def _from_columns(columns: Mapping[str, Any], where: str) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
 
 
-def _from_values(name: str, values: Any, where: str) -> pa.Array:
-    if isinstance(values, pa.Array):
+def _of_pandas(array: Any) -> Any:
+    """Return a column that pandas holds in NumPy: in its object columns NaN, NaT and NA all mean null."""
+    if hasattr(array, "__arrow_array__") and array.dtype != np.dtype(object):
+        return array
+    values = np.asarray(array)
+    if values.dtype != np.dtype(object):
         return values
-    if isinstance(values, pa.ChunkedArray):
-        return values.combine_chunks()
-    try:
-        if isinstance(values, np.ndarray) and values.ndim > 1:
-            return _tensors(values)
-        if isinstance(values, np.ma.MaskedArray):
-            return pa.array(values.data, mask=np.ma.getmaskarray(values))
-        if isinstance(values, np.ndarray) and values.dtype != object:
-            return pa.array(values)
-        if isinstance(values, np.ndarray | list | tuple):
-            return pa.array(list(values))
-        if hasattr(values, "to_arrow"):  # a polars Series
-            return pa.array(values.to_arrow())
-        if hasattr(values, "__arrow_array__") or hasattr(values, "__array__"):
-            return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
-        raise BatchContractBroken(
-            f"column {name!r} mixes types: {str(error).splitlines()[0]}", where, "return values of one type, or nulls"
-        ) from error
-    raise BatchContractBroken(
-        f"column {name!r} is a {type(values).__name__}, not an array",
-        where,
-        "return an array or a list for each column",
-    )
-
-
-def _tensors(values: np.ndarray[Any, Any]) -> pa.Array:
-    """Rows of one shape as tensors; a row whose every element is masked is null."""
-    flat = pa.array(np.ascontiguousarray(np.ma.getdata(values)).reshape(-1))
-    mask = None
-    if isinstance(values, np.ma.MaskedArray):
-        mask = pa.array(np.ma.getmaskarray(values).reshape(len(values), -1).all(axis=1))
-    storage = pa.FixedSizeListArray.from_arrays(flat, prod(values.shape[1:]), mask=mask)
-    return pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(flat.type, values.shape[1:]), storage)
+    missing = optional("pandas").isna(array)
+    return [None if gone else value for value, gone in zip(values, missing, strict=True)]
 
 
 def _to_numpy(name: str, column: pa.Array, masked: bool) -> Any:
@@ -190,10 +182,6 @@ def _objects(values: list[Any]) -> Any:
     for index, value in enumerate(values):  # assigning the list at once would try to stack arrays of one length
         result[index] = value
     return result
-
-
-def _of_pandas(array: Any) -> Any:
-    return array if hasattr(array, "__arrow_array__") else np.asarray(array)
 
 
 def describe(schema: pa.Schema) -> str:

@@ -1,0 +1,218 @@
+"""Single calls of a user's function: built once, given its format, tried again, its errors told with their place."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from functools import partial
+from itertools import count
+from typing import Any
+
+from iceblink.errors import BatchContractBroken, FunctionError, IceblinkError, TypeMismatch
+from iceblink.plan.function import Function
+from iceblink.run.formats import given
+from iceblink.run.pipeline.contract import called
+from iceblink.run.pipeline.failures import may_retry, pause_s
+from iceblink.run.pipeline.loop import Loop
+from iceblink.run.pipeline.pieces import Piece
+
+Begun = Callable[[int], None]
+Results = list[dict[str, Any]] | IceblinkError
+"""What a function made of one row, or why it failed."""
+
+
+class Caller:
+    """A user's function as one worker keeps it: the instance of a class, and a loop for coroutines.
+
+    Parameters
+    ----------
+    function : Function
+
+    Raises
+    ------
+    FunctionError
+        The class cannot be built.
+    """
+
+    def __init__(self, function: Function) -> None:
+        self.function = function
+        self._stopped = threading.Event()
+        self._loop = Loop(function.label) if function.awaits else None
+        self._slots = asyncio.Semaphore(function.calls)
+        self._target = function.target
+        if function.built:
+            try:
+                self._target = self._loop.run(_made(function.target)) if self._loop else function.target()
+            except (Exception, SystemExit) as error:
+                self._end_loop()
+                raise FunctionError(_said(error), f"{function.label}(), building a worker") from error
+
+    def batches(self, piece: Piece, begun: Begun) -> Iterator[Any]:
+        """Yield what the function returns for a batch: one value, or those of a generator.
+
+        With retries, a generator is run to its end first.
+        """
+        value = self._given(piece)
+        if self.function.policy.retry_on:
+            yield from self._retried(lambda: list(self._answers(value, piece, begun)))
+        else:
+            yield from self._answers(value, piece, begun)
+
+    def rows(self, piece: Piece, begun: Begun) -> list[Results]:
+        """Call the function with each row; with ``on_error="raise"`` the first failure is the last result."""
+        results: list[Results] = []
+        for index, row in enumerate(piece.data.to_pylist()):
+            begun(piece.before + index if piece.counted else piece.before)
+            place = piece.slice(index, 1)
+            try:
+                results.append(self._retried(partial(self._row, row, place)))
+            except IceblinkError as error:
+                results.append(error)
+                if self.function.policy.on_error == "raise":
+                    break
+        return results
+
+    def submit(self, piece: Piece) -> Future[list[Any]]:
+        """Begin to await the function: its value, or its results for each row as in `rows`."""
+        assert self._loop is not None
+        if self.function.per_row:
+            return self._loop.submit(self._awaited_rows(piece))
+        return self._loop.submit(self._awaited_batch(self._given(piece), piece))
+
+    def stop(self) -> None:
+        """Let nothing be tried again; from any thread."""
+        self._stopped.set()
+
+    def close(self) -> None:
+        """End what the function holds: the ``close`` of an instance that was built here, then the loop."""
+        try:
+            close = getattr(self._target, "close", None) if self.function.built else None
+            if close is not None and inspect.iscoroutinefunction(close) and self._loop is not None:
+                self._loop.run(close())
+            elif close is not None:
+                close()
+        except Exception as error:
+            raise FunctionError(_said(error), f"{self.function.label}.close(), ending a worker") from error
+        finally:
+            self._end_loop()
+
+    def _end_loop(self) -> None:
+        if self._loop is not None:
+            self._loop.close()
+
+    def _given(self, piece: Piece) -> Any:
+        try:
+            return given(piece.data, self.function.batch_format)
+        except TypeMismatch as error:
+            where = f"{called(self.function)}, {piece.place}, {error.where}"
+            raise TypeMismatch(error.what, where, error.hint) from None
+
+    def _answers(self, value: Any, piece: Piece, begun: Begun) -> Iterator[Any]:
+        begun(piece.before)
+        answer = self._call(self._target, value, piece)
+        if not isinstance(answer, Iterator):
+            yield answer
+            return
+        ended = object()
+        while True:
+            item = self._call(lambda _: next(answer, ended), None, piece)
+            if item is ended:
+                return
+            yield item
+            begun(piece.before)
+
+    def _row(self, row: dict[str, Any], place: Piece) -> list[dict[str, Any]]:
+        answer = self._call(self._target, row, place)
+        made = self._call(list, answer, place) if isinstance(answer, Iterator) else [answer]
+        return self._dicts(made, place)
+
+    def _call(self, target: Callable[[Any], Any], value: Any, piece: Piece) -> Any:
+        try:
+            return target(value)
+        except IceblinkError:  # tells what is wrong by itself
+            raise
+        except (Exception, SystemExit) as error:
+            raise self._told(error, piece) from error
+
+    def _retried(self, call: Callable[[], list[Any]]) -> list[Any]:
+        for tried in count():
+            try:
+                return call()
+            except IceblinkError as error:
+                if not may_retry(error, self.function, tried) or self._stopped.wait(pause_s(tried)):
+                    raise
+        raise AssertionError("count() never ends")
+
+    async def _awaited_batch(self, value: Any, piece: Piece) -> list[Any]:
+        return [await self._awaited(value, piece)]
+
+    async def _awaited_rows(self, piece: Piece) -> list[Results]:
+        results: list[Results] = [[] for _ in range(piece.rows)]
+        left = iter(enumerate(piece.data.to_pylist()))
+
+        async def draw() -> None:
+            for index, row in left:
+                place = piece.slice(index, 1)
+                async with self._slots:
+                    try:
+                        results[index] = self._dicts([await self._awaited(row, place)], place)
+                    except IceblinkError as error:
+                        results[index] = error
+                        if self.function.policy.on_error == "raise":
+                            for _ in left:  # nobody needs the others
+                                pass
+
+        await asyncio.gather(*(draw() for _ in range(min(self.function.calls, piece.rows))))
+        return results
+
+    async def _awaited(self, value: Any, piece: Piece) -> Any:
+        for tried in count():
+            limit = asyncio.timeout(self.function.policy.timeout_s)
+            try:
+                try:
+                    async with limit:
+                        return await self._target(value)
+                except IceblinkError:
+                    raise
+                except (Exception, SystemExit) as error:
+                    raise self._told(error, piece, limit.expired()) from error
+            except IceblinkError as error:
+                if not may_retry(error, self.function, tried) or self._stopped.is_set():
+                    raise
+            await asyncio.sleep(pause_s(tried))
+        raise AssertionError("count() never ends")
+
+    def _dicts(self, made: Iterable[Any], place: Piece) -> list[dict[str, Any]]:
+        rows = list(made)
+        for row in rows:
+            if not isinstance(row, dict):
+                where = f"{called(self.function)}, {place.place}"
+                raise BatchContractBroken(
+                    f"it returned {type(row).__name__}, not a dict", where, "return {'column': value}"
+                )
+        return rows
+
+    def _told(self, error: BaseException, piece: Piece, late: bool = False) -> FunctionError:
+        what = f"it took longer than {self.function.policy.timeout_s:g} s" if late else _said(error)
+        return FunctionError(what, f"{called(self.function)}, {piece.place}{self._line(error)}")
+
+    def _line(self, error: BaseException) -> str:
+        """The deepest frame in the file that defines the function, which is where its author will look."""
+        home = getattr(getattr(self.function.method, "__code__", None), "co_filename", None)
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
+        own = [frame for frame in frames if frame.filename == home]
+        return "".join(f", {frame.filename}:{frame.lineno}" for frame in (own or frames)[-1:])
+
+
+async def _made(target: Callable[[], Any]) -> Any:
+    """Build an instance where a loop is running: clients of servers ask for one."""
+    return target()
+
+
+def _said(error: BaseException) -> str:
+    text = str(error).splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

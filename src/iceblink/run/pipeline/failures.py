@@ -1,0 +1,97 @@
+"""What becomes of a call that fails: rows are found by halving, then left out or sent on with their error."""
+
+from __future__ import annotations
+
+import random
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+
+import pyarrow as pa
+
+from iceblink.errors import BatchContractBroken, ConfigError, FunctionError, IceblinkError, PlanError
+from iceblink.plan.function import Function
+from iceblink.run.pipeline.backend import Output
+from iceblink.run.pipeline.contract import TypesUnknown
+from iceblink.run.pipeline.pieces import OPEN, Piece
+from iceblink.run.pipeline.rejected import rejected_rows
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0
+NO_ROWS_FAULT = (PlanError, ConfigError, TypesUnknown)  # wrong for every row: the pipeline must be changed
+
+Attempt = Callable[[Piece], Iterator[pa.RecordBatch]]
+
+
+def settled(piece: Piece, attempt: Attempt, function: Function) -> Iterator[Output]:
+    """Call a function with a piece, and with ever smaller halves of it where that fails.
+
+    With ``on_error="raise"`` outputs are yielded while the call goes on. Else they are kept until it has ended, so
+    that none of a call that failed in the end is seen; a function is then called with other batches than it asked for.
+
+    Parameters
+    ----------
+    piece : Piece
+    attempt : callable
+        Calls the function with a piece.
+    function : Function
+
+    Raises
+    ------
+    IceblinkError
+        What `attempt` raised, if that is the policy; or where no row can be at fault.
+    """
+    if function.policy.on_error == "raise":
+        yield from _made(piece, attempt(piece))
+        return
+    try:
+        batches = list(attempt(piece))
+    except NO_ROWS_FAULT:
+        raise
+    except IceblinkError as error:
+        if not piece.rows:
+            raise
+        failure = error  # and out of here: what fails later did not fail because of it
+    else:
+        yield from _made(piece, batches)
+        return
+    if piece.rows > 1:
+        for half in piece.halves():
+            yield from settled(half, attempt, function)
+    elif function.policy.on_error == "quarantine":
+        (row,) = piece.parts
+        yield Output("rejected", rejected_rows(row, function.label, failure.what, _traced(failure)), piece.after)
+
+
+def _made(piece: Piece, batches: Iterable[pa.RecordBatch]) -> Iterator[Output]:
+    """Say of the last batch only that the piece is dealt with: a call that is broken off is made again."""
+    waiting: pa.RecordBatch | None = None
+    for batch in batches:
+        if waiting is not None:
+            yield Output("rows", piece.out(waiting), OPEN)
+        waiting = batch
+    if waiting is not None:
+        yield Output("rows", piece.out(waiting), piece.after)
+
+
+def _traced(error: BaseException) -> str:
+    """Return the traceback of the user's own error; it begins where our own code ends."""
+    if isinstance(error, BatchContractBroken):  # nothing was raised where the user could look
+        return "".join(traceback.format_exception_only(error)).rstrip()
+    if isinstance(error, FunctionError) and error.__cause__ is not None:
+        error = error.__cause__
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("iceblink.run.pipeline."):
+        trace = trace.tb_next
+    return "".join(traceback.format_exception(type(error), error, trace)).rstrip()
+
+
+def may_retry(error: BaseException, function: Function, tried: int) -> bool:
+    """Tell whether a call that failed for the `tried`-th time (from 0) may be made again."""
+    policy = function.policy
+    failures = (error, error.__cause__)
+    return tried < policy.retries and any(isinstance(failure, policy.retry_on) for failure in failures)
+
+
+def pause_s(tried: int) -> float:
+    """How long to wait before a call is made again [s]: twice as long each time, not all workers at the same moment."""
+    longest = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(tried, 30))
+    return longest * random.uniform(0.5, 1.0)

@@ -1,0 +1,232 @@
+"""The work of map operators: a task's rows through one function, or several, and out as Arrow of one schema.
+
+What an output says is dealt with is left out when a task is begun again. Of several outputs of one call (of a
+generator, or of a large one that was cut) only the last lets `consumed` grow: whoever begins again in between gets the
+earlier ones once more, and drops as many rows of each kind as were kept since `consumed` last grew.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import pyarrow as pa
+
+from iceblink.errors import BatchContractBroken
+from iceblink.plan.function import Function
+from iceblink.run.formats import returned
+from iceblink.run.pipeline.backend import Call, Output
+from iceblink.run.pipeline.calls import Begun, Caller, Results
+from iceblink.run.pipeline.contract import Contract, called
+from iceblink.run.pipeline.failures import Attempt, settled
+from iceblink.run.pipeline.outputs import sized
+from iceblink.run.pipeline.pieces import Piece, pieces
+from iceblink.run.pipeline.rows import from_rows
+from iceblink.scan.read import Batch
+
+Step: TypeAlias = Piece | Output
+"""What is on its way through the functions: rows to call with, or rows that were refused before."""
+
+
+@dataclass(frozen=True)
+class MapWork:
+    """Builds workers that call `functions`, each with the output of the one before.
+
+    Parameters
+    ----------
+    functions : tuple of Function
+        All but the first take batches as they come.
+    """
+
+    functions: tuple[Function, ...]
+
+    def __call__(self) -> MapWorker:
+        """Build the functions of one worker.
+
+        Raises
+        ------
+        FunctionError
+            A class cannot be built.
+        """
+        return MapWorker(self.functions)
+
+
+class MapWorker:
+    """Functions, built, and the schemas they have kept to."""
+
+    def __init__(self, functions: tuple[Function, ...]) -> None:
+        self._stages: list[_Stage] = []
+        try:
+            for function in functions:
+                self._stages.append(_Stage(function))
+        except BaseException:
+            self.close()
+            raise
+
+    def __call__(self, call: Call, begun: Begun) -> Iterator[Output]:
+        """Yield what comes of a task; at its end all is dealt with, whether or not an output says so.
+
+        Raises
+        ------
+        FunctionError
+            A function raised: its file and line, and the rows it had.
+        BatchContractBroken
+            It returned something else than promised.
+        """
+        steps: Iterator[Step] = pieces(call.parts, call.batch_rows)
+        last = self._stages[-1]
+        for stage in self._stages[:-1]:
+            steps = _onwards(stage.run(steps, None, begun))
+            begun = _unheard
+        yield from sized(last.run(steps, call.schema, begun))
+
+    def stop(self) -> None:
+        """Let nothing be tried again, so that a task ends soon; from any thread."""
+        for stage in self._stages:
+            stage.caller.stop()
+
+    def close(self) -> None:
+        """End what the functions hold; no task may be under way.
+
+        Raises
+        ------
+        FunctionError
+            The ``close`` of an instance raised; the others are closed all the same.
+        """
+        while self._stages:
+            stage = self._stages.pop()
+            try:
+                stage.caller.close()
+            except BaseException:
+                self.close()
+                raise
+
+
+class _Stage:
+    """One function of a worker."""
+
+    def __init__(self, function: Function) -> None:
+        self.caller = Caller(function)
+        self._function = function
+        self._contract = Contract(function)
+
+    def run(self, steps: Iterable[Step], known: pa.Schema | None, begun: Begun) -> Iterator[Output]:
+        """Yield what the function makes of each piece, in order; what was refused before stays in its place."""
+        for step, answer in self._asked(steps, begun):
+            if isinstance(step, Output):
+                yield step
+            else:
+                yield from settled(step, self._attempt(step, answer, known), self._function)
+
+    def _asked(self, steps: Iterable[Step], begun: Begun) -> Iterator[tuple[Step, _Answer]]:
+        """Yield steps with what asks the function; coroutines are under way for up to `calls` of them."""
+        if not self._function.awaits:
+            yield from ((step, lambda piece: self._ask(piece, begun)) for step in steps)
+            return
+        most = 2 if self._function.per_row else self._function.calls  # of rows, `calls` are awaited in any case
+        window: deque[tuple[Step, Future[list[Any]] | None]] = deque()
+        try:
+            for step in steps:
+                if isinstance(step, Piece):
+                    begun(step.before)
+                window.append((step, self.caller.submit(step) if isinstance(step, Piece) else None))
+                while window and (len(window) >= most or window[0][1] is None or window[0][1].done()):
+                    yield self._first(window)
+            while window:
+                yield self._first(window)
+        finally:
+            for _, future in window:
+                if future is not None:
+                    future.cancel()
+
+    def _first(self, window: deque[tuple[Step, Future[list[Any]] | None]]) -> tuple[Step, _Answer]:
+        """Take the oldest; a part of it, asked for because the whole had failed, is awaited by itself."""
+        step, future = window.popleft()
+
+        def answer(piece: Piece) -> Iterable[Any]:
+            return (future if piece is step and future is not None else self.caller.submit(piece)).result()
+
+        return step, answer
+
+    def _ask(self, piece: Piece, begun: Begun) -> Iterable[Any]:
+        return self.caller.rows(piece, begun) if self._function.per_row else self.caller.batches(piece, begun)
+
+    def _attempt(self, whole: Piece, answer: _Answer, known: pa.Schema | None) -> Attempt:
+        """Return what calls the function with `whole` or a part of it; with each row only once."""
+        if not self._function.per_row:
+            return lambda piece: self._batches(piece, answer(piece), known)
+        asked: list[Results] = []
+
+        def rows(piece: Piece) -> Iterator[pa.RecordBatch]:
+            if piece is whole:
+                asked.extend(answer(whole))
+            start = piece.at - whole.at
+            like = self._contract.known(known) or piece.parts[0].data.schema
+            batch = from_rows(self._function, piece, asked[start : start + piece.rows], like)
+            return self._held(piece, batch, known)
+
+        return rows
+
+    def _batches(self, piece: Piece, values: Iterable[Any], known: pa.Schema | None) -> Iterator[pa.RecordBatch]:
+        where = f"{called(self._function)}, {piece.place}"
+        for value in values:
+            like = self._contract.known(known) or piece.parts[0].data.schema
+            yield from self._held(piece, returned(value, where, like), known)
+
+    def _held(self, piece: Piece, batch: pa.RecordBatch, known: pa.Schema | None) -> Iterator[pa.RecordBatch]:
+        held = self._contract.hold(batch, piece, known)
+        if held is not None:
+            yield held
+
+
+_Answer: TypeAlias = Callable[[Piece], Iterable[Any]]
+
+
+def _onwards(outputs: Iterable[Output]) -> Iterator[Step]:
+    """Make the rows that one function returned the pieces of the next."""
+    dealt = 0
+    for output in outputs:
+        if output.kind == "rows" and output.data.data.num_rows:
+            yield Piece((output.data,), dealt, output.consumed, counted=False)
+        elif output.kind == "rejected":
+            yield output
+        dealt = max(dealt, output.consumed)
+
+
+def _unheard(consumed: int) -> None:
+    """Take the begin of a call that is not the first."""
+
+
+def first_schema(function: Function, batches: Iterable[Batch], source: pa.Schema) -> pa.Schema:
+    """Return the schema of the function's first output; an empty input is answered with an empty batch.
+
+    Rows are drawn until there is an output that tells its types.
+
+    Raises
+    ------
+    FunctionError
+        The function raised.
+    BatchContractBroken
+        It returned something else than it must, or nothing that tells its types.
+    """
+    if function.declared is not None:
+        return function.declared
+    stage = _Stage(replace(function, calls=1))  # no more rows than are needed
+    empty = Piece((Batch(_empty(source), "", 0),), 0, 0)
+    with closing(stage.caller):
+        for steps in (pieces(batches, function.batch_rows), iter([empty])):
+            for output in stage.run(steps, None, _unheard):
+                if output.kind == "rows":
+                    schema: pa.Schema = output.data.data.schema
+                    return schema
+    raise BatchContractBroken(
+        "it returned no rows, so its columns are not known", called(function), "declare them: schema={'column': 'type'}"
+    )
+
+
+def _empty(schema: pa.Schema) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)

@@ -28,7 +28,8 @@ class Output:
         A mark has no rows: it says that everything before it came from the source's first `data.first_row` units.
     data : Batch
     consumed : int
-        Rows of the task's input that are dealt with once this output is kept.
+        Rows of the task's input that are dealt with once this output is kept. A call that gives several outputs counts
+        with the last of them; the others hold nothing but what that call gave.
     """
 
     kind: Kind
@@ -91,12 +92,15 @@ class Task:
         Rows of each call but the last; None makes each slice a call of its own.
     schema : pa.Schema or None
         What every output is held to, once that is known.
+    skip : int
+        Rows at the beginning of the output that are there already: a worker died after it gave them.
     """
 
     number: int
     slices: tuple[Slice, ...]
     batch_rows: int | None = None
     schema: pa.Schema | None = None
+    skip: int = 0
 
     @property
     def rows(self) -> int:
@@ -114,8 +118,9 @@ class Call:
     """A task as it reaches a worker: the rows themselves."""
 
     parts: Sequence[Batch]
-    batch_rows: int | None
-    schema: pa.Schema | None
+    batch_rows: int | None = None
+    schema: pa.Schema | None = None
+    skip: int = 0
 
 
 class Work(Protocol):

@@ -205,7 +205,7 @@ class Scheduler:
                     stall = "memory" if self.tight else "output"
                 if worker is not None and not stall:
                     self._start(stage, lane, worker)
-            self.recorder.stalled(index, stall or ("" if stage.running else "input"))
+            self.recorder.stalled(index, "" if stage.running and stall == "worker" else stall or _idle(stage))
         if not self._moving():
             self._force()
 
@@ -246,7 +246,7 @@ class Scheduler:
         if self.out:
             return True
         for stage in self.stages:
-            if any(running.credit for running in stage.running.values()):
+            if any(running.credit for _, running in stage.at_work()):
                 return True
             if any(not worker.ready for worker in stage.workers.values()):
                 return True
@@ -255,16 +255,15 @@ class Scheduler:
     def _force(self) -> None:
         """Go one step over the budget, nearest the sink, so that it can be kept again: else all would wait for all."""
         for stage in reversed(self.stages):
-            for lane in stage.lanes:
-                if lane.task is not None:
-                    stage.running[lane.task].credit += 1
-                    self.backend.allow(lane.task)
-                    return
-            if (lane_to_run := stage.next_lane()) is None:
+            for task, running in stage.at_work():
+                running.credit += 1
+                self.backend.allow(task)
+                return
+            if (lane := stage.next_lane()) is None:
                 continue
             worker, _ = self._worker(stage)
             if worker is not None:
-                self._start(stage, lane_to_run, worker)
+                self._start(stage, lane, worker)
                 return
             if not stage.workers and not self._fits(stage):
                 self._evict(stage)
@@ -285,7 +284,7 @@ class Scheduler:
             self._grow(stage)
         number = min(ready, key=lambda number: len(ready[number].tasks), default=None)
         if number is None or len(ready[number].tasks) >= DEPTH:
-            return None, "worker" if starting or not ready else ""
+            return None, "worker"
         return number, ""
 
     def _cpus_in_use(self) -> float:
@@ -429,6 +428,11 @@ class Scheduler:
     def stats(self) -> PipelineStats:
         """Return what has happened until now."""
         return self.recorder.stats()
+
+
+def _idle(stage: Stage) -> str:
+    """Return what a stage waits for that could start all it has: nothing, or more input."""
+    return "" if stage.running else "input"
 
 
 def _possible(operator: Operator, slots: Slots) -> Operator:

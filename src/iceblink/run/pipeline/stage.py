@@ -32,10 +32,14 @@ class Item:
 
 @dataclass(eq=False, slots=True)
 class Stretch:
-    """Consecutive input rows for one task; `kills` counts the workers that died of them."""
+    """Consecutive input rows for one task.
+
+    `kills` counts the workers that died of them, `kept` the rows that a dead one had made of the first call.
+    """
 
     slices: tuple[Slice, ...]
     kills: int = 0
+    kept: int = 0
 
 
 @dataclass(eq=False, slots=True)
@@ -61,6 +65,7 @@ class Running:
     worker: int
     credit: int
     consumed: int = 0
+    kept: int = 0
     rows_out: int = 0
     bytes_out: int = 0
 
@@ -196,15 +201,18 @@ class Stage:
         """Give the first stretch of a lane to a worker."""
         stretch = lane.todo.popleft()
         lane.task = number
-        self.running[number] = Running(lane, stretch, worker, credit)
+        self.running[number] = Running(lane, stretch, worker, credit, kept=stretch.kept)
         self.workers[worker].tasks.append(number)
-        return Task(number, stretch.slices, self.operator.batch_rows, self.schema)
+        return Task(number, stretch.slices, self.operator.batch_rows, self.schema, stretch.kept)
 
     def produced(self, signal: Produced) -> None:
         """Keep an output of a task until it is its turn."""
         running = self.running[signal.task]
         running.credit -= 1
-        running.consumed = max(running.consumed, signal.consumed)
+        if signal.consumed > running.consumed:
+            running.consumed, running.kept = signal.consumed, 0
+        elif signal.kind == "rows":
+            running.kept += signal.block.rows
         if signal.kind == "rows":
             running.rows_out += signal.block.rows
             running.bytes_out += signal.block.nbytes
@@ -240,7 +248,7 @@ class Stage:
             running.lane.todo.appendleft(running.stretch)
             return None
         first, *others = [Stretch(call) for call in self._single_calls(left)]
-        first.kills = running.stretch.kills + 1
+        first.kills, first.kept = running.stretch.kills + 1, running.kept
         running.lane.todo.extendleft(reversed(others))
         if first.kills >= POISON_KILLS:
             self._release(first.slices)
@@ -282,6 +290,13 @@ class Stage:
         """Estimate what the running tasks will make beyond what they made already [bytes]."""
         ratio = self._ratio or 1.0
         return sum(max(0, int(ratio * running.nbytes) - running.bytes_out) for running in self.running.values())
+
+    def at_work(self) -> Iterator[tuple[int, Running]]:
+        """Yield the task each worker is at, in the order of the input; what waits behind it does nothing yet."""
+        first = {worker.tasks[0] for worker in self.workers.values() if worker.tasks}
+        for lane in self.lanes:
+            if lane.task in first:
+                yield lane.task, self.running[lane.task]
 
     def hand_over(self) -> Iterator[Item]:
         """Yield what may go on: in the order of the input, or as it comes."""

@@ -1,0 +1,175 @@
+"""A backend in which things happen one at a time, in an order drawn from a seed: workers die whenever they may."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from iceblink.run.pipeline.backend import (
+    Block,
+    Call,
+    Died,
+    Failed,
+    Finished,
+    Order,
+    Output,
+    Produced,
+    Ready,
+    Signal,
+    Slots,
+    Task,
+    Work,
+)
+from iceblink.scan.read import Batch
+
+
+class WorkerDies(BaseException):
+    """Raised by a function in these tests where a real one would take its process along."""
+
+
+@dataclass
+class SimulatedWorker:
+    order: Order
+    work: Work | None = None
+    tasks: deque[Task] = field(default_factory=deque)
+    outputs: Iterator[Output] | None = None
+
+
+class SimulatedBackend:
+    """See the module; `death_rate` is the chance of a death at each step of a worker that has a task."""
+
+    def __init__(self, slots: Slots, seed: int, death_rate: float = 0.0) -> None:
+        self._slots, self._random, self._death_rate = slots, random.Random(seed), death_rate
+        self.workers: dict[int, SimulatedWorker] = {}
+        self.credit: dict[int, int] = {}
+        self.alive: dict[int, Block] = {}
+        self.deaths = self.started = 0
+        self.most_bytes = self.most_workers = 0
+        self.closed = False
+        self._woken = threading.Event()
+
+    def slots(self) -> Slots:
+        return self._slots
+
+    def start_worker(self, order: Order) -> int:
+        self.started += 1
+        self.workers[self.started] = SimulatedWorker(order)
+        self.most_workers = max(self.most_workers, len(self.workers))
+        return self.started
+
+    def submit(self, worker: int, task: Task, credit: int) -> None:
+        self.workers[worker].tasks.append(task)
+        self.credit[task.number] = credit
+
+    def allow(self, task: int) -> None:
+        self.credit[task] += 1
+
+    def stop_worker(self, worker: int, at_once: bool = False) -> None:
+        assert not self.workers[worker].tasks, "a scheduler stops workers that have nothing to do"
+        del self.workers[worker]
+
+    def wait(self, timeout_s: float) -> list[Signal]:
+        able = [number for number, worker in self.workers.items() if self._able(worker)]
+        if not able:
+            self._woken.wait(timeout_s)
+            self._woken.clear()
+            return []
+        number = self._random.choice(able)
+        worker = self.workers[number]
+        if worker.tasks and worker.order.label != "source" and self._random.random() < self._death_rate:
+            return [self._died(number, "was killed by the simulation")]
+        try:
+            return [self._step(number, worker)]
+        except WorkerDies:
+            return [self._died(number, "died of its rows")]
+        except Exception as error:
+            return [Failed(number, worker.tasks[0].number if worker.tasks else None, error)]
+
+    def _able(self, worker: SimulatedWorker) -> bool:
+        return worker.work is None or bool(worker.tasks and self.credit[worker.tasks[0].number])
+
+    def _step(self, number: int, worker: SimulatedWorker) -> Signal:
+        if worker.work is None:
+            worker.work = worker.order.build()
+            return Ready(number)
+        task = worker.tasks[0]
+        if worker.outputs is None:
+            parts = [
+                Batch(s.block.ref.slice(s.start, s.rows), s.block.path, s.block.first_row + s.start)
+                for s in task.slices
+            ]
+            worker.outputs = worker.work(Call(parts, task.batch_rows, task.schema, task.skip), lambda consumed: None)
+        output = next(worker.outputs, None)
+        if output is None:
+            worker.outputs = None
+            worker.tasks.popleft()
+            return Finished(task.number, 0.001)
+        self.credit[task.number] -= 1
+        assert self.credit[task.number] >= 0
+        return Produced(task.number, output.kind, self.put(output.data), output.consumed)
+
+    def _died(self, number: int, why: str) -> Died:
+        self.deaths += 1
+        del self.workers[number]
+        return Died(number, why)
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    def put(self, batch: Batch) -> Block:
+        block = Block(
+            batch.data, batch.data.num_rows, batch.data.nbytes, batch.data.schema, batch.path, batch.first_row
+        )
+        self.alive[id(block)] = block
+        self.most_bytes = max(self.most_bytes, sum(block.nbytes for block in list(self.alive.values())))
+        return block
+
+    def fetch(self, block: Block) -> Batch:
+        return Batch(block.ref, block.path, block.first_row)
+
+    def free(self, block: Block) -> None:
+        assert id(block) in self.alive, "a block is freed once"
+        del self.alive[id(block)]
+
+    def memory_bytes(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        self.closed = True
+        self.workers.clear()
+
+
+def working(function: Callable[[Batch], Iterator[Batch]]) -> Callable[[], Work]:
+    """Return a builder of a plain `Work`: `function` on each call's batch, one output for each that it yields."""
+
+    def work(call: Call, begun: Callable[[int], None]) -> Iterator[Output]:
+        consumed, skip = 0, call.skip
+        for part in calls_of(call):
+            begun(consumed)
+            made = list(function(part))
+            consumed += part.data.num_rows
+            for place, batch in enumerate(made):
+                skipped = min(skip, batch.data.num_rows)
+                skip -= skipped
+                whole = place + 1 == len(made)
+                rest = Batch(batch.data.slice(skipped), batch.path, batch.first_row)
+                yield Output("rows", rest, consumed if whole else consumed - part.data.num_rows)
+
+    return lambda: work
+
+
+def calls_of(call: Call) -> Iterator[Batch]:
+    """Cut a task's rows as its `batch_rows` says."""
+    if call.batch_rows is None:
+        yield from call.parts
+        return
+    rows = [(part, place) for part in call.parts for place in range(part.data.num_rows)]
+    for start in range(0, len(rows), call.batch_rows):
+        chosen = rows[start : start + call.batch_rows]
+        values = [part.data.column(0)[place].as_py() for part, place in chosen]
+        first, place = chosen[0]
+        data = type(first.data).from_pydict({"x": values}, schema=first.data.schema)
+        yield Batch(data, first.path, first.first_row + place)

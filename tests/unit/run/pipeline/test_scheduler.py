@@ -1,0 +1,268 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from contract.simulated_backend import SimulatedBackend, WorkerDies, working
+
+from iceblink.config import MIB
+from iceblink.errors import ConfigError, FunctionError, OutOfMemoryBudget
+from iceblink.plan.function import OnError
+from iceblink.run.pipeline.backend import Call, Order, Output, Slots, Work
+from iceblink.run.pipeline.operator import Operator
+from iceblink.run.pipeline.scheduler import Scheduler
+from iceblink.run.pipeline.stats import Recorder
+from iceblink.scan.read import Batch
+
+SCHEMA = pa.schema([("x", pa.int64())])
+SLOTS = Slots(4, 1, 256 * MIB)
+
+
+def batch(values: list[int], first_row: int = 0) -> Batch:
+    return Batch(pa.record_batch({"x": pa.array(values, pa.int64())}), "f", first_row)
+
+
+def source(sizes: list[int], marks: bool = False) -> Operator:
+    """Yields 0, 1, 2, ... in batches of these sizes, a mark after each if asked for."""
+
+    def work(call: Call, begun: Callable[[int], None]) -> Iterator[Output]:
+        first = 0
+        for number, size in enumerate(sizes, 1):
+            yield Output("rows", batch(list(range(first, first + size)), first))
+            first += size
+            if marks:
+                yield Output("mark", batch([], number))
+
+    return Operator("source", Order("source", lambda: work), cpus=0.0)
+
+
+def operator(
+    function: Callable[[Batch], Iterator[Batch]],
+    batch_rows: int | None = None,
+    most: int = 1,
+    ordered: bool = True,
+    on_error: OnError = "raise",
+    gpus: float = 0.0,
+    label: str = "f",
+) -> Operator:
+    order = Order(label, working(function), gpus=gpus)
+    return Operator(label, order, batch_rows, SCHEMA, 1, most, ordered=ordered, on_error=on_error)
+
+
+def doubled(given: Batch) -> Iterator[Batch]:
+    yield batch([2 * value for value in given.data.column(0).to_pylist()], given.first_row)
+
+
+def run(backend: SimulatedBackend, *operators: Operator) -> list[tuple[int, str, Batch]]:
+    scheduler = Scheduler(operators, backend, Recorder([item.label for item in operators]))
+    return list(scheduler.run())
+
+
+def values(items: list[tuple[int, str, Batch]]) -> list[int]:
+    return [value for _, kind, found in items if kind == "rows" for value in found.data.column(0).to_pylist()]
+
+
+sizes = st.lists(st.integers(0, 9), max_size=8)
+
+
+@given(
+    sizes=sizes,
+    batches=st.lists(st.none() | st.integers(1, 7), min_size=1, max_size=3),
+    most=st.integers(1, 3),
+    copies=st.integers(0, 3),
+    deaths=st.sampled_from([0.0, 0.1, 0.4]),
+    seed=st.integers(0, 1 << 16),
+)
+def test_rows_come_out_once_and_in_order_whatever_dies(
+    sizes: list[int], batches: list[int | None], most: int, copies: int, deaths: float, seed: int
+) -> None:
+    def copied(given: Batch) -> Iterator[Batch]:
+        for _ in range(copies):
+            yield given
+
+    backend = SimulatedBackend(SLOTS, seed, deaths)
+    # a call killed twice would be poison: here none is, so it is skipped only in the test's own count
+    stages = [operator(copied, rows, most, on_error="raise", label=f"f{n}") for n, rows in enumerate(batches)]
+    try:
+        items = run(backend, source(sizes), *stages)
+    except FunctionError as error:
+        assert deaths and "twice" in error.what
+        return
+    if len(batches) == 1 and copies == 1:
+        assert values(items) == list(range(sum(sizes)))
+    counts = {value: values(items).count(value) for value in range(sum(sizes))}
+    assert set(counts.values()) <= {copies ** len(batches)}
+    assert not backend.alive
+
+
+@given(sizes=sizes, rows=st.integers(1, 7), seed=st.integers(0, 1 << 16), most=st.integers(1, 4))
+def test_each_call_but_the_last_has_exactly_the_rows_asked_for(
+    sizes: list[int], rows: int, seed: int, most: int
+) -> None:
+    seen: dict[int, int] = {}
+
+    def looking(given: Batch) -> Iterator[Batch]:
+        seen[given.first_row] = given.data.num_rows
+        yield given
+
+    run(SimulatedBackend(SLOTS, seed), source(sizes), operator(looking, rows, most))
+    total = sum(sizes)
+    assert [seen[first] for first in sorted(seen)] == [min(rows, total - at) for at in range(0, total, rows)]
+
+
+@given(sizes=sizes, rows=st.none() | st.integers(1, 7), seed=st.integers(0, 1 << 16))
+def test_a_mark_comes_after_all_rows_before_it_and_before_all_after_it(
+    sizes: list[int], rows: int | None, seed: int
+) -> None:
+    items = run(
+        SimulatedBackend(SLOTS, seed), source(sizes, marks=True), operator(doubled, rows, 3), operator(doubled, None, 2)
+    )
+    seen: list[list[int]] = [[]]
+    for _, kind, found in items:
+        if kind == "mark":
+            assert found.first_row == len(seen)
+            seen.append([])
+        else:
+            seen[-1] += found.data.column(0).to_pylist()
+    assert [len(part) for part in seen] == [*sizes, 0]
+    assert [value for part in seen for value in part] == [4 * value for value in range(sum(sizes))]
+
+
+@given(sizes=sizes, seed=st.integers(0, 1 << 16), deaths=st.sampled_from([0.0, 0.05]))
+def test_unordered_output_has_the_same_rows(sizes: list[int], seed: int, deaths: float) -> None:
+    backend = SimulatedBackend(SLOTS, seed, deaths)
+    stage = operator(doubled, 2, 4, ordered=False, on_error="skip")
+    items = run(backend, source(sizes), stage)
+    assert set(values(items)) <= {2 * value for value in range(sum(sizes))}
+    if not backend.deaths:
+        assert sorted(values(items)) == [2 * value for value in range(sum(sizes))]
+
+
+@given(bad=st.sets(st.integers(0, 29), max_size=4), rows=st.integers(1, 6), seed=st.integers(0, 1 << 16))
+def test_a_call_that_kills_two_workers_is_rejected_with_its_rows_and_nothing_else(
+    bad: set[int], rows: int, seed: int
+) -> None:
+    def fragile(given: Batch) -> Iterator[Batch]:
+        if bad & set(given.data.column(0).to_pylist()):
+            raise WorkerDies
+        yield given
+
+    backend = SimulatedBackend(SLOTS, seed)
+    items = run(backend, source([10, 10, 10]), operator(fragile, rows, 2, on_error="quarantine"))
+    poison = {value for value in range(30) if any(other // rows == value // rows for other in bad)}
+    assert values(items) == [value for value in range(30) if value not in poison]
+    refused = [row for _, kind, found in items if kind == "rejected" for row in found.data.to_pylist()]
+    assert sorted(row["x"] for row in refused) == sorted(poison)
+    assert all(row["iceblink_row"] == row["x"] and row["iceblink_file"] == "f" for row in refused)
+    assert backend.deaths == 2 * len({value // rows for value in bad})
+
+
+def test_a_poison_batch_is_named_after_its_second_kill() -> None:
+    def fragile(given: Batch) -> Iterator[Batch]:
+        if 17 in given.data.column(0).to_pylist():
+            raise WorkerDies
+        yield given
+
+    backend = SimulatedBackend(SLOTS, 1)
+    with pytest.raises(FunctionError, match="twice, on the same 5 rows") as caught:
+        run(backend, source([30]), operator(fragile, 5, 2))
+    assert "rows 15 to 19 of f" in caught.value.where
+    assert backend.deaths == 2
+    assert backend.closed
+
+
+def test_what_a_function_raises_reaches_the_reader_and_everything_ends() -> None:
+    def broken(given: Batch) -> Iterator[Batch]:
+        raise FunctionError("no", "f")
+        yield given
+
+    backend = SimulatedBackend(SLOTS, 1)
+    with pytest.raises(FunctionError, match="no"):
+        run(backend, source([30]), operator(broken))
+    assert backend.closed
+
+
+def test_a_reader_that_stops_ends_everything() -> None:
+    backend = SimulatedBackend(SLOTS, 1)
+    stages = [source([1] * 1000), operator(doubled, 1)]
+    with closing(Scheduler(stages, backend, Recorder(["source", "f"])).run()) as items:
+        next(items)
+    assert backend.closed
+    assert not [thread for thread in threading.enumerate() if thread.name == "iceblink-scheduler"]
+
+
+@given(seed=st.integers(0, 1 << 16), factor=st.sampled_from([1, 20]))
+def test_blocks_stay_inside_their_part_of_the_budget(seed: int, factor: int) -> None:
+    inflated_rows = factor * 8192  # 64 KiB, or more than a MiB, of the four that blocks may take
+
+    def inflated(given: Batch) -> Iterator[Batch]:
+        for _ in range(given.data.num_rows):
+            yield Batch(zeros.slice(0, inflated_rows), "f", given.first_row)
+
+    def passed(given: Batch) -> Iterator[Batch]:
+        yield given
+
+    zeros = pa.record_batch({"x": pa.nulls(20 * 8192, pa.int64())})
+    backend = SimulatedBackend(Slots(4, 0, 16 * MIB), seed)
+    items = run(backend, source([20] * 5), operator(inflated, 4, 3), operator(passed, None, 3))
+    assert sum(found.data.num_rows for _, _, found in items) == 100 * inflated_rows
+    # a fixed surplus: a task of each worker may be its credit ahead
+    assert backend.most_bytes <= 4 * MIB + 3 * 2 * 9 * inflated_rows
+
+
+def test_an_output_too_large_for_the_budget_is_refused_with_the_knob() -> None:
+    def huge(given: Batch) -> Iterator[Batch]:
+        yield batch([1] * (2 * MIB))
+
+    with pytest.raises(OutOfMemoryBudget, match="more than half of the budget") as caught:
+        run(SimulatedBackend(Slots(2, 0, 16 * MIB), 1), source([1]), operator(huge))
+    assert "batch_size" in caught.value.hint
+
+
+@given(seed=st.integers(0, 1 << 16), sizes=sizes)
+def test_two_operators_may_share_a_device_that_only_one_can_hold(seed: int, sizes: list[int]) -> None:
+    stages = [operator(doubled, 2, gpus=1.0), operator(doubled, 2, gpus=1.0)]
+    items = run(SimulatedBackend(Slots(4, 1, 256 * MIB), seed), source(sizes), *stages)
+    assert values(items) == [4 * value for value in range(sum(sizes))]
+
+
+def test_more_gpus_than_there_are_is_refused_before_anything_runs() -> None:
+    with pytest.raises(ConfigError, match="no GPU here"):
+        Scheduler([source([1]), operator(doubled, gpus=1.0)], SimulatedBackend(Slots(2, 0, 64 * MIB), 1), Recorder([]))
+
+
+def test_no_worker_is_started_for_an_operator_without_input() -> None:
+    backend = SimulatedBackend(SLOTS, 1)
+    assert run(backend, source([]), operator(doubled, 2, 4)) == []
+    assert backend.started == 1  # the source's
+
+
+def test_workers_grow_by_backlog_up_to_the_most() -> None:
+    backend = SimulatedBackend(Slots(8, 0, 256 * MIB), 3)
+    run(backend, source([64]), operator(doubled, 1, 3))
+    assert backend.most_workers == 4
+
+
+def test_outputs_of_different_types_are_refused_across_workers() -> None:
+    def drifting(given: Batch) -> Iterator[Batch]:
+        late = given.first_row >= 8
+        yield Batch(pa.record_batch({"x": pa.array(["a" if late else 1] * given.data.num_rows)}), "f", given.first_row)
+
+    stage = Operator("f", Order("f", working(drifting)), 4, None, most=2)
+    with pytest.raises(FunctionError) as caught:
+        run(SimulatedBackend(SLOTS, 5), source([20]), stage)
+    assert caught.value.code == "batch-contract-broken"
+    assert "rows 8 to 11 of f" in caught.value.where
+
+
+def test_a_worker_that_dies_while_it_is_built_twice_is_an_error() -> None:
+    def build() -> Work:
+        raise WorkerDies
+
+    with pytest.raises(FunctionError, match="while it was built"):
+        run(SimulatedBackend(SLOTS, 1), source([1]), Operator("f", Order("f", build)))

@@ -15,6 +15,7 @@ from iceblink.config import KIB
 from iceblink.run.pipeline.shared_rows import anonymous_file
 
 _HEADER = struct.Struct("=QI?")  # bytes, descriptors, whether the last descriptor is the message
+_INT = struct.Struct("=i")
 _INLINE = 64 * KIB
 _GROUP = 200  # a kernel passes at most 253 descriptors at a time
 _CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
@@ -95,10 +96,16 @@ class Channel:
         return pickle.loads(payload), descriptors
 
     def _receive(self, size: int) -> tuple[bytes, list[int]]:
-        data, descriptors, _, _ = socket.recv_fds(self._socket, size, _GROUP, _CLOSE_ON_EXEC)
+        # socket.recv_fds takes flags and forgets them: what the user's programs start would inherit the descriptors
+        data, attached, _, _ = self._socket.recvmsg(size, socket.CMSG_SPACE(_GROUP * _INT.size), _CLOSE_ON_EXEC)
         if not data:
             raise EOFError
-        return data, list(descriptors)
+        descriptors = []
+        for level, kind, carried in attached:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                whole = len(carried) - len(carried) % _INT.size  # the kernel may have cut the last one off
+                descriptors += [descriptor for (descriptor,) in _INT.iter_unpack(carried[:whole])]
+        return data, descriptors
 
     def _exactly(self, size: int) -> bytes:
         data = bytearray()

@@ -65,7 +65,7 @@ def _held(value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, partial):
         yield "function", value.func
         yield from ((f"argument {at + 1}", item) for at, item in enumerate(value.args))
-        yield from value.keywords.items()
+        yield from ((f"argument {name!r}", item) for name, item in value.keywords.items())
     elif inspect.ismethod(value):
         yield "object", value.__self__
     elif inspect.isfunction(value):

@@ -44,7 +44,7 @@ class HeldRows:
                 if self._batch is None:
                     raise ValueError("these rows were freed")
                 self._shared = SharedRows.write(self._batch, folder)
-                self._batch = self._shared.map()  # so that they are in memory once
+                self._batch = None  # so that they are in memory once
             return os.dup(self._shared.descriptor)  # another thread may free them before this one has sent them
 
     def small_part(self, part: Slice) -> pa.RecordBatch | None:

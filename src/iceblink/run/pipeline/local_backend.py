@@ -123,7 +123,7 @@ class LocalBackend:
                     signals = [signal for _, signal in self._signals]
                     self._signals.clear()
                     return signals
-                self._changed.wait(min(left, look))
+                self._changed.wait(min(left, look, threading.TIMEOUT_MAX))
 
     def wake(self) -> None:
         """Let `wait` return."""

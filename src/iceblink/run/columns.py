@@ -82,10 +82,25 @@ def of_type(field: pa.Field, values: Sequence[Any], where: str) -> pa.Array:
         if tensor:
             flat = [_flat(value, field.type) for value in values]
             return pa.ExtensionArray.from_storage(field.type, pa.array(flat, field.type.storage_type))
-        return pa.array([_listed(value) for value in values], field.type)
+        plain = [_listed(value) for value in values]
+        array = pa.array(plain, field.type)
+        if pt.is_integer(field.type) or pt.is_nested(field.type):
+            _refuse_fractions(plain, field.type)
+        return array
     except REFUSED as error:
         what = f"column {field.name!r} was declared {show_field(field)}: {_line(error)}"
         raise BatchContractBroken(what, where) from error
+
+
+def _refuse_fractions(values: list[Any], dtype: pa.DataType) -> None:
+    """Raise ValueError for floats among values that shall be integers: Arrow cuts them off without a word."""
+    try:
+        lossless(pa.array(values), dtype, "")
+    except Unfit as misfit:
+        if pt.is_floating(misfit.got) and pt.is_integer(misfit.expected):
+            raise ValueError("a value is a float") from None
+    except (*REFUSED, UnknownFields):  # what has no type of its own was converted knowing the one that is wanted
+        pass
 
 
 def _from_numpy(name: str, values: np.ndarray[Any, Any], where: str, want: pa.DataType | None) -> pa.Array:

@@ -1,8 +1,8 @@
 """The work of map operators: a task's rows through one function, or several, and out as Arrow of one schema.
 
 What an output says is dealt with is left out when a task is begun again. Of several outputs of one call (of a
-generator, or of a large one that was cut) only the last lets `consumed` grow: whoever begins again in between gets the
-earlier ones once more, and drops as many rows of each kind as were kept since `consumed` last grew.
+generator, or of a large one that was cut) only the last lets `consumed` grow: whoever begins again in between says how
+many rows were kept since `consumed` last grew, and these are not yielded once more.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class MapWorker:
         for stage in self._stages[:-1]:
             steps = _onwards(stage.run(steps, None, begun))
             begun = _unheard
-        yield from sized(last.run(steps, call.schema, begun))
+        yield from sized(_after(call.skip, last.run(steps, call.schema, begun)))
 
     def stop(self) -> None:
         """Let nothing be tried again, so that a task ends soon; from any thread."""
@@ -172,10 +172,12 @@ class _Stage:
         return rows
 
     def _batches(self, piece: Piece, values: Iterable[Any], known: pa.Schema | None) -> Iterator[pa.RecordBatch]:
-        where = f"{called(self._function)}, {piece.place}"
         for value in values:
-            like = self._contract.known(known) or piece.parts[0].data.schema
-            yield from self._held(piece, returned(value, where, like), known)
+            batch = value
+            if not isinstance(value, pa.RecordBatch):
+                like = self._contract.known(known) or piece.parts[0].data.schema
+                batch = returned(value, f"{called(self._function)}, {piece.place}", like)
+            yield from self._held(piece, batch, known)
 
     def _held(self, piece: Piece, batch: pa.RecordBatch, known: pa.Schema | None) -> Iterator[pa.RecordBatch]:
         held = self._contract.hold(batch, piece, known)
@@ -195,6 +197,14 @@ def _onwards(outputs: Iterable[Output]) -> Iterator[Step]:
         elif output.kind == "rejected":
             yield output
         dealt = max(dealt, output.consumed)
+
+
+def _after(skip: int, outputs: Iterable[Output]) -> Iterator[Output]:
+    """Leave out the first `skip` rows: another worker made them, and died later."""
+    for output in outputs:
+        known = min(skip, output.data.data.num_rows) if output.kind == "rows" else 0
+        skip -= known
+        yield replace(output, data=replace(output.data, data=output.data.data.slice(known))) if known else output
 
 
 def _unheard(consumed: int) -> None:

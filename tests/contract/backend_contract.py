@@ -342,11 +342,10 @@ class BackendContract:
         driver.backend.close()
         assert driver.backend.wait(0.0) == []
 
-    def test_memory_is_a_number_of_bytes(self, driver: Driver) -> None:
-        before = driver.backend.memory_bytes()
+    def test_memory_counts_what_is_resident(self, driver: Driver) -> None:
+        with_pyarrow = 30 << 20
         driver.start(self.order(works.same))
-        assert driver.backend.memory_bytes() > 0
-        assert driver.backend.memory_bytes() >= before * 0.5
+        assert driver.backend.memory_bytes() > with_pyarrow * (2 if self.processes else 1)
 
     def nothing_follows(self, driver: Driver) -> None:
         """Hold that the backend has nothing more to say, by the time that another worker has come and gone."""

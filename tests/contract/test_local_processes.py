@@ -17,6 +17,7 @@ from contract.backend_contract import DeathContract, Driver
 from contract.works import numbers
 from iceblink.run.pipeline.backend import Backend, Call, Output, Slots
 from iceblink.run.pipeline.local_backend import LocalBackend
+from iceblink.run.pipeline.shared_rows import SharedRows
 
 
 class TestLocalProcesses(DeathContract):
@@ -46,6 +47,23 @@ class TestLocalProcesses(DeathContract):
         assert len(os.listdir("/proc/self/fd")) <= here + 4
         assert _descriptors_of_children() <= there + 4
 
+    def test_a_block_counts_once_until_it_is_freed(self, driver: Driver) -> None:
+        worker = driver.start(self.order(works.ten_million))
+        (output,) = driver.outputs(worker, driver.task([numbers(1)]))
+        held = SharedRows.held_bytes
+        here = driver.backend.fetch(output.block).data.column(0).to_numpy().sum()  # mapped, and every page touched
+        assert here == sum(range(10_000_000))
+        with_block = driver.backend.memory_bytes()
+        driver.backend.free(output.block)
+        assert held - SharedRows.held_bytes >= 80_000_000
+        assert with_block - driver.backend.memory_bytes() > 60_000_000
+
+    def test_an_interrupt_is_the_parents_to_answer(self, driver: Driver) -> None:
+        worker = driver.start(self.order(works.same))
+        for child in _children(os.getpid()):
+            os.kill(child, signal.SIGINT)
+        assert len(driver.batches(worker, numbers(1))) == 1
+
     def test_a_worker_sees_its_device_only(self, driver: Driver) -> None:
         seen = [
             driver.batches(driver.start(self.order(_visible, gpus=share)), numbers(1))[0].data.column(0)[0].as_py()
@@ -62,6 +80,7 @@ from contract import works
 from contract.backend_contract import Driver, produced
 from iceblink.run.pipeline.backend import Slots
 from iceblink.run.pipeline.local_backend import LocalBackend
+from iceblink.run.pipeline.shared_rows import SharedRows
 driver = Driver(LocalBackend(Slots(2, 0, 1 << 30), "."))
 worker = driver.start(works.order(works.{work}, processes=True))
 driver.until(produced(driver.submit(worker, works.numbers(1))))

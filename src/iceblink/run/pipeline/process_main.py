@@ -20,7 +20,7 @@ from dataclasses import replace
 from functools import partial
 from typing import NoReturn
 
-from iceblink.errors import FunctionError
+from iceblink.errors import FunctionError, OutOfMemoryBudget
 from iceblink.run.pipeline.backend import Block, Call, Failed, Produced, Signal, Work
 from iceblink.run.pipeline.channel import Channel
 from iceblink.run.pipeline.function_pickle import portable
@@ -70,7 +70,10 @@ class _Process:
 
     def keep(self, batch: Batch) -> Block:
         """Write an output where the parent can map it."""
-        return block_of(batch, SharedRows.write(batch.data, self._start.spill_dir))
+        try:
+            return block_of(batch, SharedRows.write(batch.data, self._start.spill_dir))
+        except OSError as error:
+            raise OutOfMemoryBudget(f"there is no room for an output: {error}", self._start.label) from error
 
     def tell(self, signal: Signal) -> None:
         """Send a signal; an output's rows go as a descriptor, an error with its traceback as notes."""

@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pd
 
-
-@dataclass(frozen=True)
-class Source:
-    """Batches that the kernel asks for when it needs them; opened anew if the statement reads them twice.
-
-    Parameters
-    ----------
-    schema : pa.Schema
-        What the statement may name.
-    open : callable
-        Takes the names of columns that are needed; its batches have these at least, in any order.
-    expected : tuple of str
-        Those that will be needed as far as planning knows; a filter mentions no others.
-    """
-
-    schema: pa.Schema
-    open: Callable[[Sequence[str]], Iterator[pa.RecordBatch]]
-    expected: tuple[str, ...]
+from iceblink.run.source import Source
 
 
 class Feed(pd.Dataset):  # type: ignore[misc]

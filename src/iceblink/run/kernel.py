@@ -27,8 +27,9 @@ from iceblink.errors import (
     SqlError,
     TypeMismatch,
 )
-from iceblink.run.feed import Feed, Source
 from iceblink.run.kernel_types import arrow_type, quoted
+from iceblink.run.late import feeding
+from iceblink.run.source import Source
 from iceblink.types import conform
 
 Input: TypeAlias = pa.Table | Source | str
@@ -75,7 +76,7 @@ class Kernel:
         """
         with self._cursor() as cursor, said_plainly(sql, inputs):
             for name, schema in inputs.items():
-                cursor.register(name, schema.empty_table())
+                cursor.register(name, pa.Table.from_batches([], schema))
             relation = cursor.sql(sql)
             names = list(relation.columns)
             types = [arrow_type(kind, name) for name, kind in zip(names, relation.types, strict=True)]
@@ -150,7 +151,7 @@ def _register(cursor: duckdb.DuckDBPyConnection, inputs: Mapping[str, Input], fa
         if isinstance(source, str):
             cursor.execute(f"CREATE TEMP VIEW {quoted(name)} AS {source}")
         else:
-            cursor.register(name, source if isinstance(source, pa.Table) else Feed(source, failed))
+            cursor.register(name, source if isinstance(source, pa.Table) else feeding.Feed(source, failed))
 
 
 def _narrowed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

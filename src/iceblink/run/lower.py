@@ -18,9 +18,9 @@ from iceblink.plan.optimize import Reference, Statement, statement
 from iceblink.plan.query import sql_of
 from iceblink.predicate import Everything, Predicate
 from iceblink.run import udf
-from iceblink.run.feed import Source
 from iceblink.run.kernel import Input, Kernel
 from iceblink.run.kernel_types import kernel_type, literal, quoted
+from iceblink.run.source import Source
 from iceblink.scan.native import NativeScan, native_scan
 from iceblink.scan.plan import ScanPlan, plan_scan, projected
 from iceblink.scan.read import Batch, read_scan

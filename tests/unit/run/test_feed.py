@@ -12,8 +12,8 @@ import iceblink as ib
 from iceblink.config import Settings
 from iceblink.errors import DataCorrupt
 from iceblink.events import Event, SplitRead, observing
-from iceblink.run.feed import Source
 from iceblink.run.kernel import Kernel
+from iceblink.run.source import Source
 
 ROWS = pa.table({"a": [1, 2, 3], "b": ["x", "y", None], "c": [[1], [2, 3], None]})
 

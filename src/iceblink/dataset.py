@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import functools
-import typing
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Literal
 
 import pyarrow as pa
 
-from iceblink.errors import ConfigError
+from iceblink.errors import ConfigError, PlanError
 from iceblink.events import Observer
-from iceblink.hints import schema_of
 from iceblink.interop import to_pandas, to_polars
-from iceblink.plan.nodes import BatchFormat, Function, MapBatches, Scan
+from iceblink.plan.describe_function import described
+from iceblink.plan.function import BatchFormat, Function, OnError
+from iceblink.plan.nodes import MapBatches, Scan
 from iceblink.preview import html_preview, text_preview
 from iceblink.run.explain import explained, outline
 from iceblink.run.export import write_parquet
+from iceblink.run.pipeline.stats import PipelineStats
 from iceblink.run.write import Mode, WriteOptions, write_table
-from iceblink.types import show_field, to_schema
+from iceblink.types import show_field
 from iceblink.verbs import GroupBy, Verbs
 
 __all__ = ["Dataset", "GroupBy", "Observer"]
@@ -51,18 +51,29 @@ class Dataset(Verbs):
         schema: pa.Schema | Mapping[str, Any] | None = None,
         batch_size: int | None = None,
         batch_format: BatchFormat = "arrow",
-        workers: int | None = None,
+        workers: int | tuple[int, int] | None = None,
+        processes: bool | None = None,
+        cpus: float | None = None,
+        gpus: float = 0.0,
+        memory: int | str | None = None,
+        on_error: OnError = "raise",
+        quarantine: str | None = None,
+        retry_on: type[Exception] | tuple[type[Exception], ...] = (),
+        retries: int = 3,
+        timeout_s: float | None = None,
+        ordered: bool = True,
     ) -> Dataset:
-        """Apply a Python function to batches of rows, in order, in threads.
+        """Apply a Python function to batches of rows, in a pool of workers, streaming.
 
-        Lazy. Memory is bounded by ``workers + 1`` batches in and out.
+        Lazy. It runs side by side with what comes before and after it, inside the memory budget of the engine.
 
         Parameters
         ----------
         function : callable, class, or functools.partial of one
             Takes a batch and returns one: RecordBatch, Table, dict of arrays, pandas or polars frame, of any number
             of rows. A class is built once in each worker and its instances are called, so that a model is loaded
-            once.
+            once; its ``close()``, if it has one, is called at the end. A generator function yields any number of
+            batches. An ``async def`` function is awaited, several calls at the same time.
         schema : Schema or mapping of name to type, optional
             What it returns, in the words of `Lake.create`; every batch is held to it. Without it the return
             annotation is used (a TypedDict or dataclass), else the first batch: asking for `schema` then runs the
@@ -71,50 +82,74 @@ class Dataset(Verbs):
             Exactly this many rows a call, but for the last. Default: batches as they come.
         batch_format : {"arrow", "numpy", "numpy_masked", "pandas", "polars"}
             What the function gets. ``numpy`` is a dict of arrays and refuses nulls, ``numpy_masked`` masks them.
-        workers : int, optional
-            Threads. Default: one for a class, one for each CPU for a function.
+        workers : int or (int, int), optional
+            How many, or the fewest and the most: more are started while batches pile up, and let go when they have
+            nothing to do. Default: one for a class, up to one for each CPU for a function. Of an ``async def``
+            function: calls awaited at the same time, 16 by default.
+        processes : bool, optional
+            Whether workers are processes of their own instead of threads: for pure Python that computes, and for
+            code that may crash or hang. Rows go there and back through shared memory. Default: where `gpus` is set.
+        cpus, gpus : float
+            What a worker at work occupies; a worker process sees only its own GPUs. Default: 1 CPU or its share of
+            what there is, none for a function that awaits or has a GPU.
+        memory : int or str, optional
+            What a worker takes for itself, a model for example [bytes, or a text such as ``"2GiB"``].
+        on_error : {"raise", "skip", "quarantine"}
+            When a call fails, ``skip`` and ``quarantine`` find the rows at fault by halving the batch; they are left
+            out, or kept in `quarantine`.
+        quarantine : str, optional
+            Table (made when first needed), or folder if it has a slash, for the rows refused, with error, traceback,
+            file and row of each; committed when the run has ended well.
+        retry_on : exception class or tuple of them
+            Failures after which the same call is made again, up to `retries` times, waiting longer each time.
+        timeout_s : float, optional
+            A call that takes longer ends its worker; its rows are tried once more. A thread cannot be ended: it is
+            left behind. An awaited call is cancelled [s].
+        ordered : bool
+            Whether the rows keep their order; without it no batch waits for a slower one before it.
 
         Raises
         ------
         ConfigError
-            An argument that cannot be. When it runs: FunctionError, BatchContractBroken.
+            An argument that cannot be. When it runs: FunctionError, BatchContractBroken, OutOfMemoryBudget.
         """
-        if batch_size is not None and batch_size < 1:
-            raise ConfigError(f"batch_size is {batch_size}", "map_batches", "at least 1, or None")
-        formats = typing.get_args(BatchFormat)
-        if batch_format not in formats:
-            raise ConfigError(f"no batch_format {batch_format!r}", "map_batches", f"one of {', '.join(formats)}")
-        return self._apply(function, schema, False, batch_size, batch_format, workers)
+        return self._apply(
+            described(
+                function, verb="map_batches", threads=self.session.engine.settings.threads, schema=schema,
+                batch_size=batch_size, batch_format=batch_format, workers=workers, processes=processes, cpus=cpus,
+                gpus=gpus, memory=memory, on_error=on_error, quarantine=quarantine, retry_on=retry_on, retries=retries,
+                timeout_s=timeout_s, ordered=ordered,
+            )
+        )  # fmt: skip
 
-    def map(
-        self, function: Callable[[dict[str, Any]], dict[str, Any]], *, schema: Any = None, workers: int | None = None
-    ) -> Dataset:
-        """Apply a Python function to each row, a dict, returning a dict: convenient, and slow; see `map_batches`."""
-        return self._apply(function, schema, True, None, "arrow", workers)
+    def map(self, function: Callable[[dict[str, Any]], Any], *, schema: Any = None, **options: Any) -> Dataset:
+        """Apply a Python function to each row, a dict, returning a dict: convenient, and slow.
 
-    def _apply(
-        self,
-        target: Callable[..., Any],
-        schema: Any,
-        per_row: bool,
-        batch_rows: int | None,
-        batch_format: BatchFormat,
-        workers: int | None,
-    ) -> Dataset:
-        verb = "map" if per_row else "map_batches"
-        if not callable(target):
-            raise ConfigError(f"{target!r} cannot be called", verb, "give a function or a class with __call__")
-        inner = target.func if isinstance(target, functools.partial) else target
-        built = isinstance(inner, type)
-        method = _call_of(inner) if isinstance(inner, type) else inner
-        if method is None:
-            raise ConfigError(f"class {inner.__name__} has no __call__", verb, "def __call__(self, batch): ...")
-        if workers is not None and workers < 1:
-            raise ConfigError(f"workers is {workers}", verb, "at least 1")
-        declared = to_schema(schema) if schema is not None else schema_of(method)
-        count = workers or (1 if built else self.session.engine.settings.threads)
-        function = Function(target, per_row, batch_rows, batch_format, count, declared)
-        return Dataset(self.session.engine.map_batches(self.plan, function), self.session)
+        Options are those of `map_batches`, but for its batches.
+        """
+        unknown = next((name for name in options if name in ("batch_size", "batch_format")), None)
+        if unknown is not None:
+            raise ConfigError(f"map has no {unknown}: it takes single rows", "map", "use map_batches")
+        threads = self.session.engine.settings.threads
+        return self._apply(described(function, verb="map", threads=threads, schema=schema, **options))
+
+    def _apply(self, function: Function) -> Dataset:
+        target = function.policy.quarantine
+        reject = None if target is None else self.session.quarantine(target)
+        return Dataset(self.session.engine.map_batches(self.plan, function, reject), self.session)
+
+    def stats(self) -> PipelineStats:
+        """Return what the functions of this dataset did when it last ran: rows, busy and idle time, memory.
+
+        Raises
+        ------
+        PlanError
+            It has not run, or has no function.
+        """
+        found = self.session.engine.stats(self.plan)
+        if found is None:
+            raise PlanError("no function of this dataset has run", "stats", "run it first, with this same dataset")
+        return found
 
     def to_batches(self) -> Generator[pa.RecordBatch, None, None]:
         """Run, and yield the rows in order; memory is bounded however large the result.
@@ -245,8 +280,3 @@ class Dataset(Verbs):
 
     def _repr_html_(self) -> str:
         return html_preview(self.limit(PREVIEW_ROWS + 1).to_arrow(), PREVIEW_ROWS)
-
-
-def _call_of(kind: type) -> Callable[..., Any] | None:
-    """The ``__call__`` that instances of a class have."""
-    return next((vars(base)["__call__"] for base in kind.__mro__ if "__call__" in vars(base)), None)

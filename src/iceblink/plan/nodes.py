@@ -6,14 +6,13 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 
 from iceblink.lake.table import Table
+from iceblink.plan.function import Function
 from iceblink.plan.late import exp
-
-BatchFormat = Literal["arrow", "numpy", "numpy_masked", "pandas", "polars"]
 
 Tree: TypeAlias = "exp.Query"
 """A query as sqlglot's tree."""
@@ -117,40 +116,6 @@ class Query(_Numbered):
         return tuple(self.sources.values())
 
 
-@dataclass(frozen=True)
-class Function:
-    """A user's Python function over batches or rows, and how to call it.
-
-    Parameters
-    ----------
-    target : callable or class
-        A class is built once in each worker and its instances are called.
-    per_row : bool
-        Whether it takes one row (a dict) instead of a batch.
-    batch_rows : int or None
-        Exactly this many rows a call, but for the last; None takes batches as they come.
-    batch_format : {"arrow", "numpy", "numpy_masked", "pandas", "polars"}
-        What it is given.
-    workers : int
-        How many threads call it.
-    declared : Schema or None
-        What it promised to return.
-    """
-
-    target: Callable[..., Any]
-    per_row: bool
-    batch_rows: int | None
-    batch_format: BatchFormat
-    workers: int
-    declared: pa.Schema | None
-
-    @property
-    def label(self) -> str:
-        """The function's name, for messages and plans."""
-        target = getattr(self.target, "func", self.target)  # inside functools.partial
-        return getattr(target, "__qualname__", type(target).__name__).replace("<locals>.", "")
-
-
 @dataclass(frozen=True, eq=False)
 class MapBatches(_Numbered):
     """Apply a Python function to batches, in order.
@@ -161,11 +126,14 @@ class MapBatches(_Numbered):
     function : Function
     find : callable
         Gives the output schema when none was declared: it runs `source` until there is one batch.
+    reject : callable or None
+        Opens what takes the rows that the function refused, given their schema.
     """
 
     source: Plan
     function: Function
     find: Callable[[MapBatches], pa.Schema]
+    reject: Callable[[pa.Schema], Any] | None = None
 
     @cached_property
     def schema(self) -> pa.Schema:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from iceblink.events import BatchDone, Event, SplitRead, observing
+from iceblink.plan.function import Function, Policy
 from iceblink.plan.nodes import MapBatches, Memory, Plan, Query, Repartition, Scan, Stream
 from iceblink.predicate import Everything
 from iceblink.run.formats import describe
@@ -90,9 +91,37 @@ def _described(node: Plan, engine: LocalEngine) -> list[str]:
         case MapBatches(function=function, known_schema=schema):
             size = f"batches of {function.batch_rows:,}" if function.batch_rows else "batches as they come"
             returns = "found on the first batch" if schema is None else describe(schema)
-            threads = f"{function.workers} thread{'s' if function.workers > 1 else ''}"
-            return [_label(node), f"{function.batch_format}, {size}, {threads}", f"returns {returns}"]
+            lines = [_label(node), f"{function.batch_format}, {size}, {_pool(function)}", f"returns {returns}"]
+            return lines + ([f"on error {_policy(function)}"] if function.policy != Policy() else [])
     return [_label(node)]
+
+
+def _pool(function: Function) -> str:
+    """Say who calls a function: how many, of which kind, with what."""
+    pool = function.pool
+    kind = "process" if pool.processes else "thread"
+    kinds = {"process": "processes", "thread": "threads"}[kind]
+    if function.awaits:
+        return f"1 {kind} awaiting {function.calls} calls"
+    many = f"1 {kind}" if pool.most == 1 else f"{pool.fewest} to {pool.most} {kinds}"
+    if pool.most == pool.fewest > 1:
+        many = f"{pool.most} {kinds}"
+    needs = [f"{pool.gpus:g} GPU each"] if pool.gpus else []
+    needs += [f"{_bytes(pool.memory_bytes)} each"] if pool.memory_bytes else []
+    return ", ".join([many, *needs])
+
+
+def _policy(function: Function) -> str:
+    policy = function.policy
+    words: list[str] = [policy.on_error]
+    if policy.quarantine is not None:
+        words.append(f"in {policy.quarantine}")
+    if policy.retry_on:
+        kinds = " or ".join(kind.__name__ for kind in policy.retry_on)
+        words.append(f"after {policy.retries} more tries of {kinds}")
+    if policy.timeout_s is not None:
+        words.append(f"calls end after {policy.timeout_s:g} s")
+    return ", ".join(words)
 
 
 def _reference_lines(scan: PreparedScan) -> list[str]:

@@ -11,7 +11,7 @@ import pyarrow.types as pt
 
 from iceblink.errors import BatchContractBroken, TypeMismatch
 from iceblink.interop import optional, to_pandas, to_polars
-from iceblink.plan.nodes import BatchFormat
+from iceblink.plan.function import BatchFormat
 from iceblink.run.columns import from_values, restored, type_in
 from iceblink.types import show_type
 

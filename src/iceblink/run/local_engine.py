@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 
 from iceblink.config import Settings
+from iceblink.plan.function import Function
 from iceblink.plan.lineage import restored
-from iceblink.plan.nodes import Function, MapBatches, Plan, Query, Tree
+from iceblink.plan.nodes import MapBatches, Plan, Query, Tree
 from iceblink.plan.query import sql_of
-from iceblink.run import udf
 from iceblink.run.kernel import Kernel
 from iceblink.run.lower import Batches, Job, run
+from iceblink.run.pipeline.stats import PipelineStats
+from iceblink.run.pipeline.worker import first_schema
+from iceblink.run.quarantine import Quarantine
+
+Reject: TypeAlias = Callable[[pa.Schema], Quarantine]
 
 
 class LocalEngine:
@@ -52,13 +57,19 @@ class LocalEngine:
         """Return the value of a constant SQL expression, a sqlglot node. Raises ValueError when it has none."""
         return self.kernel.evaluate(sql_of(constant))
 
-    def map_batches(self, source: Plan, function: Function) -> MapBatches:
+    def map_batches(self, source: Plan, function: Function, reject: Reject | None = None) -> MapBatches:
         """Return a node that applies `function`; without a declared schema the first batch tells it."""
-        return MapBatches(source, function, self._find_schema)
+        return MapBatches(source, function, self._find_schema, reject)
 
     def _find_schema(self, node: MapBatches) -> pa.Schema:
         with closing(run(node.source, self.job)) as batches:
-            return udf.first_schema(node.function, batches, node.source.schema)
+            return first_schema(node.function, batches, node.source.schema)
+
+    def stats(self, plan: Plan) -> PipelineStats | None:
+        """Return what the last run of the functions of `plan` did, those nearest its end first; None before a run."""
+        if (recorder := self.job.recorders.get(plan)) is not None:
+            return recorder.stats()
+        return next((found for below in plan.inputs if (found := self.stats(below)) is not None), None)
 
     def batches(self, plan: Plan) -> Batches:
         """Yield the rows of `plan` in order; closing the generator stops the work."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import singledispatch
+from weakref import WeakKeyDictionary
 
 import pyarrow as pa
 
@@ -17,9 +18,10 @@ from iceblink.plan.nodes import MapBatches, Memory, Plan, Query, Repartition, Sc
 from iceblink.plan.optimize import Reference, Statement, statement
 from iceblink.plan.query import sql_of
 from iceblink.predicate import Everything, Predicate
-from iceblink.run import udf
 from iceblink.run.kernel import Input, Kernel
 from iceblink.run.kernel_types import kernel_type, literal, quoted
+from iceblink.run.pipeline.stats import Recorder
+from iceblink.run.pipeline.stream import stream
 from iceblink.run.source import Source
 from iceblink.scan.native import NativeScan, native_scan
 from iceblink.scan.plan import ScanPlan, plan_scan, projected
@@ -32,6 +34,8 @@ class Job:
 
     settings: Settings
     kernel: Kernel
+    recorders: WeakKeyDictionary[Plan, Recorder] = field(default_factory=WeakKeyDictionary)
+    """Of each pipeline's last run, by its last node."""
 
 
 Batches = Generator[Batch, None, None]
@@ -69,12 +73,36 @@ def _(plan: Query, job: Job) -> Batches:
 
 @run.register
 def _(plan: MapBatches, job: Job) -> Batches:
-    return udf.apply(plan.function, run(plan.source, job), plan.known_schema)
+    nodes, below = chain_of(plan)
+    return stream(
+        nodes, titled(below), lambda: run(below, job), job.settings, lambda made: job.recorders.__setitem__(plan, made)
+    )
 
 
 @run.register
 def _(plan: Repartition, job: Job) -> Batches:
     return run(plan.source, job)  # in one process the parts matter only to whoever writes a file for each
+
+
+def chain_of(plan: MapBatches) -> tuple[list[MapBatches], Plan]:
+    """Return the functions that follow each other up to `plan`, the first one first, and what that one reads."""
+    nodes, below = [plan], plan.source
+    while isinstance(below, MapBatches):
+        nodes.insert(0, below)
+        below = below.source
+    return nodes, below
+
+
+def titled(plan: Plan) -> str:
+    """Return a node's name for people."""
+    match plan:
+        case Scan(table=table):
+            return f"scan {table.name}"
+        case Query():
+            return "query"
+        case Memory(label=label):
+            return label
+    return type(plan).__name__.lower()
 
 
 def _numbered(batches: Iterator[pa.RecordBatch]) -> Batches:

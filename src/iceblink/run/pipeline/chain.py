@@ -1,0 +1,80 @@
+"""A source of batches and the functions over it become operators; neighbours with the same needs become one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from iceblink.plan.function import Function
+from iceblink.run.pipeline.backend import Call, Order, Output, Work
+from iceblink.run.pipeline.operator import Operator
+from iceblink.run.pipeline.worker import MapWork
+from iceblink.scan.read import Batch
+
+
+@dataclass(frozen=True)
+class SourceWork:
+    """Builds the one worker of a source: it yields what `open` yields."""
+
+    open: Callable[[], Generator[Batch, None, None]]
+
+    def __call__(self) -> Work:
+        return self._read
+
+    def _read(self, call: Call, begun: Callable[[int], None]) -> Iterator[Output]:
+        with closing(self.open()) as batches:
+            for batch in batches:
+                yield Output("rows", batch)
+
+
+def source(label: str, open: Callable[[], Generator[Batch, None, None]]) -> Operator:
+    """Return the operator that reads; its threads are its own, so it counts for no CPU."""
+    return Operator(label, Order(label, SourceWork(open)), cpus=0.0)
+
+
+def mapped(functions: Sequence[Function], schema: pa.Schema | None) -> Operator:
+    """Return the operator whose workers call functions one after the other; `schema` is of the last, if known."""
+    first = functions[0]
+    label = " > ".join(function.label for function in functions)
+    pool = first.pool
+    order = Order(label, MapWork(tuple(functions)), pool.processes, pool.gpus, first.policy.timeout_s)
+    return Operator(
+        label,
+        order,
+        batch_rows=first.batch_rows,
+        schema=schema,
+        fewest=pool.fewest,
+        most=pool.most,
+        cpus=pool.cpus,
+        memory_bytes=pool.memory_bytes or 0,
+        ordered=first.ordered,
+        on_error=first.policy.on_error,
+    )
+
+
+def fused(functions: Sequence[Function]) -> list[list[Function]]:
+    """Return which functions share a worker: rows then go from one to the next without a queue between them."""
+    groups: list[list[Function]] = []
+    for function in functions:
+        if groups and _together(groups[-1][-1], function):
+            groups[-1].append(function)
+        else:
+            groups.append([function])
+    return groups
+
+
+def _together(first: Function, second: Function) -> bool:
+    """Whether nothing is lost: neither an exact batch size, nor a schema held across workers, nor a policy."""
+    return (
+        first.pool == second.pool
+        and first.policy == second.policy
+        and first.policy.on_error == "raise"
+        and first.ordered == second.ordered
+        and first.declared is not None
+        and second.batch_rows is None
+        and not first.awaits
+        and not second.awaits
+    )

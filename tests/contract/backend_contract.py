@@ -363,8 +363,8 @@ class DeathContract(BackendContract):
         [
             ("exits 0", "exited with status 0"),
             ("exits 1", "exited with status 1"),
-            ("is killed", "killed by signal 9, SIGKILL (out of memory?)"),
-            ("crashes", "killed by signal 11, SIGSEGV (a crash in native code?)"),
+            ("is killed", "killed by signal 9, Killed (out of memory?)"),
+            ("crashes", "killed by signal 11, Segmentation fault (a crash in native code?)"),
             ("exhausts its memory", "ran out of memory"),
             ("leaves a child", "exited with status 7"),
             ("closes everything", "closed the connection to its parent"),

@@ -9,6 +9,7 @@ import socket
 import struct
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from iceblink.config import KIB
@@ -118,7 +119,8 @@ class Channel:
 
     def finish(self) -> None:
         """Let the other end know that nothing more will be sent."""
-        self._socket.shutdown(socket.SHUT_WR)
+        with suppress(OSError):  # it is gone already
+            self._socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         """Close this end; the other one reads its end."""

@@ -25,6 +25,7 @@ from iceblink.run.pipeline.resources import resident
 from iceblink.run.pipeline.shared_rows import SharedRows
 from iceblink.run.pipeline.worker_loop import Calling
 
+_CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE}
 _LOOK_MS = 500
 _LEAVE_S = 5.0  # for what a process does at its end: finalizers, exit functions
 
@@ -123,9 +124,8 @@ class ProcessWorker:
             channel.finish()
             self._outbox.put(None)
             feeder.join()
-        why = broken or how
-        asked = self._stopping and not self._tasks and why == "exited with status 0"
-        self._tell(None if asked else Died(self._worker, why + self._last_words()))
+        asked = self._stopping and not self._tasks  # then it does not matter how its finalizers went
+        self._tell(None if asked else Died(self._worker, (broken or how) + self._last_words()))
 
     def _spawn(self, descriptor: int) -> None:
         environment = dict(os.environ)
@@ -199,13 +199,12 @@ class ProcessWorker:
                     return ""
                 continue
             try:
-                message, descriptors = channel.receive()
+                self._told(*channel.receive())
             except (EOFError, ConnectionError):
                 return ""
             except Exception as error:  # what it said cannot be understood here
                 self.end()
                 return f"it was ended, for its answer could not be read: {error}"
-            self._told(message, descriptors)
 
     def _told(self, message: Any, descriptors: list[int]) -> None:
         match message:
@@ -250,8 +249,9 @@ def _how(status: int) -> str:
         return "closed the connection to its parent"
     if status >= 0:
         return f"exited with status {status}"
-    name = signal.Signals(-status).name
-    guess = {"SIGKILL": " (out of memory?)", "SIGTERM": "", "SIGHUP": "", "SIGINT": ""}.get(
-        name, " (a crash in native code?)"
-    )
-    return f"killed by signal {-status}, {name}{guess}"
+    guess = ""
+    if -status == signal.SIGKILL:
+        guess = " (out of memory?)"
+    elif -status in _CRASHES:
+        guess = " (a crash in native code?)"
+    return f"killed by signal {-status}, {signal.strsignal(-status)}{guess}"

@@ -44,6 +44,7 @@ def sized(outputs: Iterable[Output], now: Callable[[], float] = time.monotonic) 
             waiting, nbytes = [], 0
         if not waiting:
             since = asked
+        empty = None  # its number would leave out what came after it
         waiting.append(output)
         nbytes += output.data.data.nbytes
         if nbytes >= SMALL_BYTES or now() - since >= PATIENCE_S:

@@ -8,7 +8,7 @@ from iceblink.late import Late
 
 __all__ = [
     "exp", "ibis", "ibis_annotations", "ibis_compilers", "ibis_datatypes", "ibis_exceptions", "ibis_pyarrow",
-    "predicates", "projections", "qualifying", "scopes", "sqlglot",
+    "predicates", "projections", "qualifying", "scopes", "simplifying", "sqlglot",
 ]  # fmt: skip
 
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import sqlglot.optimizer.pushdown_projections as projections
     import sqlglot.optimizer.qualify as qualifying
     import sqlglot.optimizer.scope as scopes
+    import sqlglot.optimizer.simplify as simplifying
     from sqlglot import expressions as exp
 else:
     ibis = Late("ibis")
@@ -37,4 +38,5 @@ else:
     projections = Late("sqlglot.optimizer.pushdown_projections")
     qualifying = Late("sqlglot.optimizer.qualify")
     scopes = Late("sqlglot.optimizer.scope")
+    simplifying = Late("sqlglot.optimizer.simplify")
     exp = Late("sqlglot.expressions")

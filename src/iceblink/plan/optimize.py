@@ -148,10 +148,15 @@ def pushdown(fused: Statement, evaluate: Evaluate) -> tuple[Reference, ...]:
     tree = qualifying.qualify(
         fused.tree.copy(), schema=schema, dialect="duckdb", quote_identifiers=False, validate_qualify_columns=False
     )
-    tree = projections.pushdown_projections(tree)
-    tree = predicates.pushdown_predicates(tree, dialect="duckdb")
+    found = scopes.traverse_scope(tree)
+    # what each scope says of its own references is read as it stands; only between scopes there is something to push
+    if nested := [scope for scope in found if any(isinstance(one, scopes.Scope) for one in scope.sources.values())]:
+        tree = projections.pushdown_projections(tree)
+        if any(scope.expression.args.get("where") or scope.expression.args.get("joins") for scope in nested):
+            tree = predicates.pushdown_predicates(tree, dialect="duckdb")
+        found = scopes.traverse_scope(tree)
     seen: dict[str, tuple[set[str], Predicate]] = {}
-    for scope in scopes.traverse_scope(tree):
+    for scope in found:
         for alias, source in scope.sources.items():
             if not isinstance(source, exp.Table) or source.name.lower() not in by_name:
                 continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import re
 import uuid
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -11,7 +12,7 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
-from iceblink.plan.late import exp
+from iceblink.plan.late import exp, simplifying
 from iceblink.predicate import (
     FLIPPED,
     Compare,
@@ -96,12 +97,17 @@ def read_predicate(node: exp.Expression, alias: str, fields: Mapping[str, pa.Fie
         case exp.Not() if (field := column(node.this)) and pa.types.is_boolean(field.type):
             return Compare(field.name, "=", False)
     operator = _OPERATORS.get(node.key)
-    if operator is None:
-        return Everything()
-    if field := column(node.left):
-        return _compare(field, operator, _constant(node.right, field, evaluate))
-    if field := column(node.right):
-        return _compare(field, FLIPPED[operator], _constant(node.left, field, evaluate))
+    if operator is not None:
+        if field := column(node.left):
+            return _compare(field, operator, _constant(node.right, field, evaluate))
+        if field := column(node.right):
+            return _compare(field, FLIPPED[operator], _constant(node.left, field, evaluate))
+    if (operator is not None or isinstance(node, exp.Not)) and not node.find(exp.Query):
+        own = [found for found in map(column, node.find_all(exp.Column)) if found]
+        # such as x + 1 > 5, or NOT x > 5; arithmetic of floats rounds, so that nothing may be moved
+        if own and not any(pa.types.is_floating(field.type) for field in own):
+            simpler = _simplified(node)
+            return Everything() if simpler == node else recurse(simpler)
     return Everything()
 
 
@@ -136,8 +142,10 @@ def _constant(node: exp.Expression, field: pa.Field, evaluate: Evaluate) -> obje
     if not all(part.key in _CONSTANT or _makes_moment(part) for part in node.walk()):
         return None
     try:
-        value = _literal(node) if isinstance(node, exp.Literal | exp.Boolean) else evaluate(node)
-        return fit(value, field.type)
+        value = _literal(node)
+        if value is None:
+            value = _literal(_simplified(node))
+        return fit(evaluate(node) if value is None else value, field.type)
     except (ValueError, ArithmeticError, OverflowError):
         return None
 
@@ -147,12 +155,31 @@ def _makes_moment(node: exp.Expression) -> bool:
     return isinstance(node, exp.Anonymous) and node.name.lower() == "make_timestamptz"
 
 
+def _simplified(node: exp.Expression) -> exp.Expression:
+    return simplifying.simplify(node.copy(), dialect="duckdb")
+
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\d( \d\d:\d\d:\d\d(\.\d{1,6})?)?")
+
+
 def _literal(node: exp.Expression) -> object:
-    if isinstance(node, exp.Boolean):
-        return bool(node.this)
-    if node.args.get("is_string"):
-        return node.name
-    return int(node.name) if node.name.isdigit() else Decimal(node.name)
+    """Return the value of a literal, or of a date or moment in its plainest form; None of all else."""
+    match node:
+        case exp.Boolean():
+            return bool(node.this)
+        case exp.Literal() if node.is_string:
+            return node.name
+        case exp.Literal():
+            return int(node.name) if node.name.isdigit() else Decimal(node.name)
+        case exp.Neg(this=exp.Literal(is_string=False) as number):
+            return -(int(number.name) if number.name.isdigit() else Decimal(number.name))
+        case exp.Cast(this=exp.Literal(is_string=True) as text):
+            if node.is_type("date") and _DATE.fullmatch(text.name):
+                return dt.date.fromisoformat(text.name)
+            if node.is_type("timestampntz") and _TIMESTAMP.fullmatch(text.name):
+                return dt.datetime.fromisoformat(text.name)
+    return None
 
 
 def fit(value: object, dtype: pa.DataType) -> object:

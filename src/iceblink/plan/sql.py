@@ -46,18 +46,18 @@ def parse(text: str, resolve: Resolve) -> tuple[exp.Query, Mapping[str, Plan]]:
         The text is not one SELECT statement; the position is shown.
     """
     tree = _one_query(text)
-    sources: dict[str, Plan] = {}
+    plans: dict[tuple[str, Version | None], Plan] = {}
     for table in _outside_tables(tree):
-        name = ".".join(part.name for part in table.parts)
-        plan = resolve(name, _version(table))
-        sources[plan.name] = plan
+        asked = ".".join(part.name for part in table.parts), _version(table)
+        plan = plans.get(asked) or resolve(*asked)
+        plans[asked] = plan  # named twice, a table is read at one snapshot
         alias = table.args.get("alias") or exp.TableAlias(this=exp.to_identifier(table.name, quoted=True))
         table.args.pop("version", None)
         table.set("catalog", None)
         table.set("db", None)
         table.set("this", exp.to_identifier(plan.name, quoted=True))
         table.set("alias", alias)
-    return tree, sources
+    return tree, {plan.name: plan for plan in plans.values()}
 
 
 def _one_query(text: str) -> exp.Query:

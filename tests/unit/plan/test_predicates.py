@@ -68,6 +68,13 @@ def read(condition: str) -> Predicate:
         ("t.i BETWEEN 1 AND 2", And(Compare("i", ">=", 1), Compare("i", "<=", 2))),
         ("t.i = 1 OR (t.i = 2)", Or(Compare("i", "=", 1), Compare("i", "=", 2))),
         ("t.i = 1 AND length(t.s) > 2", Compare("i", "=", 1)),
+        ("NOT (t.i = 1)", Compare("i", "!=", 1)),
+        ("NOT (t.i > 1 OR t.s = 'x')", And(Compare("i", "<=", 1), Compare("s", "!=", "x"))),
+        ("t.i + 1 > 3", Compare("i", ">", 2)),
+        ("t.i = -1", Compare("i", "=", -1)),
+        ("t.d = DATE '2026-01-31'", Compare("d", "=", dt.date(2026, 1, 31))),
+        ("t.d < DATE '2026-01-31' + INTERVAL '1' MONTH", Compare("d", "<", dt.date(2026, 2, 28))),
+        ("t.ts < TIMESTAMP '2026-01-31 12:00:00.5'", Compare("ts", "<", dt.datetime(2026, 1, 31, 12, 0, 0, 500000))),
     ],
 )
 def test_what_is_certain_is_read(condition: str, expected: Predicate) -> None:
@@ -83,7 +90,9 @@ def test_what_is_certain_is_read(condition: str, expected: Predicate) -> None:
         "u.i = 1",
         "t.i = NULL",
         "t.i IN (1, NULL)",
-        "NOT (t.i = 1)",
+        "NOT (t.i = 1 AND t.s = u.s)",
+        "t.f + 1 <= 3",  # 2 and the smallest float above it are both 3 when 1 is added
+        "t.d = DATE '2026-02-30'",
         "t.s LIKE '%x'",
         "t.s LIKE 'a_b%'",
         "t.s LIKE 'ab'",

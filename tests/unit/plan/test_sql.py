@@ -31,6 +31,11 @@ def test_tables_are_found_wherever_they_stand() -> None:
     assert [name for name, _ in tables_of(text)] == ["a.b.five", "my ns.four's", "ns.one", "ns.three", "ns.two"]
 
 
+def test_a_table_that_is_named_twice_is_asked_for_once() -> None:
+    text = "SELECT a.a FROM ns.t a JOIN ns.t b USING (a) WHERE a IN (SELECT a FROM ns.t FOR VERSION AS OF 7)"
+    assert tables_of(text) == [("ns.t", None), ("ns.t", Version("version", "7"))]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

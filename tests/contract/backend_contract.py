@@ -40,7 +40,7 @@ from iceblink.run.pipeline.backend import (
     Task,
     Work,
 )
-from iceblink.scan.read import Batch
+from iceblink.scan.batch import Batch
 
 PATIENCE_S = 60
 """After this a test gives up; no test waits for it when all is well."""
@@ -363,8 +363,8 @@ class DeathContract(BackendContract):
         [
             ("exits 0", "exited with status 0"),
             ("exits 1", "exited with status 1"),
-            ("is killed", "killed by signal 9, Killed (out of memory?)"),
-            ("crashes", "killed by signal 11, Segmentation fault (a crash in native code?)"),
+            ("is killed", "was killed by signal 9, Killed (out of memory?)"),
+            ("crashes", "was killed by signal 11, Segmentation fault (a crash in native code?)"),
             ("exhausts its memory", "ran out of memory"),
             ("leaves a child", "exited with status 7"),
             ("closes everything", "closed the connection to its parent"),

@@ -23,7 +23,7 @@ from iceblink.run.pipeline.backend import (
     Task,
     Work,
 )
-from iceblink.scan.read import Batch
+from iceblink.scan.batch import Batch
 
 
 class WorkerDies(BaseException):

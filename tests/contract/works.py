@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from iceblink.errors import SchemaMismatch
 from iceblink.run.pipeline.backend import Call, Order, Output, Work
-from iceblink.scan.read import Batch
+from iceblink.scan.batch import Batch
 
 
 def order(work: Work, *, processes: bool, label: str = "op", timeout_s: float | None = None, gpus: float = 0) -> Order:

@@ -14,7 +14,7 @@ from iceblink.errors import WriteError
 from iceblink.plan.nodes import Plan, Repartition
 from iceblink.plan.sql import numbered_query
 from iceblink.run.local_engine import LocalEngine
-from iceblink.scan.read import Batch
+from iceblink.scan.batch import Batch
 
 PART = "__iceblink_part"
 

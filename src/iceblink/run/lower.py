@@ -23,9 +23,10 @@ from iceblink.run.kernel_types import kernel_type, literal, quoted
 from iceblink.run.pipeline.stats import Recorder
 from iceblink.run.pipeline.stream import stream
 from iceblink.run.source import Source
+from iceblink.scan.batch import Batch
 from iceblink.scan.native import NativeScan, native_scan
 from iceblink.scan.plan import ScanPlan, plan_scan, projected
-from iceblink.scan.read import Batch, read_scan
+from iceblink.scan.read import read_scan
 
 
 @dataclass(frozen=True)

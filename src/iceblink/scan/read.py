@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from contextvars import copy_context
-from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
 from typing import Any, TypeAlias
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from iceblink.config import Settings
 from iceblink.events import SplitRead, emit
 from iceblink.lake.storage import Storage
+from iceblink.scan.batch import Batch
 from iceblink.scan.checksum import check_headers
 from iceblink.scan.damage import reading
 from iceblink.scan.decode import checked, open_file, read_group, stream_group
@@ -38,25 +38,6 @@ from iceblink.scan.split import WHOLE_FILE, Piece, Split
 
 STEPS = 4
 """Row groups are decoded in quarters of a batch: the same CPU as whole, and half of the memory or less."""
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Rows of one data file.
-
-    Parameters
-    ----------
-    data : pa.RecordBatch
-        In the projected schema.
-    path : str
-        The data file.
-    first_row : int
-        Position in the file of the first row; the following rows follow it, but for deleted ones.
-    """
-
-    data: pa.RecordBatch
-    path: str
-    first_row: int
 
 
 Item: TypeAlias = "tuple[Batch | Split, int]"

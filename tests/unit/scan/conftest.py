@@ -19,8 +19,9 @@ from iceblink.lake.entries import DeleteFile, FileEntry
 from iceblink.lake.storage import Storage
 from iceblink.lake.table import Table
 from iceblink.predicate import Everything, Predicate
+from iceblink.scan.batch import Batch
 from iceblink.scan.plan import ScanPlan, plan_scan
-from iceblink.scan.read import Batch, read_scan
+from iceblink.scan.read import read_scan
 
 settings.register_profile("files", deadline=None)  # examples write files: a busy disk is no failure
 settings.load_profile("files")

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import pyarrow as pa
 
-from iceblink.scan.read import Batch
+from iceblink.scan.batch import Batch
 
 Kind: TypeAlias = Literal["rows", "rejected", "mark"]
 """What an output is: rows for the next operator, rows that an operator refused, or a place in the source."""
@@ -192,10 +192,14 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Died:
-    """A worker is gone, and with it the tasks it had; `why` in words."""
+    """A worker is gone, and with it the tasks it had; `why` in words, as in "a worker exited with status 1".
+
+    `begun` is how many rows of its task were done when the call began in which it died, if it is known.
+    """
 
     worker: int
     why: str
+    begun: int | None = None
 
 
 Signal: TypeAlias = Ready | Produced | Finished | Failed | Died

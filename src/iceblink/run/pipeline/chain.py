@@ -12,7 +12,7 @@ from iceblink.plan.function import Function
 from iceblink.run.pipeline.backend import Call, Order, Output, Work
 from iceblink.run.pipeline.operator import Operator
 from iceblink.run.pipeline.worker import MapWork
-from iceblink.scan.read import Batch
+from iceblink.scan.batch import Batch
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,9 @@ def mapped(functions: Sequence[Function], schema: pa.Schema | None) -> Operator:
     first = functions[0]
     label = " > ".join(function.label for function in functions)
     pool = first.pool
-    order = Order(label, MapWork(tuple(functions)), pool.processes, pool.gpus, first.policy.timeout_s)
+    # an awaited call is cancelled where it is awaited
+    timeout_s = None if first.awaits else first.policy.timeout_s
+    order = Order(label, MapWork(tuple(functions)), pool.processes, pool.gpus, timeout_s)
     return Operator(
         label,
         order,
@@ -52,6 +54,7 @@ def mapped(functions: Sequence[Function], schema: pa.Schema | None) -> Operator:
         memory_bytes=pool.memory_bytes or 0,
         ordered=first.ordered,
         on_error=first.policy.on_error,
+        calls=4 * first.calls if first.awaits else 1,
     )
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from iceblink.run.pipeline.backend import Block, Call, Slice, Task
 from iceblink.run.pipeline.shared_rows import SharedRows
-from iceblink.scan.read import Batch
+from iceblink.scan.batch import Batch
 
 
 class HeldRows:

@@ -17,7 +17,9 @@ from iceblink.run.pipeline.processes import ProcessWorker
 from iceblink.run.pipeline.resources import allow_many_files, resident
 from iceblink.run.pipeline.shared_rows import SharedRows
 from iceblink.run.pipeline.threads import ThreadWorker
-from iceblink.scan.read import Batch
+from iceblink.scan.batch import Batch
+
+CLOSE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class LocalBackend:
         self._workers: dict[int, _Worker] = {}
         self._homes: dict[int, int] = {}  # the worker of each task
         self._signals: list[tuple[int, Signal]] = []
+        self._stopping: set[int] = set()  # workers that end after their tasks
         self._woken = False
         self._changed = threading.Condition()
 
@@ -98,6 +101,7 @@ class LocalBackend:
         if not at_once:
             with self._changed:
                 living = self._workers.get(worker)
+                self._stopping.add(worker)
             if living is not None:
                 living.hands.stop()
             return
@@ -152,8 +156,9 @@ class LocalBackend:
         return here.own + max(here.shared, SharedRows.held_bytes) + sum(worker.resident_bytes() for worker in hands)
 
     def close(self) -> None:
-        """End all workers at once."""
+        """End all workers at once; those that were ending already may take a moment to close what they hold."""
         with self._changed:
+            self._changed.wait_for(lambda: not self._stopping & self._workers.keys(), CLOSE_S)
             numbers = list(self._workers)
             left = [living.hands for living in map(self._leave, numbers) if living is not None]
             signals, self._signals = self._signals, []
@@ -185,6 +190,7 @@ class LocalBackend:
         """Strike a worker off the list: nothing more is heard of it."""
         living = self._workers.pop(worker, None)
         if living is not None:
+            self._changed.notify_all()
             self._gpus.give_back(living.share)
             self._homes = {task: home for task, home in self._homes.items() if home != worker}
         return living
@@ -206,11 +212,11 @@ class LocalBackend:
         return look
 
     def _end_late(self, number: int, living: _Worker, consumed: int) -> None:
-        why = f"a call that began after {consumed:,} rows of its task took longer than {living.timeout_s:g} s"
+        why = f"took longer than {living.timeout_s:g} s for a call"
         with self._changed:
             if self._leave(number) is None:
                 return
-            self._signals.append((number, Died(number, why)))
+            self._signals.append((number, Died(number, why, consumed)))
         living.hands.end()
         living.hands.join()
 

@@ -34,6 +34,8 @@ class Operator:
         Whether its output keeps the order of its input.
     on_error : {"raise", "skip", "quarantine"}
         For rows that killed two workers.
+    calls : int
+        A task should have so many: they are under way at the same time.
     """
 
     label: str
@@ -46,3 +48,4 @@ class Operator:
     memory_bytes: int = 0
     ordered: bool = True
     on_error: OnError = "raise"
+    calls: int = 1

@@ -11,7 +11,7 @@ import pyarrow as pa
 from iceblink.config import MIB
 from iceblink.run.pipeline.backend import Output
 from iceblink.run.pipeline.pieces import OPEN
-from iceblink.scan.read import Batch
+from iceblink.scan.batch import Batch
 
 SMALL_BYTES = MIB
 LARGE_BYTES = 128 * MIB

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from iceblink.scan.read import Batch
+from iceblink.scan.batch import Batch
 
 SHOWN = 3  # places that an error names
 OPEN = -1  # instead of a number of rows dealt with: the call that made an output gives more of them

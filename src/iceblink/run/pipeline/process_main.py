@@ -28,7 +28,7 @@ from iceblink.run.pipeline.held_rows import block_of
 from iceblink.run.pipeline.messages import OUT_OF_MEMORY, UNHEARD, Allow, Given, Raised, Slate, Start
 from iceblink.run.pipeline.shared_rows import SharedRows
 from iceblink.run.pipeline.worker_loop import WorkerLoop
-from iceblink.scan.read import Batch
+from iceblink.scan.batch import Batch
 
 
 def main(descriptor: int) -> None:

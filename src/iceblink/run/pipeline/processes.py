@@ -125,7 +125,8 @@ class ProcessWorker:
             self._outbox.put(None)
             feeder.join()
         asked = self._stopping and not self._tasks  # then it does not matter how its finalizers went
-        self._tell(None if asked else Died(self._worker, (broken or how) + self._last_words()))
+        calling = self._slate.read()
+        self._tell(None if asked else Died(self._worker, broken or how, None if calling is None else calling.consumed))
 
     def _spawn(self, descriptor: int) -> None:
         environment = dict(os.environ)
@@ -234,12 +235,6 @@ class ProcessWorker:
             self._process.wait()
             return "closed its connection, and was ended"
 
-    def _last_words(self) -> str:
-        calling = self._slate.read()
-        if calling is None:
-            return ""
-        return f", in a call that began after {calling.consumed:,} rows of its task"
-
 
 def _how(status: int) -> str:
     """Say an exit status in words."""
@@ -254,4 +249,4 @@ def _how(status: int) -> str:
         guess = " (out of memory?)"
     elif -status in _CRASHES:
         guess = " (a crash in native code?)"
-    return f"killed by signal {-status}, {signal.strsignal(-status)}{guess}"
+    return f"was killed by signal {-status}, {signal.strsignal(-status)}{guess}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from iceblink.scan.read import Batch
+from iceblink.scan.batch import Batch
 
 WHY = pa.schema(
     [

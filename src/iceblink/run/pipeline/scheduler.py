@@ -34,7 +34,7 @@ from iceblink.run.pipeline.rejected import rejected_rows
 from iceblink.run.pipeline.schema import Held
 from iceblink.run.pipeline.stage import Item, Lane, Stage, Stretch, Worker
 from iceblink.run.pipeline.stats import PipelineStats, Recorder
-from iceblink.scan.read import Batch
+from iceblink.scan.batch import Batch
 
 CREDIT = 2  # outputs that a task may have made and nobody has asked for
 DEPTH = 2  # tasks a worker has: the next one lies there when it is done
@@ -371,8 +371,8 @@ class Scheduler:
                     emit(BatchDone(stage.operator.label, running.rows_out, running.bytes_out, busy_s))
             case Failed(error=error):
                 raise error
-            case Died(worker=number, why=why):
-                self._bury(number, why)
+            case Died(worker=number):
+                self._bury(number, signal)
 
     def _check_size(self, stage: Stage, block: Block) -> None:
         if block.nbytes > self.memory_bytes // 2:
@@ -383,7 +383,7 @@ class Scheduler:
                 "lower batch_size, yield the output in parts, or raise ICEBLINK_MEMORY_BYTES",
             )
 
-    def _bury(self, number: int, why: str) -> None:
+    def _bury(self, number: int, death: Died) -> None:
         """Replace a dead worker: what it had is done again, by whoever is free."""
         stage = self.stage_of_worker.pop(number, None)
         if stage is None:
@@ -393,13 +393,13 @@ class Scheduler:
         if not worker.ready:
             self.builds_lost += 1
             if self.builds_lost >= BUILDS:
-                raise FunctionError(f"a worker {why}, while it was built", stage.operator.label)
+                raise FunctionError(f"a worker {death.why}, while it was built", stage.operator.label)
         self.recorder.death(self.stages.index(stage))
         for place in reversed(range(len(tasks))):
             del self.stage_of_task[tasks[place]]
-            poison = stage.died(tasks[place], suspect=place == 0 and worker.ready)
+            poison = stage.died(tasks[place], place == 0 and worker.ready, death.begun)
             if poison is not None:
-                self._reject(stage, *poison, why)
+                self._reject(stage, *poison, death.why)
         del stage.workers[number]
 
     def _reject(self, stage: Stage, lane: Lane, stretch: Stretch, why: str) -> None:

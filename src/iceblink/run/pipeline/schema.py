@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from iceblink.errors import BatchContractBroken, SchemaMismatch, WriteError
-from iceblink.scan.read import Batch
+from iceblink.scan.batch import Batch
 from iceblink.types import conform
 
 

@@ -151,8 +151,8 @@ class Stage:
 
     def _calls(self) -> int:
         """Return how many calls one task should have."""
-        if self._call_s is None:
-            return 1
+        if self._call_s is None or self.operator.calls > 1:
+            return self.operator.calls
         shared = self.waiting_calls // max(1, self.operator.most)
         return max(1, min(MOST_CALLS, shared, int(TASK_S / max(self._call_s, 1e-9))))
 
@@ -229,7 +229,7 @@ class Stage:
         self._call_s = _moved(self._call_s, busy_s / (math.ceil(rows / batch) if batch and rows else len(slices) or 1))
         return running
 
-    def died(self, number: int, suspect: bool) -> tuple[Lane, Stretch] | None:
+    def died(self, number: int, suspect: bool, begun: int | None = None) -> tuple[Lane, Stretch] | None:
         """Put back what a dead worker left of a task, call by call; return a call that has killed two workers.
 
         Parameters
@@ -238,6 +238,8 @@ class Stage:
             The task.
         suspect : bool
             Whether the worker was at it, and did not merely have it waiting.
+        begun : int or None
+            Rows of the task that were done when the call began in which the worker died.
         """
         running = self._over(number)
         done, left = _divided(running.stretch.slices, running.consumed)
@@ -247,14 +249,16 @@ class Stage:
         if not suspect:
             running.lane.todo.appendleft(running.stretch)
             return None
-        first, *others = [Stretch(call) for call in self._single_calls(left)]
-        first.kills, first.kept = running.stretch.kills + 1, running.kept
-        running.lane.todo.extendleft(reversed(others))
-        if first.kills >= POISON_KILLS:
-            self._release(first.slices)
-            return running.lane, first
-        running.lane.todo.appendleft(first)
-        return None
+        calls = [Stretch(call) for call in self._single_calls(left)]
+        calls[0].kept = running.kept
+        killer = _call_at(calls, max(0, (begun or 0) - running.consumed))
+        killer.kills = running.stretch.kills + 1
+        poison = killer.kills >= POISON_KILLS
+        running.lane.todo.extendleft(call for call in reversed(calls) if not (poison and call is killer))
+        if not poison:
+            return None
+        self._release(killer.slices)
+        return running.lane, killer
 
     def _over(self, number: int) -> Running:
         running = self.running.pop(number)
@@ -313,6 +317,15 @@ class Stage:
             if not front.ended:
                 return
             self.lanes.popleft()
+
+
+def _call_at(calls: list[Stretch], row: int) -> Stretch:
+    """Return the call that has a row, counted from the first one's first."""
+    for call in calls:
+        row -= sum(part.rows for part in call.slices)
+        if row < 0:
+            return call
+    return calls[-1]
 
 
 def _divided(slices: tuple[Slice, ...], rows: int) -> tuple[tuple[Slice, ...], tuple[Slice, ...]]:

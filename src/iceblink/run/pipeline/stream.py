@@ -13,7 +13,7 @@ from iceblink.run.pipeline.resources import local_slots
 from iceblink.run.pipeline.scheduler import Scheduler
 from iceblink.run.pipeline.stats import Recorder
 from iceblink.run.quarantine import Quarantine
-from iceblink.scan.read import Batch
+from iceblink.scan.batch import Batch
 
 Batches = Generator[Batch, None, None]
 

@@ -11,6 +11,8 @@ from iceblink.run.pipeline.backend import Order, Signal, Task
 from iceblink.run.pipeline.held_rows import call_of, in_heap
 from iceblink.run.pipeline.worker_loop import Calling, WorkerLoop
 
+JOIN_S = 0.2
+
 
 class ThreadWorker:
     """A daemon thread; the events of its functions reach the observers of whoever made it.
@@ -30,7 +32,8 @@ class ThreadWorker:
         self._tell = tell
         self._loop = WorkerLoop(worker, order.label, tell, in_heap, self._note)
         live = partial(copy_context().run, self._live, order)
-        threading.Thread(target=live, name=f"{order.label} {worker}", daemon=True).start()
+        self._thread = threading.Thread(target=live, name=f"{order.label} {worker}", daemon=True)
+        self._thread.start()
 
     def submit(self, task: Task, credit: int) -> None:
         """Queue a task."""
@@ -49,7 +52,8 @@ class ThreadWorker:
         self._loop.abandon()
 
     def join(self) -> None:
-        """There is nothing to wait for: an abandoned thread may never come back."""
+        """Wait a moment: most functions come back soon, an abandoned one may never do."""
+        self._thread.join(JOIN_S)
 
     def resident_bytes(self) -> int:
         """Return 0: its memory is that of this process."""

@@ -26,7 +26,7 @@ from iceblink.run.pipeline.failures import Attempt, settled
 from iceblink.run.pipeline.outputs import sized
 from iceblink.run.pipeline.pieces import Piece, pieces
 from iceblink.run.pipeline.rows import from_rows
-from iceblink.scan.read import Batch
+from iceblink.scan.batch import Batch
 
 Step: TypeAlias = Piece | Output
 """What is on its way through the functions: rows to call with, or rows that were refused before."""

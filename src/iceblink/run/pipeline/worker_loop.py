@@ -11,7 +11,7 @@ from queue import SimpleQueue
 
 from iceblink.errors import FunctionError
 from iceblink.run.pipeline.backend import Block, Call, Failed, Finished, Produced, Ready, Signal, Work
-from iceblink.scan.read import Batch
+from iceblink.scan.batch import Batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,8 @@ class WorkerLoop:
         self._tell, self._keep, self._note = tell, keep, note
         self._inbox: SimpleQueue[_Job | None] = SimpleQueue()
         self._credits: dict[int, threading.Semaphore] = {}
-        self._abandoned = False
-        self._consumed: int | None = None  # by the call before the one under way; None before the first of a task
+        self._abandoned = threading.Event()
+        self._consumed = -1  # by the calls before the one under way; -1 before the first of a task
 
     def submit(self, task: int, call: Callable[[], Call], credit: int) -> None:
         """Queue a task; `call` gives its rows when it is begun."""
@@ -78,7 +78,7 @@ class WorkerLoop:
 
     def abandon(self) -> None:
         """End as soon as the user's function lets us; nothing more is told."""
-        self._abandoned = True
+        self._abandoned.set()
         for credit in list(self._credits.values()):
             credit.release()
         self._inbox.put(None)
@@ -91,12 +91,14 @@ class WorkerLoop:
             self._say(Failed(self._worker, None, _raisable(error, self._label)))
             return
         self._say(Ready(self._worker))
-        while not self._abandoned:
-            job = self._inbox.get()
-            if job is None:
-                return
+        while not self._abandoned.is_set() and (job := self._inbox.get()) is not None:
             self._do(work, job)
             del job  # while this waits for the next one, it holds no rows
+        try:
+            if (close := getattr(work, "close", None)) is not None:
+                close()
+        except BaseException as error:
+            self._say(Failed(self._worker, None, _raisable(error, self._label)))
 
     def _do(self, work: Work, job: _Job) -> None:
         began = time.perf_counter()
@@ -113,20 +115,20 @@ class WorkerLoop:
     def _stream(self, work: Work, job: _Job) -> float:
         """Hand on a task's outputs; return how long it waited for credit [s]."""
         waited = 0.0
-        self._consumed = None
+        self._consumed = -1
         outputs = iter(work(job.call(), partial(self._begun, job.task)))
         try:
             while True:
                 asked = time.perf_counter()
                 job.credit.acquire()
                 waited += time.perf_counter() - asked
-                if self._abandoned:
+                if self._abandoned.is_set():
                     return waited
-                if self._consumed is not None:  # a call that gives several outputs has its time for each of them
+                if self._consumed >= 0:  # a call that gives several outputs has its time for each of them
                     self._begun(job.task, self._consumed)
                 output = next(outputs, None)
                 self._note(None)
-                if output is None or self._abandoned:
+                if output is None or self._abandoned.is_set():
                     return waited
                 self._say(Produced(job.task, output.kind, self._keep(output.data), output.consumed))
                 del output
@@ -140,7 +142,7 @@ class WorkerLoop:
         self._note(Calling(task, consumed, time.monotonic()))
 
     def _say(self, signal: Signal) -> None:
-        if not self._abandoned:
+        if not self._abandoned.is_set():
             self._tell(signal)
 
 

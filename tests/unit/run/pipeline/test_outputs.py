@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from iceblink.run.pipeline.backend import Output
 from iceblink.run.pipeline.outputs import sized
-from iceblink.scan.read import Batch
+from iceblink.scan.batch import Batch
 
 
 def output(rows: range, consumed: int, kind: str = "rows") -> Output:

@@ -16,7 +16,7 @@ from iceblink.errors import BatchContractBroken, FunctionError, TypeMismatch
 from iceblink.plan.function import Function, Policy
 from iceblink.run.pipeline.backend import Call, Output
 from iceblink.run.pipeline.worker import MapWork, MapWorker, first_schema
-from iceblink.scan.read import Batch
+from iceblink.scan.batch import Batch
 
 SCHEMA = pa.schema([("x", pa.int64())])
 LONGS = pa.schema([("x", pa.int64())])

@@ -16,7 +16,7 @@ from iceblink.errors import FunctionError
 from iceblink.plan.function import Function, Policy
 from iceblink.run.pipeline.backend import Call, Output
 from iceblink.run.pipeline.worker import MapWork, MapWorker, first_schema
-from iceblink.scan.read import Batch
+from iceblink.scan.batch import Batch
 
 SCHEMA = pa.schema([("x", pa.int64())])
 
@@ -150,11 +150,14 @@ def test_a_call_is_tried_again_while_others_go_on(monkeypatch: pytest.MonkeyPatc
 
 def test_leaving_a_task_cancels_what_is_awaited() -> None:
     cancelled = threading.Event()
+    second = asyncio.Event()
 
     async def hangs(batch: pa.RecordBatch) -> pa.RecordBatch:
         try:
             if batch["x"][0].as_py():
+                second.set()
                 await asyncio.Event().wait()
+            await second.wait()
         except asyncio.CancelledError:
             cancelled.set()
             raise

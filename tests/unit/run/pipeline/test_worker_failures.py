@@ -15,7 +15,7 @@ from iceblink.plan.function import Function, Policy
 from iceblink.run.pipeline.backend import Call, Output
 from iceblink.run.pipeline.failures import LONGEST_PAUSE_S, pause_s
 from iceblink.run.pipeline.worker import MapWork, MapWorker
-from iceblink.scan.read import Batch
+from iceblink.scan.batch import Batch
 
 SCHEMA = pa.schema([("x", pa.int64())])
 

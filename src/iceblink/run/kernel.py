@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeAlias
@@ -103,7 +103,7 @@ class Kernel:
 
     def stream(
         self, sql: str, inputs: Mapping[str, Input], schema: pa.Schema, batch_rows: int
-    ) -> Iterator[pa.RecordBatch]:
+    ) -> Generator[pa.RecordBatch, None, None]:
         """Run a statement and yield its rows in `schema`; memory is bounded however large the result.
 
         Closing the generator stops the query.

@@ -18,6 +18,7 @@ from iceblink.plan.nodes import MapBatches, Memory, Plan, Query, Repartition, Sc
 from iceblink.plan.optimize import Reference, Statement, statement
 from iceblink.plan.query import sql_of
 from iceblink.predicate import Everything, Predicate
+from iceblink.run.checked import checked
 from iceblink.run.kernel import Input, Kernel
 from iceblink.run.kernel_types import kernel_type, literal, quoted
 from iceblink.run.pipeline.stats import Recorder
@@ -67,9 +68,8 @@ def _(plan: Stream, job: Job) -> Batches:
 @run.register
 def _(plan: Query, job: Job) -> Batches:
     prepared = prepare(plan, job)
-    for verify in prepared.checks:
-        verify()
-    yield from _numbered(job.kernel.stream(prepared.sql, prepared.inputs, plan.schema, job.settings.batch_rows))
+    rows = job.kernel.stream(prepared.sql, prepared.inputs, plan.schema, job.settings.batch_rows)
+    yield from _numbered(checked(rows, prepared.checks))
 
 
 @run.register

@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
         ("estimate", "iceblink, SizeStatistics"),
         ("planning", "iceblink plan_scan"),
         ("udf", "map_batches identity"),
+        ("pipeline", "iceblink"),
         ("scan", "iceblink"),
         ("write", "iceblink"),
     ],

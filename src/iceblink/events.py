@@ -35,6 +35,13 @@ class SplitRead(Event):
 
 
 @dataclass(frozen=True)
+class QueryProgress(Event):
+    """How much of a statement is done by the kernel's own estimate, from 0 to 1; rows it was fed it cannot tell."""
+
+    fraction: float
+
+
+@dataclass(frozen=True)
 class BatchDone(Event):
     """An operator produced one batch."""
 
@@ -106,3 +113,8 @@ def emit(event: Event) -> None:
     """Tell every observer; code that starts threads copies the context into them."""
     for observer in _observers.get():
         observer(event)
+
+
+def observed() -> bool:
+    """Tell whether anybody would hear an event: what is only made to be told need not be made."""
+    return bool(_observers.get())

@@ -1,4 +1,4 @@
-"""A progress bar on stderr, drawn from the events of a job: rows read of those planned, rows written."""
+"""A progress bar on stderr, drawn from the events of a job: how much is read of what was planned, rows written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from iceblink.events import Event, FileWritten, ScanPlanned, SplitRead, observing
+from iceblink.events import Event, FileWritten, QueryProgress, ScanPlanned, SplitRead, observing
 
 PATIENCE_S = 1.0  # work shorter than this shows no bar
 
@@ -24,6 +24,7 @@ class ProgressBar:
         )
         self._task = self._bar.add_task("working", total=None)
         self._planned = self._read = self._written = 0
+        self._fraction = 0.0
         self._stopped = False
         self._lock = Lock()  # events come from every thread of the job, `show` from the timer's
         self._timer = Timer(PATIENCE_S, self.show)
@@ -38,6 +39,8 @@ class ProgressBar:
                     self._planned += rows
                 case SplitRead(rows=rows):
                     self._read += rows
+                case QueryProgress(fraction=fraction):
+                    self._fraction = fraction
                 case FileWritten(rows=rows):
                     self._written += rows
             self._update()
@@ -56,13 +59,15 @@ class ProgressBar:
             self._bar.stop()
 
     def _update(self) -> None:
+        reading = f"reading {self._planned:,} rows" if self._planned else "reading"
+        total: float | None
+        total, completed = None, 0.0  # the bar just moves, while nobody says how far it is
         if self._read:
-            reading = f"{self._read:,} of {self._planned:,} rows read"
-        else:  # the kernel reads by itself and does not say how far it is: the bar just moves
-            reading = f"reading {self._planned:,} rows" if self._planned else "reading"
+            reading, total, completed = f"{self._read:,} of {self._planned:,} rows read", self._planned, self._read
+        elif self._fraction:  # the kernel reads by itself, and counts no rows
+            reading, total, completed = f"{reading}, {self._fraction:.0%} done", 1.0, self._fraction
         writing = f", {self._written:,} written" if self._written else ""
-        total = self._planned if self._read else None
-        self._bar.update(self._task, description=reading + writing, total=total, completed=self._read)
+        self._bar.update(self._task, description=reading + writing, total=total, completed=completed)
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from iceblink.errors import (
 )
 from iceblink.run.kernel_types import arrow_type, quoted
 from iceblink.run.late import feeding
+from iceblink.run.progress import progress_told
 from iceblink.run.source import Source
 from iceblink.types import conform
 
@@ -122,17 +123,19 @@ class Kernel:
         try:
             with said_plainly(sql, {}, failed):
                 _register(cursor, inputs, failed)
-                result = cursor.sql(sql).to_arrow_reader(batch_rows)
-            while True:
+            with progress_told(cursor):
                 with said_plainly(sql, {}, failed):
-                    try:
-                        batch = result.read_next_batch()
-                    except StopIteration:
-                        return
-                if failed:
-                    raise failed[0]
-                if batch.num_rows:
-                    yield conform(_narrowed(batch, schema), schema, "query result")
+                    result = cursor.sql(sql).to_arrow_reader(batch_rows)
+                while True:
+                    with said_plainly(sql, {}, failed):
+                        try:
+                            batch = result.read_next_batch()
+                        except StopIteration:
+                            return
+                    if failed:
+                        raise failed[0]
+                    if batch.num_rows:
+                        yield conform(_narrowed(batch, schema), schema, "query result")
         finally:
             with suppress(duckdb.Error):  # the engine may have been closed before its last stream was
                 cursor.interrupt()

@@ -7,7 +7,7 @@ import io
 from rich.console import Console
 
 from iceblink.cli.progress import ProgressBar, progress_bar
-from iceblink.events import Event, FileWritten, ScanPlanned, SplitRead, emit
+from iceblink.events import Event, FileWritten, QueryProgress, ScanPlanned, SplitRead, emit
 
 PLANNED = ScanPlanned("ns.t", files=1, files_total=1, splits=2, rows=2_000, decoded_bytes=1)
 HALF = SplitRead("ns.t", rows=1_000, decoded_bytes=1)
@@ -35,6 +35,10 @@ def test_it_counts_the_rows_read_of_those_planned() -> None:
 
 def test_it_says_what_will_be_read_before_any_split_was() -> None:
     assert "reading 2,000 rows" in drawn(PLANNED)
+
+
+def test_it_says_how_far_a_statement_is_that_the_kernel_reads_for() -> None:
+    assert "reading 2,000 rows, 40% done" in drawn(PLANNED, QueryProgress(0.4))
 
 
 def test_it_counts_the_rows_written() -> None:

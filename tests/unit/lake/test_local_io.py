@@ -1,0 +1,64 @@
+"""Metadata files of this machine, read and written as PyIceberg asks for them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from iceblink.lake.local_io import LocalFileIO
+
+IO = LocalFileIO()
+
+
+def write(location: str, content: bytes, overwrite: bool = False) -> None:
+    with IO.new_output(location).create(overwrite) as stream:
+        stream.write(content)
+
+
+@pytest.mark.parametrize("form", ["{}", "file:{}", "file://{}"])
+def test_what_was_written_is_read_by_path_and_by_uri(tmp_path: Path, form: str) -> None:
+    location = form.format(tmp_path / "a folder" / "100% of it.json")
+    write(location, b"{}")
+    with IO.new_input(location).open() as stream:
+        assert stream.read() == b"{}"
+    assert len(IO.new_input(location)) == 2
+    assert (tmp_path / "a folder" / "100% of it.json").read_bytes() == b"{}"
+
+
+def test_what_is_there_is_kept_unless_it_may_be_overwritten(tmp_path: Path) -> None:
+    location = str(tmp_path / "v1.json")
+    write(location, b"old, and long")
+    with pytest.raises(FileExistsError):
+        write(location, b"new")
+    assert Path(location).read_bytes() == b"old, and long"
+    write(location, b"new", overwrite=True)
+    assert Path(location).read_bytes() == b"new"
+
+
+def test_what_is_written_can_be_read_back_by_the_same_object(tmp_path: Path) -> None:
+    output = IO.new_output(str(tmp_path / "v1.json"))
+    with output.create() as stream:
+        stream.write(b"{}")
+    with output.to_input_file().open() as stream:
+        assert stream.read() == b"{}"
+
+
+def test_a_file_that_was_deleted_is_gone(tmp_path: Path) -> None:
+    locations = [str(tmp_path / name) for name in ("by path", "by file")]
+    for location in locations:
+        write(location, b"{}")
+    IO.delete(locations[0])
+    IO.delete(IO.new_input(locations[1]))
+    for location in locations:
+        assert not IO.new_input(location).exists()
+        with pytest.raises(FileNotFoundError):
+            IO.new_input(location).open()
+        with pytest.raises(FileNotFoundError):
+            IO.delete(location)
+
+
+@pytest.mark.parametrize("location", ["s3://bucket/v1.json", "https://example.com/v1.json"])
+def test_a_file_elsewhere_is_refused(location: str) -> None:
+    with pytest.raises(ValueError, match="not on this machine"):
+        IO.new_input(location).open()

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src"
-FLOORS = {"lake": 1, "scan": 2, "plan": 3, "run": 4, "verbs": 5, "dataset": 5, "lakehouse": 6, "cli": 7, "demo": 7}
+FLOORS = {
+    "lake": 1, "scan": 2, "plan": 3, "run": 4, "media": 5, "verbs": 5, "dataset": 5, "lakehouse": 6, "cli": 7, "demo": 7
+}  # fmt: skip
 GROUND, FACADE = 0, 7  # what no floor names is the ground floor; the facade `import iceblink` is for cli and demo
 DOORS = {
     "pyiceberg": {"lake"},
@@ -21,6 +23,10 @@ DOORS = {
     "sqlglot": {"plan"},
     "pandas": {"interop"},
     "polars": {"interop"},
+    "PIL": {"media"},
+    "soundfile": {"media"},
+    "soxr": {"media"},
+    "urllib3": {"media"},
     "rich": {"cli", "demo"},
     "sklearn": {"demo"},
     "threadpoolctl": {"demo"},

@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from iceblink import media as media
     from iceblink.dataset import Dataset as Dataset
     from iceblink.errors import IceblinkError as IceblinkError
     from iceblink.lakehouse import Lake as Lake
@@ -27,16 +28,18 @@ _HOMES = {
     "LocalEngine": ("iceblink.run.local_engine", "LocalEngine"),
     "IceblinkError": ("iceblink.errors", "IceblinkError"),
     "_": ("iceblink.plan.row", "row"),
+    "media": ("iceblink.media", ""),
 }
 
-__all__ = ["connect", "Lake", "Dataset", "LocalEngine", "IceblinkError", "_", "__version__"]
+__all__ = ["connect", "Lake", "Dataset", "LocalEngine", "IceblinkError", "_", "media", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'iceblink' has no attribute {name!r}")
-    module, attribute = _HOMES[name]
-    return getattr(importlib.import_module(module), attribute)
+    home, attribute = _HOMES[name]
+    module = importlib.import_module(home)
+    return getattr(module, attribute) if attribute else module
 
 
 def __dir__() -> list[str]:

@@ -45,11 +45,13 @@ class UnknownFields(Exception):
         self.path, self.expected, self.got = path, expected, got
 
 
-def _is_text(dtype: pa.DataType) -> bool:
+def is_text(dtype: pa.DataType) -> bool:
+    """Tell whether values are strings, of any layout."""
     return bool(pt.is_string(dtype) or pt.is_large_string(dtype) or pt.is_string_view(dtype))
 
 
-def _is_bytes(dtype: pa.DataType) -> bool:
+def is_binary(dtype: pa.DataType) -> bool:
+    """Tell whether values are bytes, of any layout."""
     kinds = (pt.is_binary, pt.is_large_binary, pt.is_binary_view, pt.is_fixed_size_binary)
     return any(kind(dtype) for kind in kinds)
 
@@ -76,7 +78,7 @@ def _keeps_values(got: pa.DataType, want: pa.DataType) -> bool:
         return bool(want.bit_width >= got.bit_width)
     if pt.is_timestamp(got) and pt.is_timestamp(want):
         return (got.tz is None) == (want.tz is None)
-    same_kind = (_is_exact_number, pt.is_date, pt.is_time, pt.is_duration, _is_text, _is_bytes)
+    same_kind = (_is_exact_number, pt.is_date, pt.is_time, pt.is_duration, is_text, is_binary)
     return any(kind(got) and kind(want) for kind in same_kind)
 
 
@@ -147,13 +149,13 @@ def _checked(array: pa.Array, want: pa.DataType, path: str, convert: Callable[[p
 
 def _uuid(array: pa.Array, want: pa.DataType, path: str) -> pa.Array:
     if _is_uuid(array.type):
-        if _is_text(want):
+        if is_text(want):
             texts = [None if value is None else str(value) for value in array.to_pylist()]
             return pa.array(texts, pa.string()).cast(want)
         return lossless(array.storage, want, path)
-    if _is_text(array.type):
+    if is_text(array.type):
         return _checked(array, want, path, _parse_uuids)
-    if _is_bytes(array.type):
+    if is_binary(array.type):
         return pa.ExtensionArray.from_storage(want, lossless(array, want.storage_type, path))
     raise Unfit(path, want, array.type)
 

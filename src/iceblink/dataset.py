@@ -11,7 +11,7 @@ import pyarrow as pa
 from iceblink.errors import ConfigError, PlanError
 from iceblink.events import Observer
 from iceblink.interop import to_pandas, to_polars
-from iceblink.plan.describe_function import described
+from iceblink.plan.describe_function import described, promised
 from iceblink.plan.function import BatchFormat, Function, OnError
 from iceblink.plan.nodes import MapBatches, Scan
 from iceblink.preview import html_preview, text_preview
@@ -76,8 +76,9 @@ class Dataset(Verbs):
             batches. An ``async def`` function is awaited, several calls at the same time.
         schema : Schema or mapping of name to type, optional
             What it returns, in the words of `Lake.create`; every batch is held to it. Without it the return
-            annotation is used (a TypedDict or dataclass), else the first batch: asking for `schema` then runs the
-            plan until there is one.
+            annotation is used (a TypedDict or dataclass), else what ``function.output_schema(input_schema)`` says, if
+            the object given has that method, else the first batch: asking for `schema` then runs the plan until
+            there is one.
         batch_size : int, optional
             Exactly this many rows a call, but for the last. Default: batches as they come.
         batch_format : {"arrow", "numpy", "numpy_masked", "pandas", "polars"}
@@ -90,8 +91,9 @@ class Dataset(Verbs):
             Whether workers are processes of their own instead of threads: for pure Python that computes, and for
             code that may crash or hang. Rows go there and back through shared memory. Default: where `gpus` is set.
         cpus, gpus : float
-            What a worker at work occupies; a worker process sees only its own GPUs. Default: 1 CPU or its share of
-            what there is, none for a function that awaits or has a GPU.
+            What a worker at work occupies; a worker process sees only its own GPUs. Default: ``function.cpus`` if the
+            object given says it, none for a function that awaits or has a GPU, else 1 CPU or its share of what there
+            is.
         memory : int or str, optional
             What a worker takes for itself, a model for example [bytes, or a text such as ``"2GiB"``].
         on_error : {"raise", "skip", "quarantine"}
@@ -134,6 +136,7 @@ class Dataset(Verbs):
         return self._apply(described(function, verb="map", threads=threads, schema=schema, **options))
 
     def _apply(self, function: Function) -> Dataset:
+        function = promised(function, lambda: self.plan.schema)
         target = function.policy.quarantine
         reject = None if target is None else self.session.quarantine(target)
         return Dataset(self.session.engine.map_batches(self.plan, function, reject), self.session)

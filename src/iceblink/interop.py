@@ -69,8 +69,8 @@ def plain(table: pa.Table) -> pa.Table:
     return table
 
 
-def optional(package: str) -> Any:
-    """Import a package that iceblink does not require, or say how to get it.
+def optional(package: str, extra: str = "") -> Any:
+    """Import a package that iceblink does not require, or say which extra installs it: by default that of its name.
 
     Raises
     ------
@@ -79,4 +79,4 @@ def optional(package: str) -> Any:
     try:
         return importlib.import_module(package)
     except ImportError as error:
-        raise ConfigError(f"{package} is not installed", hint=f"pip install 'iceblink[{package}]'") from error
+        raise ConfigError(f"{package} is not installed", hint=f"pip install 'iceblink[{extra or package}]'") from error

@@ -5,10 +5,13 @@ from __future__ import annotations
 import functools
 import typing
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import pyarrow as pa
+
 from iceblink.config import parse_bytes
-from iceblink.errors import ConfigError, nearest
+from iceblink.errors import ConfigError, IceblinkError, PlanError, nearest
 from iceblink.hints import schema_of
 from iceblink.plan.function import BatchFormat, Function, OnError, Policy, Pool
 from iceblink.types import to_schema
@@ -57,12 +60,43 @@ def described(
         fewest = most = 1
     if gpus < 0 or (cpus is not None and cpus < 0):
         raise ConfigError("cpus and gpus cannot be negative", verb)
+    if cpus is None:
+        cpus = getattr(target, "cpus", None)
     if cpus is None:  # what waits for a device or a server does not compute
         cpus = 0.0 if gpus or bare.awaits else min(1.0, threads / most)
     pool = Pool(fewest, most, bool(gpus) if processes is None else processes, cpus, gpus, _bytes(memory, verb))
     policy = _policy(on_error, quarantine, retry_on, retries, timeout_s, verb)
     declared = to_schema(schema) if schema is not None else schema_of(bare.method or target)
     return Function(target, bare.per_row, batch_size, batch_format, declared, pool, policy, awaited, ordered)
+
+
+def promised(function: Function, source: Callable[[], pa.Schema]) -> Function:
+    """Return a function with the schema that its object promises for its input, where none was declared.
+
+    Parameters
+    ----------
+    function : Function
+        One whose target has a method ``output_schema(input_schema)`` is asked; a class is not, for its instances are
+        only made in the workers.
+    source : callable
+        Gives the schema of the input.
+
+    Raises
+    ------
+    PlanError
+        The object does not accept the input: what it raised, or told in words where that was no error of ours.
+    """
+    ask = getattr(function.target, "output_schema", None)
+    if function.declared is not None or function.built or ask is None:
+        return function
+    schema = source()
+    try:
+        return replace(function, declared=to_schema(ask(schema)))
+    except IceblinkError:
+        raise
+    except Exception as error:
+        what = f"its output_schema failed: {type(error).__name__}: {error}"
+        raise PlanError(what, f"map_batches({function.label})", "or declare schema={...}") from error
 
 
 def _check_callable(function: Function, verb: str) -> None:

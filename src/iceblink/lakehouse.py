@@ -15,6 +15,7 @@ from iceblink.dataset import Dataset
 from iceblink.errors import ConfigError, PlanError
 from iceblink.interop import to_arrow
 from iceblink.lake.catalog import Catalog
+from iceblink.lake.format_version import check_types
 from iceblink.plan.nodes import Memory, Plan, Query, Stream
 from iceblink.plan.sql import file_query
 from iceblink.run.local_engine import LocalEngine
@@ -106,7 +107,10 @@ class Lake:
         ------
         TableExists, TypeMismatch, ColumnNotFound, ConfigError
         """
-        self.session.catalog.create(name, storable(to_schema(schema)), partition_by, sort_by, properties or {})
+        wanted = to_schema(schema)
+        if not isinstance(schema, pa.Schema):  # one of data may have what is stored in another form without a loss
+            check_types(wanted)
+        self.session.catalog.create(name, storable(wanted), partition_by, sort_by, properties or {})
         return self.table(name)
 
     def drop(self, name: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
-from iceblink.errors import ColumnNotFound, ConfigError, DuplicateColumn, SchemaMismatch, TypeMismatch
+from iceblink.errors import ColumnNotFound, ConfigError, DuplicateColumn, PlanError, SchemaMismatch, TypeMismatch
 from iceblink.plan.nodes import Plan, Repartition, Scan
 from iceblink.plan.query import column, ibis_type, join, keys, relate
 from iceblink.plan.sql import union_query
@@ -46,6 +46,8 @@ class Verbs:
         if text is not None:
             hint = "write _.price > 3, or use .sql('SELECT * FROM this WHERE ...')"
             raise TypeMismatch(f"{text!r} is text, not a condition", "filter", hint)
+        if not conditions:
+            raise PlanError("filter() has no condition", "filter", "write .filter(_.price > 3)")
         return self._relate("filter", lambda t: t.filter(*conditions))
 
     def select(self, *columns: Any, **named: Any) -> Self:
@@ -57,6 +59,8 @@ class Verbs:
         ------
         ColumnNotFound, DuplicateColumn, TypeMismatch
         """
+        if not columns and not named:
+            raise PlanError("no column is selected", "select", "name one; .count() counts rows")
         names = [item for item in columns if isinstance(item, str)]
         twice = next((name for name in [*names, *named] if [*names, *named].count(name) > 1), None)
         if twice is not None:
@@ -86,6 +90,8 @@ class Verbs:
         def build(t: Any) -> Any:
             for name in columns:
                 column(name, t, "drop")
+            if set(columns) == set(t.columns):  # Ibis would drop none
+                raise PlanError("all columns are dropped", "drop", "keep one; .count() counts rows")
             return t.drop(*columns)
 
         return self._relate("drop", build)
@@ -135,6 +141,8 @@ class Verbs:
         ------
         ColumnNotFound, TypeMismatch
         """
+        if not by:
+            raise PlanError("order_by() has no key", "order_by", "write .order_by('id') or .order_by('-id')")
         return self._relate("order_by", lambda t: t.order_by(keys(t, by, "order_by")))
 
     def limit(self, n: int, offset: int = 0) -> Self:
@@ -225,12 +233,13 @@ class Verbs:
 
     def agg(self, **named: Any) -> Self:
         """Aggregate all rows to one: ``agg(n=_.count(), mean=_.x.mean())``. Lazy, checked here."""
+        if not named:
+            raise ConfigError("agg() has no aggregate", "agg", "write .agg(n=_.count())")
         return self._relate("agg", lambda t: t.aggregate(**named))
 
     def shuffle(self, seed: int = 0) -> Self:
         """Put all rows in a random order that only `seed` and the data decide. Lazy; larger than memory uses disk."""
-        numbered = f'SELECT *, hash(row_number() OVER (), {int(seed)}) AS "__order" FROM this'
-        return self.sql(f'SELECT * EXCLUDE ("__order") FROM ({numbered}) ORDER BY "__order"')
+        return self.sql(f"SELECT * FROM this ORDER BY hash(row_number() OVER (), {int(seed)})")
 
     def repartition(self, n: int, by: str | Sequence[str] | None = None) -> Self:
         """Divide the rows in `n` parts, rows of equal `by` in the same part. Lazy.

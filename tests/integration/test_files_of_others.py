@@ -103,10 +103,14 @@ def test_a_column_that_the_mapping_leaves_out_is_not_in_the_file(added: ib.Lake)
     assert sorted(found, key=str) == [{"id": 4, "name": "n4"}, *({"id": n, "name": None} for n in range(5, 10))]
 
 
-def test_without_a_mapping_columns_have_the_names_of_now(added: ib.Lake) -> None:
+def test_without_a_mapping_added_files_are_refused(added: ib.Lake) -> None:
     with iceberg(added).transaction() as change:
         change.remove_properties(MAPPING)
-    assert sorted(one["name"] for one in added.table("n.t").to_pylist()) == [f"n{n}" for n in range(10)]
+    for reading in (added.table("n.t").to_arrow, added.sql("SELECT max(id) FROM n.t").to_arrow):
+        with pytest.raises(DataCorrupt, match=r"plain\.parquet") as caught:
+            reading()
+        assert MAPPING in caught.value.hint
+    assert added.table("n.t").filter(_.id < 3).count() == 3  # no file of theirs is read
 
 
 def test_a_mapping_that_is_none_is_told(added: ib.Lake) -> None:

@@ -81,8 +81,7 @@ def upgrade(lake: ib.Lake, name: str, deleted: list[int], columns: list[dict[str
     path = f"{table.location()}/metadata/snap-{SNAPSHOT}-v3.avro"
     schema = MANIFEST_LIST_FILE_SCHEMAS[3]
     output = table.io.new_output(path)
-    listing: AvroOutputFile[ManifestFile]
-    with AvroOutputFile(output, schema, "manifest_file", schema, {"format-version": "3"}) as listing:
+    with AvroOutputFile[ManifestFile](output, schema, "manifest_file", schema, {"format-version": "3"}) as listing:
         listing.write_block([listed(one, 0 if one.content == ManifestContent.DATA else None) for one in manifests])
     commit(lake, name, table, path, columns)
 

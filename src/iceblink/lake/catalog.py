@@ -292,10 +292,11 @@ class Catalog:
         Raises
         ------
         TableNotFound, TableExists
+        DataCorrupt
+            Its metadata file is missing or damaged.
         """
         before, after = _identifier(old), _identifier(new)
-        if not self.exists(old):
-            raise TableNotFound.of(old, self.tables(), repr(self))
+        self.load(old)
         self.create_namespace(".".join(after[:-1]))
         with self._speaking(new):
             self.pyiceberg.rename_table(before, after)
@@ -366,10 +367,12 @@ class Catalog:
 
 def _identifier(name: str, least: int = 2) -> tuple[str, ...]:
     parts = tuple(name.split("."))
-    if len(parts) < least or any(not part.strip() or "/" in part or "\0" in part for part in parts):
+    if len(parts) < least or any(not part or part != part.strip() or "/" in part or "\0" in part for part in parts):
         form = "namespace.table" if least == 2 else "namespace"
         raise CatalogError(
-            f"{name!r} is no name of a {'table' if least == 2 else 'namespace'}", "", f"write it like {form}"
+            f"{name!r} is no name of a {'table' if least == 2 else 'namespace'}",
+            "",
+            f"write it like {form}, without / and without spaces around a name",
         )
     return parts
 

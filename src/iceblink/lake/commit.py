@@ -6,6 +6,7 @@ import math
 import random
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from copy import copy
 from functools import cached_property
 from typing import Any, Self
@@ -44,7 +45,7 @@ from iceblink.lake.evolve import stage_schema
 from iceblink.lake.expressions import to_iceberg
 from iceblink.lake.files import NewFile
 from iceblink.lake.leftovers import commit_id, end_writes, remove_writes
-from iceblink.lake.manifests import data_files_by_path
+from iceblink.lake.manifests import data_files_by_path, verify
 from iceblink.lake.refused import database_errors
 from iceblink.lake.replacement import Replacement, stage_replacement
 from iceblink.lake.table import Table
@@ -144,6 +145,8 @@ class Commit:
             Others changed what this write was made from. Nothing was committed, the new files are removed.
         WriteError
             The catalog refused, or never could be reached. Nothing was committed, the new files are removed.
+        DataCorrupt
+            Metadata of the table is missing or damaged. Nothing was committed, the new files are removed.
         CommitUnknown
             The catalog took the commit and never answered. The new files are kept.
         """
@@ -188,11 +191,20 @@ class Commit:
                     self._remove_files()
                 if isinstance(error, ValidationException):
                     raise self._conflict_with(head) from error
+                if isinstance(error, Exception) and not isinstance(error, IceblinkError):
+                    self._name_damage()
                 raise
             time.sleep(wait_s or 0.0)
         if not in_doubt:
             self._remove_files()
+        if isinstance(failure, FileNotFoundError):
+            self._name_damage()
         raise self._given_up(in_doubt, failure) from failure
+
+    def _name_damage(self) -> None:
+        """Raise DataCorrupt if a file of the table's metadata is to blame: PyIceberg raises whatever it meets there."""
+        with suppress(TableNotFound):
+            verify(self._table.refresh())
 
     def _load(self) -> IcebergTable:
         """Return the table as it is now."""

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from iceblink.errors import ConfigError, WriteError
+import pyarrow as pa
+
+from iceblink.errors import ConfigError, TypeMismatch, WriteError
 from iceblink.lake.table import Table
+from iceblink.types import show_type
 
 PROPERTY = "format-version"
 WRITTEN = ("1", "2")
@@ -29,6 +32,45 @@ def check_version(properties: Mapping[str, object], where: str) -> None:
         raise ConfigError(
             f"tables of format version {asked!r} cannot be written", where, f"leave {PROPERTY} out: it is {WRITTEN[-1]}"
         )
+
+
+def check_unchanged(table: Table, properties: Mapping[str, object]) -> None:
+    """Refuse properties that ask an existing table for another version than it has.
+
+    Raises
+    ------
+    ConfigError
+    """
+    version = str(table.pyiceberg.metadata.format_version)
+    asked = str(properties.get(PROPERTY, version))
+    if asked != version:
+        raise ConfigError(
+            f"the table has format version {version}, and cannot become one of version {asked!r}",
+            table.name,
+            f"leave {PROPERTY} out, or write to a new table",
+        )
+
+
+def check_types(schema: pa.Schema) -> None:
+    """Refuse columns asked for by a type that only tables of format version 3 have.
+
+    Raises
+    ------
+    TypeMismatch
+    """
+    for column in schema:
+        if _has_nanoseconds(column.type):
+            raise TypeMismatch(
+                f"column {column.name!r} is {show_type(column.type)}, which needs format version 3",
+                "schema",
+                f"tables are written in version {WRITTEN[-1]}: use timestamp or timestamptz, which have microseconds",
+            )
+
+
+def _has_nanoseconds(dtype: pa.DataType) -> bool:
+    if pa.types.is_timestamp(dtype):
+        return bool(dtype.unit == "ns")
+    return any(_has_nanoseconds(dtype.field(place).type) for place in range(dtype.num_fields))
 
 
 def check_writable(table: Table) -> None:

@@ -36,7 +36,7 @@ from pyiceberg.table.update import (
 from pyiceberg.types import IcebergType, NestedField
 
 from iceblink.errors import ConfigError
-from iceblink.lake.format_version import PROPERTY, check_version
+from iceblink.lake.format_version import PROPERTY, check_unchanged
 from iceblink.lake.schemas import arrow_schema, iceberg_schema, tensor_properties
 from iceblink.lake.table import Table
 from iceblink.lake.transforms import parse_partition, parse_sort
@@ -78,7 +78,7 @@ def replaced(table: Table, to: Replacement) -> Table:
         raise ConfigError(
             "a branch cannot be replaced: it shares its schema with the table", table.name, "overwrite the branch"
         )
-    check_version(to.properties, table.name)
+    check_unchanged(table, to.properties)
     transaction = table.pyiceberg.transaction()
     stage_replacement(transaction, to)
     now = table.pyiceberg
@@ -113,7 +113,7 @@ def stage_replacement(transaction: Transaction, to: Replacement) -> None:
             AssertDefaultSortOrderId.model_validate({"default-sort-order-id": now.default_sort_order_id}),
         ),
     )
-    given = {key: str(value) for key, value in to.properties.items() if key != PROPERTY}  # it stays what it is
+    given = {key: str(value) for key, value in to.properties.items() if key != PROPERTY}  # not for the table to keep
     properties = given | tensor_properties(wanted, schema)
     if properties:
         transaction.set_properties(properties)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from iceblink.errors import SqlError
@@ -199,6 +199,14 @@ def numbered_query(source: str, part: str, by: Sequence[str], parts: int) -> exp
     number = exp.Mod(this=exp.Anonymous(this="hash", expressions=names), expression=exp.Literal.number(parts))
     whole = exp.cast(number, exp.DataType.build("BIGINT"))
     return exp.select("*", exp.alias_(whole, part, quoted=True)).from_(_table(source))
+
+
+def unused(name: str, taken: Collection[str]) -> str:
+    """Return `name`, made longer until it is no column's; SQL takes upper and lower case for the same."""
+    lowered = {other.lower() for other in taken}
+    while name in lowered:
+        name += "_"
+    return name
 
 
 def union_query(sources: Sequence[str], columns: Sequence[str], distinct: bool = False) -> exp.Query:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from iceblink.errors import WriteError
 from iceblink.plan.nodes import Plan, Repartition
-from iceblink.plan.sql import numbered_query
+from iceblink.plan.sql import numbered_query, unused
 from iceblink.run.local_engine import LocalEngine
 from iceblink.scan.batch import Batch
 
@@ -34,8 +34,9 @@ def write_parquet(plan: Plan, engine: LocalEngine, folder: str) -> list[str]:
     files = _Files(target, plan.schema)
     try:
         if isinstance(plan, Repartition) and plan.by:
-            tree = numbered_query(plan.source.name, PART, plan.by, plan.partitions)
-            _divide(engine.batches(engine.query(tree, {plan.source.name: plan.source})), files)
+            part = unused(PART, plan.schema.names)
+            tree = numbered_query(plan.source.name, part, plan.by, plan.partitions)
+            _divide(engine.batches(engine.query(tree, {plan.source.name: plan.source})), part, files)
         elif isinstance(plan, Repartition):
             _deal(engine.batches(plan), files, plan.partitions)
         else:
@@ -62,11 +63,11 @@ def _deal(batches: Iterator[Batch], files: _Files, parts: int) -> None:
         files.put(number % parts, batch.data)
 
 
-def _divide(batches: Iterator[Batch], files: _Files) -> None:
-    """Put each row into the file of its part number, the last column."""
+def _divide(batches: Iterator[Batch], part: str, files: _Files) -> None:
+    """Put each row into the file of its number in column `part`."""
     for batch in batches:
-        parts = batch.data.column(PART)
-        rows = batch.data.drop_columns([PART])
+        parts = batch.data.column(part)
+        rows = batch.data.drop_columns([part])
         for number in pc.unique(parts).to_pylist():
             files.put(number, rows.filter(pc.equal(parts, number)))
 

@@ -51,12 +51,15 @@ class Kernel:
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         with self._lock:
             if self._connection is None:
+                spill = Path(self._settings.spill_dir, "kernel")
+                with suppress(OSError):  # the kernel makes its own folder when it needs it, but not those around it
+                    spill.parent.mkdir(parents=True, exist_ok=True)
                 self._connection = duckdb.connect(
                     config={
                         "threads": self._settings.threads,
                         # the rest is for queues, batches in Python and writers
                         "memory_limit": f"{int(self._settings.memory_bytes * 0.75 / 2**20)}MiB",
-                        "temp_directory": str(Path(self._settings.spill_dir) / "kernel"),
+                        "temp_directory": str(spill),
                         "preserve_insertion_order": True,
                         "parquet_metadata_cache": True,
                         "python_enable_replacements": False,  # a Python variable is never a table
@@ -172,6 +175,7 @@ def _narrowed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 
 
 _MISSING = re.compile(r'column "(.+?)" not found|does not have a column named "(.+?)"|Could not find key "(.+?)"')
+_SPILLED = re.compile(r"duckdb_temp_|Failed to create directory")
 _AMBIGUOUS = re.compile(r'Ambiguous reference to column name "(.+?)" \(use: (.+?)\)')
 
 
@@ -199,6 +203,9 @@ def translated(text: str, error: Exception, columns: list[str]) -> IceblinkError
     hint = next((line.strip() for line in lines[1:] if line.startswith(("Did you mean", "Either"))), "")
     if "Out of Memory" in text or isinstance(error, duckdb.OutOfMemoryException):
         return OutOfMemoryBudget(what, "query", "raise ICEBLINK_MEMORY_BYTES, or free space in spill_dir")
+    if isinstance(error, duckdb.IOException) and _SPILLED.search(text):
+        hint = "free space in spill_dir, set ICEBLINK_SPILL_DIR to another disk, or raise ICEBLINK_MEMORY_BYTES"
+        return OutOfMemoryBudget(f"what does not fit in memory cannot be spilled: {what}", "query", hint)
     if isinstance(error, duckdb.IOException) or "magic bytes" in text:
         return DataCorrupt(what, where, "restore the file, or leave it out")
     if isinstance(error, duckdb.BinderException):

@@ -14,7 +14,7 @@ from iceblink.plan.nodes import Memory, Plan, Query, Scan, Stream
 from iceblink.plan.optimize import statement
 from iceblink.plan.predicates import fit
 from iceblink.plan.query import is_not_true, relate
-from iceblink.plan.sql import union_query
+from iceblink.plan.sql import union_query, unused
 from iceblink.predicate import Compare, Everything, IsIn, Predicate, conjunction
 from iceblink.run.local_engine import LocalEngine
 from iceblink.run.session import Session
@@ -22,7 +22,7 @@ from iceblink.run.staging import staged
 from iceblink.scan.plan import plan_scan
 from iceblink.scan.read import read_scan
 
-FILE = "__iceblink_file"
+FILE, COUNT = "__iceblink_file", "__iceblink_count"
 FEW_KEYS = 200
 
 
@@ -107,7 +107,8 @@ def _touched(
 ) -> frozenset[str]:
     """Return the paths of the files that have a row which `matching` selects; only `columns` are read."""
     planned = plan_scan(table, tuple(columns), predicate, engine.settings)
-    schema = planned.schema.append(pa.field(FILE, pa.string()))
+    file = unused(FILE, planned.schema.names)
+    schema = planned.schema.append(pa.field(file, pa.string()))
 
     def labelled() -> Iterator[pa.RecordBatch]:
         for batch in read_scan(planned, table.storage, engine.settings):
@@ -115,8 +116,8 @@ def _touched(
             yield pa.RecordBatch.from_arrays([*batch.data.columns, path], schema=schema)
 
     build, plans = matching(Stream(schema, lambda: pa.RecordBatchReader.from_batches(schema, labelled())))
-    query = _query(engine, "where", lambda *tables: build(*tables)[[FILE]].distinct(), *plans)
-    return frozenset(path for batch in engine.batches(query) for path in batch.data.column(FILE).to_pylist())
+    query = _query(engine, "where", lambda *tables: build(*tables)[[file]].distinct(), *plans)
+    return frozenset(path for batch in engine.batches(query) for path in batch.data.column(file).to_pylist())
 
 
 def _check_keys(engine: LocalEngine, keys: pa.Table, table: Table) -> None:
@@ -127,16 +128,18 @@ def _check_keys(engine: LocalEngine, keys: pa.Table, table: Table) -> None:
                 f"key column {name!r} has {keys.column(name).null_count:,} nulls", where, "a key is never null"
             )
     names = list(keys.schema.names)
+    count = unused(COUNT, names)
     plan = Memory(keys.schema, keys, label="keys")
-    twice = _query(engine, "upsert", lambda t: _repeated(t.group_by(*names).aggregate(__n=t.count())).limit(1), plan)
+
+    def repeated(t: Any) -> Any:
+        counted = t.group_by(*names).aggregate(**{count: t.count()})
+        return counted.filter(counted[count] > 1).limit(1)
+
+    twice = _query(engine, "upsert", repeated, plan)
     for batch in engine.batches(twice):
         (row,) = batch.data.to_pylist()
-        count = row.pop("__n")
-        raise WriteError(f"the key {row} comes {count} times", where, "keep one row for each key: .distinct('key')")
-
-
-def _repeated(counted: Any) -> Any:
-    return counted.filter(counted["__n"] > 1)
+        times = row.pop(count)
+        raise WriteError(f"the key {row} comes {times} times", where, "keep one row for each key: .distinct('key')")
 
 
 def _key_range(engine: LocalEngine, keys: Memory, table: Table) -> Predicate:

@@ -19,7 +19,7 @@ from iceblink.scan.damage import damaged, reading
 from iceblink.scan.decode import open_file, read_group
 from iceblink.scan.estimate import RATIOS, decoded_bytes, inexact, learn, ratio_key
 from iceblink.scan.footer import FOOTERS, Footer
-from iceblink.scan.project import Projection
+from iceblink.scan.project import Projection, check_named
 from iceblink.scan.prune import kept_groups
 from iceblink.scan.split import WHOLE_FILE, Piece, Split
 
@@ -229,6 +229,7 @@ class _Planner:
             if footer.metadata.num_rows != entry.rows:
                 what = f"a file has {footer.metadata.num_rows:,} rows, the table's metadata says {entry.rows:,}"
                 raise damaged(what, self.owner, entry.path)
+            check_named(self.table.schema, footer.schema, self.owner, entry.path)
             return footer
 
         if len(entries) < 2:

@@ -1,7 +1,7 @@
 """Columns of a table found in one file, whatever the file calls them: by field id, at every depth.
 
 A file without field ids was not written for Iceberg but added to it: the table's name mapping says what its columns are
-called there. A table without one is taken to call them what they are called now.
+called there.
 
 References
 ----------
@@ -22,7 +22,8 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from iceblink.casts import is_list_like, lossless
-from iceblink.lake.schemas import DEFAULT, FIELD_ID, NAMES
+from iceblink.errors import DataCorrupt
+from iceblink.lake.schemas import DEFAULT, FIELD_ID, NAME_MAPPING, NAMES
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +84,7 @@ class Projection:
         schema : pa.Schema
             Wanted, with field ids.
         file : pa.Schema
-            The file's own; without field ids, the names that `schema` has for such files decide.
+            The file's own; without field ids, the names that `schema` has for such files decide (see `check_named`).
         identity : iterable of (int, object)
             Field id and value of identity-partitioned columns, which may be absent from the file.
         """
@@ -121,6 +122,32 @@ class Projection:
             for column in self.columns
         ]
         return pa.RecordBatch.from_arrays(made, schema=self.schema)
+
+
+def check_named(schema: pa.Schema, file: pa.Schema, owner: str, path: str) -> None:
+    """Refuse a file without field ids of a table without a name mapping.
+
+    What a column is called now says nothing of what it was called when the file was added.
+
+    Parameters
+    ----------
+    schema : pa.Schema
+        The table's.
+    file : pa.Schema
+    owner, path : str
+        For the error.
+
+    Raises
+    ------
+    DataCorrupt
+    """
+    if any(field_id(field) is not None for field in file) or any(NAMES in (field.metadata or {}) for field in schema):
+        return
+    raise DataCorrupt(
+        "a file has no field ids, and the table has no name mapping to tell its columns by",
+        f"{owner}, file {path}",
+        f"set table property {NAME_MAPPING}, as PyIceberg's add_files does",
+    )
 
 
 def field_id(field: pa.Field) -> int | None:

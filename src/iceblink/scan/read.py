@@ -32,7 +32,7 @@ from iceblink.scan.estimate import guessed, learn
 from iceblink.scan.footer import FOOTERS, Footer
 from iceblink.scan.ordered import in_order
 from iceblink.scan.plan import ScanPlan, projected
-from iceblink.scan.project import Projection
+from iceblink.scan.project import Projection, check_named
 from iceblink.scan.prune import kept_groups
 from iceblink.scan.split import WHOLE_FILE, Piece, Split
 
@@ -167,6 +167,7 @@ class _Reader:
 
     def _file(self, split: Split, piece: Piece) -> Iterator[Item]:
         footer = self._footer(piece)
+        check_named(self.deletes.schema, footer.schema, self.owner, piece.path)
         kept = kept_groups(split.residual, footer, self.deletes.schema, piece.identity, self.storage, self.owner)
         for group in kept:
             yield from self._group(split, piece, group)

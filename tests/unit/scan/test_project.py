@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import uuid
 from collections.abc import Callable
 from decimal import Decimal
@@ -172,11 +173,21 @@ def test_a_field_of_the_same_name_and_another_id_is_another_field(hand_made: Mak
     assert read(hand_made, data, pa.schema([field("s", again, 1)])) == [{"s": {"x": None, "y": 2}}]
 
 
-def test_files_without_field_ids_are_matched_by_name(hand_made: Make) -> None:
-    data = pa.table({"b": ["x"], "a": [1], "s": [{"q": 1, "p": 2}]})
-    inner = pa.struct([field("p", pa.int64(), 4), field("q", pa.int64(), 5)])
-    schema = pa.schema([field("a", pa.int64(), 1), field("b", pa.string(), 2), field("s", inner, 3)])
+def test_files_without_field_ids_are_matched_by_the_names_of_the_mapping(hand_made: Make) -> None:
+    def named(name: str, dtype: pa.DataType, number: int, *there: str) -> pa.Field:
+        return field(name, dtype, number, True, **{"iceblink:names": json.dumps(there)})
+
+    data = pa.table({"b": ["x"], "old a": [1], "s": [{"q": 1, "p": 2}]})
+    inner = pa.struct([named("p", pa.int64(), 4, "p"), named("q", pa.int64(), 5, "q")])
+    schema = pa.schema(
+        [named("a", pa.int64(), 1, "a", "old a"), named("b", pa.string(), 2, "b"), named("s", inner, 3, "s")]
+    )
     assert read(hand_made, data, schema) == [{"a": 1, "b": "x", "s": {"p": 2, "q": 1}}]
+
+
+def test_files_without_field_ids_are_refused_without_a_mapping(hand_made: Make) -> None:
+    with pytest.raises(DataCorrupt, match="no field ids"):
+        read(hand_made, pa.table({"a": [1]}), pa.schema([field("a", pa.int64(), 1)]))
 
 
 @pytest.mark.parametrize("store_schema", [True, False])

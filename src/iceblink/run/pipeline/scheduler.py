@@ -44,6 +44,7 @@ CALL_BYTES = 128 << 20
 TIGHT = 0.9  # of the memory budget resident: nothing new is begun that can wait
 LOOK_S = 0.1  # between looks at memory and idle workers
 IDLE_S = 5.0  # a worker beyond the fewest is let go after this
+SHORT_S = 1e-3  # the lock changes hands every five of these
 BUILDS = 2  # times that a worker may die while it is built
 
 
@@ -237,7 +238,10 @@ class Scheduler:
 
     def _start(self, stage: Stage, lane: Lane, worker: int) -> None:
         self.next_task += 1
+        if not (at := stage.workers[worker]).tasks:
+            self.recorder.begun(self.stages.index(stage), worker, at.idle_since)
         task = stage.begin(lane, self.next_task, worker, CREDIT)
+        stage.running[task.number].begun_s = time.monotonic()
         self.stage_of_task[task.number] = stage
         self.backend.submit(worker, task, CREDIT)
 
@@ -276,13 +280,15 @@ class Scheduler:
         """Return a worker that can take a task, starting another if all are busy; or what it waits for."""
         ready = {number: worker for number, worker in stage.workers.items() if worker.ready}
         free_cpus = self._cpus_in_use() + stage.operator.cpus <= self.backend.slots().cpus
+        gains = self._gains(stage)
         idle = next((number for number, worker in ready.items() if not worker.tasks), None)
-        if idle is not None:
+        if idle is not None and (gains or not stage.running):
             return (idle, "") if free_cpus or not self._cpus_in_use() else (None, "cpu")
         starting = len(stage.workers) - len(ready)
-        if not starting and free_cpus and stage.waiting_calls + 1 > len(ready):
+        if not starting and free_cpus and stage.waiting_calls + 1 > len(ready) and gains:
             self._grow(stage)
-        number = min(ready, key=lambda number: len(ready[number].tasks), default=None)
+        at_work = [number for number, worker in ready.items() if worker.tasks]
+        number = min(at_work, key=lambda number: len(ready[number].tasks), default=None)
         if number is None or len(ready[number].tasks) >= DEPTH:
             return None, "worker"
         return number, ""
@@ -292,6 +298,15 @@ class Scheduler:
             stage.operator.cpus * sum(bool(worker.tasks) for worker in stage.workers.values()) for stage in self.stages
         )
         return sum(busy)
+
+    def _gains(self, stage: Stage) -> bool:
+        """Whether one more worker at work helps; threads that make short calls would wait for each other instead."""
+        if stage.operator.order.processes or not stage.running:
+            return True
+        if stage.call_s is not None:
+            return stage.call_s >= SHORT_S
+        now = time.monotonic()
+        return any(now - running.begun_s > SHORT_S for running in stage.running.values())
 
     def _keep_fewest(self, stage: Stage) -> None:
         while len(stage.workers) < stage.operator.fewest and self._grow(stage):
@@ -325,7 +340,9 @@ class Scheduler:
                     self._stop_worker(stage, number)
 
     def _stop_worker(self, stage: Stage, number: int) -> None:
-        del stage.workers[number]
+        worker = stage.workers.pop(number)
+        if worker.ready and not worker.tasks:
+            self.recorder.idle(self.stages.index(stage), worker.idle_since)
         del self.stage_of_worker[number]
         self.backend.stop_worker(number)
 
@@ -359,6 +376,7 @@ class Scheduler:
                 stage = self.stage_of_task[task]
                 self._check_size(stage, block)
                 self.blocks_bytes += block.nbytes
+                self._record(stage, signal)
                 stage.produced(signal)
             case Finished(task=task, busy_s=busy_s):
                 stage = self.stage_of_task.pop(task)
@@ -366,13 +384,23 @@ class Scheduler:
                 stage.workers[running.worker].idle_since = time.monotonic()
                 rows_in = sum(part.rows for part in running.stretch.slices)
                 index = self.stages.index(stage)
-                self.recorder.task(index, running.worker, busy_s, rows_in, running.rows_out, running.bytes_out)
+                left = rows_in - running.consumed
+                self.recorder.task(index, running.worker, busy_s, left, rows_in or running.rows_out)
                 if index:
                     emit(BatchDone(stage.operator.label, running.rows_out, running.bytes_out, busy_s))
             case Failed(error=error):
                 raise error
             case Died(worker=number):
                 self._bury(number, signal)
+
+    def _record(self, stage: Stage, signal: Produced) -> None:
+        """Count an output before its stage takes it."""
+        index, block = self.stages.index(stage), signal.block
+        if signal.kind == "rows":
+            dealt = max(0, signal.consumed - stage.running[signal.task].consumed)
+            self.recorder.produced(index, dealt, block.rows, block.nbytes)
+        elif signal.kind == "rejected":
+            self.recorder.refused(index, block.rows)
 
     def _check_size(self, stage: Stage, block: Block) -> None:
         if block.nbytes > self.memory_bytes // 2:

@@ -66,6 +66,7 @@ class Running:
     credit: int
     consumed: int = 0
     kept: int = 0
+    begun_s: float = 0.0
     rows_out: int = 0
     bytes_out: int = 0
 
@@ -101,7 +102,7 @@ class Stage:
         self._rows = deque([0])  # waiting rows up to each mark, and after the last
         self._unfinished: dict[int, int] = {}  # rows of a block, by its identity, that some task may still need
         self._ratio: float | None = None  # bytes out for each byte in
-        self._call_s: float | None = None
+        self.call_s: float | None = None  # how long a call takes, as of late
 
     # -- input ---------------------------------------------------------------------------------------------------------
 
@@ -151,10 +152,10 @@ class Stage:
 
     def _calls(self) -> int:
         """Return how many calls one task should have."""
-        if self._call_s is None or self.operator.calls > 1:
+        if self.call_s is None or self.operator.calls > 1:
             return self.operator.calls
         shared = self.waiting_calls // max(1, self.operator.most)
-        return max(1, min(MOST_CALLS, shared, int(TASK_S / max(self._call_s, 1e-9))))
+        return max(1, min(MOST_CALLS, shared, int(TASK_S / max(self.call_s, 1e-9))))
 
     def _cut(self) -> tuple[Slice, ...]:
         """Take the next rows off the queue; nothing if there are too few for a batch and more may come."""
@@ -226,7 +227,7 @@ class Stage:
         if (size := running.nbytes) > 0:
             self._ratio = _moved(self._ratio, running.bytes_out / size)
         rows, batch = sum(part.rows for part in slices), self.operator.batch_rows
-        self._call_s = _moved(self._call_s, busy_s / (math.ceil(rows / batch) if batch and rows else len(slices) or 1))
+        self.call_s = _moved(self.call_s, busy_s / (math.ceil(rows / batch) if batch and rows else len(slices) or 1))
         return running
 
     def died(self, number: int, suspect: bool, begun: int | None = None) -> tuple[Lane, Stretch] | None:
@@ -303,12 +304,16 @@ class Stage:
                 yield lane.task, self.running[lane.task]
 
     def hand_over(self) -> Iterator[Item]:
-        """Yield what may go on: in the order of the input, or as it comes."""
+        """Yield what may go on: in the order of the input, or between marks as it comes."""
         if not self.operator.ordered:
+            under_way = False
             for lane in self.lanes:
+                if under_way and lane.items and lane.items[0].kind == "mark":
+                    break  # nothing passes a mark, and a mark passes nothing
                 while lane.items:
                     yield lane.items.popleft()
-            self.lanes = deque(lane for lane in self.lanes if not lane.ended)
+                under_way = under_way or not lane.ended
+            self.lanes = deque(lane for lane in self.lanes if lane.items or not lane.ended)
             return
         while self.lanes:
             front = self.lanes[0]

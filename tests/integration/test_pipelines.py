@@ -242,6 +242,19 @@ def test_a_function_may_return_any_number_of_rows(lake: ib.Lake, rows: int, way:
     assert dataset.count() == rows
 
 
+def test_a_worker_that_leaks_is_begun_anew(tmp_path: Path) -> None:
+    def leaks(batch: pa.RecordBatch) -> pa.RecordBatch:
+        globals().setdefault("kept", []).append(bytearray(b"x") * (32 << 20))
+        threading.Event().wait(0.05)  # as fast as it leaks, a process is not begun anew
+        return batch
+
+    with ib.connect(tmp_path / "small", engine=ib.LocalEngine(memory_bytes=256 << 20)) as lake:
+        data = lake.from_arrow(pa.table({"id": pa.array(range(80))}))
+        dataset = data.map_batches(leaks, batch_size=1, processes=True, workers=1)
+        assert len(ids(dataset)) == 80  # 2.5 GiB leaked
+        assert dataset.stats().peak_resident_bytes < 3 << 29
+
+
 def test_an_output_beyond_the_budget_is_refused_with_the_knob(tmp_path: Path) -> None:
     engine = ib.LocalEngine(memory_bytes=64 << 20)
     with ib.connect(tmp_path / "small", engine=engine) as lake:

@@ -82,6 +82,7 @@ class Worker:
 
     ready: bool = False
     tasks: deque[int] = field(default_factory=deque)
+    born: float = 0.0
     idle_since: float = 0.0
 
 

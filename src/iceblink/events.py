@@ -53,24 +53,36 @@ class BatchDone(Event):
 
 @dataclass(frozen=True)
 class OperatorProgress:
-    """One operator of a pipeline at one moment: `waits_for` is empty, or what it cannot go on without."""
+    """One operator of a pipeline at one moment: totals since it began, then how things stand.
+
+    `waits_for` is empty, or what it cannot go on without. `rows_refused` failed, and were left out or quarantined.
+    """
 
     operator: str
-    rows_out: int
-    bytes_out: int
-    rows_waiting: int
-    tasks: int
-    workers: int
-    waits_for: str
+    rows_in: int = 0
+    rows_out: int = 0
+    rows_refused: int = 0
+    bytes_out: int = 0
+    busy_s: float = 0.0
+    deaths: int = 0
+    rows_waiting: int = 0
+    tasks: int = 0
+    workers: int = 0
+    waits_for: str = ""
 
 
 @dataclass(frozen=True)
 class PipelineProgress(Event):
-    """A pipeline at one moment, a few times a second; the first operator is the source."""
+    """A pipeline at one moment, a few times a second and when it has `ended`; the first operator is the source.
 
+    `pipeline` is a number that no other run in this process has.
+    """
+
+    pipeline: int
     operators: tuple[OperatorProgress, ...]
     seconds: float
     resident_bytes: int
+    ended: bool = False
 
 
 @dataclass(frozen=True)

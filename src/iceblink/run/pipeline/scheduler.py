@@ -43,6 +43,7 @@ CALL_SHARE = 0.125  # of the blocks' budget, for what one call makes where its s
 CALL_BYTES = 128 << 20
 TIGHT = 0.9  # of the memory budget resident: nothing new is begun that can wait
 LOOK_S = 0.1  # between looks at memory and idle workers
+RENEW_S = 1.0  # a process that lived so long is begun anew when memory is tight
 IDLE_S = 5.0  # a worker beyond the fewest is let go after this
 SHORT_S = 1e-3  # the lock changes hands every five of these
 BUILDS = 2  # times that a worker may die while it is built
@@ -141,10 +142,17 @@ class Scheduler:
             self.error = error
         finally:
             self.backend.close()
+            self._end()
+
+    def _end(self) -> None:
+        """Say that the run is over, whatever observers make of it: somebody may be waiting to take more."""
+        try:
             self.recorder.end()
-            with self.changed:
-                self.ended = True
-                self.changed.notify_all()
+        except BaseException as error:
+            self.error = self.error or error
+        with self.changed:
+            self.ended = True
+            self.changed.notify_all()
 
     def _hand_over(self) -> None:
         for index, stage in enumerate(self.stages):
@@ -317,7 +325,7 @@ class Scheduler:
         if len(stage.workers) >= stage.operator.most or not self._fits(stage):
             return False
         number = self.backend.start_worker(stage.operator.order)
-        stage.workers[number] = Worker(idle_since=time.monotonic())
+        stage.workers[number] = Worker(born=time.monotonic())
         self.stage_of_worker[number] = stage
         self.recorder.worker(self.stages.index(stage), len(stage.workers))
         return True
@@ -358,11 +366,16 @@ class Scheduler:
             pa.default_memory_pool().release_unused()
         for stage in self.stages:
             for number, worker in list(stage.workers.items()):
-                idle = worker.ready and not worker.tasks and now - worker.idle_since > IDLE_S
-                if idle and len(stage.workers) > stage.operator.fewest:
+                if worker.ready and not worker.tasks and self._needless(stage, worker, now):
                     self._stop_worker(stage, number)
         queued = [(stage.waiting_rows, len(stage.running), len(stage.workers)) for stage in self.stages]
         self.recorder.look(resident, self.blocks_bytes + self.out_bytes, queued)
+
+    def _needless(self, stage: Stage, worker: Worker, now: float) -> bool:
+        """Whether an idle worker should go: it has long had nothing to do, or its process may hold what it leaked."""
+        if self.tight and stage.operator.order.processes and now - worker.born > RENEW_S:
+            return True
+        return now - worker.idle_since > IDLE_S and len(stage.workers) > stage.operator.fewest
 
     # -- signals -------------------------------------------------------------------------------------------------------
 
@@ -371,7 +384,7 @@ class Scheduler:
             case Ready(worker=number):
                 if (stage := self.stage_of_worker.get(number)) is not None:
                     stage.workers[number].ready = True
-                    stage.workers[number].idle_since = time.monotonic()
+                    stage.workers[number].born = stage.workers[number].idle_since = time.monotonic()
             case Produced(task=task, block=block):
                 stage = self.stage_of_task[task]
                 self._check_size(stage, block)
@@ -396,11 +409,11 @@ class Scheduler:
     def _record(self, stage: Stage, signal: Produced) -> None:
         """Count an output before its stage takes it."""
         index, block = self.stages.index(stage), signal.block
-        if signal.kind == "rows":
-            dealt = max(0, signal.consumed - stage.running[signal.task].consumed)
+        dealt = max(0, signal.consumed - stage.running[signal.task].consumed)
+        if signal.kind == "rejected":
+            self.recorder.refused(index, dealt, block.rows)
+        else:
             self.recorder.produced(index, dealt, block.rows, block.nbytes)
-        elif signal.kind == "rejected":
-            self.recorder.refused(index, block.rows)
 
     def _check_size(self, stage: Stage, block: Block) -> None:
         if block.nbytes > self.memory_bytes // 2:
@@ -447,6 +460,7 @@ class Scheduler:
         )
         if stage.operator.on_error == "raise":
             raise error
+        self.recorder.refused(self.stages.index(stage), rows, rows)
         if stage.operator.on_error == "quarantine":
             for part in parts:
                 block = self.backend.put(rejected_rows(part, stage.operator.label, str(error.what), ""))

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-import json
+import html
+import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from iceblink.config import MIB
 from iceblink.events import OperatorProgress, PipelineProgress, emit
+from iceblink.run.pipeline.timeline import Span, chrome_trace
 
 SPANS = 100_000  # tasks of which the times are kept, the first ones
 SHOWN_S = 0.2  # between two progress events
+TOLD_S = 0.05  # waiting that is shorter is not worth a word
+COLUMNS = ("operator", "rows out", "MiB out", "tasks", "busy s", "idle s", "used", "workers", "remarks")
+WORDS = {0, len(COLUMNS) - 1}  # the columns that hold words; the others are numbers
+
+_numbers = itertools.count(1)
 
 
 @dataclass(frozen=True)
@@ -22,13 +30,15 @@ class OperatorStats:
     ----------
     label : str
     rows_in, rows_out : int
+    rows_refused : int
+        Rows that failed and were left out or quarantined, as `on_error` says.
     bytes_out : int
         Arrow size of what it made [bytes].
     tasks : int
     busy_s : float
         Time its workers were at work, all together [s].
     idle_s : float
-        Time its workers were built and had nothing to do, between the first task and the last [s].
+        Time its workers were built and not at work, all together, from the first task to the last [s].
     workers, most_workers : int
         Now, and at the busiest.
     deaths : int
@@ -41,6 +51,7 @@ class OperatorStats:
     label: str
     rows_in: int = 0
     rows_out: int = 0
+    rows_refused: int = 0
     bytes_out: int = 0
     tasks: int = 0
     busy_s: float = 0.0
@@ -50,10 +61,25 @@ class OperatorStats:
     deaths: int = 0
     waited_s: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def utilisation(self) -> float:
+        """Share of the time in which its workers were at work, from 0 to 1."""
+        there = self.busy_s + self.idle_s
+        return self.busy_s / there if there else 0.0
+
+    @property
+    def remarks(self) -> str:
+        """What it waited for, and what went wrong."""
+        waited = [f"{why} {seconds:.1f} s" for why, seconds in self.waited_s.items() if seconds >= TOLD_S]
+        remarks = ["waited for " + ", ".join(waited)] if waited else []
+        remarks += [f"{self.rows_refused:,} rows refused"] if self.rows_refused else []
+        remarks += [f"{self.deaths} workers died"] if self.deaths else []
+        return "; ".join(remarks)
+
 
 @dataclass(frozen=True)
 class PipelineStats:
-    """A run: its operators, the first of which is the source.
+    """A run: its operators, the first of which is the source; prints as a table.
 
     Parameters
     ----------
@@ -62,73 +88,119 @@ class PipelineStats:
         From the start to the end, or until now [s].
     peak_resident_bytes, peak_block_bytes : int
         Most memory seen of this process and its workers, and of the blocks among them [bytes].
-    spans : tuple of (str, int, float, float, int)
-        Operator, worker, begin and length of a task [s], and its rows: the first 100,000.
+    spans : tuple of Span
+        The first 100,000 tasks.
     """
 
     operators: tuple[OperatorStats, ...]
     seconds: float
     peak_resident_bytes: int
     peak_block_bytes: int
-    spans: tuple[tuple[str, int, float, float, int], ...] = field(repr=False, default=())
+    spans: tuple[Span, ...] = field(repr=False, default=())
 
-    def __str__(self) -> str:
-        lines = [
-            f"{'operator':<28} {'rows out':>12} {'MiB out':>9} {'busy s':>8} {'idle s':>8} {'workers':>7}  waited for"
-        ]
-        for item in self.operators:
-            waited = ", ".join(f"{why} {seconds:.1f} s" for why, seconds in item.waited_s.items() if seconds >= 0.05)
-            lines.append(
-                f"{item.label[:28]:<28} {item.rows_out:>12,} {item.bytes_out / 2**20:>9.1f} {item.busy_s:>8.2f} "
-                f"{item.idle_s:>8.2f} {item.most_workers:>7}  {waited}"
-            )
-        peak = f"{self.peak_resident_bytes / 2**20:.0f} MiB resident, {self.peak_block_bytes / 2**20:.0f} MiB of blocks"
-        return "\n".join([*lines, f"{self.seconds:.2f} s; at most {peak}"])
+    @property
+    def scarcest(self) -> OperatorStats:
+        """The operator whose workers were at work for the greatest part of their time: the others wait for it."""
+        return max(self.operators, key=lambda item: item.utilisation)
 
     def trace(self, path: str) -> None:
-        """Write the tasks as a timeline that chrome://tracing and Perfetto show."""
-        events = [
-            {
-                "name": label,
-                "cat": "task",
-                "ph": "X",
-                "pid": 1,
-                "tid": worker,
-                "ts": round(begin * 1e6),
-                "dur": round(length * 1e6),
-                "args": {"rows": rows},
-            }
-            for label, worker, begin, length, rows in self.spans
+        """Write the tasks as a timeline that chrome://tracing and Perfetto show: operators, workers, tasks."""
+        Path(path).write_text(chrome_trace([item.label for item in self.operators], self.spans), encoding="utf-8")
+
+    def __str__(self) -> str:
+        rows = [COLUMNS, *map(_cells, self.operators)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join(
+                text.ljust(width) if place in WORDS else text.rjust(width)
+                for place, (text, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in rows
         ]
-        Path(path).write_text(json.dumps({"traceEvents": events, "displayTimeUnit": "ms"}))
+        return "\n".join([*lines, self._sum()])
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{name}</th>" for name in COLUMNS)
+        rows = ("".join(f"<td>{html.escape(text)}</td>" for text in _cells(item)) for item in self.operators)
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{self._sum()}</p>"
+
+    def _sum(self) -> str:
+        peak = f"{self.peak_resident_bytes / MIB:,.0f} MiB resident, {self.peak_block_bytes / MIB:,.0f} MiB of blocks"
+        return f"{self.seconds:.2f} s; at most {peak}"
+
+
+def _cells(item: OperatorStats) -> tuple[str, ...]:
+    return (
+        item.label,
+        f"{item.rows_out:,}",
+        f"{item.bytes_out / MIB:,.1f}",
+        f"{item.tasks:,}",
+        f"{item.busy_s:,.2f}",
+        f"{item.idle_s:,.2f}",
+        f"{item.utilisation:.0%}",
+        f"{item.most_workers}",
+        item.remarks,
+    )
 
 
 class Recorder:
     """Counts; only the scheduler's thread writes."""
 
     def __init__(self, labels: Sequence[str]) -> None:
+        self._number = next(_numbers)
         self._operators = [OperatorStats(label) for label in labels]
         self._begun = self._looked = self._shown = time.monotonic()
         self._ended: float | None = None
         self._resident = self._blocks = 0
-        self._spans: list[tuple[str, int, float, float, int]] = []
+        self._spans: list[Span] = []
+        self._first: list[float | None] = [None] * len(labels)  # when the first task began
+        self._since: dict[int, float] = {}  # when each worker at work was free for its task
         self._stalls = [""] * len(labels)
         self._queues: Sequence[tuple[int, int, int]] = [(0, 0, 0)] * len(labels)
 
-    def task(self, place: int, worker: int, busy_s: float, rows_in: int, rows_out: int, bytes_out: int) -> None:
-        """A task is done."""
+    def begun(self, place: int, worker: int, idle_since: float) -> None:
+        """A worker that had nothing to do since then [monotonic s] is given a task."""
+        now = self._since[worker] = time.monotonic()
+        if self._first[place] is None:
+            self._first[place] = now
+        self.idle(place, idle_since)
+
+    def idle(self, place: int, since: float) -> None:
+        """A worker had nothing to do since then [monotonic s]; before the first task there was nothing to be done."""
+        if (first := self._first[place]) is not None:
+            old = self._operators[place]
+            self._operators[place] = replace(old, idle_s=old.idle_s + time.monotonic() - max(since, first))
+
+    def produced(self, place: int, rows_in: int, rows_out: int, bytes_out: int) -> None:
+        """A task has an output, with which so many more rows of its input are dealt with."""
         old = self._operators[place]
         self._operators[place] = replace(
             old,
-            tasks=old.tasks + 1,
-            busy_s=old.busy_s + busy_s,
             rows_in=old.rows_in + rows_in,
             rows_out=old.rows_out + rows_out,
             bytes_out=old.bytes_out + bytes_out,
         )
+
+    def refused(self, place: int, rows_in: int, rows: int) -> None:
+        """Rows failed, and the run goes on without them; so many more rows of its input are dealt with."""
+        old = self._operators[place]
+        self._operators[place] = replace(old, rows_in=old.rows_in + rows_in, rows_refused=old.rows_refused + rows)
+
+    def task(self, place: int, worker: int, busy_s: float, rows_in: int, rows: int) -> None:
+        """A task of `rows` is done; `rows_in` of them were not dealt with by any output."""
+        now, old = time.monotonic(), self._operators[place]
+        began = self._since[worker]
+        self._since[worker] = now  # when another task lies there already
+        self._operators[place] = replace(
+            old,
+            rows_in=old.rows_in + rows_in,
+            tasks=old.tasks + 1,
+            busy_s=old.busy_s + busy_s,
+            idle_s=old.idle_s + max(0.0, now - began - busy_s),
+        )
         if len(self._spans) < SPANS:
-            begin = time.monotonic() - self._begun - busy_s
-            self._spans.append((old.label, worker, begin, busy_s, rows_in or rows_out))
+            self._spans.append(Span(place, worker, began - self._begun, now - began, busy_s, rows))
 
     def worker(self, place: int, workers: int) -> None:
         """A worker was started."""
@@ -152,25 +224,38 @@ class Recorder:
         for place, why in enumerate(self._stalls):
             old = self._operators[place]
             waited = {**old.waited_s, why: old.waited_s.get(why, 0.0) + passed} if why else old.waited_s
-            _, running, workers = queues[place]
-            idle = passed * max(0, workers - running) if old.tasks else 0.0
-            self._operators[place] = replace(old, waited_s=waited, workers=workers, idle_s=old.idle_s + idle)
+            self._operators[place] = replace(old, waited_s=waited, workers=queues[place][2])
         if now - self._shown >= SHOWN_S:
             self._shown = now
             self._show(resident)
 
-    def _show(self, resident: int) -> None:
-        shown = zip(self._operators, self._queues, self._stalls, strict=True)
-        operators = tuple(
-            OperatorProgress(item.label, item.rows_out, item.bytes_out, waiting, running, workers, why)
-            for item, (waiting, running, workers), why in shown
-        )
-        emit(PipelineProgress(operators, time.monotonic() - self._begun, resident))
-
     def end(self) -> None:
         """The run is over."""
         self._ended = time.monotonic()
+        self._queues = [(0, 0, 0)] * len(self._operators)
+        self._operators = [replace(item, workers=0) for item in self._operators]
+        self._stalls = [""] * len(self._operators)
         self._show(self._resident)
+
+    def _show(self, resident: int) -> None:
+        operators = tuple(
+            OperatorProgress(
+                operator=item.label,
+                rows_in=item.rows_in,
+                rows_out=item.rows_out,
+                rows_refused=item.rows_refused,
+                bytes_out=item.bytes_out,
+                busy_s=item.busy_s,
+                deaths=item.deaths,
+                rows_waiting=waiting,
+                tasks=tasks,
+                workers=workers,
+                waits_for=why,
+            )
+            for item, (waiting, tasks, workers), why in zip(self._operators, self._queues, self._stalls, strict=True)
+        )
+        seconds = (self._ended or time.monotonic()) - self._begun
+        emit(PipelineProgress(self._number, operators, seconds, resident, self._ended is not None))
 
     def stats(self) -> PipelineStats:
         """Return what was counted."""

@@ -26,6 +26,7 @@ def settled(piece: Piece, attempt: Attempt, function: Function) -> Iterator[Outp
 
     With ``on_error="raise"`` outputs are yielded while the call goes on. Else they are kept until it has ended, so
     that none of a call that failed in the end is seen; a function is then called with other batches than it asked for.
+    Rows at fault are yielded as rejected: with their reason for a quarantine, as they were given if they are skipped.
 
     Parameters
     ----------
@@ -56,9 +57,11 @@ def settled(piece: Piece, attempt: Attempt, function: Function) -> Iterator[Outp
     if piece.rows > 1:
         for half in piece.halves():
             yield from settled(half, attempt, function)
-    elif function.policy.on_error == "quarantine":
+    else:
         (row,) = piece.parts
-        yield Output("rejected", rejected_rows(row, function.label, failure.what, _traced(failure)), piece.after)
+        if function.policy.on_error == "quarantine":
+            row = rejected_rows(row, function.label, failure.what, _traced(failure))
+        yield Output("rejected", row, piece.after)
 
 
 def _made(piece: Piece, batches: Iterable[pa.RecordBatch]) -> Iterator[Output]:

@@ -33,7 +33,7 @@ from iceblink.run.pipeline.operator import Operator
 from iceblink.run.pipeline.rejected import rejected_rows
 from iceblink.run.pipeline.schema import Held
 from iceblink.run.pipeline.stage import Item, Lane, Stage, Stretch, Worker
-from iceblink.run.pipeline.stats import PipelineStats, Recorder
+from iceblink.run.pipeline.stats import Recorder
 from iceblink.scan.batch import Batch
 
 CREDIT = 2  # outputs that a task may have made and nobody has asked for
@@ -181,7 +181,8 @@ class Scheduler:
         return Item("rows", made)
 
     def _give(self, index: int, item: Item) -> None:
-        if item.kind == "rows" and not item.block.rows:
+        skipped = item.kind == "rejected" and self.stages[index].operator.on_error == "skip"
+        if skipped or (item.kind == "rows" and not item.block.rows):
             self._free(item.block)
             return
         self.blocks_bytes -= item.block.nbytes
@@ -467,14 +468,10 @@ class Scheduler:
                 self.blocks_bytes += block.nbytes
                 lane.items.append(Item("rejected", block))
 
-    def stats(self) -> PipelineStats:
-        """Return what has happened until now."""
-        return self.recorder.stats()
-
 
 def _idle(stage: Stage) -> str:
-    """Return what a stage waits for that could start all it has: nothing, or more input."""
-    return "" if stage.running else "input"
+    """Return what a stage waits for that could start all it has: nothing, or more input while there will be some."""
+    return "" if stage.running or stage.ended else "input"
 
 
 def _possible(operator: Operator, slots: Slots) -> Operator:

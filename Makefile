@@ -6,7 +6,7 @@ PINNED := pyproject.toml requirements/constraints.txt
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements/constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench docs clean
+.PHONY: help demo test check format examples bench docs clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ format: .venv/.dev ## Format the code and mend what the linter can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+examples: .venv/.examples ## Run the examples, a sentence model among them
+	$(BIN)/python -m pytest tests/test_examples.py
+
 bench: .venv/.bench ## Run us and the peers side by side and print the ratios
 	$(BIN)/python -m bench
 
@@ -45,6 +48,10 @@ clean: ## Remove what the other targets made, the environment too
 
 .venv/.docs: .venv/.dev
 	$(PIP) --editable '.[dev,docs]'
+	@touch $@
+
+.venv/.examples: .venv/.dev
+	$(PIP) --editable '.[dev,examples]'
 	@touch $@
 
 # Daft says that it cannot live with pyarrow 26; it can, so it is installed without its requirements.

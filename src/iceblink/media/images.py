@@ -187,7 +187,7 @@ def _are_images(dtype: pa.DataType) -> bool:
     return (
         isinstance(dtype, pa.FixedShapeTensorType)
         and pt.is_integer(dtype.value_type)
-        and dtype.permutation is None
+        and dtype.permutation in (None, [*range(len(dtype.shape))])  # nothing is swapped
         and len(dtype.shape) in (2, 3)
         and tuple(dtype.shape[2:]) in CHANNELS.values()
     )

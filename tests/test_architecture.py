@@ -11,7 +11,8 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src"
 FLOORS = {
-    "lake": 1, "scan": 2, "plan": 3, "run": 4, "media": 5, "verbs": 5, "dataset": 5, "lakehouse": 6, "cli": 7, "demo": 7
+    "lake": 1, "scan": 2, "plan": 3, "run": 4, "media": 5, "verbs": 5, "dataset": 5, "lakehouse": 6, "watch": 6,
+    "cli": 7, "demo": 7,
 }  # fmt: skip
 GROUND, FACADE = 0, 7  # what no floor names is the ground floor; the facade `import iceblink` is for cli and demo
 DOORS = {
@@ -27,7 +28,8 @@ DOORS = {
     "soundfile": {"media"},
     "soxr": {"media"},
     "urllib3": {"media"},
-    "rich": {"cli", "demo"},
+    "rich": {"cli", "demo", "watch"},
+    "IPython": {"watch"},
     "sklearn": {"demo"},
     "threadpoolctl": {"demo"},
     "matplotlib": {"demo"},

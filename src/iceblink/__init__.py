@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from iceblink.lakehouse import connect as connect
     from iceblink.plan.row import row as _
     from iceblink.run.local_engine import LocalEngine as LocalEngine
+    from iceblink.watch.watching import watching as watching
 
 __version__ = "0.1.0.dev0"
 
@@ -29,9 +30,10 @@ _HOMES = {
     "IceblinkError": ("iceblink.errors", "IceblinkError"),
     "_": ("iceblink.plan.row", "row"),
     "media": ("iceblink.media", ""),
+    "watching": ("iceblink.watch.watching", "watching"),
 }
 
-__all__ = ["connect", "Lake", "Dataset", "LocalEngine", "IceblinkError", "_", "media", "__version__"]
+__all__ = ["connect", "Lake", "Dataset", "LocalEngine", "IceblinkError", "_", "media", "watching", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 import iceblink as ib
-from iceblink.cli.progress import progress_bar
 from iceblink.cli.rows import print_rows, save_rows
 from iceblink.errors import ConfigError
 from iceblink.types import show_type
@@ -61,7 +60,7 @@ def history(args: Namespace) -> None:
 
 def import_(args: Namespace) -> None:
     """Write Parquet, CSV or JSON lines files into a table in one commit."""
-    with connected(args) as lake, progress_bar(sys.stderr):
+    with connected(args) as lake, ib.watching():
         rows = reduce(lambda one, other: one.union(other), [read(lake, file) for file in args.files])
         mode: Mode = args.mode or ("append" if args.table in lake.tables() else "create")
         rows.write(args.table, mode, on=args.on, partition_by=args.partition_by, sort_by=args.sort_by)
@@ -69,7 +68,7 @@ def import_(args: Namespace) -> None:
 
 def export(args: Namespace) -> None:
     """Save a table or a query's rows as one Parquet, CSV, JSON lines or Arrow file."""
-    with connected(args) as lake, progress_bar(sys.stderr):
+    with connected(args) as lake, ib.watching():
         is_query = any(character.isspace() for character in args.source)
         save_rows(lake.sql(args.source) if is_query else lake.table(args.source), Path(args.file))
 

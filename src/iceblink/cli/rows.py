@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from iceblink.cli.progress import progress_bar
 from iceblink.errors import ConfigError
+from iceblink.watch.watching import watching
 
 if TYPE_CHECKING:
     from iceblink.dataset import Dataset
@@ -34,12 +34,12 @@ WIDEST = 48  # characters of a cell; what is longer ends in an ellipsis
 def print_rows(rows: Dataset, form: str, most: int) -> None:
     """Print `rows` on stdout as one of `FORMATS`; a table shows at most `most` of them."""
     if form == "table":
-        with progress_bar(sys.stderr):
+        with watching():
             shown = rows.limit(most + 1).to_arrow()
         print_table(shown, most, Console())
         return
-    # A bar on stderr and rows on stdout may share one screen; then the rows win.
-    with nullcontext() if sys.stdout.isatty() else progress_bar(sys.stderr), rows.to_reader() as reader:
+    # What is drawn on stderr and rows on stdout may share one screen; then the rows win.
+    with nullcontext() if sys.stdout.isatty() else watching(), rows.to_reader() as reader:
         WRITERS[form](reader, sys.stdout.buffer)
 
 

@@ -8,7 +8,8 @@
     │   ├── AmbiguousColumn          ambiguous-column
     │   ├── DuplicateColumn          duplicate-column
     │   ├── TypeMismatch             type-mismatch
-    │   └── SqlError                 sql-error
+    │   ├── SqlError                 sql-error
+    │   └── CheckpointMismatch       checkpoint-mismatch   another plan has this checkpoint id; says what differs
     ├── CatalogError                 catalog-error         names, and what the catalog says of them
     │   ├── TableNotFound            table-not-found
     │   ├── TableExists              table-exists
@@ -17,7 +18,8 @@
     ├── WriteError                   write-error           nothing was committed
     │   ├── SchemaMismatch           schema-mismatch
     │   ├── NullInRequired           null-in-required
-    │   └── CommitConflict           commit-conflict
+    │   ├── CommitConflict           commit-conflict
+    │   └── CheckpointBusy           checkpoint-busy       a write with this checkpoint id is running
     ├── CommitUnknown                commit-unknown        it may or may not have been committed
     ├── DataCorrupt                  data-corrupt          bytes that are missing, cut short or changed
     ├── FunctionError                function-error        a user's Python function failed
@@ -101,6 +103,12 @@ class SqlError(PlanError):
     code = "sql-error"
 
 
+class CheckpointMismatch(PlanError):
+    """A job of this checkpoint id was begun with another plan; `where` says what differs."""
+
+    code = "checkpoint-mismatch"
+
+
 class CatalogError(IceblinkError):
     """A name is wrong, or the catalog refused."""
 
@@ -157,6 +165,12 @@ class CommitConflict(WriteError):
     """Another writer committed something that this write cannot be put on top of."""
 
     code = "commit-conflict"
+
+
+class CheckpointBusy(WriteError):
+    """A write with this checkpoint id is running."""
+
+    code = "checkpoint-busy"
 
 
 class CommitUnknown(IceblinkError):

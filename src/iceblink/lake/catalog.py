@@ -206,18 +206,20 @@ class Catalog:
         partition_by: Sequence[str] = (),
         sort_by: Sequence[str] = (),
         properties: Mapping[str, str] | None = None,
+        location: str | None = None,
     ) -> Table:
         """Return a table that the first `Commit` to it makes, together with its rows; its namespace is made now.
 
-        Parameters and errors are those of `create`. Who does not commit it calls `unstage`.
+        Parameters and errors are those of `create`, and `location` is where it was staged before. Who does not commit
+        it calls `unstage`.
         """
         identifier, new = _identifier(name), Description.of(name, schema, partition_by, sort_by, properties)
         self.create_namespace(".".join(identifier[:-1]))
         with self._speaking(name):
             if self.pyiceberg.table_exists(identifier):
                 raise refused.TableAlreadyExistsError(name)
-            with self._place(identifier) as location:
-                transaction = self.pyiceberg.create_table_transaction(identifier, location=location, **new.arguments())
+            with nullcontext(location) if location else self._place(identifier) as place:
+                transaction = self.pyiceberg.create_table_transaction(identifier, location=place, **new.arguments())
         return Table.latest(self, name, transaction._table)
 
     def unstage(self, table: Table) -> None:

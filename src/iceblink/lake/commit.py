@@ -72,11 +72,16 @@ class Commit:
         Names this write in the snapshot's summary. A token that is in the table already is not committed again.
     patience_s : float
         Keep trying for this long [s].
+    keep_files : bool
+        Leave the new files when the commit fails: whoever wrote them will try again.
     """
 
-    def __init__(self, table: Table, token: str | None = None, patience_s: float = 60.0) -> None:
+    def __init__(
+        self, table: Table, token: str | None = None, patience_s: float = 60.0, keep_files: bool = False
+    ) -> None:
         self.token = token or uuid4().hex
         self._table, self._branch, self._patience_s = table, table.branch, patience_s
+        self._keep_files = keep_files
         self._files: list[NewFile] = []
         self._remove: frozenset[str] | None = None  # None: an append
         self._conflict: Predicate | None = None
@@ -356,7 +361,8 @@ class Commit:
         return WriteError(f"the commit could not be made, {tried}: {failure}", self._table.name)
 
     def _remove_files(self) -> None:
-        remove_writes(self._table.pyiceberg, self._writes(), [file.path for file in self._files])
+        if not self._keep_files:
+            remove_writes(self._table.pyiceberg, self._writes(), [file.path for file in self._files])
 
     def _writes(self) -> set[str]:
         return {file.token for file in self._files}

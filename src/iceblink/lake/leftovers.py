@@ -8,7 +8,8 @@ import os
 import re
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from typing import Any
 from uuid import UUID, uuid4
 
 import pyarrow as pa
@@ -25,9 +26,12 @@ _TOKEN_DIGITS = 16  # of a token, in the names of its manifests: half of what an
 THREE_DAYS_S = 3 * 24 * 3600.0
 
 
-def mark_write(table: IcebergTable, token: str) -> None:
-    """Say that a write is running: who, where, since when. Its data files begin with `token`."""
-    started = {"token": token, "pid": os.getpid(), "host": socket.gethostname(), "started_s": time.time()}
+def mark_write(table: IcebergTable, token: str, job: str = "") -> None:
+    """Say that a write is running: who, where, since when. Its data files begin with `token`.
+
+    `job` is the folder of a journal that names them: while it is there, they may still be wanted.
+    """
+    started = {"token": token, "pid": os.getpid(), "host": socket.gethostname(), "started_s": time.time(), "job": job}
     with table.io.new_output(_marker(table, token)).create(overwrite=True) as stream:
         stream.write(json.dumps(started).encode())
 
@@ -50,10 +54,23 @@ def remove_writes(table: IcebergTable, tokens: Iterable[str], paths: Iterable[st
         end_writes(table, tokens)
 
 
+def remove_uncommitted(table: Table, tokens: Collection[str]) -> None:
+    """Remove the data files of killed writes of which no commit was tried, and their markers."""
+    remove_writes(table.pyiceberg, tokens, _data_files(table, tokens))
+
+
+def remove_unused(table: Table, tokens: Collection[str]) -> None:
+    """Remove what these writes, and tries to commit them, left that no snapshot refers to, and their markers."""
+    left = _data_files(table, tokens) + _snapshot_files(table, tokens)
+    used = _used(table.refresh().pyiceberg) if left else set()
+    remove_writes(table.pyiceberg, tokens, [path for path in left if path not in used])
+
+
 def find_leftovers(table: Table, older_than_s: float = THREE_DAYS_S) -> list[str]:
     """Return the files of writes that began `older_than_s` ago or earlier, never ended, and are not in the table.
 
-    Eager. A write that still runs looks the same as one that was killed: choose an age that no write reaches.
+    Eager. A write that still runs looks the same as one that was killed: choose an age that no write reaches. What a
+    job with a checkpoint has done is no leftover as long as its journal is there.
 
     Parameters
     ----------
@@ -67,24 +84,15 @@ def find_leftovers(table: Table, older_than_s: float = THREE_DAYS_S) -> list[str
         Data files, manifests and manifest lists that no snapshot refers to, then the markers of those writes.
     """
     iceberg = table.refresh().pyiceberg
-    locations, storage = iceberg.location_provider(), table.storage
     oldest = time.time() - older_than_s
     markers = {
         match[1]: path
-        for path in _listed(storage, locations.metadata_path, recursive=False)
-        if (match := MARKER.fullmatch(path.rpartition("/")[2])) and _started(iceberg.io, path) <= oldest
+        for path in _listed(table.storage, iceberg.location_provider().metadata_path, recursive=False)
+        if (match := MARKER.fullmatch(path.rpartition("/")[2])) and _abandoned(table, path, oldest)
     }
     if not markers:
         return []
-    names = re.compile(rf"(?:{'|'.join(map(re.escape, markers))})-[0-9-]+\.parquet")
-    files = [p for p in _listed(storage, locations.data_path, recursive=True) if names.fullmatch(p.rpartition("/")[2])]
-    tried = {token[:_TOKEN_DIGITS] for token in markers}
-    files += [
-        path
-        for path in _listed(storage, locations.metadata_path, recursive=False)
-        if (match := _SNAPSHOT_FILE.fullmatch(path.rpartition("/")[2]))
-        and match[1].replace("-", "")[:_TOKEN_DIGITS] in tried
-    ]
+    files = _data_files(table, markers) + _snapshot_files(table, markers)
     # the metadata is read after the files are listed, so that one committed in between is seen to be in use
     used = _used(table.refresh().pyiceberg) if files else set()
     return [path for path in files if path not in used] + list(markers.values())
@@ -99,11 +107,35 @@ def _marker(table: IcebergTable, token: str) -> str:
     return table.location_provider().new_metadata_location(f"iceblink-write-{token}.json")
 
 
-def _started(io: FileIO, path: str) -> float:
-    """Return when a write began; a marker cut short by the kill counts as old."""
-    with contextlib.suppress(ValueError, KeyError), io.new_input(path).open() as stream:
-        return float(json.loads(stream.read())["started_s"])
-    return 0.0
+def _abandoned(table: Table, marker: str, oldest: float) -> bool:
+    """Whether a write began before that time and no job wants its files; a marker cut short by the kill is old."""
+    started: dict[str, Any] = {}
+    with contextlib.suppress(ValueError), table.pyiceberg.io.new_input(marker).open() as stream:
+        started = json.loads(stream.read())
+    if started.get("started_s", 0.0) > oldest:
+        return False
+    job = started.get("job", "")
+    return not job or not _listed(table.storage, job, recursive=False)
+
+
+def _data_files(table: Table, tokens: Collection[str]) -> list[str]:
+    """Return the data files that these writes named."""
+    if not tokens:
+        return []
+    names = re.compile(rf"(?:{'|'.join(map(re.escape, tokens))})-[0-9-]+\.parquet")
+    listed = _listed(table.storage, table.pyiceberg.location_provider().data_path, recursive=True)
+    return [path for path in listed if names.fullmatch(path.rpartition("/")[2])]
+
+
+def _snapshot_files(table: Table, tokens: Collection[str]) -> list[str]:
+    """Return the manifests and manifest lists of tries to commit these writes."""
+    tried = {token[:_TOKEN_DIGITS] for token in tokens}
+    return [
+        path
+        for path in _listed(table.storage, table.pyiceberg.location_provider().metadata_path, recursive=False)
+        if (match := _SNAPSHOT_FILE.fullmatch(path.rpartition("/")[2]))
+        and match[1].replace("-", "")[:_TOKEN_DIGITS] in tried
+    ]
 
 
 def _listed(storage: Storage, folder: str, recursive: bool) -> list[str]:

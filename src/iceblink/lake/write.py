@@ -70,12 +70,14 @@ class TableWriter:
         The rows come in the table's sort order. Each partition then fills one file after the other, so that files
         hold disjoint ranges, and files say that they are sorted. Otherwise a partition gets one more file at a time
         for each half of a target file size that it has received, so that large inputs are encoded in parallel.
+    job : str
+        Folder of the journal that will name the files, if there is one: they are no leftovers while it is there.
     """
 
-    def __init__(self, table: Table, settings: Settings, sorted: bool = False) -> None:
+    def __init__(self, table: Table, settings: Settings, sorted: bool = False, job: str = "") -> None:
         self.token = uuid4().hex
         """Names this write: its data files begin with it. Always new, so that no two writes share a file name."""
-        self._table, self._sorted = table, sorted
+        self._table, self._sorted, self._job = table, sorted, job
         iceberg = table.pyiceberg
         properties = iceberg.metadata.properties
         self._kind = FileKind(
@@ -187,7 +189,7 @@ class TableWriter:
         spread = 1 if self._sorted else 1 + 2 * buffer.encoded_bytes // self._file_bytes
         lane = self._lanes[(buffer.ordinal + buffer.groups % min(spread, len(self._lanes))) % len(self._lanes)]
         if not self._marked:
-            mark_write(self._table.pyiceberg, self.token)
+            mark_write(self._table.pyiceberg, self.token, self._job)
             self._marked = True
         self._collect(lane.wait())  # before the buffer is counted as being encoded
         self._collect(lane.put(partition, buffer.empty(self._table.schema), nbytes))

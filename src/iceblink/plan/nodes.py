@@ -13,6 +13,7 @@ import pyarrow as pa
 from iceblink.lake.table import Table
 from iceblink.plan.function import Function
 from iceblink.plan.late import exp
+from iceblink.scan.plan import ScanPlan
 
 Tree: TypeAlias = "exp.Query"
 """A query as sqlglot's tree."""
@@ -38,11 +39,22 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class Scan(Plan):
-    """Read a table at the version it is pinned to: the columns of `schema`, in that order."""
+    """Read a table at the version it is pinned to: the columns of `schema`, in that order.
+
+    Parameters
+    ----------
+    schema : pa.Schema
+    table : Table
+    files : frozenset of str or None
+        Just these data files.
+    part : ScanPlan or None
+        Just these row groups, planned before.
+    """
 
     schema: pa.Schema
     table: Table
     files: frozenset[str] | None = None
+    part: ScanPlan | None = None
 
     @classmethod
     def of(cls, table: Table) -> Scan:
@@ -126,14 +138,14 @@ class MapBatches(_Numbered):
     function : Function
     find : callable
         Gives the output schema when none was declared: it runs `source` until there is one batch.
-    reject : callable or None
-        Opens what takes the rows that the function refused, given their schema.
+    reject : run.quarantine.Quarantine or None
+        Takes the rows that the function refused.
     """
 
     source: Plan
     function: Function
     find: Callable[[MapBatches], pa.Schema]
-    reject: Callable[[pa.Schema], Any] | None = None
+    reject: Any = None
 
     @cached_property
     def schema(self) -> pa.Schema:

@@ -152,6 +152,8 @@ def prepare(query: Query, job: Job) -> Prepared:
                 if reference.rows is not None and not planned.deletes:
                     planned = planned.first(reference.rows)
                     native: NativeScan | str = f"only {reference.rows:,} rows matter"
+                elif scan.part is not None:
+                    native = "only some row groups are read"
                 else:
                     native = native_scan(planned, reference.unneeded)
                 if isinstance(native, NativeScan):
@@ -168,8 +170,11 @@ def prepare(query: Query, job: Job) -> Prepared:
 
 
 def plan_of(scan: Scan, columns: tuple[str, ...] | None, predicate: Predicate, job: Job) -> ScanPlan:
-    """Plan a scan; of just some files when the node says so."""
-    planned = plan_scan(scan.table, scan.schema.names if columns is None else columns, predicate, job.settings)
+    """Plan a scan; of just some files or row groups when the node says so."""
+    names = scan.schema.names if columns is None else columns
+    if scan.part is not None:
+        return scan.part.with_columns(names)
+    planned = plan_scan(scan.table, names, predicate, job.settings)
     return planned if scan.files is None else planned.only(scan.files)
 
 

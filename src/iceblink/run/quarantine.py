@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,95 +17,161 @@ from iceblink.config import Settings
 from iceblink.errors import SchemaMismatch, TableNotFound, WriteError
 from iceblink.lake.catalog import Catalog
 from iceblink.lake.commit import Commit
+from iceblink.lake.leftovers import remove_uncommitted, remove_unused
 from iceblink.lake.table import Table
 from iceblink.lake.write import TableWriter
 from iceblink.types import conform, storable
 
 
-class Quarantine(Protocol):
-    """Takes refused rows: none of them is there before `commit`, and none after `abort`."""
+class Refusals(Protocol):
+    """Takes refused rows and puts them into files that nobody sees yet."""
+
+    token: str
+    """Names these files."""
 
     def write(self, rows: pa.RecordBatch) -> None:
         """Keep some more."""
         ...
 
-    def commit(self) -> None:
-        """Let them be seen."""
+    def finish(self) -> Sequence[Any]:
+        """Close the files, and return what `Quarantine.commit` needs to know of them: plain data."""
         ...
 
     def abort(self) -> None:
-        """Remove them."""
+        """Remove the files."""
         ...
 
 
-def quarantine(catalog: Catalog, settings: Settings, target: str) -> Callable[[pa.Schema], Quarantine]:
-    """Return what opens the quarantine `target`: a folder if it has a slash, else a table, made when first needed."""
+class Quarantine(Protocol):
+    """A place for refused rows."""
+
+    def open(self, schema: pa.Schema, job: str = "") -> Refusals:
+        """Begin; `job` is the journal in which the files will be found if this process dies."""
+        ...
+
+    def commit(self, files: Sequence[Any], token: str | None = None, again: bool = False) -> None:
+        """Let finished files be seen; a second time with one token does nothing.
+
+        `again` says that a process which is dead may have tried it.
+        """
+        ...
+
+    def remove(self, token: str) -> None:
+        """Remove the files that a dead process left."""
+        ...
+
+
+def quarantine(catalog: Catalog, settings: Settings, target: str) -> Quarantine:
+    """Return the quarantine `target`: a folder if it has a slash, else a table, made when first needed."""
     if "/" in target or os.sep in target:
-        return lambda schema: FolderQuarantine(target, schema)
-    return lambda schema: TableQuarantine(catalog, settings, target, schema)
+        return FolderQuarantine(target)
+    return TableQuarantine(catalog, settings, target)
 
 
+@dataclass(frozen=True)
 class TableQuarantine:
-    """An Iceberg table, appended to."""
+    """An Iceberg table, appended to in one snapshot."""
 
-    def __init__(self, catalog: Catalog, settings: Settings, name: str, schema: pa.Schema) -> None:
-        self._where = f"quarantine {name}"
-        self._table = _table(catalog, name, storable(schema), self._where)
-        self._writer = TableWriter(self._table, settings)
+    catalog: Catalog
+    settings: Settings
+    name: str
+
+    def open(self, schema: pa.Schema, job: str = "") -> Refusals:
+        """Begin data files that are in no snapshot yet."""
+        where = f"quarantine {self.name}"
+        table = self._table(storable(schema), where)
+        return _TableRefusals(table, TableWriter(table, self.settings, job=job), where)
+
+    def commit(self, files: Sequence[Any], token: str | None = None, again: bool = False) -> None:
+        """Append the files, and remove what an earlier try left."""
+        table = Commit(self.catalog.load(self.name), token, keep_files=token is not None).append(files).run()
+        if again:
+            remove_unused(table, [file.token for file in files])
+
+    def remove(self, token: str) -> None:
+        """Remove data files that are in no snapshot."""
+        with suppress(TableNotFound):
+            remove_uncommitted(self.catalog.load(self.name), [token])
+
+    def _table(self, schema: pa.Schema, where: str) -> Table:
+        try:
+            table = self.catalog.load(self.name)
+        except TableNotFound:
+            return self.catalog.create(self.name, schema)
+        if table.schema.names != schema.names:
+            raise SchemaMismatch(
+                f"table {self.name} has other columns than the refused rows",
+                where,
+                "name another table: it is made with the right columns",
+            )
+        return table
+
+
+class _TableRefusals:
+    def __init__(self, table: Table, writer: TableWriter, where: str) -> None:
+        self.token = writer.token
+        self._table, self._writer, self._where = table, writer, where
 
     def write(self, rows: pa.RecordBatch) -> None:
-        """Write them to data files that are in no snapshot yet."""
         self._writer.write(conform(rows, self._table.schema, self._where))
 
-    def commit(self) -> None:
-        """Append them in one snapshot."""
-        commit = Commit(self._table)
-        commit.append(self._writer.finish())
-        commit.run()
+    def finish(self) -> Sequence[Any]:
+        return self._writer.finish()
 
     def abort(self) -> None:
-        """Remove the data files."""
         self._writer.abort()
 
 
-def _table(catalog: Catalog, name: str, schema: pa.Schema, where: str) -> Table:
-    try:
-        table = catalog.load(name)
-    except TableNotFound:
-        return catalog.create(name, schema)
-    if table.schema.names != schema.names:
-        raise SchemaMismatch(
-            f"table {name} has other columns than the refused rows",
-            where,
-            "name another table: it is made with the right columns",
-        )
-    return table
-
-
+@dataclass(frozen=True)
 class FolderQuarantine:
-    """A folder of Parquet files, one for each run."""
+    """A folder of Parquet files; one that is not committed yet has another ending."""
 
-    def __init__(self, folder: str, schema: pa.Schema) -> None:
-        path = Path(folder)
-        path.mkdir(parents=True, exist_ok=True)
-        self._final = path / f"refused-{uuid.uuid4().hex}.parquet"
-        self._unfinished = self._final.with_suffix(".unfinished")
-        self._writer = pq.ParquetWriter(self._unfinished, schema)
+    folder: str
+
+    def open(self, schema: pa.Schema, job: str = "") -> Refusals:
+        """Begin a file that does not have its name yet."""
+        Path(self.folder).mkdir(parents=True, exist_ok=True)
+        token = uuid.uuid4().hex
+        return _FolderRefusals(self._unfinished(token), token, schema)
+
+    def commit(self, files: Sequence[Any], token: str | None = None, again: bool = False) -> None:
+        """Give the files their names."""
+        for file in files:
+            with suppress(FileNotFoundError):  # it has it already
+                self._unfinished(file).rename(self._unfinished(file).with_suffix(".parquet"))
+
+    def remove(self, token: str) -> None:
+        """Remove a file that never got its name."""
+        self._unfinished(token).unlink(missing_ok=True)
+
+    def _unfinished(self, token: str) -> Path:
+        return Path(self.folder, f"refused-{token}.unfinished")
+
+
+class _FolderRefusals:
+    def __init__(self, path: Path, token: str, schema: pa.Schema) -> None:
+        self.token = token
+        self._path = path
+        self._writer = pq.ParquetWriter(path, schema)
 
     def write(self, rows: pa.RecordBatch) -> None:
-        """Write them to a file that does not have its name yet."""
-        try:
+        with self._explained():
             self._writer.write_batch(rows)
-        except OSError as error:
-            raise WriteError(str(error), f"quarantine {self._final.parent}", "free space, or another disk") from error
 
-    def commit(self) -> None:
-        """Give the file its name."""
-        self._writer.close()
-        self._unfinished.rename(self._final)
+    def finish(self) -> Sequence[Any]:
+        with self._explained():
+            self._writer.close()
+        return [self.token]
 
     def abort(self) -> None:
-        """Remove the file."""
         with suppress(OSError):  # what could not be written cannot be closed either
             self._writer.close()
-        self._unfinished.unlink(missing_ok=True)
+        self._path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            where = f"quarantine {self._path.parent}"
+            raise WriteError(str(error), where, "free space, or another disk") from error

@@ -11,8 +11,8 @@ from iceblink.lake.catalog import Catalog
 from iceblink.lake.metadata_tables import KINDS
 from iceblink.plan.nodes import Memory, Plan, Query, Scan
 from iceblink.plan.sql import Version, parse, point_at_word
-from iceblink.run.local_engine import LocalEngine, Reject
-from iceblink.run.quarantine import quarantine
+from iceblink.run.local_engine import LocalEngine
+from iceblink.run.quarantine import Quarantine, quarantine
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class Session:
         rows = table.metadata_table(kind)
         return Memory(rows.schema, rows, label=kind)
 
-    def quarantine(self, target: str) -> Reject:
-        """Return what opens the table or folder that takes refused rows."""
+    def quarantine(self, target: str) -> Quarantine:
+        """Return the table or folder that takes refused rows."""
         return quarantine(self.catalog, self.engine.settings, target)
 
     def sql(self, text: str, this: Plan | None = None) -> Query:

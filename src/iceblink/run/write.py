@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from iceblink.errors import CommitUnknown, ConfigError, SchemaMismatch, TableNotFound, nearest
+from iceblink.errors import CommitUnknown, ConfigError, TableNotFound, nearest
 from iceblink.lake.commit import Commit
 from iceblink.lake.evolve import evolved
-from iceblink.lake.files import NewFile
 from iceblink.lake.format_version import check_writable
 from iceblink.lake.partition_overwrite import partition_files
 from iceblink.lake.replacement import Replacement, replaced
 from iceblink.lake.table import Table
-from iceblink.lake.write import TableWriter
-from iceblink.plan.nodes import Plan, Scan
-from iceblink.plan.sql import sorted_query, widened_query
-from iceblink.run.kernel_types import kernel_type
-from iceblink.run.rewrite import Rewrite, overwritten, upserted
+from iceblink.plan.nodes import Memory, Plan, Scan
+from iceblink.run.checkpoint import Checkpointed, checkpointed
+from iceblink.run.data_files import fitted, written
+from iceblink.run.rewrite import overwritten, upserted
 from iceblink.run.session import Session
-from iceblink.types import show_type, storable
+from iceblink.types import storable
 
 Mode = Literal["append", "create", "overwrite", "upsert", "replace"]
 
@@ -40,6 +37,7 @@ class WriteOptions:
     evolve: bool = False
     branch: str = "main"
     token: str | None = None
+    checkpoint: str | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(Mode):
@@ -53,67 +51,106 @@ class WriteOptions:
             raise ConfigError("give `where` or partitions='dynamic', not both", "write")
         if self.mode not in ("create", "replace") and (self.partition_by or self.sort_by or self.properties):
             raise ConfigError("partition_by, sort_by and properties are for new tables", "write", "use mode='create'")
+        if self.checkpoint is not None and self.token is not None:
+            raise ConfigError("give `token` or `checkpoint`, not both", "write", "the checkpoint id is the token")
+        if self.checkpoint is not None and self.mode == "upsert":
+            hint = "write to a table of its own with a checkpoint, then upsert from that"
+            raise ConfigError("an upsert takes no checkpoint: it needs all rows at once", "write", hint)
+
+    @property
+    def said(self) -> str:
+        """What was asked for, in words."""
+        given = [(name, repr(value)) for name, value in vars(self).items() if name != "checkpoint"]
+        return ", ".join(f"{name}={text}" for name, text in given if text not in ("None", "()", "{}", "False"))
 
 
 def write_table(session: Session, plan: Plan, name: str, options: WriteOptions) -> Scan:
     """Run `plan` and commit its rows to table `name`; see `Dataset.write`."""
-    catalog = session.catalog
+    if options.checkpoint is None:
+        return Scan.of(_write(session, plan, name, options, None))
+    with checkpointed(session, plan, name, options.checkpoint, options.said) as job:
+        table = job.landed or _write(session, plan, name, options, job)
+        job.end(table)
+        return Scan.of(table if options.branch == "main" else table.at(branch=options.branch))
+
+
+def _write(session: Session, plan: Plan, name: str, options: WriteOptions, job: Checkpointed | None) -> Table:
+    catalog, write = session.catalog, written if job is None else job.written
     if options.mode == "create" or (options.mode == "replace" and not catalog.exists(name)):
-        return _create(session, plan, name, options)
+        return _create(session, plan, name, options, job)
     table = _load(session, name)
     check_writable(table)
     if options.branch != "main":
         table = table.at(branch=options.branch)
     if options.mode == "replace":
-        return _replace(session, plan, table, options)
+        return _replace(session, plan, table, options, job)
     if options.evolve:
         table = evolved(table, plan.schema)
     plan = fitted(session, plan, table)
-    commit = Commit(table, options.token)
+    commit = _commit(table, options, job)
     if commit.landed():
-        return Scan.of(table.refresh())
+        return table.refresh()
     if options.evolve:
         commit.evolve(plan.schema)
     match options.mode:
         case "append":
-            commit.append(written(session, plan, table))
+            commit.append(write(session, plan, table))
         case "upsert":
-            _rewrite(session, table, commit, upserted(session, plan, table, options.on))
+            rewrite = upserted(session, plan, table, options.on)
+            commit.overwrite(rewrite.remove, written(session, rewrite.rows, table), rewrite.conflict)
         case _ if options.dynamic:
-            files = written(session, plan, table)
+            files = write(session, plan, table)
             commit.overwrite(partition_files(table, files), files)
-        case _ if options.where is not None:
-            _rewrite(session, table, commit, overwritten(session, plan, table, options.where))
+        case _ if options.where is not None and job is None:
+            rewrite = overwritten(session, plan, table, options.where)
+            commit.overwrite(rewrite.remove, written(session, rewrite.rows, table), rewrite.conflict)
+        case _ if options.where is not None and job is not None:
+            files = job.written(session, plan, table)  # what is kept of the files is found when these rows are there
+            rewrite = overwritten(session, Memory(plan.schema, plan.schema.empty_table()), table, options.where)
+            files += job.written_last(session, rewrite.rows, table)
+            commit.overwrite(rewrite.remove, files, rewrite.conflict)
         case _:
             gone = {entry.path for entry in table.files()}
-            commit.overwrite(gone, written(session, plan, table))
-    return Scan.of(commit.run())
+            commit.overwrite(gone, write(session, plan, table))
+    return commit.run()
 
 
-def _create(session: Session, plan: Plan, name: str, options: WriteOptions) -> Scan:
+def _commit(table: Table, options: WriteOptions, job: Checkpointed | None) -> Commit:
+    return Commit(table, options.token) if job is None else Commit(table, options.checkpoint, keep_files=True)
+
+
+def _create(session: Session, plan: Plan, name: str, options: WriteOptions, job: Checkpointed | None) -> Table:
     """Make a table and its rows in one commit: nobody sees it empty, and a kill leaves no table."""
     table = session.catalog.stage(
-        name, storable(plan.schema), options.partition_by, options.sort_by, options.properties
+        name,
+        storable(plan.schema),
+        options.partition_by,
+        options.sort_by,
+        options.properties,
+        location=None if job is None else job.location,
     )
     try:
-        commit = Commit(table, options.token)
-        commit.append(written(session, fitted(session, plan, table), table))
-        return Scan.of(commit.run())
+        commit = _commit(table, options, job)
+        plan = fitted(session, plan, table)
+        commit.append(written(session, plan, table) if job is None else job.written(session, plan, table, staged=True))
+        return commit.run()
     except CommitUnknown:  # it may be there
         raise
     except BaseException:
-        session.catalog.unstage(table)
+        if job is None or not job.begun:
+            session.catalog.unstage(table)
         raise
 
 
-def _replace(session: Session, plan: Plan, table: Table, options: WriteOptions) -> Scan:
+def _replace(session: Session, plan: Plan, table: Table, options: WriteOptions, job: Checkpointed | None) -> Table:
     shape = Replacement(storable(plan.schema), options.partition_by, options.sort_by, options.properties)
     made = replaced(table, shape)
-    commit = Commit(made, options.token)
+    commit = _commit(made, options, job)
     if commit.landed():
-        return Scan.of(table.refresh())
-    commit.replace(shape, written(session, fitted(session, plan, made), made))
-    return Scan.of(commit.run())
+        return table.refresh()
+    write = written if job is None else job.written
+    commit.replace(shape, write(session, fitted(session, plan, made), made))
+    return commit.run()
 
 
 def _load(session: Session, name: str) -> Table:
@@ -121,56 +158,3 @@ def _load(session: Session, name: str) -> Table:
         return session.catalog.load(name)
     except TableNotFound as error:
         raise TableNotFound(error.what, error.where, f"{error.hint}; mode='create' makes it") from None
-
-
-def _rewrite(session: Session, table: Table, commit: Commit, rewrite: Rewrite) -> None:
-    files = written(session, rewrite.rows, table)
-    commit.overwrite(rewrite.remove, files, rewrite.conflict)
-
-
-def fitted(session: Session, plan: Plan, table: Table) -> Plan:
-    """Return `plan` with exactly the table's columns: optional ones it lacks are null.
-
-    Raises
-    ------
-    SchemaMismatch
-        A column the table does not have, or a required one missing.
-    """
-    ours, theirs = plan.schema, table.schema
-    extra = [name for name in ours.names if name not in theirs.names]
-    if extra:
-        hint = nearest(extra[0], [name for name in theirs.names if name not in ours.names], "columns left")
-        raise SchemaMismatch(
-            f"table {table.name} has no column {extra[0]!r}",
-            f"write to {table.name}",
-            f"{hint}; or evolve=True adds it ({show_type(ours.field(extra[0]).type)})",
-        )
-    missing = [item for item in theirs if item.name not in ours.names]
-    required = next((item.name for item in missing if not item.nullable), None)
-    if required is not None:
-        raise SchemaMismatch(f"column {required!r} is missing", f"write to {table.name}", "the table requires it")
-    if not missing:
-        return plan
-    tree = widened_query(plan.name, {item.name: kernel_type(item.type) for item in missing})
-    return session.engine.query(tree, {plan.name: plan})
-
-
-def written(session: Session, plan: Plan, table: Table) -> list[NewFile]:
-    """Run `plan` and write its rows to data files of `table`, sorted if the table is; nothing is committed.
-
-    Whatever fails, its files are removed.
-    """
-    sorts = bool(table.sort_by) and all(_column(word) in table.schema.names for word in table.sort_by)
-    if sorts:  # all rows, not file by file: files then hold disjoint ranges, and readers skip more of them
-        plan = session.engine.query(sorted_query(plan.name, table.sort_by), {plan.name: plan})
-    with (
-        closing(session.engine.batches(plan)) as batches,
-        TableWriter(table, session.engine.settings, sorted=sorts) as writer,
-    ):
-        for batch in batches:
-            writer.write(batch.data)
-        return writer.finish()
-
-
-def _column(word: str) -> str:
-    return word.removesuffix(" nulls first").removesuffix(" nulls last").removesuffix(" desc")

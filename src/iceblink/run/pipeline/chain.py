@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import pyarrow as pa
 
@@ -12,26 +13,26 @@ from iceblink.plan.function import Function
 from iceblink.run.pipeline.backend import Call, Order, Output, Work
 from iceblink.run.pipeline.operator import Operator
 from iceblink.run.pipeline.worker import MapWork
-from iceblink.scan.batch import Batch
+
+Outputs: TypeAlias = Generator[Output, None, None]
 
 
 @dataclass(frozen=True)
 class SourceWork:
     """Builds the one worker of a source: it yields what `open` yields."""
 
-    open: Callable[[], Generator[Batch, None, None]]
+    open: Callable[[], Outputs]
 
     def __call__(self) -> Work:
         return self._read
 
     def _read(self, call: Call, begun: Callable[[int], None]) -> Iterator[Output]:
-        with closing(self.open()) as batches:
-            for batch in batches:
-                yield Output("rows", batch)
+        with closing(self.open()) as outputs:
+            yield from outputs
 
 
-def source(label: str, open: Callable[[], Generator[Batch, None, None]]) -> Operator:
-    """Return the operator that reads; its threads are its own, so it counts for no CPU."""
+def source(label: str, open: Callable[[], Outputs]) -> Operator:
+    """Return the operator that reads, rows and marks between them; its threads are its own, so it counts for no CPU."""
     return Operator(label, Order(label, SourceWork(open)), cpus=0.0)
 
 

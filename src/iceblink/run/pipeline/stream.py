@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
+from typing import Any, cast
 
 from iceblink.config import Settings
 from iceblink.plan.nodes import MapBatches
-from iceblink.run.pipeline.chain import fused, mapped, source
+from iceblink.run.pipeline.backend import Kind, Output
+from iceblink.run.pipeline.chain import Outputs, fused, mapped, source
 from iceblink.run.pipeline.local_backend import LocalBackend
 from iceblink.run.pipeline.resources import local_slots
 from iceblink.run.pipeline.scheduler import Scheduler
 from iceblink.run.pipeline.stats import Recorder
-from iceblink.run.quarantine import Quarantine
+from iceblink.run.quarantine import Quarantine, Refusals
 from iceblink.scan.batch import Batch
 
 Batches = Generator[Batch, None, None]
+Items = Generator[tuple[int, Kind, Batch], None, None]
 
 
 def stream(
@@ -27,7 +30,8 @@ def stream(
 ) -> Batches:
     """Yield what the last of `nodes` makes of the batches of `open`, in order unless it was told otherwise.
 
-    Lazy: workers start at the first batch asked for, and all end when the generator is closed.
+    Lazy: workers start at the first batch asked for, and all end when the generator is closed. Refused rows are
+    committed at the end.
 
     Parameters
     ----------
@@ -41,6 +45,28 @@ def stream(
     record : callable
         Given the recorder before the run begins.
     """
+    refused = Refused(nodes)
+    try:
+        with closing(items(nodes, label, lambda: _rows(open), settings, record)) as found:
+            for place, kind, batch in found:
+                if kind == "rejected":
+                    refused.take(place, batch)
+                else:
+                    yield batch
+                del batch
+        refused.commit()
+    finally:
+        refused.abort()
+
+
+def items(
+    nodes: Sequence[MapBatches],
+    label: str,
+    open: Callable[[], Outputs],
+    settings: Settings,
+    record: Callable[[Recorder], None],
+) -> Items:
+    """Yield (place in `nodes`, kind, batch): rows and marks of the last, rejected rows of any; see `stream`."""
     groups = fused([node.function for node in nodes])
     last_of_group = [sum(map(len, groups[: place + 1])) - 1 for place in range(len(groups))]
     held = [nodes[place].known_schema for place in last_of_group]
@@ -51,43 +77,56 @@ def stream(
     recorder = Recorder([operator.label for operator in operators])
     record(recorder)
     backend = LocalBackend(local_slots(settings), settings.spill_dir)
-    refused = _Refused([nodes[place] for place in last_of_group])
-    try:
-        with closing(Scheduler(operators, backend, recorder).run()) as items:
-            for place, kind, batch in items:
-                if kind == "rejected":
-                    refused.take(place - 1, batch)
-                else:
-                    yield batch
-                del batch
-        refused.commit()
-    finally:
-        refused.abort()
+    with closing(Scheduler(operators, backend, recorder).run()) as found:
+        for place, kind, batch in found:
+            yield last_of_group[place - 1], kind, batch
+            del batch
 
 
-class _Refused:
-    """The quarantines of a run's operators, opened when the first row is refused."""
+def _rows(open: Callable[[], Batches]) -> Outputs:
+    with closing(open()) as batches:
+        for batch in batches:
+            yield Output("rows", batch)
 
-    def __init__(self, nodes: Sequence[MapBatches]) -> None:
-        self._nodes = nodes
-        self._open: dict[int, Quarantine] = {}
+
+class Refused:
+    """Files for the rows that functions refuse, begun when the first row is refused."""
+
+    def __init__(
+        self, nodes: Sequence[MapBatches], begun: Callable[[int, str], None] | None = None, job: str = ""
+    ) -> None:
+        self._nodes, self._begun, self._job = nodes, begun, job
+        self._open: dict[int, Refusals] = {}
 
     def take(self, place: int, batch: Batch) -> None:
+        """Keep rows that the function at `place` refused; `begun` is told before the first of a file."""
         if place not in self._open:
-            reject = self._nodes[place].reject
-            assert reject is not None, "only an operator with a quarantine sends rows there"
-            self._open[place] = reject(batch.data.schema)
+            self._open[place] = self._quarantine(place).open(batch.data.schema, self._job)
+            if self._begun is not None:
+                self._begun(place, self._open[place].token)
         self._open[place].write(batch.data)
+
+    def finish(self) -> dict[int, Sequence[Any]]:
+        """Close the files and return them by the place of the function."""
+        finished = {}
+        while self._open:
+            place = next(iter(self._open))
+            finished[place] = self._open[place].finish()
+            del self._open[place]
+        return finished
 
     def commit(self) -> None:
         """Let the refused rows be seen: the run has ended well."""
-        while self._open:
-            place = next(iter(self._open))
-            self._open[place].commit()
-            del self._open[place]
+        for place, files in self.finish().items():
+            self._quarantine(place).commit(files)
 
     def abort(self) -> None:
-        """Remove what is not committed."""
-        for quarantine in self._open.values():
-            quarantine.abort()
+        """Remove what is not finished."""
+        for refusals in self._open.values():
+            refusals.abort()
         self._open.clear()
+
+    def _quarantine(self, place: int) -> Quarantine:
+        found = self._nodes[place].reject
+        assert found is not None, "only a function with a quarantine refuses rows"
+        return cast(Quarantine, found)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from bench import estimate, imports, pipeline, planning, scan, tpch, udf, write
+from bench import embed, estimate, imports, pipeline, planning, scan, tpch, udf, write
 from bench.command import read_options
 
-BENCHMARKS = (imports, estimate, planning, udf, pipeline, scan, tpch, write)  # the quick ones first
+BENCHMARKS = (imports, estimate, planning, udf, pipeline, embed, scan, tpch, write)  # the quick ones first
 
 
 def main() -> None:

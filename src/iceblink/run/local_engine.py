@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
-from typing import Any, TypeAlias
+from typing import Any
 
 import pyarrow as pa
 
@@ -18,8 +18,6 @@ from iceblink.run.lower import Batches, Job, run
 from iceblink.run.pipeline.stats import PipelineStats
 from iceblink.run.pipeline.worker import first_schema
 from iceblink.run.quarantine import Quarantine
-
-Reject: TypeAlias = Callable[[pa.Schema], Quarantine]
 
 
 class LocalEngine:
@@ -57,11 +55,15 @@ class LocalEngine:
         """Return the value of a constant SQL expression, a sqlglot node. Raises ValueError when it has none."""
         return self.kernel.evaluate(sql_of(constant))
 
-    def map_batches(self, source: Plan, function: Function, reject: Reject | None = None) -> MapBatches:
+    def map_batches(self, source: Plan, function: Function, reject: Quarantine | None = None) -> MapBatches:
         """Return a node that applies `function`; without a declared schema the first batch tells it."""
         return MapBatches(source, function, self._find_schema, reject)
 
     def _find_schema(self, node: MapBatches) -> pa.Schema:
+        if node.function.pool.processes:  # what needs a process of its own is not called in this one
+            with closing(run(node, self.job)) as outputs:
+                for output in outputs:
+                    return output.data.schema
         with closing(run(node.source, self.job)) as batches:
             return first_schema(node.function, batches, node.source.schema)
 

@@ -234,10 +234,12 @@ def test_a_version_that_cannot_be_written_is_refused(lake: ib.Lake, version: str
     assert lake.tables() == []
 
 
-def test_a_replacement_cannot_change_the_version(lake: ib.Lake) -> None:
+@pytest.mark.parametrize("version", ["2", "3"])
+def test_a_replacement_cannot_change_the_version(lake: ib.Lake, version: str) -> None:
     lake.write("n.t", {"id": [1]}, "create", properties={"format-version": "1"})
     with pytest.raises(ConfigError, match="format version"):
-        lake.write("n.t", {"id": [2]}, "replace", properties={"format-version": "3"})
+        lake.write("n.t", {"id": [2]}, "replace", properties={"format-version": version})
+    lake.write("n.t", {"id": [1]}, "replace", properties={"format-version": "1"})  # which it has
     assert lake.table("n.t").to_pylist() == [{"id": 1}]
 
 

@@ -94,6 +94,11 @@ MISTAKES: dict[str, tuple[Callable[[ib.Dataset], Any], type[ib.IceblinkError], s
         r"column 'price' has 1 nulls.*\n  at    map_batches\(",
     ),
     "a class that cannot be called": (lambda t: t.map_batches(PlainClass), ConfigError, "__call__"),
+    "no column at all": (lambda t: t.select(), PlanError, "name one"),
+    "every column dropped": (lambda t: t.drop("id", "price", "city"), PlanError, "all columns"),
+    "no condition at all": (lambda t: t.filter(), PlanError, "no condition"),
+    "no key to order by": (lambda t: t.order_by(), PlanError, "no key"),
+    "no aggregate at all": (lambda t: t.agg(), ConfigError, r"\.agg\(n=_\.count\(\)\)"),
     "a negative limit": (lambda t: t.limit(-1), ConfigError, "negative"),
 }
 
@@ -147,6 +152,18 @@ def test_what_holds_no_rows_is_refused(lake: ib.Lake, data: object) -> None:
     with pytest.raises(TypeMismatch):
         lake.write("n.t", data, "create")
     assert lake.tables() == []
+
+
+@pytest.mark.parametrize("word", ["timestamp_ns", "timestamptz_ns", "list<timestamp_ns>", "struct<at: timestamp_ns>"])
+def test_nanoseconds_asked_for_are_refused_and_those_of_data_are_kept_or_refused(lake: ib.Lake, word: str) -> None:
+    with pytest.raises(TypeMismatch, match="format version 3") as caught:
+        lake.create("n.t", {"at": word})
+    assert "microseconds" in caught.value.hint
+    assert lake.tables() == []
+    micro, nano = (pa.table({"at": pa.array([value], pa.timestamp("ns"))}) for value in (1000, 1001))
+    assert lake.write("n.micro", micro, "create").to_pylist() == [{"at": dt.datetime(1970, 1, 1, 0, 0, 0, 1)}]
+    with pytest.raises(SchemaMismatch, match="does not fit"):
+        lake.write("n.nano", nano, "create")
 
 
 def test_moments_with_a_zone_reach_the_metadata(lake: ib.Lake) -> None:

@@ -279,6 +279,8 @@ class Catalog:
         metadata = _metadata.get(key)
         if metadata is None:
             metadata = FromInputFile.table_metadata(file)
+            if metadata.current_snapshot_id is not None and metadata.current_snapshot() is None:
+                raise ValueError(f"its current snapshot, {metadata.current_snapshot_id}, is not in it")
             _metadata.put(key, metadata)
         io = self.pyiceberg._load_file_io(metadata.properties, location)
         return IcebergTable(identifier, metadata, location, io, self.pyiceberg)

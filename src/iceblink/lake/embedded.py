@@ -49,6 +49,7 @@ CREATE TABLE IF NOT EXISTS iceberg_namespace_properties (
     PRIMARY KEY (catalog_name, namespace, property_key));
 """
 
+_COLUMNS = {"catalog_name", "table_namespace", "table_name", "metadata_location", "previous_metadata_location"}
 _THE_TABLE = "catalog_name = ? AND table_namespace = ? AND table_name = ?"
 
 
@@ -88,6 +89,8 @@ class EmbeddedCatalog(MetastoreCatalog):
             connection.execute("PRAGMA journal_mode=WAL")
             connection.executescript(_LAYOUT)
             columns = {row[1] for row in connection.execute("PRAGMA table_info(iceberg_tables)")}
+        if _COLUMNS - columns:
+            raise sqlite3.DatabaseError("its table iceberg_tables is not that of a catalog")
         # other engines keep views there; what PyIceberg made before it had the column has only tables
         self._only_tables = " AND (iceberg_type IS NULL OR iceberg_type = 'TABLE')" * ("iceberg_type" in columns)
 

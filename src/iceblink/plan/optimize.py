@@ -144,7 +144,10 @@ def pushdown(fused: Statement, evaluate: Evaluate) -> tuple[Reference, ...]:
     by_name = {reference.name.lower(): reference for reference in fused.references}
     if not by_name:
         return ()
-    schema = {name: dict.fromkeys(reference.plan.schema.names, "UNKNOWN") for name, reference in by_name.items()}
+    schema = {  # quoted: sqlglot reads bare names as SQL, and takes the space off " x"
+        name: {'"' + column.replace('"', '""') + '"': "UNKNOWN" for column in reference.plan.schema.names}
+        for name, reference in by_name.items()
+    }
     tree = qualifying.qualify(
         fused.tree.copy(), schema=schema, dialect="duckdb", quote_identifiers=False, validate_qualify_columns=False
     )

@@ -29,24 +29,20 @@ from iceblink.run.pipeline.backend import (
     Signal,
     Slots,
 )
+from iceblink.run.pipeline.crew import Crew
 from iceblink.run.pipeline.operator import Operator
 from iceblink.run.pipeline.rejected import rejected_rows
 from iceblink.run.pipeline.schema import Held
-from iceblink.run.pipeline.stage import Item, Lane, Stage, Stretch, Worker
+from iceblink.run.pipeline.stage import Item, Lane, Stage, Stretch
 from iceblink.run.pipeline.stats import Recorder
 from iceblink.scan.batch import Batch
 
 CREDIT = 2  # outputs that a task may have made and nobody has asked for
-DEPTH = 2  # tasks a worker has: the next one lies there when it is done
 QUEUE_SHARE = 0.25  # of the memory budget, for blocks; the rest is the kernel's, the workers' and the writers'
 CALL_SHARE = 0.125  # of the blocks' budget, for what one call makes where its size is ours to choose
 CALL_BYTES = 128 << 20
 TIGHT = 0.9  # of the memory budget resident: nothing new is begun that can wait
-LOOK_S = 0.1  # between looks at memory and idle workers
-RENEW_S = 1.0  # a process that lived so long is begun anew when memory is tight
-IDLE_S = 5.0  # a worker beyond the fewest is let go after this
-SHORT_S = 1e-3  # the lock changes hands every five of these
-BUILDS = 2  # times that a worker may die while it is built
+LOOK_S = 0.1  # between looks at memory and at idle workers
 
 
 class Scheduler:
@@ -69,12 +65,11 @@ class Scheduler:
         self.budget = int(slots.memory_bytes * QUEUE_SHARE)
         call_bytes = int(min(CALL_BYTES, self.budget * CALL_SHARE))
         self.stages = [Stage(_possible(operator, slots), call_bytes) for operator in operators]
+        self.crew = Crew(self.stages, backend, recorder)
         self.held = [Held(operator.schema, operator.label) for operator in operators]
         self.stage_of_task: dict[int, Stage] = {}
-        self.stage_of_worker: dict[int, Stage] = {}
         self.blocks_bytes = 0  # of all blocks alive but those in `out`
         self.next_task = 0
-        self.builds_lost = 0
         self.base_bytes = backend.memory_bytes()
         self.looked_at = 0.0
         self.tight = False
@@ -164,8 +159,7 @@ class Scheduler:
                     self.stages[index + 1].offer(self._typed(index, item) if item.kind == "rows" else item)
             self._free_spent(stage)
             if stage.drained:
-                for worker in list(stage.workers):
-                    self._stop_worker(stage, worker)
+                self.crew.dismiss(stage)
                 if not last:
                     self.stages[index + 1].ended = True
 
@@ -209,8 +203,7 @@ class Scheduler:
             self._ask_on(index)
             stall = ""
             while not stall and (lane := stage.next_lane()) is not None:
-                self._keep_fewest(stage)
-                worker, stall = self._worker(stage)
+                worker, stall = self.crew.find(stage)
                 if worker is not None and not self._room(index, stage.expected_bytes(lane)):
                     stall = "memory" if self.tight else "output"
                 if worker is not None and not stall:
@@ -274,86 +267,13 @@ class Scheduler:
                 return
             if (lane := stage.next_lane()) is None:
                 continue
-            worker, _ = self._worker(stage)
+            worker, _ = self.crew.find(stage)
             if worker is not None:
                 self._start(stage, lane, worker)
                 return
-            if not stage.workers and not self._fits(stage):
-                self._evict(stage)
-            if any(not worker.ready for worker in stage.workers.values()) or self._grow(stage):
+            self.crew.make_way(stage)
+            if any(not worker.ready for worker in stage.workers.values()) or self.crew.grow(stage):
                 return
-
-    # -- workers -------------------------------------------------------------------------------------------------------
-
-    def _worker(self, stage: Stage) -> tuple[int | None, str]:
-        """Return a worker that can take a task, starting another if all are busy; or what it waits for."""
-        ready = {number: worker for number, worker in stage.workers.items() if worker.ready}
-        free_cpus = self._cpus_in_use() + stage.operator.cpus <= self.backend.slots().cpus
-        gains = self._gains(stage)
-        idle = next((number for number, worker in ready.items() if not worker.tasks), None)
-        if idle is not None and (gains or not stage.running):
-            return (idle, "") if free_cpus or not self._cpus_in_use() else (None, "cpu")
-        starting = len(stage.workers) - len(ready)
-        if not starting and free_cpus and stage.waiting_calls + 1 > len(ready) and gains:
-            self._grow(stage)
-        at_work = [number for number, worker in ready.items() if worker.tasks]
-        number = min(at_work, key=lambda number: len(ready[number].tasks), default=None)
-        if number is None or len(ready[number].tasks) >= DEPTH:
-            return None, "worker"
-        return number, ""
-
-    def _cpus_in_use(self) -> float:
-        busy = (
-            stage.operator.cpus * sum(bool(worker.tasks) for worker in stage.workers.values()) for stage in self.stages
-        )
-        return sum(busy)
-
-    def _gains(self, stage: Stage) -> bool:
-        """Whether one more worker at work helps; threads that make short calls would wait for each other instead."""
-        if stage.operator.order.processes or not stage.running:
-            return True
-        if stage.call_s is not None:
-            return stage.call_s >= SHORT_S
-        now = time.monotonic()
-        return any(now - running.begun_s > SHORT_S for running in stage.running.values())
-
-    def _keep_fewest(self, stage: Stage) -> None:
-        while len(stage.workers) < stage.operator.fewest and self._grow(stage):
-            pass
-
-    def _grow(self, stage: Stage) -> bool:
-        """Begin to build one more worker, if the operator may have one and its share is free."""
-        if len(stage.workers) >= stage.operator.most or not self._fits(stage):
-            return False
-        number = self.backend.start_worker(stage.operator.order)
-        stage.workers[number] = Worker(born=time.monotonic())
-        self.stage_of_worker[number] = stage
-        self.recorder.worker(self.stages.index(stage), len(stage.workers))
-        return True
-
-    def _fits(self, stage: Stage) -> bool:
-        """Whether GPUs and memory are left for one more worker; it holds them as long as it lives."""
-        gpus = sum(len(other.workers) * other.operator.order.gpus for other in self.stages)
-        memory = sum(len(other.workers) * other.operator.memory_bytes for other in self.stages)
-        slots = self.backend.slots()
-        return (
-            gpus + stage.operator.order.gpus <= slots.gpus + 1e-9
-            and memory + stage.operator.memory_bytes <= slots.memory_bytes
-        )
-
-    def _evict(self, needy: Stage) -> None:
-        """End idle workers of other stages: they hold what a stage without any worker needs."""
-        for stage in self.stages:
-            for number, worker in list(stage.workers.items()):
-                if stage is not needy and not worker.tasks and stage.operator.order.gpus + stage.operator.memory_bytes:
-                    self._stop_worker(stage, number)
-
-    def _stop_worker(self, stage: Stage, number: int) -> None:
-        worker = stage.workers.pop(number)
-        if worker.ready and not worker.tasks:
-            self.recorder.idle(self.stages.index(stage), worker.idle_since)
-        del self.stage_of_worker[number]
-        self.backend.stop_worker(number)
 
     def _look(self) -> None:
         """From time to time: measure memory, and let workers go that have nothing to do."""
@@ -365,27 +285,16 @@ class Scheduler:
         self.tight = resident - self.base_bytes > TIGHT * self.memory_bytes
         if self.tight:
             pa.default_memory_pool().release_unused()
-        for stage in self.stages:
-            for number, worker in list(stage.workers.items()):
-                if worker.ready and not worker.tasks and self._needless(stage, worker, now):
-                    self._stop_worker(stage, number)
+        self.crew.dismiss_idle(self.tight)
         queued = [(stage.waiting_rows, len(stage.running), len(stage.workers)) for stage in self.stages]
         self.recorder.look(resident, self.blocks_bytes + self.out_bytes, queued)
-
-    def _needless(self, stage: Stage, worker: Worker, now: float) -> bool:
-        """Whether an idle worker should go: it has long had nothing to do, or its process may hold what it leaked."""
-        if self.tight and stage.operator.order.processes and now - worker.born > RENEW_S:
-            return True
-        return now - worker.idle_since > IDLE_S and len(stage.workers) > stage.operator.fewest
 
     # -- signals -------------------------------------------------------------------------------------------------------
 
     def _handle(self, signal: Signal) -> None:
         match signal:
             case Ready(worker=number):
-                if (stage := self.stage_of_worker.get(number)) is not None:
-                    stage.workers[number].ready = True
-                    stage.workers[number].born = stage.workers[number].idle_since = time.monotonic()
+                self.crew.ready(number)
             case Produced(task=task, block=block):
                 stage = self.stage_of_task[task]
                 self._check_size(stage, block)
@@ -404,8 +313,8 @@ class Scheduler:
                     emit(BatchDone(stage.operator.label, running.rows_out, running.bytes_out, busy_s))
             case Failed(error=error):
                 raise error
-            case Died(worker=number):
-                self._bury(number, signal)
+            case Died():
+                self._bury(signal)
 
     def _record(self, stage: Stage, signal: Produced) -> None:
         """Count an output before its stage takes it."""
@@ -425,24 +334,18 @@ class Scheduler:
                 "lower batch_size, yield the output in parts, or raise ICEBLINK_MEMORY_BYTES",
             )
 
-    def _bury(self, number: int, death: Died) -> None:
-        """Replace a dead worker: what it had is done again, by whoever is free."""
-        stage = self.stage_of_worker.pop(number, None)
-        if stage is None:
+    def _bury(self, death: Died) -> None:
+        """What a dead worker had is done again, by whoever is free."""
+        if (found := self.crew.bury(death)) is None:
             return
-        worker = stage.workers[number]
+        stage, worker = found
         tasks = list(worker.tasks)
-        if not worker.ready:
-            self.builds_lost += 1
-            if self.builds_lost >= BUILDS:
-                raise FunctionError(f"a worker {death.why}, while it was built", stage.operator.label)
-        self.recorder.death(self.stages.index(stage))
         for place in reversed(range(len(tasks))):
             del self.stage_of_task[tasks[place]]
             poison = stage.died(tasks[place], place == 0 and worker.ready, death.begun)
             if poison is not None:
                 self._reject(stage, *poison, death.why)
-        del stage.workers[number]
+        del stage.workers[death.worker]
 
     def _reject(self, stage: Stage, lane: Lane, stretch: Stretch, why: str) -> None:
         """Deal with rows that killed two workers as their operator says."""

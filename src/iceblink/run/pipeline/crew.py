@@ -1,0 +1,143 @@
+"""Who works: workers started, given tasks, grown and let go, within the CPUs, GPUs and memory there are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from iceblink.errors import FunctionError
+from iceblink.run.pipeline.backend import Backend, Died
+from iceblink.run.pipeline.stage import Stage, Worker
+from iceblink.run.pipeline.stats import Recorder
+
+DEPTH = 2  # tasks a worker has: the next one lies there when it is done
+SHORT_S = 1e-3  # the interpreter's lock changes hands every five of these
+RENEW_S = 1.0  # a process that lived so long is begun anew when memory is tight
+IDLE_S = 5.0  # a worker beyond the fewest is let go after this
+BUILDS = 2  # times that a worker may die while it is built
+
+
+class Crew:
+    """The workers of all stages of one run."""
+
+    def __init__(self, stages: Sequence[Stage], backend: Backend, recorder: Recorder) -> None:
+        self._stages, self._backend, self._recorder = stages, backend, recorder
+        self._stage_of: dict[int, Stage] = {}
+        self._builds_lost = 0
+
+    def find(self, stage: Stage) -> tuple[int | None, str]:
+        """Return a worker that can take a task, starting another if all are busy; or what it waits for."""
+        while len(stage.workers) < stage.operator.fewest and self.grow(stage):
+            pass
+        ready = {number: worker for number, worker in stage.workers.items() if worker.ready}
+        in_use = self._cpus_in_use()
+        free_cpus = in_use + stage.operator.cpus <= self._backend.slots().cpus
+        gains = self._gains(stage)
+        idle = next((number for number, worker in ready.items() if not worker.tasks), None)
+        if idle is not None and (gains or not stage.running):
+            return (idle, "") if free_cpus or not in_use else (None, "cpu")
+        starting = len(stage.workers) - len(ready)
+        if not starting and free_cpus and stage.waiting_calls + 1 > len(ready) and gains:
+            self.grow(stage)
+        at_work = [number for number, worker in ready.items() if worker.tasks]
+        number = min(at_work, key=lambda number: len(ready[number].tasks), default=None)
+        if number is None or len(ready[number].tasks) >= DEPTH:
+            return None, "worker"
+        return number, ""
+
+    def grow(self, stage: Stage) -> bool:
+        """Begin to build one more worker, if the operator may have one and its share is free."""
+        if len(stage.workers) >= stage.operator.most or not self._fits(stage):
+            return False
+        number = self._backend.start_worker(stage.operator.order)
+        stage.workers[number] = Worker(born=time.monotonic())
+        self._stage_of[number] = stage
+        self._recorder.worker(self._place(stage), len(stage.workers))
+        return True
+
+    def ready(self, number: int) -> None:
+        """Take note that a worker is built."""
+        if (stage := self._stage_of.get(number)) is not None:
+            stage.workers[number].ready = True
+            stage.workers[number].born = stage.workers[number].idle_since = time.monotonic()
+
+    def make_way(self, needy: Stage) -> None:
+        """If a stage without any worker lacks what others hold, end those of them that are idle."""
+        if needy.workers or self._fits(needy):
+            return
+        for stage in self._stages:
+            for number, worker in list(stage.workers.items()):
+                if stage is not needy and not worker.tasks and stage.operator.order.gpus + stage.operator.memory_bytes:
+                    self._stop(stage, number, at_once=True)
+
+    def dismiss(self, stage: Stage) -> None:
+        """End the workers of a stage that is done."""
+        for number in list(stage.workers):
+            self._stop(stage, number)
+
+    def dismiss_idle(self, tight: bool) -> None:
+        """End workers that have long had nothing to do, or whose process may hold what it leaked."""
+        now = time.monotonic()
+        for stage in self._stages:
+            for number, worker in list(stage.workers.items()):
+                if worker.ready and not worker.tasks and _needless(stage, worker, now, tight):
+                    self._stop(stage, number, at_once=bool(stage.operator.order.gpus))  # its device is wanted back
+
+    def bury(self, death: Died) -> tuple[Stage, Worker] | None:
+        """Strike a dead worker off; return it with its stage, None if nobody waits for it.
+
+        Raises
+        ------
+        FunctionError
+            It is not the first that died while it was built.
+        """
+        stage = self._stage_of.pop(death.worker, None)
+        if stage is None:
+            return None
+        worker = stage.workers[death.worker]
+        if not worker.ready:
+            self._builds_lost += 1
+            if self._builds_lost >= BUILDS:
+                raise FunctionError(f"a worker {death.why}, while it was built", stage.operator.label)
+        self._recorder.death(self._place(stage))
+        return stage, worker
+
+    def _stop(self, stage: Stage, number: int, at_once: bool = False) -> None:
+        worker = stage.workers.pop(number)
+        if worker.ready and not worker.tasks:
+            self._recorder.idle(self._place(stage), worker.idle_since)
+        del self._stage_of[number]
+        self._backend.stop_worker(number, at_once)
+
+    def _cpus_in_use(self) -> float:
+        return sum(
+            stage.operator.cpus * sum(bool(worker.tasks) for worker in stage.workers.values()) for stage in self._stages
+        )
+
+    def _gains(self, stage: Stage) -> bool:
+        """Whether one more worker at work helps; threads that make short calls would wait for each other instead."""
+        if stage.operator.order.processes or not stage.running:
+            return True
+        if stage.call_s is not None:
+            return stage.call_s >= SHORT_S
+        now = time.monotonic()
+        return any(now - running.begun_s > SHORT_S for running in stage.running.values())
+
+    def _fits(self, stage: Stage) -> bool:
+        """Whether GPUs and memory are left for one more worker; it holds them as long as it lives."""
+        gpus = sum(len(other.workers) * other.operator.order.gpus for other in self._stages)
+        memory = sum(len(other.workers) * other.operator.memory_bytes for other in self._stages)
+        slots = self._backend.slots()
+        return (
+            gpus + stage.operator.order.gpus <= slots.gpus + 1e-9
+            and memory + stage.operator.memory_bytes <= slots.memory_bytes
+        )
+
+    def _place(self, stage: Stage) -> int:
+        return self._stages.index(stage)
+
+
+def _needless(stage: Stage, worker: Worker, now: float, tight: bool) -> bool:
+    if tight and stage.operator.order.processes and now - worker.born > RENEW_S:
+        return True
+    return now - worker.idle_since > IDLE_S and len(stage.workers) > stage.operator.fewest

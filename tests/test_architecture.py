@@ -30,6 +30,8 @@ DOORS = {
     "urllib3": {"media"},
     "rich": {"cli", "demo", "watch"},
     "IPython": {"watch"},
+    "prometheus_client": {"watch"},
+    "opentelemetry": {"watch"},
     "sklearn": {"demo"},
     "threadpoolctl": {"demo"},
     "matplotlib": {"demo"},

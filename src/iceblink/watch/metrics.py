@@ -137,7 +137,6 @@ class _Changes:
             if not event.ended:
                 self._known[event.pipeline] = news
             for old, new in zip(olds, news, strict=True):
-                for field, add in self._adds.items():
-                    if change := getattr(new, field) - getattr(old, field):
-                        add(new.operator, change)
+                for field, add in self._adds.items():  # a change of 0 too: what never happened shows as 0
+                    add(new.operator, getattr(new, field) - getattr(old, field))
             self._resident(event.resident_bytes)

@@ -12,6 +12,10 @@ WORDS = {0, len(HEADINGS) - 1}  # the columns that hold words; the others are nu
 def cells(operator: OperatorSeen) -> tuple[str, ...]:
     """Return one operator under `HEADINGS`."""
     now = operator.now
+    troubles = [
+        f"rows refused: {now.rows_refused:,}" if now.rows_refused else "",
+        f"workers died: {now.deaths:,}" if now.deaths else "",
+    ]
     return (
         now.operator,
         f"{now.rows_out:,}",
@@ -20,17 +24,8 @@ def cells(operator: OperatorSeen) -> tuple[str, ...]:
         f"{now.rows_waiting:,}",
         f"{now.tasks:,}",
         f"{now.workers:,}",
-        ", ".join([*filter(None, [now.waits_for]), *troubles(operator)]),
+        ", ".join(filter(None, [now.waits_for, *troubles])),
     )
-
-
-def troubles(operator: OperatorSeen) -> list[str]:
-    """Say what went wrong, though the work goes on."""
-    now = operator.now
-    return [
-        *([f"{now.rows_refused:,} rows refused"] if now.rows_refused else []),
-        *([f"{now.deaths:,} workers died"] if now.deaths else []),
-    ]
 
 
 def summary(pipeline: PipelineSeen, job: JobSeen) -> str:

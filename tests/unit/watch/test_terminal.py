@@ -51,7 +51,7 @@ def test_a_pipeline_has_a_line_for_each_operator() -> None:
     picture = drawn(PLANNED, pipeline(10, 1000, 500), pipeline(15, 1500, 1000))
     lines = [line.split() for line in picture.splitlines()]
     assert ["scan", "ns.t", "1,500", "100", "100.0", "0", "1", "1", "output"] in lines
-    assert ["Model", "1,000", "100", "0.0", "500", "0", "2", "3", "rows", "refused,", "1", "workers", "died"] in lines
+    assert ["Model", "1,000", "100", "0.0", "500", "0", "2", "rows", "refused:", "3,", "workers", "died:", "1"] in lines
     assert "15 s, 512 MiB resident, about 10 s left" in picture
 
 

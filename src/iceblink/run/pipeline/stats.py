@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -70,11 +70,13 @@ class OperatorStats:
     @property
     def remarks(self) -> str:
         """What it waited for, and what went wrong."""
-        waited = [f"{why} {seconds:.1f} s" for why, seconds in self.waited_s.items() if seconds >= TOLD_S]
-        remarks = ["waited for " + ", ".join(waited)] if waited else []
-        remarks += [f"{self.rows_refused:,} rows refused"] if self.rows_refused else []
-        remarks += [f"{self.deaths} workers died"] if self.deaths else []
-        return "; ".join(remarks)
+        waited = ", ".join(f"{why} {seconds:.1f} s" for why, seconds in self.waited_s.items() if seconds >= TOLD_S)
+        remarks = [
+            f"waited for {waited}" if waited else "",
+            f"rows refused: {self.rows_refused:,}" if self.rows_refused else "",
+            f"workers died: {self.deaths:,}" if self.deaths else "",
+        ]
+        return "; ".join(filter(None, remarks))
 
 
 @dataclass(frozen=True)
@@ -147,10 +149,11 @@ def _cells(item: OperatorStats) -> tuple[str, ...]:
 class Recorder:
     """Counts; only the scheduler's thread writes."""
 
-    def __init__(self, labels: Sequence[str]) -> None:
+    def __init__(self, labels: Sequence[str], now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
         self._number = next(_numbers)
         self._operators = [OperatorStats(label) for label in labels]
-        self._begun = self._looked = self._shown = time.monotonic()
+        self._begun = self._looked = self._shown = now()
         self._ended: float | None = None
         self._resident = self._blocks = 0
         self._spans: list[Span] = []
@@ -161,7 +164,7 @@ class Recorder:
 
     def begun(self, place: int, worker: int, idle_since: float) -> None:
         """A worker that had nothing to do since then [monotonic s] is given a task."""
-        now = self._since[worker] = time.monotonic()
+        now = self._since[worker] = self._now()
         if self._first[place] is None:
             self._first[place] = now
         self.idle(place, idle_since)
@@ -170,7 +173,7 @@ class Recorder:
         """A worker had nothing to do since then [monotonic s]; before the first task there was nothing to be done."""
         if (first := self._first[place]) is not None:
             old = self._operators[place]
-            self._operators[place] = replace(old, idle_s=old.idle_s + time.monotonic() - max(since, first))
+            self._operators[place] = replace(old, idle_s=old.idle_s + self._now() - max(since, first))
 
     def produced(self, place: int, rows_in: int, rows_out: int, bytes_out: int) -> None:
         """A task has an output, with which so many more rows of its input are dealt with."""
@@ -189,7 +192,7 @@ class Recorder:
 
     def task(self, place: int, worker: int, busy_s: float, rows_in: int, rows: int) -> None:
         """A task of `rows` is done; `rows_in` of them were not dealt with by any output."""
-        now, old = time.monotonic(), self._operators[place]
+        now, old = self._now(), self._operators[place]
         began = self._since[worker]
         self._since[worker] = now  # when another task lies there already
         self._operators[place] = replace(
@@ -217,7 +220,7 @@ class Recorder:
 
     def look(self, resident: int, blocks: int, queues: Sequence[tuple[int, int, int]]) -> None:
         """Memory [bytes], and for each operator the rows waiting, the tasks running and the workers there are."""
-        now = time.monotonic()
+        now = self._now()
         passed, self._looked = now - self._looked, now
         self._resident, self._blocks = max(self._resident, resident), max(self._blocks, blocks)
         self._queues = queues
@@ -231,7 +234,7 @@ class Recorder:
 
     def end(self) -> None:
         """The run is over."""
-        self._ended = time.monotonic()
+        self._ended = self._now()
         self._queues = [(0, 0, 0)] * len(self._operators)
         self._operators = [replace(item, workers=0) for item in self._operators]
         self._stalls = [""] * len(self._operators)
@@ -254,10 +257,10 @@ class Recorder:
             )
             for item, (waiting, tasks, workers), why in zip(self._operators, self._queues, self._stalls, strict=True)
         )
-        seconds = (self._ended or time.monotonic()) - self._begun
+        seconds = (self._ended or self._now()) - self._begun
         emit(PipelineProgress(self._number, operators, seconds, resident, self._ended is not None))
 
     def stats(self) -> PipelineStats:
         """Return what was counted."""
-        seconds = (self._ended or time.monotonic()) - self._begun
+        seconds = (self._ended or self._now()) - self._begun
         return PipelineStats(tuple(self._operators), seconds, self._resident, self._blocks, tuple(self._spans))

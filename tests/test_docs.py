@@ -17,8 +17,9 @@ from iceblink.cli.main import main
 from iceblink.errors import IceblinkError
 
 ROOT = Path(__file__).parents[1]
-HOW_TO = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/how-to/*.md"))
-PAGES = ["README.md", "docs/index.md", "docs/tutorial.md", *HOW_TO]
+FOLDERS = ["how-to", "explanation"]
+IN_FOLDERS = sorted(path.relative_to(ROOT).as_posix() for name in FOLDERS for path in ROOT.glob(f"docs/{name}/*.md"))
+PAGES = ["README.md", "docs/index.md", "docs/tutorial.md", *IN_FOLDERS]
 CODE = r"^```(python|bash)\n(?P<code>.*?)^```$"
 TOLD = r"(?:\n\n```text\n(?P<told>.*?)^```$)?"
 BLOCK = re.compile(CODE + TOLD, re.MULTILINE | re.DOTALL)

@@ -47,6 +47,15 @@ def test_a_write_is_told_from_its_plan_to_its_commit(table: ib.Dataset) -> None:
     assert kinds.index(ScanPlanned) < kinds.index(FileWritten) < kinds.index(Committed)
 
 
+def test_a_function_below_a_statement_is_heard_of_too(table: ib.Dataset) -> None:
+    heard: list[Event] = []
+    with ib.watching(heard.append):
+        assert table.filter(ib._.id < 500).map_batches(unchanged).count() == 500
+    assert any(isinstance(event, ScanPlanned) for event in heard)
+    last = [event for event in heard if isinstance(event, PipelineProgress)][-1]
+    assert [(item.operator, item.rows_out) for item in last.operators] == [("query", 500), ("unchanged", 500)]
+
+
 @pytest.mark.parametrize("way", [{}, {"processes": True}], ids=["threads", "processes"])
 @pytest.mark.parametrize("policy", ["skip", "quarantine"])
 def test_refused_rows_are_counted_whatever_becomes_of_them(

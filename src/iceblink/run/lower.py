@@ -210,9 +210,12 @@ def _scan_source(reference: Reference, planned: ScanPlan, storage: Storage, job:
 
 
 def _source(plan: Plan, job: Job) -> Source:
+    here = copy_context()  # as above; what runs below begins when the first batch is asked for
+
     def batches(columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        context = here.copy()
         with closing(run(plan, job)) as found:
-            for batch in found:
+            while (batch := context.run(next, found, None)) is not None:
                 yield batch.data
 
     return Source(plan.schema, batches, tuple(plan.schema.names))

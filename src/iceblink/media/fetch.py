@@ -17,6 +17,7 @@ import pyarrow.fs as pafs
 from iceblink.interop import optional
 
 REDIRECTS = 5
+HOSTS = 64  # to which connections are kept
 CHUNK_BYTES = 1 << 18
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 30.0
 PASSING = {408, 425, 429}  # and 5xx: the same request may succeed later
@@ -46,7 +47,7 @@ class Fetcher:
             REDIRECTS, connect=0, read=0, status=0, other=0, respect_retry_after_header=False
         )  # a body that breaks off must be tried again as well, so it is done here
         limit = urllib3.Timeout(connect=timeout_s, read=timeout_s)
-        self._http = urllib3.PoolManager(maxsize=connections, timeout=limit, retries=once, headers=headers)
+        self._http = urllib3.PoolManager(HOSTS, headers, maxsize=connections, timeout=limit, retries=once)
         self._errors = urllib3.exceptions
         self._retries, self._largest_bytes = retries, largest_bytes
         self._closed = threading.Event()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from PIL import Image
 
 from iceblink.errors import ColumnNotFound, ConfigError, DuplicateColumn, FunctionError, TypeMismatch
 from iceblink.lakehouse import Lake, connect
-from iceblink.media import images
+from iceblink.media import audio, files, images
 from iceblink.media.column import PART_BYTES
 
 
@@ -152,6 +153,23 @@ def test_a_mistake_is_found_where_it_is_written(lake: Lake) -> None:
         images.Decode("bytes", size=(1, 4), mode="CMYK")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="quality"):
         images.Encode("image", quality=5)
+
+
+@pytest.mark.parametrize(
+    ("package", "make"),
+    [
+        ("PIL.Image", lambda: images.Encode("image")),
+        ("soxr", lambda: audio.Decode("bytes", rate=8000)),
+        ("urllib3", lambda: files.Download("place")),
+    ],
+)
+def test_a_package_that_is_not_installed_is_named_with_its_extra(
+    package: str, make: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ConfigError, match=package) as caught:
+        make()
+    assert "iceblink[media]" in caught.value.hint
 
 
 def test_jpeg_refuses_an_alpha_channel_before_anything_runs() -> None:

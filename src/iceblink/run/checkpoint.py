@@ -200,8 +200,7 @@ class Checkpointed:
                     files = written(self._session, unit, table, self._begin_files, self._journal.folder)
                     for _ in rows:  # a query that keeps no rows may not have read them
                         pass
-                    refusals = {place: list(files) for place, files in refused.finish().items()}
-                    self._journal.add("done", files=files, refused=refusals)
+                    self._journal.add("done", files=files, refused=refused.finish(number - done))
                 for _ in found:  # let the workers end well
                     pass
         finally:

@@ -103,8 +103,8 @@ class Journal:
         path = f"{self.folder}/{name}"
         try:
             entry: dict[str, Any] = unpacked(json.loads(self.storage.read(path)))
-            return entry
-        except (ValueError, KeyError, TypeError, LookupError) as error:
+            return {"kind": entry["kind"], **entry}
+        except (ValueError, TypeError, LookupError) as error:
             hint = f"remove {self.folder} to begin the job anew"
             raise DataCorrupt(f"the journal of a job cannot be read: {error}", path, hint) from error
 

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import replace
 
@@ -67,6 +68,7 @@ class Scheduler:
         self.stages = [Stage(_possible(operator, slots), call_bytes) for operator in operators]
         self.crew = Crew(self.stages, backend, recorder)
         self.held = [Held(operator.schema, operator.label) for operator in operators]
+        self.passed = [0] * len(operators)  # marks that each operator has handed on
         self.stage_of_task: dict[int, Stage] = {}
         self.blocks_bytes = 0  # of all blocks alive but those in `out`
         self.next_task = 0
@@ -75,7 +77,7 @@ class Scheduler:
         self.tight = False
         # between the loop and whoever takes
         self.changed = threading.Condition()
-        self.out: deque[tuple[int, Item]] = deque()
+        self.out: deque[tuple[int, Item, int]] = deque()
         self.out_bytes = 0
         self.ended = self.stopping = False
         self.error: BaseException | None = None
@@ -85,7 +87,9 @@ class Scheduler:
     def run(self) -> Generator[tuple[int, Kind, Batch], None, None]:
         """Yield (operator, kind, batch): rows and marks of the last operator, rejected rows of any.
 
-        Closing the generator ends all workers.
+        Rejected rows overtake the rows of operators after theirs, and marks with them: their `first_row` is the number
+        of the source's units before the one that they came of. When a run fails, what lies before a mark is still
+        handed on. Closing the generator ends all workers.
 
         Raises
         ------
@@ -97,9 +101,11 @@ class Scheduler:
         loop.start()
         try:
             while (taken := self._take()) is not None:
-                index, item = taken
+                index, item, unit = taken
                 batch = self.backend.fetch(item.block)
                 self.backend.free(item.block)
+                if item.kind == "rejected":
+                    batch = replace(batch, first_row=unit)
                 yield index, item.kind, batch
                 del batch  # whoever took it must be the last to hold it
         finally:
@@ -107,17 +113,17 @@ class Scheduler:
             self.backend.wake()
             loop.join()
 
-    def _take(self) -> tuple[int, Item] | None:
+    def _take(self) -> tuple[int, Item, int] | None:
         with self.changed:
             self.changed.wait_for(lambda: self.out or self.ended)
-            if self.error is not None:
+            if self.error is not None and not any(item.kind == "mark" for _, item, _ in self.out):
                 raise self.error
             if not self.out:
                 return None
-            index, item = self.out.popleft()
+            index, item, unit = self.out.popleft()
             self.out_bytes -= item.block.nbytes
         self.backend.wake()
-        return index, item
+        return index, item, unit
 
     # -- the loop ------------------------------------------------------------------------------------------------------
 
@@ -135,6 +141,8 @@ class Scheduler:
                     self._handle(signal)
         except BaseException as error:
             self.error = error
+            with suppress(Exception):  # the first error is told
+                self._hand_over()
         finally:
             self.backend.close()
             self._end()
@@ -157,6 +165,7 @@ class Scheduler:
                     self._give(index, self._typed(index, item) if item.kind == "rows" else item)
                 else:
                     self.stages[index + 1].offer(self._typed(index, item) if item.kind == "rows" else item)
+                self.passed[index] += item.kind == "mark"
             self._free_spent(stage)
             if stage.drained:
                 self.crew.dismiss(stage)
@@ -181,7 +190,7 @@ class Scheduler:
             return
         self.blocks_bytes -= item.block.nbytes
         with self.changed:
-            self.out.append((index, item))
+            self.out.append((index, item, self.passed[index]))
             self.out_bytes += item.block.nbytes
             self.changed.notify_all()
 

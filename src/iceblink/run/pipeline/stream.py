@@ -96,23 +96,23 @@ class Refused:
         self, nodes: Sequence[MapBatches], begun: Callable[[int, str], None] | None = None, job: str = ""
     ) -> None:
         self._nodes, self._begun, self._job = nodes, begun, job
-        self._open: dict[int, Refusals] = {}
+        self._open: dict[tuple[int, int], Refusals] = {}  # by place, and unit of the source
 
     def take(self, place: int, batch: Batch) -> None:
         """Keep rows that the function at `place` refused; `begun` is told before the first of a file."""
-        if place not in self._open:
-            self._open[place] = self._quarantine(place).open(batch.data.schema, self._job)
+        key = place, batch.first_row
+        if key not in self._open:
+            self._open[key] = self._quarantine(place).open(batch.data.schema, self._job)
             if self._begun is not None:
-                self._begun(place, self._open[place].token)
-        self._open[place].write(batch.data)
+                self._begun(place, self._open[key].token)
+        self._open[key].write(batch.data)
 
-    def finish(self) -> dict[int, Sequence[Any]]:
-        """Close the files and return them by the place of the function."""
+    def finish(self, unit: int = 0) -> dict[int, list[Any]]:
+        """Close the files of one unit of the source and return them by the place of the function."""
         finished = {}
-        while self._open:
-            place = next(iter(self._open))
-            finished[place] = self._open[place].finish()
-            del self._open[place]
+        for key in [key for key in self._open if key[1] == unit]:
+            finished[key[0]] = list(self._open[key].finish())
+            del self._open[key]
         return finished
 
     def commit(self) -> None:

@@ -133,6 +133,53 @@ def test_a_mark_comes_after_all_rows_before_it_and_before_all_after_it(
     assert [value for part in seen for value in part] == [4 * value for value in range(sum(sizes))]
 
 
+@given(sizes=sizes, rows=st.none() | st.integers(1, 7), seed=st.integers(0, 1 << 16))
+def test_no_row_passes_a_mark_even_where_rows_pass_each_other(sizes: list[int], rows: int | None, seed: int) -> None:
+    stages = [operator(doubled, rows, 3, ordered=False), operator(doubled, None, 2, ordered=False)]
+    seen: list[list[int]] = [[]]
+    for _, kind, found in run(SimulatedBackend(SLOTS, seed), source(sizes, marks=True), *stages):
+        if kind == "mark":
+            assert found.first_row == len(seen)
+            seen.append([])
+        else:
+            seen[-1] += found.data.column(0).to_pylist()
+    assert [len(part) for part in seen] == [*sizes, 0]
+    assert sorted(value for part in seen for value in part) == [4 * value for value in range(sum(sizes))]
+
+
+@given(sizes=sizes, seed=st.integers(0, 1 << 16), ordered=st.booleans())
+def test_a_rejected_row_says_which_unit_it_came_of(sizes: list[int], seed: int, ordered: bool) -> None:
+    def deadly(given: Batch) -> Iterator[Batch]:
+        if given.data.num_rows:
+            raise WorkerDies
+        yield given
+
+    stages = [operator(deadly, 1, ordered=ordered, on_error="quarantine"), operator(doubled)]
+    items = run(SimulatedBackend(SLOTS, seed), source(sizes, marks=True), *stages)
+    refused = [
+        (found.first_row, row["x"]) for _, kind, found in items if kind == "rejected" for row in found.data.to_pylist()
+    ]
+    units = [unit for unit, size in enumerate(sizes) for _ in range(size)]
+    assert sorted(refused) == list(zip(units, range(sum(sizes)), strict=True))
+
+
+@given(seed=st.integers(0, 1 << 16))
+def test_what_lies_before_a_mark_is_handed_on_though_the_run_fails(seed: int) -> None:
+    def failing(given: Batch) -> Iterator[Batch]:
+        if given.first_row >= 6:
+            raise ValueError("broken")
+        yield from doubled(given)
+
+    scheduler = Scheduler(
+        [source([3, 3, 3], marks=True), operator(failing, 3)], SimulatedBackend(SLOTS, seed), Recorder(["", ""])
+    )
+    items: list[tuple[int, str, Batch]] = []
+    with pytest.raises(ValueError, match="broken"):
+        items.extend(scheduler.run())
+    assert [found.first_row for _, kind, found in items if kind == "mark"] == [1, 2]
+    assert values(items) == [0, 2, 4, 6, 8, 10]
+
+
 @given(sizes=sizes, seed=st.integers(0, 1 << 16), deaths=st.sampled_from([0.0, 0.05]))
 def test_unordered_output_has_the_same_rows(sizes: list[int], seed: int, deaths: float) -> None:
     backend = SimulatedBackend(SLOTS, seed, deaths)

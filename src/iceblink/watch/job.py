@@ -123,6 +123,7 @@ class Job:
                     self._forget()
                     self._tables[table] = rows
                     self._planned += rows
+                    self._fraction = 0.0
                 case SplitRead(rows=rows):
                     self._read += rows
                 case QueryProgress(fraction=fraction):

@@ -79,7 +79,7 @@ class OperatorStats:
         return "; ".join(filter(None, remarks))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PipelineStats:
     """A run: its operators, the first of which is the source; prints as a table.
 
@@ -98,18 +98,18 @@ class PipelineStats:
     seconds: float
     peak_resident_bytes: int
     peak_block_bytes: int
-    spans: tuple[Span, ...] = field(repr=False, default=())
+    spans: tuple[Span, ...] = ()
 
     @property
     def scarcest(self) -> OperatorStats:
-        """The operator whose workers were at work for the greatest part of their time: the others wait for it."""
-        return max(self.operators, key=lambda item: item.utilisation)
+        """The operator whose workers were at work longest, each for itself: all others wait for it."""
+        return max(self.operators, key=lambda item: item.busy_s / max(1, item.most_workers))
 
     def trace(self, path: str) -> None:
         """Write the tasks as a timeline that chrome://tracing and Perfetto show: operators, workers, tasks."""
         Path(path).write_text(chrome_trace([item.label for item in self.operators], self.spans), encoding="utf-8")
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         rows = [COLUMNS, *map(_cells, self.operators)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
@@ -155,7 +155,7 @@ class Recorder:
         self._operators = [OperatorStats(label) for label in labels]
         self._begun = self._looked = self._shown = now()
         self._ended: float | None = None
-        self._resident = self._blocks = 0
+        self._resident = self._most_resident = self._most_blocks = 0
         self._spans: list[Span] = []
         self._first: list[float | None] = [None] * len(labels)  # when the first task began
         self._since: dict[int, float] = {}  # when each worker at work was free for its task
@@ -222,7 +222,8 @@ class Recorder:
         """Memory [bytes], and for each operator the rows waiting, the tasks running and the workers there are."""
         now = self._now()
         passed, self._looked = now - self._looked, now
-        self._resident, self._blocks = max(self._resident, resident), max(self._blocks, blocks)
+        self._resident = resident
+        self._most_resident, self._most_blocks = max(self._most_resident, resident), max(self._most_blocks, blocks)
         self._queues = queues
         for place, why in enumerate(self._stalls):
             old = self._operators[place]
@@ -230,7 +231,7 @@ class Recorder:
             self._operators[place] = replace(old, waited_s=waited, workers=queues[place][2])
         if now - self._shown >= SHOWN_S:
             self._shown = now
-            self._show(resident)
+            self._show()
 
     def end(self) -> None:
         """The run is over."""
@@ -238,9 +239,9 @@ class Recorder:
         self._queues = [(0, 0, 0)] * len(self._operators)
         self._operators = [replace(item, workers=0) for item in self._operators]
         self._stalls = [""] * len(self._operators)
-        self._show(self._resident)
+        self._show()
 
-    def _show(self, resident: int) -> None:
+    def _show(self) -> None:
         operators = tuple(
             OperatorProgress(
                 operator=item.label,
@@ -258,9 +259,11 @@ class Recorder:
             for item, (waiting, tasks, workers), why in zip(self._operators, self._queues, self._stalls, strict=True)
         )
         seconds = (self._ended or self._now()) - self._begun
-        emit(PipelineProgress(self._number, operators, seconds, resident, self._ended is not None))
+        emit(PipelineProgress(self._number, operators, seconds, self._resident, self._ended is not None))
 
     def stats(self) -> PipelineStats:
         """Return what was counted."""
         seconds = (self._ended or self._now()) - self._begun
-        return PipelineStats(tuple(self._operators), seconds, self._resident, self._blocks, tuple(self._spans))
+        return PipelineStats(
+            tuple(self._operators), seconds, self._most_resident, self._most_blocks, tuple(self._spans)
+        )

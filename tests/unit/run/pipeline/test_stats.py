@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from iceblink.config import MIB
@@ -83,24 +84,24 @@ def test_two_runs_have_two_numbers() -> None:
 
 STATS = PipelineStats(
     (
-        OperatorStats("scan demo.t", 0, 1_000_000, 0, 8 * MIB, 1, 1.0, 3.0, 0, 1, 0, {"output": 2.04, "memory": 0.01}),
+        OperatorStats("scan demo.t", 0, 1_000_000, 0, 8 * MIB, 1, 0.5, 3.5, 0, 1, 0, {"output": 2.04, "memory": 0.01}),
         OperatorStats("<lambda>", 1_000_000, 999_997, 3, 8 * MIB, 64, 3.9, 0.1, 0, 4, 1),
     ),
     4.0,
     300 * MIB,
     64 * MIB,
-    (Span(0, 1, 0.0, 4.0, 1.0, 1_000_000), Span(1, 2, 1.0, 0.5, 0.5, 100), Span(1, 3, 1.0, 0.25, 0.2, 100)),
+    (Span(0, 1, 0.0, 4.0, 0.5, 1_000_000), Span(1, 2, 1.0, 0.5, 0.5, 100), Span(1, 3, 1.0, 0.25, 0.2, 100)),
 )
 
 PRINTED = """\
 operator      rows out  MiB out  tasks  busy s  idle s  used  workers  remarks
-scan demo.t  1,000,000      8.0      1    1.00    3.00   25%        1  waited for output 2.0 s
+scan demo.t  1,000,000      8.0      1    0.50    3.50   12%        1  waited for output 2.0 s
 <lambda>       999,997      8.0     64    3.90    0.10   98%        4  rows refused: 3; workers died: 1
 4.00 s; at most 300 MiB resident, 64 MiB of blocks"""
 
 
 def test_stats_print_as_a_table() -> None:
-    assert str(STATS) == PRINTED
+    assert str(STATS) == repr(STATS) == PRINTED
 
 
 def test_stats_are_a_table_in_a_notebook() -> None:
@@ -109,8 +110,10 @@ def test_stats_are_a_table_in_a_notebook() -> None:
     assert "<td>&lt;lambda&gt;</td><td>999,997</td>" in page
 
 
-def test_the_scarcest_operator_is_the_one_that_was_at_work_most_of_its_time() -> None:
+def test_the_scarcest_operator_is_the_one_whose_workers_were_at_work_longest() -> None:
     assert STATS.scarcest.label == "<lambda>"
+    short = OperatorStats("short", busy_s=0.1, idle_s=0.0, most_workers=1)
+    assert replace(STATS, operators=(short, *STATS.operators)).scarcest.label == "<lambda>"
 
 
 def test_a_timeline_has_operators_as_processes_and_workers_as_threads(tmp_path: Path) -> None:
@@ -134,4 +137,4 @@ def test_a_timeline_has_operators_as_processes_and_workers_as_threads(tmp_path: 
         ("<lambda>", 2, 2, 1_000_000, 500_000),
         ("<lambda>", 2, 3, 1_000_000, 250_000),
     ]
-    assert tasks[0]["args"] == {"rows": 1_000_000, "busy_s": 1.0}
+    assert tasks[0]["args"] == {"rows": 1_000_000, "busy_s": 0.5}

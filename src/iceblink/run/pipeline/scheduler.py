@@ -162,9 +162,9 @@ class Scheduler:
             last = index + 1 == len(self.stages)
             for item in stage.hand_over():
                 if item.kind == "rejected" or last:
-                    self._give(index, self._typed(index, item) if item.kind == "rows" else item)
+                    self._give(index, self._typed(index, item))
                 else:
-                    self.stages[index + 1].offer(self._typed(index, item) if item.kind == "rows" else item)
+                    self.stages[index + 1].offer(self._typed(index, item))
                 self.passed[index] += item.kind == "mark"
             self._free_spent(stage)
             if stage.drained:
@@ -173,8 +173,10 @@ class Scheduler:
                     self.stages[index + 1].ended = True
 
     def _typed(self, index: int, item: Item) -> Item:
-        """Hold an output to the operator's schema: the declared one, or that of its first output."""
+        """Hold rows to the operator's schema: the declared one, or that of its first output; a source keeps its own."""
         held, block = self.held[index], item.block
+        if item.kind != "rows" or not index:
+            return item
         if held.fits(block.schema):
             self.stages[index].schema = held.schema
             return item

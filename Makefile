@@ -56,6 +56,6 @@ clean: ## Remove what the other targets made, the environment too
 
 # Daft says that it cannot live with pyarrow 26; it can, so it is installed without its requirements.
 .venv/.bench: .venv/.dev
-	$(PIP) --editable '.[dev,bench]'
+	$(PIP) --editable '.[dev,bench,examples]'
 	$(PIP) --no-deps daft tqdm
 	@touch $@

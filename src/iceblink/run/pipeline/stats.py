@@ -5,9 +5,11 @@ from __future__ import annotations
 import html
 import itertools
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from iceblink.config import MIB
 from iceblink.events import OperatorProgress, PipelineProgress, emit
@@ -147,12 +149,13 @@ def _cells(item: OperatorStats) -> tuple[str, ...]:
 
 
 class Recorder:
-    """Counts; only the scheduler's thread writes."""
+    """Counts; only the scheduler's thread writes, many times a second, so what is frozen is made when asked for."""
 
     def __init__(self, labels: Sequence[str], now: Callable[[], float] = time.monotonic) -> None:
-        self._now = now
+        self._labels, self._now = labels, now
         self._number = next(_numbers)
-        self._operators = [OperatorStats(label) for label in labels]
+        self._counts: list[defaultdict[str, Any]] = [defaultdict(int) for _ in labels]  # fields of `OperatorStats`
+        self._waited: list[defaultdict[str, float]] = [defaultdict(float) for _ in labels]
         self._begun = self._looked = self._shown = now()
         self._ended: float | None = None
         self._resident = self._most_resident = self._most_blocks = 0
@@ -172,47 +175,40 @@ class Recorder:
     def idle(self, place: int, since: float) -> None:
         """A worker had nothing to do since then [monotonic s]; before the first task there was nothing to be done."""
         if (first := self._first[place]) is not None:
-            old = self._operators[place]
-            self._operators[place] = replace(old, idle_s=old.idle_s + self._now() - max(since, first))
+            self._counts[place]["idle_s"] += self._now() - max(since, first)
 
     def produced(self, place: int, rows_in: int, rows_out: int, bytes_out: int) -> None:
         """A task has an output, with which so many more rows of its input are dealt with."""
-        old = self._operators[place]
-        self._operators[place] = replace(
-            old,
-            rows_in=old.rows_in + rows_in,
-            rows_out=old.rows_out + rows_out,
-            bytes_out=old.bytes_out + bytes_out,
-        )
+        counts = self._counts[place]
+        counts["rows_in"] += rows_in
+        counts["rows_out"] += rows_out
+        counts["bytes_out"] += bytes_out
 
     def refused(self, place: int, rows_in: int, rows: int) -> None:
         """Rows failed, and the run goes on without them; so many more rows of its input are dealt with."""
-        old = self._operators[place]
-        self._operators[place] = replace(old, rows_in=old.rows_in + rows_in, rows_refused=old.rows_refused + rows)
+        self._counts[place]["rows_in"] += rows_in
+        self._counts[place]["rows_refused"] += rows
 
     def task(self, place: int, worker: int, busy_s: float, rows_in: int, rows: int) -> None:
         """A task of `rows` is done; `rows_in` of them were not dealt with by any output."""
-        now, old = self._now(), self._operators[place]
+        now, counts = self._now(), self._counts[place]
         began = self._since[worker]
         self._since[worker] = now  # when another task lies there already
-        self._operators[place] = replace(
-            old,
-            rows_in=old.rows_in + rows_in,
-            tasks=old.tasks + 1,
-            busy_s=old.busy_s + busy_s,
-            idle_s=old.idle_s + max(0.0, now - began - busy_s),
-        )
+        counts["tasks"] += 1
+        counts["rows_in"] += rows_in
+        counts["busy_s"] += busy_s
+        counts["idle_s"] += max(0.0, now - began - busy_s)
         if len(self._spans) < SPANS:
             self._spans.append(Span(place, worker, began - self._begun, now - began, busy_s, rows))
 
     def worker(self, place: int, workers: int) -> None:
         """A worker was started."""
-        old = self._operators[place]
-        self._operators[place] = replace(old, most_workers=max(old.most_workers, workers))
+        counts = self._counts[place]
+        counts["most_workers"] = max(counts["most_workers"], workers)
 
     def death(self, place: int) -> None:
         """A worker died."""
-        self._operators[place] = replace(self._operators[place], deaths=self._operators[place].deaths + 1)
+        self._counts[place]["deaths"] += 1
 
     def stalled(self, place: int, why: str) -> None:
         """An operator cannot go on for this reason; empty when it can."""
@@ -225,10 +221,9 @@ class Recorder:
         self._resident = resident
         self._most_resident, self._most_blocks = max(self._most_resident, resident), max(self._most_blocks, blocks)
         self._queues = queues
-        for place, why in enumerate(self._stalls):
-            old = self._operators[place]
-            waited = {**old.waited_s, why: old.waited_s.get(why, 0.0) + passed} if why else old.waited_s
-            self._operators[place] = replace(old, waited_s=waited, workers=queues[place][2])
+        for waited, why in zip(self._waited, self._stalls, strict=True):
+            if why:
+                waited[why] += passed
         if now - self._shown >= SHOWN_S:
             self._shown = now
             self._show()
@@ -236,34 +231,40 @@ class Recorder:
     def end(self) -> None:
         """The run is over."""
         self._ended = self._now()
-        self._queues = [(0, 0, 0)] * len(self._operators)
-        self._operators = [replace(item, workers=0) for item in self._operators]
-        self._stalls = [""] * len(self._operators)
+        self._queues = [(0, 0, 0)] * len(self._labels)
+        self._stalls = [""] * len(self._labels)
         self._show()
+
+    def stats(self) -> PipelineStats:
+        """Return what was counted."""
+        parts = zip(self._labels, self._counts, self._waited, self._queues, strict=True)
+        operators = tuple(
+            OperatorStats(label, workers=workers, waited_s=dict(waited), **counts)
+            for label, counts, waited, (_, _, workers) in parts
+        )
+        spans = tuple(self._spans)
+        return PipelineStats(operators, self._seconds(), self._most_resident, self._most_blocks, spans)
 
     def _show(self) -> None:
         operators = tuple(
             OperatorProgress(
-                operator=item.label,
-                rows_in=item.rows_in,
-                rows_out=item.rows_out,
-                rows_refused=item.rows_refused,
-                bytes_out=item.bytes_out,
-                busy_s=item.busy_s,
-                deaths=item.deaths,
+                operator=label,
+                rows_in=counts["rows_in"],
+                rows_out=counts["rows_out"],
+                rows_refused=counts["rows_refused"],
+                bytes_out=counts["bytes_out"],
+                busy_s=counts["busy_s"],
+                deaths=counts["deaths"],
                 rows_waiting=waiting,
                 tasks=tasks,
                 workers=workers,
                 waits_for=why,
             )
-            for item, (waiting, tasks, workers), why in zip(self._operators, self._queues, self._stalls, strict=True)
+            for label, counts, (waiting, tasks, workers), why in zip(
+                self._labels, self._counts, self._queues, self._stalls, strict=True
+            )
         )
-        seconds = (self._ended or self._now()) - self._begun
-        emit(PipelineProgress(self._number, operators, seconds, self._resident, self._ended is not None))
+        emit(PipelineProgress(self._number, operators, self._seconds(), self._resident, self._ended is not None))
 
-    def stats(self) -> PipelineStats:
-        """Return what was counted."""
-        seconds = (self._ended or self._now()) - self._begun
-        return PipelineStats(
-            tuple(self._operators), seconds, self._most_resident, self._most_blocks, tuple(self._spans)
-        )
+    def _seconds(self) -> float:
+        return (self._ended or self._now()) - self._begun

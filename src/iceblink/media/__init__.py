@@ -3,7 +3,7 @@
 >>> from iceblink.media import audio, files, images
 >>> ds.map_batches(files.Download("url")).map_batches(images.Decode("bytes", size=(224, 224)))  # doctest: +SKIP
 
-They are ordinary callables: each may be called with a RecordBatch, and gives RecordBatches of about 32 MiB. The extra
+They are ordinary callables: each may be called with a RecordBatch, and gives RecordBatches of about 8 MiB. The extra
 ``iceblink[media]`` installs what they use.
 """
 

@@ -11,8 +11,8 @@ from iceblink.config import MIB
 from iceblink.errors import ColumnNotFound, DuplicateColumn, TypeMismatch
 from iceblink.types import show_type
 
-PART_BYTES = 32 * MIB
-"""Rows go on when so much of them is made, however long the batch is."""
+PART_BYTES = 8 * MIB
+"""Rows go on when so much of them is made, however long the batch is: little enough for queues of a small budget."""
 
 T = TypeVar("T")
 

@@ -27,7 +27,7 @@ class Download:
 
     Plain paths and ``file://`` are opened here, ``http(s)://`` is fetched with redirects and kept connections, and
     what else Arrow knows (``s3://``, ``gs://``, ``hdfs://``) with Arrow. Null stays null. Rows go on in their order,
-    32 MiB together, so that a batch of any length takes little memory.
+    8 MiB together, so that a batch of any length takes little memory.
 
     Paths that strangers wrote can name any file that this process may read: filter them first.
 

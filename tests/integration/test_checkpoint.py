@@ -414,3 +414,33 @@ def test_a_table_made_by_another_meanwhile_is_told_and_the_work_is_kept(lake: ib
         rows.write("n.t", "create", checkpoint="j")
     lake.drop("n.t")
     assert rows.write("n.t", "create", checkpoint="j").count() == 2_000
+
+
+def test_in_another_catalog_the_journal_is_in_the_tables_folder(tmp_path: Path) -> None:
+    engine = ib.LocalEngine(split_bytes=4_500, threads=2, spill_dir=str(tmp_path / "spill"))
+    with ib.connect(uri=f"sqlite:///{tmp_path}/c.db", type="sql", warehouse=tmp_path.as_uri(), engine=engine) as lake:
+        lake.write("n.source", ROWS, "create", properties={"write.parquet.row-group-limit": "500"})
+        rows = lake.table("n.source").map_batches(Breaks(tmp_path), workers=1, schema=SCHEMA, batch_size=100)
+        with pytest.raises(ConfigError, match="takes no checkpoint"):
+            rows.write("n.t", "create", checkpoint="j")
+        lake.create("n.t", SCHEMA)
+        with pytest.raises(FunctionError):
+            rows.write("n.t", checkpoint="j")
+        assert len(list(tmp_path.glob("n/t/metadata/.jobs/*"))) == 1
+        assert rows.write("n.t", checkpoint="j").to_arrow().to_pydict() == ROWS
+        assert list(tmp_path.rglob(".jobs")) == []
+
+
+def test_functions_in_processes_go_on_too(lake: ib.Lake, tmp_path: Path) -> None:
+    mended = tmp_path / "mended"
+
+    def breaks(batch: pa.RecordBatch) -> pa.RecordBatch:  # by value: a worker does not find this module
+        if batch["id"][0].as_py() == 1_000 and not mended.exists():
+            mended.touch()
+            raise ValueError("broken")
+        return batch
+
+    rows = lake.table("n.source").map_batches(breaks, schema=SCHEMA, batch_size=250, workers=1, processes=True)
+    with pytest.raises(FunctionError):
+        rows.write("n.t", "create", checkpoint="j")
+    assert rows.write("n.t", "create", checkpoint="j").to_arrow().to_pydict() == ROWS

@@ -127,12 +127,18 @@ def held(storage: Storage, folder: str, checkpoint: str) -> Iterator[None]:
     ------
     CheckpointBusy
         Another process, or another thread of this one, is at it.
+    WriteError
+        No file can be made there.
     """
     local = storage.local_path(folder)
     if local is None:
         yield
         return
-    lock = _locked(Path(local, LOCK), checkpoint)
+    try:
+        lock = _locked(Path(local, LOCK), checkpoint)
+    except OSError as error:
+        hint = "a checkpoint needs a place where files can be made"
+        raise WriteError(f"cannot begin a journal: {error.strerror}", folder, hint) from error
     try:
         yield
     finally:

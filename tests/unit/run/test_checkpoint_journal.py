@@ -77,6 +77,12 @@ def test_a_folder_name_is_one_that_every_file_system_takes(name: str) -> None:
     assert found != folder_name(name + " ")
 
 
+def test_a_place_where_no_file_can_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "jobs").write_text("")
+    with pytest.raises(WriteError, match="journal"), held(Storage(), str(tmp_path / "jobs" / "j"), "j"):
+        pass
+
+
 HOLDS = """
 import sys, time
 from iceblink.lake.storage import Storage

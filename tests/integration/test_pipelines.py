@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -354,3 +355,12 @@ def _children(parent: int) -> list[int]:
             if int(fields[1]) == parent and fields[0] != "Z":
                 found.append(int(entry))
     return found
+
+
+def test_what_a_function_returned_keeps_its_type_through_a_filter(lake: ib.Lake) -> None:
+    def seen(batch: dict[str, Any]) -> dict[str, Any]:
+        return {"id": batch["id"], "image": np.full((len(batch["id"]), 2, 3), 200, np.uint8)}
+
+    kept = lake.table("d.t").map_batches(seen, batch_format="numpy").filter(ib._.id > 10).to_arrow()
+    assert kept["image"].type == pa.fixed_shape_tensor(pa.uint8(), (2, 3))
+    assert kept["image"][0].as_py() == [200] * 6

@@ -11,6 +11,9 @@ from iceblink.plan.late import exp
 
 Fields = dict[str, pa.Field | None]
 
+_WIDENED = {kind: pa.int32() for kind in (pa.int8(), pa.int16(), pa.uint8(), pa.uint16())}
+"""What the kernel's results have instead: Iceberg has no smaller integers."""
+
 
 def restored(bound: pa.Schema, tree: exp.Query, inputs: Mapping[str, pa.Schema]) -> pa.Schema:
     """Give the columns of `bound` that pass through `tree` unchanged the type they had.
@@ -30,12 +33,13 @@ def _restored_field(field: pa.Field, origin: pa.Field | None) -> pa.Field:
 
 def _same_values(full: pa.DataType, bound: pa.DataType) -> bool:
     """Whether the kernel's `bound` is what it makes of `full`."""
-    if full == bound:
+    if bound in (full, _WIDENED.get(full)):
         return True
     if isinstance(full, pa.FixedShapeTensorType):
-        if pa.types.is_fixed_size_list(bound):
-            return bool(bound.value_type == full.value_type and bound.list_size == prod(full.shape))
-        return bool(pa.types.is_list(bound) and bound.value_type == full.value_type)
+        if not _same_values(full.value_type, getattr(bound, "value_type", None)):
+            return False
+        of_its_length = pa.types.is_fixed_size_list(bound) and bound.list_size == prod(full.shape)
+        return bool(of_its_length or pa.types.is_list(bound))
     if pa.types.is_fixed_size_binary(full):
         return bool(pa.types.is_binary(bound))
     if pa.types.is_struct(full) and pa.types.is_struct(bound):

@@ -24,9 +24,13 @@ class Crew:
         self._stages, self._backend, self._recorder = stages, backend, recorder
         self._stage_of: dict[int, Stage] = {}
         self._builds_lost = 0
+        self.tight = False
+        """Whether memory is tight: processes are then begun anew, for they may hold what they leaked."""
 
     def find(self, stage: Stage) -> tuple[int | None, str]:
         """Return a worker that can take a task, starting another if all are busy; or what it waits for."""
+        if self.tight:
+            self._renew(stage)
         while len(stage.workers) < stage.operator.fewest and self.grow(stage):
             pass
         ready = {number: worker for number, worker in stage.workers.items() if worker.ready}
@@ -75,13 +79,21 @@ class Crew:
         for number in list(stage.workers):
             self._stop(stage, number)
 
-    def dismiss_idle(self, tight: bool) -> None:
-        """End workers that have long had nothing to do, or whose process may hold what it leaked."""
+    def dismiss_idle(self) -> None:
+        """End workers beyond the fewest that have long had nothing to do."""
         now = time.monotonic()
         for stage in self._stages:
             for number, worker in list(stage.workers.items()):
-                if worker.ready and not worker.tasks and _needless(stage, worker, now, tight):
+                idle = worker.ready and not worker.tasks and now - worker.idle_since > IDLE_S
+                if idle and len(stage.workers) > stage.operator.fewest:
                     self._stop(stage, number, at_once=bool(stage.operator.order.gpus))  # its device is wanted back
+
+    def _renew(self, stage: Stage) -> None:
+        now = time.monotonic()
+        for number, worker in list(stage.workers.items()):
+            old = worker.ready and now - worker.born > RENEW_S
+            if old and not worker.tasks and stage.operator.order.processes:
+                self._stop(stage, number, at_once=True)
 
     def bury(self, death: Died) -> tuple[Stage, Worker] | None:
         """Strike a dead worker off; return it with its stage, None if nobody waits for it.
@@ -135,9 +147,3 @@ class Crew:
 
     def _place(self, stage: Stage) -> int:
         return self._stages.index(stage)
-
-
-def _needless(stage: Stage, worker: Worker, now: float, tight: bool) -> bool:
-    if tight and stage.operator.order.processes and now - worker.born > RENEW_S:
-        return True
-    return now - worker.idle_since > IDLE_S and len(stage.workers) > stage.operator.fewest

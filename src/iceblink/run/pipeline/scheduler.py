@@ -296,7 +296,8 @@ class Scheduler:
         self.tight = resident - self.base_bytes > TIGHT * self.memory_bytes
         if self.tight:
             pa.default_memory_pool().release_unused()
-        self.crew.dismiss_idle(self.tight)
+        self.crew.tight = self.tight
+        self.crew.dismiss_idle()
         queued = [(stage.waiting_rows, len(stage.running), len(stage.workers)) for stage in self.stages]
         self.recorder.look(resident, self.blocks_bytes + self.out_bytes, queued)
 

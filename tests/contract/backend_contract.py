@@ -69,6 +69,7 @@ class Driver:
 
     def start(self, wanted: Order) -> int:
         worker = self.backend.start_worker(wanted)
+        assert worker is not None
         assert self.until(lambda signal: True) == Ready(worker)
         return worker
 

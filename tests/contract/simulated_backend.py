@@ -137,7 +137,7 @@ class SimulatedBackend:
     def memory_bytes(self) -> int:
         return 0
 
-    def close(self) -> None:
+    def close(self, patience_s: float = 0.0) -> None:
         self.closed = True
         self.workers.clear()
 

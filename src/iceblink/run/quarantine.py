@@ -130,9 +130,10 @@ class FolderQuarantine:
 
     def open(self, schema: pa.Schema, job: str = "") -> Refusals:
         """Begin a file that does not have its name yet."""
-        Path(self.folder).mkdir(parents=True, exist_ok=True)
         token = uuid.uuid4().hex
-        return _FolderRefusals(self._unfinished(token), token, schema)
+        with _explained(self.folder):
+            Path(self.folder).mkdir(parents=True, exist_ok=True)
+            return _FolderRefusals(self._unfinished(token), token, schema)
 
     def commit(self, files: Sequence[Any], token: str | None = None, again: bool = False) -> None:
         """Give the files their names."""
@@ -155,11 +156,11 @@ class _FolderRefusals:
         self._writer = pq.ParquetWriter(path, schema)
 
     def write(self, rows: pa.RecordBatch) -> None:
-        with self._explained():
+        with _explained(self._path.parent):
             self._writer.write_batch(rows)
 
     def finish(self) -> Sequence[Any]:
-        with self._explained():
+        with _explained(self._path.parent):
             self._writer.close()
         return [self.token]
 
@@ -168,10 +169,10 @@ class _FolderRefusals:
             self._writer.close()
         self._path.unlink(missing_ok=True)
 
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            where = f"quarantine {self._path.parent}"
-            raise WriteError(str(error), where, "free space, or another disk") from error
+
+@contextmanager
+def _explained(folder: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise WriteError(str(error), f"quarantine {folder}", "free space, or another folder") from error

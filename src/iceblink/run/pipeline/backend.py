@@ -123,6 +123,10 @@ class Call:
     skip: int = 0
 
 
+PAUSED = -1
+"""Instead of a number of rows dealt with: no call is under way, whoever waits does so by our own choice."""
+
+
 class Work(Protocol):
     """What one worker keeps: an operator's function, built, a model loaded."""
 
@@ -221,8 +225,8 @@ class Backend(Protocol):
         """Return what there is now; a cluster may grow."""
         ...
 
-    def start_worker(self, order: Order) -> int:
-        """Begin to build a worker; `Ready`, `Failed` or `Died` follows."""
+    def start_worker(self, order: Order) -> int | None:
+        """Begin to build a worker; `Ready`, `Failed` or `Died` follows. None while no device is free for it."""
         ...
 
     def submit(self, worker: int, task: Task, credit: int) -> None:
@@ -261,6 +265,12 @@ class Backend(Protocol):
         """Return the memory that is resident here and in all workers [bytes]."""
         ...
 
-    def close(self) -> None:
-        """End all workers at once."""
+    def close(self, patience_s: float = 0.0) -> None:
+        """End all workers at once, but for those that are ending: they may take so long to close what they hold [s].
+
+        Raises
+        ------
+        FunctionError
+            One of those could not close what it held.
+        """
         ...

@@ -15,12 +15,14 @@ from typing import Any
 from iceblink.errors import BatchContractBroken, FunctionError, IceblinkError, TypeMismatch
 from iceblink.plan.function import Function
 from iceblink.run.formats import given
+from iceblink.run.pipeline.backend import PAUSED
 from iceblink.run.pipeline.contract import called
 from iceblink.run.pipeline.failures import may_retry, pause_s
 from iceblink.run.pipeline.loop import Loop
 from iceblink.run.pipeline.pieces import Piece
 
 Begun = Callable[[int], None]
+"""Told before each call how many rows are dealt with, and `PAUSED` while there is none."""
 Results = list[dict[str, Any]] | IceblinkError
 """What a function made of one row, or why it failed."""
 
@@ -58,7 +60,7 @@ class Caller:
         """
         value = self._given(piece)
         if self.function.policy.retry_on:
-            yield from self._retried(lambda: list(self._answers(value, piece, begun)))
+            yield from self._retried(lambda: list(self._answers(value, piece, begun)), begun)
         else:
             yield from self._answers(value, piece, begun)
 
@@ -66,10 +68,9 @@ class Caller:
         """Call the function with each row; with ``on_error="raise"`` the first failure is the last result."""
         results: list[Results] = []
         for index, row in enumerate(piece.data.to_pylist()):
-            begun(piece.before + index if piece.counted else piece.before)
-            place = piece.slice(index, 1)
+            dealt, place = piece.before + index if piece.counted else piece.before, piece.slice(index, 1)
             try:
-                results.append(self._retried(partial(self._row, row, place)))
+                results.append(self._retried(partial(self._row, row, place, begun, dealt), begun))
             except IceblinkError as error:
                 results.append(error)
                 if self.function.policy.on_error == "raise":
@@ -125,7 +126,8 @@ class Caller:
             yield item
             begun(piece.before)
 
-    def _row(self, row: dict[str, Any], place: Piece) -> list[dict[str, Any]]:
+    def _row(self, row: dict[str, Any], place: Piece, begun: Begun, dealt: int) -> list[dict[str, Any]]:
+        begun(dealt)
         answer = self._call(self._target, row, place)
         made = self._call(list, answer, place) if isinstance(answer, Iterator) else [answer]
         return self._dicts(made, place)
@@ -138,11 +140,12 @@ class Caller:
         except (Exception, SystemExit) as error:
             raise self._told(error, piece) from error
 
-    def _retried(self, call: Callable[[], list[Any]]) -> list[Any]:
+    def _retried(self, call: Callable[[], list[Any]], begun: Begun) -> list[Any]:
         for tried in count():
             try:
                 return call()
             except IceblinkError as error:
+                begun(PAUSED)
                 if not may_retry(error, self.function, tried) or self._stopped.wait(pause_s(tried)):
                     raise
         raise AssertionError("count() never ends")

@@ -13,6 +13,8 @@ from iceblink.run.pipeline.stats import Recorder
 DEPTH = 2  # tasks a worker has: the next one lies there when it is done
 SHORT_S = 1e-3  # the interpreter's lock changes hands every five of these
 RENEW_S = 1.0  # a process that lived so long is begun anew when memory is tight
+FREED = 0.9  # of the memory at a renewal must have been undercut since, before there is another
+WAITED_S = 0.5  # a worker idle so long gives its device to a stage that has none
 IDLE_S = 5.0  # a worker beyond the fewest is let go after this
 BUILDS = 2  # times that a worker may die while it is built
 
@@ -24,12 +26,12 @@ class Crew:
         self._stages, self._backend, self._recorder = stages, backend, recorder
         self._stage_of: dict[int, Stage] = {}
         self._builds_lost = 0
-        self.tight = False
-        """Whether memory is tight: processes are then begun anew, for they may hold what they leaked."""
+        self._tight = False
+        self._resident = self._lowest = self._renewed_at = 0
 
     def find(self, stage: Stage) -> tuple[int | None, str]:
         """Return a worker that can take a task, starting another if all are busy; or what it waits for."""
-        if self.tight:
+        if self._tight:
             self._renew(stage)
         while len(stage.workers) < stage.operator.fewest and self.grow(stage):
             pass
@@ -41,6 +43,8 @@ class Crew:
         if idle is not None and (gains or not stage.running):
             return (idle, "") if free_cpus or not in_use else (None, "cpu")
         starting = len(stage.workers) - len(ready)
+        if not stage.workers:
+            self.make_way(stage, WAITED_S)
         if not starting and free_cpus and stage.waiting_calls + 1 > len(ready) and gains:
             self.grow(stage)
         at_work = [number for number, worker in ready.items() if worker.tasks]
@@ -54,6 +58,8 @@ class Crew:
         if len(stage.workers) >= stage.operator.most or not self._fits(stage):
             return False
         number = self._backend.start_worker(stage.operator.order)
+        if number is None:  # what a leaving worker holds is not free yet, or shares of devices do not add up
+            return False
         stage.workers[number] = Worker(born=time.monotonic())
         self._stage_of[number] = stage
         self._recorder.worker(self._place(stage), len(stage.workers))
@@ -65,13 +71,15 @@ class Crew:
             stage.workers[number].ready = True
             stage.workers[number].born = stage.workers[number].idle_since = time.monotonic()
 
-    def make_way(self, needy: Stage) -> None:
-        """If a stage without any worker lacks what others hold, end those of them that are idle."""
+    def make_way(self, needy: Stage, idle_s: float = 0.0) -> None:
+        """If a stage without any worker lacks what others hold, end those of them that have been idle so long [s]."""
         if needy.workers or self._fits(needy):
             return
+        now = time.monotonic()
         for stage in self._stages:
+            holds = stage is not needy and stage.operator.order.gpus + stage.operator.memory_bytes
             for number, worker in list(stage.workers.items()):
-                if stage is not needy and not worker.tasks and stage.operator.order.gpus + stage.operator.memory_bytes:
+                if holds and worker.ready and not worker.tasks and now - worker.idle_since >= idle_s:
                     self._stop(stage, number, at_once=True)
 
     def dismiss(self, stage: Stage) -> None:
@@ -88,12 +96,21 @@ class Crew:
                 if idle and len(stage.workers) > stage.operator.fewest:
                     self._stop(stage, number, at_once=bool(stage.operator.order.gpus))  # its device is wanted back
 
+    def remember(self, resident: int, tight: bool) -> None:
+        """Take note of the memory in use [bytes], and whether that is nearly all there should be."""
+        self._resident, self._tight = resident, tight
+        self._lowest = min(self._lowest, resident)
+
     def _renew(self, stage: Stage) -> None:
+        """Begin idle processes anew, for they may hold what they leaked; not again if the last time brought nothing."""
+        if self._lowest > FREED * self._renewed_at > 0:
+            return
         now = time.monotonic()
         for number, worker in list(stage.workers.items()):
             old = worker.ready and now - worker.born > RENEW_S
             if old and not worker.tasks and stage.operator.order.processes:
                 self._stop(stage, number, at_once=True)
+                self._renewed_at = self._lowest = self._resident
 
     def bury(self, death: Died) -> tuple[Stage, Worker] | None:
         """Strike a dead worker off; return it with its stage, None if nobody waits for it.
@@ -123,7 +140,7 @@ class Crew:
 
     def _cpus_in_use(self) -> float:
         return sum(
-            stage.operator.cpus * sum(bool(worker.tasks) for worker in stage.workers.values()) for stage in self._stages
+            stage.operator.cpus * sum(running.credit > 0 for _, running in stage.at_work()) for stage in self._stages
         )
 
     def _gains(self, stage: Stage) -> bool:

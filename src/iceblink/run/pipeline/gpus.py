@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from iceblink.errors import ConfigError
@@ -44,30 +46,38 @@ class Gpus:
 
     def __init__(self, devices: Sequence[str]) -> None:
         self._free = dict.fromkeys(devices, 1.0)
+        self._lock = threading.Lock()
 
-    def take(self, amount: float, label: str) -> Share:
-        """Return `amount` devices, or a fraction of one.
+    def take(self, amount: float, label: str) -> Share | None:
+        """Return `amount` devices, or a fraction of one; None while not as much is free.
 
         Raises
         ------
         ConfigError
-            There is no such amount, or not as much is free.
+            There is no such amount.
         """
         if amount == 0:
             return Share((), 0.0)
         if amount < 0 or (amount > 1 and amount != int(amount)):
             raise ConfigError(f"gpus is {amount}", label, "take a fraction of one device, or whole ones")
         count, of_each = max(1, int(amount)), min(amount, 1.0)
-        roomy = [device for device, free in self._free.items() if free >= of_each - _ALMOST]
-        chosen = sorted(roomy, key=lambda device: self._free[device])[:count]
-        if len(chosen) < count:
-            free = ", ".join(f"{left:.2f} of {device}" for device, left in self._free.items()) or "no device at all"
-            raise ConfigError(f"it needs {amount:g} GPUs, and there is free: {free}", label, "lower gpus= or workers=")
-        for device in chosen:
-            self._free[device] -= of_each
-        return Share(tuple(chosen), of_each)
+        with self._lock:
+            roomy = [device for device, free in self._free.items() if free >= of_each - _ALMOST]
+            chosen = sorted(roomy, key=lambda device: self._free[device])[:count]
+            if len(chosen) < count:
+                return None
+            for device in chosen:
+                self._free[device] -= of_each
+            return Share(tuple(chosen), of_each)
 
     def give_back(self, share: Share) -> None:
         """Let others have a share."""
-        for device in share.devices:
-            self._free[device] = min(1.0, self._free[device] + share.of_each)
+        with self._lock:
+            for device in share.devices:
+                self._free[device] = min(1.0, self._free[device] + share.of_each)
+
+
+@cache
+def gpus_of(devices: tuple[str, ...]) -> Gpus:
+    """Return the shares of these devices that all runs of this process have in common."""
+    return Gpus(devices)

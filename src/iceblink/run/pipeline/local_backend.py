@@ -11,7 +11,7 @@ from functools import partial
 
 from iceblink.run.pipeline.backend import Block, Died, Failed, Finished, Order, Produced, Signal, Slots, Task
 from iceblink.run.pipeline.function_pickle import pickled
-from iceblink.run.pipeline.gpus import Gpus, Share, visible_devices
+from iceblink.run.pipeline.gpus import Share, gpus_of, visible_devices
 from iceblink.run.pipeline.held_rows import fetched, in_heap
 from iceblink.run.pipeline.processes import ProcessWorker
 from iceblink.run.pipeline.resources import allow_many_files, resident
@@ -19,7 +19,7 @@ from iceblink.run.pipeline.shared_rows import SharedRows
 from iceblink.run.pipeline.threads import ThreadWorker
 from iceblink.scan.batch import Batch
 
-CLOSE_S = 5.0
+SOON_S = 0.5  # what was ending anyway may take so long, even in haste
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class LocalBackend:
 
     def __init__(self, slots: Slots, spill_dir: str) -> None:
         self._slots, self._spill_dir = slots, spill_dir
-        self._gpus = Gpus(visible_devices() or [str(at) for at in range(math.ceil(slots.gpus))])
+        self._gpus = gpus_of(visible_devices() or tuple(str(at) for at in range(math.ceil(slots.gpus))))
         self._numbers = itertools.count(1)
         self._workers: dict[int, _Worker] = {}
         self._homes: dict[int, int] = {}  # the worker of each task
@@ -57,20 +57,22 @@ class LocalBackend:
         """Return what this machine has; it does not grow."""
         return self._slots
 
-    def start_worker(self, order: Order) -> int:
-        """Begin to build a worker.
+    def start_worker(self, order: Order) -> int | None:
+        """Begin to build a worker; None while no device is free for it.
 
         Raises
         ------
         FunctionError
             It needs a process, and cannot be pickled.
         ConfigError
-            It needs more GPUs than are free.
+            It needs an impossible share of a GPU.
         """
         number = next(self._numbers)
         tell = partial(self._tell, number)
         build = pickled(order.build, order.label) if order.processes else b""
         share = self._gpus.take(order.gpus, order.label)
+        if share is None:
+            return None
         hands: ThreadWorker | ProcessWorker
         with self._changed:  # nobody hears of it before it is in the list
             if order.processes:
@@ -155,10 +157,16 @@ class LocalBackend:
         here = resident()
         return here.own + max(here.shared, SharedRows.held_bytes) + sum(worker.resident_bytes() for worker in hands)
 
-    def close(self) -> None:
-        """End all workers at once; those that were ending already may take a moment to close what they hold."""
+    def close(self, patience_s: float = 0.0) -> None:
+        """End all workers at once, but for those that are ending: they may take `patience_s` to close what they hold.
+
+        Raises
+        ------
+        FunctionError
+            One of those could not close what it held.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: not self._stopping & self._workers.keys(), CLOSE_S)
+            self._changed.wait_for(lambda: not self._stopping & self._workers.keys(), max(SOON_S, patience_s))
             numbers = list(self._workers)
             left = [living.hands for living in map(self._leave, numbers) if living is not None]
             signals, self._signals = self._signals, []
@@ -168,6 +176,9 @@ class LocalBackend:
             hands.end()
         for hands in left:
             hands.join()
+        for _, signal in signals:
+            if isinstance(signal, Failed) and signal.task is None:
+                raise signal.error
 
     def _tell(self, worker: int, signal: Signal | None) -> None:
         """Take a worker's signal, or None when it came to the end that was asked for."""

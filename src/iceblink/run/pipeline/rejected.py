@@ -21,6 +21,7 @@ WHY = pa.schema(
 def rejected_rows(batch: Batch, operator: str, error: str, traceback: str) -> Batch:
     """Return rows with the reason beside each: operator, error, traceback, data file and position in it."""
     rows = batch.data.num_rows
+    data = batch.data.select([name for name in batch.data.schema.names if name not in WHY.names])  # refused once more
     why = [
         pa.repeat(operator, rows),
         pa.repeat(error, rows),
@@ -28,6 +29,6 @@ def rejected_rows(batch: Batch, operator: str, error: str, traceback: str) -> Ba
         pa.repeat(batch.path, rows) if batch.path else pa.nulls(rows, pa.string()),
         pa.array(range(batch.first_row, batch.first_row + rows), pa.int64()),
     ]
-    fields = [*batch.data.schema.remove_metadata(), *WHY]
-    data = pa.RecordBatch.from_arrays([*batch.data.columns, *why], schema=pa.schema(fields))
-    return Batch(data, batch.path, batch.first_row)
+    fields = [*data.schema.remove_metadata(), *WHY]
+    refused = pa.RecordBatch.from_arrays([*data.columns, *why], schema=pa.schema(fields))
+    return Batch(refused, batch.path, batch.first_row)

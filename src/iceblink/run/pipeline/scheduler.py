@@ -13,6 +13,7 @@ from collections.abc import Generator, Sequence
 from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import replace
+from functools import partial
 
 import pyarrow as pa
 
@@ -43,6 +44,7 @@ QUEUE_SHARE = 0.25  # of the memory budget, for blocks; the rest is the kernel's
 CALL_SHARE = 0.125  # of the blocks' budget, for what one call makes where its size is ours to choose
 CALL_BYTES = 128 << 20
 TIGHT = 0.9  # of the memory budget resident: nothing new is begun that can wait
+CLOSE_S = 60.0  # for what workers close when all is done
 LOOK_S = 0.1  # between looks at memory and at idle workers
 
 
@@ -112,6 +114,13 @@ class Scheduler:
             self.stopping = True
             self.backend.wake()
             loop.join()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Hold no rows any more: an error that is kept keeps the frames it came through, and with them this."""
+        for stage in self.stages:
+            stage.let_go()
+        self.out.clear()
 
     def _take(self) -> tuple[int, Item, int] | None:
         with self.changed:
@@ -129,9 +138,8 @@ class Scheduler:
 
     def _loop(self) -> None:
         try:
-            source = self.stages[0]
-            source.ended = True
-            source.lanes.append(Lane(deque([Stretch(())])))
+            self.stages[0].ended = True
+            self.stages[0].lanes.append(Lane(deque([Stretch(())])))
             while not self.stopping:
                 self._hand_over()
                 if self.stages[-1].drained:
@@ -144,15 +152,17 @@ class Scheduler:
             with suppress(Exception):  # the first error is told
                 self._hand_over()
         finally:
-            self.backend.close()
             self._end()
 
     def _end(self) -> None:
-        """Say that the run is over, whatever observers make of it: somebody may be waiting to take more."""
-        try:
-            self.recorder.end()
-        except BaseException as error:
-            self.error = self.error or error
+        """End the workers and say that the run is over, whatever fails in that: somebody may wait to take more."""
+        ended_well = self.error is None and not self.stopping
+        close = partial(self.backend.close, CLOSE_S if ended_well else 0.0)
+        for end in (close, self.recorder.end):
+            try:
+                end()
+            except BaseException as error:
+                self.error = self.error or error
         with self.changed:
             self.ended = True
             self.changed.notify_all()
@@ -209,16 +219,18 @@ class Scheduler:
 
     def _admit(self) -> None:
         self._look()
+        wanted = False  # a CPU, by an operator nearer the sink: those before it begin nothing that takes one
         for index in reversed(range(len(self.stages))):
             stage = self.stages[index]
             self._ask_on(index)
-            stall = ""
+            stall = "cpu" if wanted and stage.operator.cpus else ""
             while not stall and (lane := stage.next_lane()) is not None:
                 worker, stall = self.crew.find(stage)
-                if worker is not None and not self._room(index, stage.expected_bytes(lane)):
+                if worker is not None and not self._room(index, self._need(index, lane)):
                     stall = "memory" if self.tight else "output"
                 if worker is not None and not stall:
                     self._start(stage, lane, worker)
+            wanted = wanted or stall == "cpu"
             self.recorder.stalled(index, "" if stage.running and stall == "worker" else stall or _idle(stage))
         if not self._moving():
             self._force()
@@ -241,6 +253,11 @@ class Scheduler:
             return not self.out
         following = self.stages[index + 1]
         return not following.running and not following.waiting_rows
+
+    def _need(self, index: int, lane: Lane) -> int:
+        """Return the bytes for which there must be room; what follows starves: then a task larger than all is begun."""
+        stage = self.stages[index]
+        return 0 if not stage.running and self._starving(index) else stage.expected_bytes(lane)
 
     def _room(self, index: int, need: int) -> bool:
         """Whether a stage may make `need` bytes more; the nearer the sink, the larger its part of the budget."""
@@ -294,9 +311,9 @@ class Scheduler:
         self.looked_at = now
         resident = self.backend.memory_bytes()
         self.tight = resident - self.base_bytes > TIGHT * self.memory_bytes
+        self.crew.remember(resident, self.tight)
         if self.tight:
             pa.default_memory_pool().release_unused()
-        self.crew.tight = self.tight
         self.crew.dismiss_idle()
         queued = [(stage.waiting_rows, len(stage.running), len(stage.workers)) for stage in self.stages]
         self.recorder.look(resident, self.blocks_bytes + self.out_bytes, queued)

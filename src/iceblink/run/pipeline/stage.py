@@ -252,11 +252,16 @@ class Stage:
             running.lane.todo.appendleft(running.stretch)
             return None
         calls = [Stretch(call) for call in self._single_calls(left)]
-        calls[0].kept = running.kept
         killer = _call_at(calls, max(0, (begun or 0) - running.consumed))
         killer.kills = running.stretch.kills + 1
         poison = killer.kills >= POISON_KILLS
-        running.lane.todo.extendleft(call for call in reversed(calls) if not (poison and call is killer))
+        if poison:
+            calls.remove(killer)
+        if running.kept:  # which of the calls up to the killer made them is not known: they are one task again
+            upto = next((place for place, call in enumerate(calls) if call is killer), 0) + 1
+            parts = tuple(part for call in calls[:upto] for part in call.slices)
+            calls[:upto] = [Stretch(parts, 0 if poison else killer.kills, running.kept)] if parts else []
+        running.lane.todo.extendleft(reversed(calls))
         if not poison:
             return None
         self._release(killer.slices)
@@ -284,6 +289,13 @@ class Stage:
             if not self._unfinished[key]:
                 del self._unfinished[key]
                 self.spent.append(part.block)
+
+    def let_go(self) -> None:
+        """Hold no rows any more."""
+        self.queue.clear()
+        self.lanes.clear()
+        self.running.clear()
+        self.spent.clear()
 
     # -- output --------------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from functools import partial
 from queue import SimpleQueue
 
 from iceblink.errors import FunctionError
-from iceblink.run.pipeline.backend import Block, Call, Failed, Finished, Produced, Ready, Signal, Work
+from iceblink.run.pipeline.backend import PAUSED, Block, Call, Failed, Finished, Produced, Ready, Signal, Work
 from iceblink.scan.batch import Batch
 
 
@@ -59,6 +59,7 @@ class WorkerLoop:
         self._inbox: SimpleQueue[_Job | None] = SimpleQueue()
         self._credits: dict[int, threading.Semaphore] = {}
         self._abandoned = threading.Event()
+        self._work: Work | None = None
         self._consumed = -1  # by the calls before the one under way; -1 before the first of a task
 
     def submit(self, task: int, call: Callable[[], Call], credit: int) -> None:
@@ -79,6 +80,8 @@ class WorkerLoop:
     def abandon(self) -> None:
         """End as soon as the user's function lets us; nothing more is told."""
         self._abandoned.set()
+        if (stop := getattr(self._work, "stop", None)) is not None:
+            stop()
         for credit in list(self._credits.values()):
             credit.release()
         self._inbox.put(None)
@@ -86,7 +89,7 @@ class WorkerLoop:
     def run(self, build: Callable[[], Work]) -> None:
         """Build the work and do tasks until the end is asked for."""
         try:
-            work = build()
+            self._work = work = build()
         except BaseException as error:
             self._say(Failed(self._worker, None, _raisable(error, self._label)))
             return
@@ -138,6 +141,9 @@ class WorkerLoop:
                 close()
 
     def _begun(self, task: int, consumed: int) -> None:
+        if consumed == PAUSED:
+            self._note(None)
+            return
         self._consumed = consumed
         self._note(Calling(task, consumed, time.monotonic()))
 

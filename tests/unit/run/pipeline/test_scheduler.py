@@ -100,6 +100,52 @@ def test_rows_come_out_once_and_in_order_whatever_dies(
     assert not backend.alive
 
 
+@given(sizes=sizes, rows=st.integers(1, 4), deaths=st.sampled_from([0.0, 0.1, 0.3]), seed=st.integers(0, 1 << 16))
+def test_calls_that_give_no_output_or_several_are_done_again_without_a_row_too_many(
+    sizes: list[int], rows: int, deaths: float, seed: int
+) -> None:
+    def several(given: Batch) -> Iterator[Batch]:
+        for _ in range(given.first_row % 3):
+            yield given
+
+    try:
+        items = run(SimulatedBackend(SLOTS, seed, deaths), source(sizes), operator(several, rows))
+    except FunctionError:
+        if deaths:
+            return
+        raise
+    total = sum(sizes)
+    calls = [list(range(first, min(first + rows, total))) for first in range(0, total, rows)]
+    assert values(items) == [value for call in calls for _ in range(call[0] % 3) for value in call]
+
+
+def test_an_operator_nearer_the_sink_has_its_cpu_first() -> None:
+    large = pa.record_batch({"x": pa.nulls(8192, pa.int64())})  # 64 KiB of the four MiB that blocks may take
+
+    def many(given: Batch) -> Iterator[Batch]:
+        for _ in range(200):
+            yield Batch(large, "f", given.first_row)
+
+    backend = SimulatedBackend(Slots(1, 0, 16 * MIB), 7)
+    items = run(backend, source([1]), operator(many), operator(lambda given: iter([given])))
+    assert sum(found.data.num_rows for _, _, found in items) == 200 * 8192
+    assert backend.most_bytes <= 4 * MIB
+
+
+def test_an_error_that_is_kept_keeps_no_rows() -> None:
+    def broken(given: Batch) -> Iterator[Batch]:
+        if given.first_row:
+            raise FunctionError("no", "f")
+        yield given
+
+    stages = [source([5] * 20), operator(broken, 5)]
+    scheduler = Scheduler(stages, SimulatedBackend(SLOTS, 1), Recorder(["source", "f"]))
+    with pytest.raises(FunctionError):
+        list(scheduler.run())
+    assert not scheduler.out
+    assert not any(stage.queue or stage.lanes or stage.running for stage in scheduler.stages)
+
+
 @given(sizes=sizes, rows=st.integers(1, 7), seed=st.integers(0, 1 << 16), most=st.integers(1, 4))
 def test_each_call_but_the_last_has_exactly_the_rows_asked_for(
     sizes: list[int], rows: int, seed: int, most: int

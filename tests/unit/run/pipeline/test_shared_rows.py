@@ -38,7 +38,8 @@ def test_mapping_costs_no_descriptor_and_no_heap(folder: str) -> None:
     heap, files = pa.total_allocated_bytes(), len(os.listdir("/dev/fd"))
     mapped = [shared.map() for _ in range(5)]
     assert len(mapped) == 5
-    assert (pa.total_allocated_bytes(), len(os.listdir("/dev/fd"))) == (heap, files)
+    assert pa.total_allocated_bytes() <= heap  # less, if garbage of other tests went meanwhile
+    assert len(os.listdir("/dev/fd")) == files
 
 
 def test_what_is_held_is_counted(folder: str) -> None:

@@ -164,7 +164,7 @@ EMBEDDERS = (
 
 def report(options: Options) -> str:
     """Measure everybody with batches of 64 and of 1,024 texts."""
-    folder = str(ensure_texts(256 if options.small else 8_192))
+    folder = str(ensure_texts(256 if options.small else 4_096))
     parts = [heading(TITLE, options)]
     for batch_rows in (64, 1024):
         arguments = {"folder": folder, "batch_rows": batch_rows}

@@ -92,6 +92,7 @@ def iceblink(folder: str, batch_rows: int) -> Job:
 
     lake = ib.connect(folder)
     target = ib.connect(tempfile.mkdtemp())
+    Embed()  # everybody's imports are done, as those of the model alone
     done = lake.table(NAME).map_batches(
         Embed,
         batch_size=batch_rows,
@@ -143,6 +144,8 @@ def daft_native(folder: str, batch_rows: int) -> Job:
         def embed(self, texts: daft.Series) -> Any:
             vectors = self.model.vectors(texts.to_arrow().to_pylist())
             return pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), WIDTH)
+
+    Embed()
 
     def job() -> Generator[int, None, None]:
         embed = Embedding()

@@ -217,8 +217,13 @@ class Lake:
         return self._dataset(self.session.engine.query(file_query(reader, found, options), {}))
 
     def write(self, name: str, data: Any, mode: Any = "append", **options: Any) -> Dataset:
-        """Write rows to a table in one commit; `data` and `options` as in `from_arrow` and `Dataset.write`."""
-        return (data if isinstance(data, Dataset) else self.from_arrow(data)).write(name, mode, **options)
+        """Write rows to a table of this lake in one commit; `data` as in `from_arrow`, options as in `Dataset.write`.
+
+        A dataset of another lake is run by that one's engine.
+        """
+        dataset = data if isinstance(data, Dataset) else self.from_arrow(data)
+        here = Session(self.session.catalog, dataset.session.engine)
+        return self._dataset(Dataset(dataset.plan, here).write(name, mode, **options).plan)
 
     def _dataset(self, plan: Plan | Query) -> Dataset:
         return Dataset(plan, self.session)

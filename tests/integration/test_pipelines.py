@@ -364,3 +364,13 @@ def test_what_a_function_returned_keeps_its_type_through_a_filter(lake: ib.Lake)
     kept = lake.table("d.t").map_batches(seen, batch_format="numpy").filter(ib._.id > 10).to_arrow()
     assert kept["image"].type == pa.fixed_shape_tensor(pa.uint8(), (2, 3))
     assert kept["image"][0].as_py() == [200] * 6
+
+
+def test_a_dataset_of_one_lake_is_written_to_another(lake: ib.Lake, tmp_path: Path) -> None:
+    dataset = lake.table("d.t").map_batches(unchanged)
+    with ib.connect(tmp_path / "other") as other:
+        written = other.write("d.copied", dataset, "create")
+        assert ids(written) == ids(other.table("d.copied")) == list(range(ROWS))
+        assert other.tables() == ["d.copied"]
+    assert lake.tables() == ["d.t"]
+    assert dataset.stats().operators[1].rows_out == ROWS

@@ -6,11 +6,10 @@ from collections import Counter
 
 import pyarrow as pa
 
-from iceblink.errors import BatchContractBroken, SchemaMismatch, WriteError
+from iceblink.errors import BatchContractBroken
 from iceblink.plan.function import Function
 from iceblink.run.pipeline.pieces import Piece
-from iceblink.run.pipeline.schema import found
-from iceblink.types import conform
+from iceblink.run.pipeline.schema import found, held
 
 
 class TypesUnknown(BatchContractBroken):
@@ -57,20 +56,18 @@ class Contract:
         TypesUnknown
             The first output has only nulls in a column.
         """
-        held = self.known(known)
-        if held is None:
-            held = self._find(output, piece)
-            if held is None:
+        schema = self.known(known)
+        if schema is None:
+            schema = self._find(output, piece)
+            if schema is None:
                 return None
-        if output.schema.equals(held, check_metadata=True) and _all_may_be_null(held):
-            return output
         try:
-            return conform(output, held, f"{called(self._function)}, {piece.place}")
-        except (SchemaMismatch, WriteError) as error:
-            hint = error.hint
-            if self._function.declared is None:
-                hint += f"; that is what {self._from or 'the first batch'} gave: declare schema= to change it"
-            raise BatchContractBroken(error.what, error.where, hint) from error
+            return held(output, schema, f"{called(self._function)}, {piece.place}")
+        except BatchContractBroken as error:
+            if self._function.declared is not None:
+                raise
+            hint = f"{error.hint}; that is what {self._from or 'the first batch'} gave: declare schema= to change it"
+            raise BatchContractBroken(error.what, error.where, hint) from error.__cause__
 
     def _find(self, output: pa.RecordBatch, piece: Piece) -> pa.Schema | None:
         where = f"{called(self._function)}, {piece.place}"
@@ -85,11 +82,6 @@ class Contract:
                 return None
             raise TypesUnknown(error.what, error.where, error.hint) from None
         return self._found
-
-
-def _all_may_be_null(schema: pa.Schema) -> bool:
-    """Whether no value has to be looked at; fields inside others are not asked."""
-    return all(field.nullable and not pa.types.is_nested(field.type) for field in schema)
 
 
 def called(function: Function) -> str:

@@ -84,7 +84,7 @@ class Piece:
             else:
                 paths.append(part.path)
                 spans.append([part.first_row, end])
-        shown = [_span(start, end, path) for (start, end), path in zip(spans[:SHOWN], paths, strict=False)]
+        shown = [span(start, end, path) for (start, end), path in zip(spans[:SHOWN], paths, strict=False)]
         more = [f"and {len(spans) - SHOWN} more places"] if len(spans) > SHOWN else []
         return ", ".join(shown + more)
 
@@ -116,5 +116,6 @@ def _cut(part: Batch, start: int, rows: int) -> Batch:
     return Batch(part.data.slice(start, rows), part.path, part.first_row + start)
 
 
-def _span(start: int, end: int, path: str) -> str:
+def span(start: int, end: int, path: str) -> str:
+    """Say rows from `start` up to, but without, `end` of a file, for people."""
     return f"rows {start:,} to {max(start, end - 1):,}" + (f" of {path}" if path else "")

@@ -33,6 +33,7 @@ from iceblink.run.pipeline.backend import (
 )
 from iceblink.run.pipeline.crew import Crew
 from iceblink.run.pipeline.operator import Operator
+from iceblink.run.pipeline.pieces import span
 from iceblink.run.pipeline.rejected import rejected_rows
 from iceblink.run.pipeline.schema import Held
 from iceblink.run.pipeline.stage import Item, Lane, Stage, Stretch
@@ -385,7 +386,7 @@ class Scheduler:
         ]
         rows = sum(part.data.num_rows for part in parts)
         first = parts[0]
-        place = f"rows {first.first_row:,} to {first.first_row + rows - 1:,}" + (first.path and f" of {first.path}")
+        place = span(first.first_row, first.first_row + rows, first.path)
         error = FunctionError(
             f"a worker {why}, twice, on the same {rows:,} rows",
             f"{stage.operator.label}, {place}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from iceblink.errors import BatchContractBroken, SchemaMismatch, WriteError
+from iceblink.run.pipeline.pieces import span
 from iceblink.scan.batch import Batch
 from iceblink.types import conform
 
@@ -35,12 +36,17 @@ def held(output: pa.RecordBatch, schema: pa.Schema, where: str) -> pa.RecordBatc
     BatchContractBroken
         A column is missing, is too many, or has values that do not fit.
     """
-    if output.schema.equals(schema):
+    if output.schema.equals(schema, check_metadata=True) and _all_may_be_null(schema):
         return output
     try:
         return conform(output, schema, where)
     except (SchemaMismatch, WriteError) as error:
         raise BatchContractBroken(error.what, error.where, error.hint) from error
+
+
+def _all_may_be_null(schema: pa.Schema) -> bool:
+    """Whether no value has to be looked at; fields inside others are not asked."""
+    return all(field.nullable and not pa.types.is_nested(field.type) for field in schema)
 
 
 class Held:
@@ -61,5 +67,4 @@ class Held:
         return Batch(held(batch.data, self.schema, self._where(batch)), batch.path, batch.first_row)
 
     def _where(self, batch: Batch) -> str:
-        rows = f"rows {batch.first_row:,} to {batch.first_row + max(batch.data.num_rows - 1, 0):,}"
-        return f"{self._label}, {rows}" + (f" of {batch.path}" if batch.path else "")
+        return f"{self._label}, {span(batch.first_row, batch.first_row + batch.data.num_rows, batch.path)}"

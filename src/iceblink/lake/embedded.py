@@ -179,11 +179,13 @@ class EmbeddedCatalog(MetastoreCatalog):
         )
 
     def register_table(self, identifier: str | Identifier, metadata_location: str, overwrite: bool = False) -> Table:
-        """List a table whose metadata is written."""
-        if overwrite:
-            raise NotImplementedError("register_table(overwrite=True)")
+        """List a table whose metadata is written, with `overwrite` in place of the one of that name."""
         self._require_namespace(self.namespace_from(identifier))
-        self._insert(identifier, metadata_location)
+        if overwrite and self.table_exists(identifier):
+            before = self.load_table(identifier).metadata_location
+            self._replace(self.identifier_to_tuple(identifier), before, metadata_location)
+        else:
+            self._insert(identifier, metadata_location)
         return self.load_table(identifier)
 
     def _insert(self, identifier: str | Identifier, metadata_location: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from pyiceberg.catalog import load_catalog
+from pyiceberg.exceptions import TableAlreadyExistsError as PyIcebergTableExists
 
 from iceblink.errors import (
     CatalogError,
@@ -235,3 +236,13 @@ def test_readers_do_not_wait_for_a_writer(lake: Catalog, tmp_path: Path) -> None
         assert lake.load("demo.t").name == "demo.t"
     finally:
         writer.close()
+
+
+def test_registering_puts_other_metadata_in_the_place_of_a_table_only_when_asked_to(lake: Catalog) -> None:
+    first, second = (lake.create(name, {"id": "long"}).pyiceberg for name in ("demo.a", "demo.b"))
+    with pytest.raises(PyIcebergTableExists):
+        lake.pyiceberg.register_table("demo.a", second.metadata_location)
+    lake.pyiceberg.register_table("demo.a", second.metadata_location, overwrite=True)
+    assert lake.load("demo.a").uuid == str(second.metadata.table_uuid) != str(first.metadata.table_uuid)
+    lake.pyiceberg.register_table("demo.c", first.metadata_location, overwrite=True)
+    assert lake.load("demo.c").uuid == str(first.metadata.table_uuid)

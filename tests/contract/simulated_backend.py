@@ -20,6 +20,7 @@ from iceblink.run.pipeline.backend import (
     Ready,
     Signal,
     Slots,
+    Stored,
     Task,
     Work,
 )
@@ -35,7 +36,7 @@ class SimulatedWorker:
     order: Order
     work: Work | None = None
     tasks: deque[Task] = field(default_factory=deque)
-    outputs: Iterator[Output] | None = None
+    outputs: Iterator[Output | Stored] | None = None
 
 
 class SimulatedBackend:
@@ -109,7 +110,9 @@ class SimulatedBackend:
             return Finished(task.number, 0.05 * max(1, task.rows))
         self.credit[task.number] -= 1
         assert self.credit[task.number] >= 0
-        return Produced(task.number, output.kind, self.put(output.data), output.consumed)
+        if isinstance(output, Stored):
+            return Produced(task.number, "rows", output.block, 0)
+        return Produced(task.number, output.kind, self.put(output.data), output.consumed, output.part)
 
     def _died(self, number: int, why: str) -> Died:
         self.deaths += 1

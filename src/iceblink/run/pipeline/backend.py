@@ -30,11 +30,14 @@ class Output:
     consumed : int
         Rows of the task's input that are dealt with once this output is kept. A call that gives several outputs counts
         with the last of them; the others hold nothing but what that call gave.
+    part : int
+        Where rows that are exchanged belong.
     """
 
     kind: Kind
     data: Batch
     consumed: int = 0
+    part: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,8 @@ class Block:
     schema : pa.Schema
     path, first_row
         Data file and position of the first row, as in `Batch`.
+    parts : tuple of Block
+        Other blocks that this one stands for, which somebody else lets go of; it has no rows of its own then.
     """
 
     ref: Any
@@ -58,6 +63,19 @@ class Block:
     schema: pa.Schema
     path: str = ""
     first_row: int = 0
+    parts: tuple[Block, ...] = ()
+
+    @property
+    def held_bytes(self) -> int:
+        """What letting go of it frees [bytes]."""
+        return 0 if self.parts else self.nbytes
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a source hands on without touching it: rows that lie where the backend keeps them."""
+
+    block: Block
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +91,11 @@ class Slice:
         """Its share of the block [bytes]."""
         return self.block.nbytes * self.rows // max(1, self.block.rows)
 
+    @property
+    def pieces(self) -> tuple[Slice, ...]:
+        """Itself, or all of the blocks that its block stands for."""
+        return tuple(Slice(part, 0, part.rows) for part in self.block.parts) or (self,)
+
     def skip(self, rows: int) -> Slice:
         """Return what follows the first `rows`."""
         return Slice(self.block, self.start + rows, self.rows - rows)
@@ -87,7 +110,7 @@ class Task:
     number : int
         Unique in the life of a backend.
     slices : tuple of Slice
-        The input, in order; none for a source.
+        The input, in order, of blocks that have rows of their own; none for a source.
     batch_rows : int or None
         Rows of each call but the last; None makes each slice a call of its own.
     schema : pa.Schema or None
@@ -130,7 +153,7 @@ PAUSED = -1
 class Work(Protocol):
     """What one worker keeps: an operator's function, built, a model loaded."""
 
-    def __call__(self, call: Call, begun: Callable[[int], None]) -> Iterator[Output]:
+    def __call__(self, call: Call, begun: Callable[[int], None]) -> Iterator[Output | Stored]:
         """Yield what comes of a task; `begun(consumed)` is called before each call of the user's function."""
         ...
 
@@ -175,6 +198,7 @@ class Produced:
     kind: Kind
     block: Block
     consumed: int
+    part: int = 0
 
 
 @dataclass(frozen=True, slots=True)

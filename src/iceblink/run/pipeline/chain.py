@@ -10,28 +10,30 @@ from typing import TypeAlias
 import pyarrow as pa
 
 from iceblink.plan.function import Function
-from iceblink.run.pipeline.backend import Call, Order, Output, Work
+from iceblink.run.pipeline.backend import Call, Order, Output, Stored, Work
 from iceblink.run.pipeline.operator import Operator
 from iceblink.run.pipeline.worker import MapWork
 
 Outputs: TypeAlias = Generator[Output, None, None]
+Fed: TypeAlias = Generator[Output | Stored, None, None]
+"""What a source gives: rows, marks, or blocks that lie there already."""
 
 
 @dataclass(frozen=True)
 class SourceWork:
     """Builds the one worker of a source: it yields what `open` yields."""
 
-    open: Callable[[], Outputs]
+    open: Callable[[], Fed]
 
     def __call__(self) -> Work:
         return self._read
 
-    def _read(self, call: Call, begun: Callable[[int], None]) -> Iterator[Output]:
+    def _read(self, call: Call, begun: Callable[[int], None]) -> Iterator[Output | Stored]:
         with closing(self.open()) as outputs:
             yield from outputs
 
 
-def source(label: str, open: Callable[[], Outputs]) -> Operator:
+def source(label: str, open: Callable[[], Fed]) -> Operator:
     """Return the operator that reads, rows and marks between them; its threads are its own, so it counts for no CPU."""
     return Operator(label, Order(label, SourceWork(open)), cpus=0.0)
 

@@ -87,6 +87,12 @@ class Crew:
         for number in list(stage.workers):
             self._stop(stage, number)
 
+    def dismiss_all(self) -> None:
+        """End all workers at once, whatever they are at."""
+        for stage in self._stages:
+            for number in list(stage.workers):
+                self._stop(stage, number, at_once=True)
+
     def dismiss_idle(self) -> None:
         """End workers beyond the fewest that have long had nothing to do."""
         now = time.monotonic()

@@ -36,6 +36,12 @@ class Operator:
         For rows that killed two workers.
     calls : int
         A task should have so many: they are under way at the same time.
+    call_bytes : int or None
+        One call takes blocks, uncut, until they have so many bytes or there are no more; None lets calls be cut.
+    atomic : bool
+        What a task gives counts when all of it is there: begun again it would give its rows in another order.
+    exchanged : bool
+        Its outputs leave the run as blocks, kept where they are by whoever asked for them.
     """
 
     label: str
@@ -49,3 +55,6 @@ class Operator:
     ordered: bool = True
     on_error: OnError = "raise"
     calls: int = 1
+    call_bytes: int | None = None
+    atomic: bool = False
+    exchanged: bool = False

@@ -6,11 +6,12 @@ operator, and it knows workers only by the contract in `backend`.
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import deque
 from collections.abc import Generator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
@@ -46,7 +47,10 @@ CALL_SHARE = 0.125  # of the blocks' budget, for what one call makes where its s
 CALL_BYTES = 128 << 20
 TIGHT = 0.9  # of the memory budget resident: nothing new is begun that can wait
 CLOSE_S = 60.0  # for what workers close when all is done
+UNBOUNDED = 1 << 40  # what an atomic task makes waits for its end: asking for it bit by bit holds nothing back
 LOOK_S = 0.1  # between looks at memory and at idle workers
+
+_numbers = itertools.count(1)  # of tasks, whichever run they belong to
 
 
 class Scheduler:
@@ -57,13 +61,14 @@ class Scheduler:
     operators : sequence of Operator
         The first takes no input: one task of it yields everything.
     backend : Backend
-        Closed when the run ends.
     recorder : Recorder
         Told what happens, for statistics.
+    lent : bool
+        Whether the backend serves other runs after this one: it is not closed when the run ends.
     """
 
-    def __init__(self, operators: Sequence[Operator], backend: Backend, recorder: Recorder) -> None:
-        self.backend, self.recorder = backend, recorder
+    def __init__(self, operators: Sequence[Operator], backend: Backend, recorder: Recorder, lent: bool = False) -> None:
+        self.backend, self.recorder, self.lent = backend, recorder, lent
         slots = backend.slots()
         self.memory_bytes = slots.memory_bytes
         self.budget = int(slots.memory_bytes * QUEUE_SHARE)
@@ -74,7 +79,6 @@ class Scheduler:
         self.passed = [0] * len(operators)  # marks that each operator has handed on
         self.stage_of_task: dict[int, Stage] = {}
         self.blocks_bytes = 0  # of all blocks alive but those in `out`
-        self.next_task = 0
         self.base_bytes = backend.memory_bytes()
         self.looked_at = 0.0
         self.tight = False
@@ -100,17 +104,29 @@ class Scheduler:
         IceblinkError
             Whatever the source raised.
         """
-        loop = threading.Thread(target=copy_context().run, args=(self._loop,), name="iceblink-scheduler", daemon=True)
-        loop.start()
-        try:
-            while (taken := self._take()) is not None:
-                index, item, unit = taken
+        with closing(self.taken()) as items:
+            for index, item, unit in items:
                 batch = self.backend.fetch(item.block)
                 self.backend.free(item.block)
                 if item.kind == "rejected":
                     batch = replace(batch, first_row=unit)
                 yield index, item.kind, batch
                 del batch  # whoever took it must be the last to hold it
+
+    def taken(self) -> Generator[tuple[int, Item, int], None, None]:
+        """Yield (operator, item, unit) as `run` does, and leave the rows where they lie: whoever takes them frees them.
+
+        Raises
+        ------
+        FunctionError, BatchContractBroken, OutOfMemoryBudget
+        IceblinkError
+            Whatever the source raised.
+        """
+        loop = threading.Thread(target=copy_context().run, args=(self._loop,), name="iceblink-scheduler", daemon=True)
+        loop.start()
+        try:
+            while (taken := self._take()) is not None:
+                yield taken
         finally:
             self.stopping = True
             self.backend.wake()
@@ -131,7 +147,7 @@ class Scheduler:
             if not self.out:
                 return None
             index, item, unit = self.out.popleft()
-            self.out_bytes -= item.block.nbytes
+            self.out_bytes -= item.block.held_bytes
         self.backend.wake()
         return index, item, unit
 
@@ -159,7 +175,7 @@ class Scheduler:
         """End the workers and say that the run is over, whatever fails in that: somebody may wait to take more."""
         ended_well = self.error is None and not self.stopping
         close = partial(self.backend.close, CLOSE_S if ended_well else 0.0)
-        for end in (close, self.recorder.end):
+        for end in (self.crew.dismiss_all if self.lent else close, self.recorder.end):
             try:
                 end()
             except BaseException as error:
@@ -201,15 +217,16 @@ class Scheduler:
         if skipped or (item.kind == "rows" and not item.block.rows):
             self._free(item.block)
             return
-        self.blocks_bytes -= item.block.nbytes
+        self.blocks_bytes -= item.block.held_bytes
         with self.changed:
             self.out.append((index, item, self.passed[index]))
-            self.out_bytes += item.block.nbytes
+            self.out_bytes += item.block.held_bytes
             self.changed.notify_all()
 
     def _free(self, block: Block) -> None:
-        self.blocks_bytes -= block.nbytes
-        self.backend.free(block)
+        if not block.parts:
+            self.blocks_bytes -= block.nbytes
+            self.backend.free(block)
 
     def _free_spent(self, stage: Stage) -> None:
         for block in stage.spent:
@@ -264,17 +281,20 @@ class Scheduler:
         """Whether a stage may make `need` bytes more; the nearer the sink, the larger its part of the budget."""
         if self.tight:
             return False
+        if self.stages[index].operator.exchanged:
+            return True  # a backend whose blocks leave the run keeps them where there is room, on disk at last
         held = self.blocks_bytes + self.out_bytes + sum(stage.in_flight_bytes for stage in self.stages)
         return held + need <= self.budget * (index + 1) / len(self.stages)
 
     def _start(self, stage: Stage, lane: Lane, worker: int) -> None:
-        self.next_task += 1
+        number = next(_numbers)
         if not (at := stage.workers[worker]).tasks:
             self.recorder.begun(self.stages.index(stage), worker, at.idle_since)
-        task = stage.begin(lane, self.next_task, worker, CREDIT)
-        stage.running[task.number].begun_s = time.monotonic()
-        self.stage_of_task[task.number] = stage
-        self.backend.submit(worker, task, CREDIT)
+        credit = UNBOUNDED if stage.operator.atomic else CREDIT
+        task = stage.begin(lane, number, worker, credit)
+        stage.running[number].begun_s = time.monotonic()
+        self.stage_of_task[number] = stage
+        self.backend.submit(worker, task, credit)
 
     def _moving(self) -> bool:
         """Whether something will happen without our doing."""
@@ -328,7 +348,7 @@ class Scheduler:
             case Produced(task=task, block=block):
                 stage = self.stage_of_task[task]
                 self._check_size(stage, block)
-                self.blocks_bytes += block.nbytes
+                self.blocks_bytes += block.held_bytes
                 self._record(stage, signal)
                 stage.produced(signal)
             case Finished(task=task, busy_s=busy_s):
@@ -356,7 +376,7 @@ class Scheduler:
             self.recorder.produced(index, dealt, block.rows, block.nbytes)
 
     def _check_size(self, stage: Stage, block: Block) -> None:
-        if block.nbytes > self.memory_bytes // 2:
+        if block.held_bytes > self.memory_bytes // 2:
             raise OutOfMemoryBudget(
                 f"one output has {block.nbytes:,} bytes ({block.rows:,} rows), more than half of the budget of "
                 f"{self.memory_bytes:,}",
@@ -381,7 +401,8 @@ class Scheduler:
         """Deal with rows that killed two workers as their operator says."""
         parts = [
             Batch(batch.data.slice(part.start, part.rows), batch.path, batch.first_row + part.start)
-            for part in stretch.slices
+            for given in stretch.slices
+            for part in given.pieces
             for batch in [self.backend.fetch(part.block)]
         ]
         rows = sum(part.data.num_rows for part in parts)

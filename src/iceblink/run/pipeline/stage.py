@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from iceblink.config import MIB
 from iceblink.run.pipeline.backend import Block, Kind, Produced, Slice, Task
@@ -28,6 +29,7 @@ class Item:
 
     kind: Kind
     block: Block
+    part: int = 0
 
 
 @dataclass(eq=False, slots=True)
@@ -163,8 +165,14 @@ class Stage:
         calls, batch = self._calls(), self.operator.batch_rows
         if not self._rows[0]:
             return ()
+        slices: list[Slice] = []
+        if (call_bytes := self.operator.call_bytes) is not None:
+            if self._first_bytes() < call_bytes and not self.ended and len(self._rows) == 1:
+                return ()
+            while self._rows[0] and (not slices or sum(part.nbytes for part in slices) < call_bytes):
+                slices.append(self._take(self.queue[0].block.rows))
+            return tuple(slices)
         if batch is None:
-            slices: list[Slice] = []
             while self._rows[0] and len(slices) < calls and sum(part.nbytes for part in slices) < TASK_BYTES:
                 slices.append(self._take(self._rows_for_a_call()))
             return tuple(slices)
@@ -180,6 +188,10 @@ class Stage:
             if wanted and wanted % batch == 0 and sum(part.nbytes for part in parts) >= TASK_BYTES:
                 break
         return tuple(parts)
+
+    def _first_bytes(self) -> int:
+        """Return the bytes that wait up to the first mark."""
+        return sum(item.block.nbytes for item in takewhile(lambda item: item.kind == "rows", self.queue))
 
     def _rows_for_a_call(self) -> int:
         block = self.queue[0].block
@@ -205,7 +217,8 @@ class Stage:
         lane.task = number
         self.running[number] = Running(lane, stretch, worker, credit, kept=stretch.kept)
         self.workers[worker].tasks.append(number)
-        return Task(number, stretch.slices, self.operator.batch_rows, self.schema, stretch.kept)
+        slices = tuple(piece for part in stretch.slices for piece in part.pieces)
+        return Task(number, slices, self.operator.batch_rows, self.schema, stretch.kept)
 
     def produced(self, signal: Produced) -> None:
         """Keep an output of a task until it is its turn."""
@@ -218,7 +231,7 @@ class Stage:
         if signal.kind == "rows":
             running.rows_out += signal.block.rows
             running.bytes_out += signal.block.nbytes
-        running.lane.items.append(Item(signal.kind, signal.block))
+        running.lane.items.append(Item(signal.kind, signal.block, signal.part))
 
     def finished(self, number: int, busy_s: float) -> Running:
         """Let go of a task's input, and learn from how it went."""
@@ -244,6 +257,10 @@ class Stage:
             Rows of the task that were done when the call began in which the worker died.
         """
         running = self._over(number)
+        if self.operator.atomic:
+            self.spent += [item.block for item in running.lane.items]
+            running.lane.items.clear()
+            running.consumed = running.kept = 0
         done, left = _divided(running.stretch.slices, running.consumed)
         self._release(done)
         if not left:
@@ -275,6 +292,9 @@ class Stage:
         return running
 
     def _single_calls(self, slices: tuple[Slice, ...]) -> Iterator[tuple[Slice, ...]]:
+        if self.operator.call_bytes is not None:
+            yield slices
+            return
         if (batch := self.operator.batch_rows) is None:
             yield from ((part,) for part in slices)
             return
@@ -323,18 +343,21 @@ class Stage:
             for lane in self.lanes:
                 if under_way and lane.items and lane.items[0].kind == "mark":
                     break  # nothing passes a mark, and a mark passes nothing
-                while lane.items:
+                while self._may_go(lane):
                     yield lane.items.popleft()
                 under_way = under_way or not lane.ended
             self.lanes = deque(lane for lane in self.lanes if lane.items or not lane.ended)
             return
         while self.lanes:
             front = self.lanes[0]
-            while front.items:
+            while self._may_go(front):
                 yield front.items.popleft()
             if not front.ended:
                 return
             self.lanes.popleft()
+
+    def _may_go(self, lane: Lane) -> bool:
+        return bool(lane.items) and (lane.ended or not self.operator.atomic)
 
 
 def _call_at(calls: list[Stretch], row: int) -> Stretch:

@@ -10,7 +10,7 @@ from functools import partial
 from queue import SimpleQueue
 
 from iceblink.errors import FunctionError
-from iceblink.run.pipeline.backend import PAUSED, Block, Call, Failed, Finished, Produced, Ready, Signal, Work
+from iceblink.run.pipeline.backend import PAUSED, Block, Call, Failed, Finished, Produced, Ready, Signal, Stored, Work
 from iceblink.scan.batch import Batch
 
 
@@ -133,7 +133,11 @@ class WorkerLoop:
                 self._note(None)
                 if output is None or self._abandoned.is_set():
                     return waited
-                self._say(Produced(job.task, output.kind, self._keep(output.data), output.consumed))
+                if isinstance(output, Stored):
+                    self._say(Produced(job.task, "rows", output.block, 0))
+                else:
+                    kept = self._keep(output.data)
+                    self._say(Produced(job.task, output.kind, kept, output.consumed, output.part))
                 del output
         finally:
             close = getattr(outputs, "close", None)

@@ -13,7 +13,7 @@ from contract.simulated_backend import SimulatedBackend, WorkerDies, working
 from iceblink.config import MIB
 from iceblink.errors import ConfigError, FunctionError, OutOfMemoryBudget
 from iceblink.plan.function import OnError
-from iceblink.run.pipeline.backend import Call, Order, Output, Slots, Work
+from iceblink.run.pipeline.backend import Block, Call, Order, Output, Slots, Stored, Work
 from iceblink.run.pipeline.operator import Operator
 from iceblink.run.pipeline.scheduler import Scheduler
 from iceblink.run.pipeline.stats import Recorder
@@ -361,3 +361,63 @@ def test_a_worker_that_dies_while_it_is_built_twice_is_an_error() -> None:
 
     with pytest.raises(FunctionError, match="while it was built"):
         run(SimulatedBackend(SLOTS, 1), source([1]), Operator("f", Order("f", build)))
+
+
+@given(
+    groups=st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=4), max_size=5),
+    deaths=st.sampled_from([0.0, 0.1, 0.3]),
+    ordered=st.booleans(),
+    seed=st.integers(0, 1 << 16),
+)
+def test_an_exchange_gives_each_row_to_its_part_once_though_workers_die_in_the_middle(
+    groups: list[list[int]], deaths: float, ordered: bool, seed: int
+) -> None:
+    backend = SimulatedBackend(SLOTS, seed, deaths)
+    kept = [[backend.put(batch([value])) for value in group] for group in groups]
+
+    def stored(call: Call, begun: Callable[[int], None]) -> Iterator[Stored]:
+        for blocks in kept:
+            yield Stored(Block(None, len(blocks), 8 * len(blocks), SCHEMA, parts=tuple(blocks)))
+
+    calls: list[list[int]] = []
+
+    def dealt(call: Call, begun: Callable[[int], None]) -> Iterator[Output]:
+        found = [value for part in call.parts for value in part.data.column(0).to_pylist()]
+        calls.append(found)
+        for value in found:
+            yield Output("rows", batch([value]), part=value % 3)
+
+    head = Operator("source", Order("source", lambda: stored), cpus=0.0)
+    order = Order("exchange", lambda: dealt)
+    sink = Operator("exchange", order, None, SCHEMA, 1, 2, ordered=ordered, call_bytes=1, atomic=True, exchanged=True)
+    scheduler = Scheduler([head, sink], backend, Recorder(["source", "exchange"]), lent=True)
+    try:
+        taken = [(item.part, backend.fetch(item.block).data.column(0).to_pylist()) for _, item, _ in scheduler.taken()]
+    except FunctionError:
+        if deaths:
+            return
+        raise
+    assert sorted(taken) == sorted((value % 3, [value]) for group in groups for value in group)
+    assert {tuple(call) for call in calls} <= {tuple(group) for group in groups}  # a group is one call, never cut
+    if ordered:
+        assert [value for _, one in taken for value in one] == [value for group in groups for value in group]
+    assert all(id(block) in backend.alive for group in kept for block in group)  # whoever made a group lets go of it
+
+
+@given(sizes=st.lists(st.integers(1, 9), max_size=8), least=st.integers(1, 100), seed=st.integers(0, 1 << 16))
+def test_a_call_waits_for_as_many_bytes_as_it_wants_and_takes_blocks_uncut(
+    sizes: list[int], least: int, seed: int
+) -> None:
+    calls: list[list[int]] = []
+
+    def counted(call: Call, begun: Callable[[int], None]) -> Iterator[Output]:
+        calls.append([part.data.num_rows for part in call.parts])
+        yield from (Output("rows", part) for part in call.parts)
+
+    order = Order("wide", lambda: counted)
+    wide = Operator("wide", order, None, SCHEMA, call_bytes=least)
+    items = run(SimulatedBackend(SLOTS, seed), source(sizes), wide)
+    assert values(items) == list(range(sum(sizes)))
+    assert all(8 * sum(call) >= least for call in calls[:-1])
+    assert all(8 * sum(call[:-1]) < least for call in calls)
+    assert [size for call in calls for size in call] == sizes

@@ -28,8 +28,8 @@ class Output:
         A mark has no rows: it says that everything before it came from the source's first `data.first_row` units.
     data : Batch
     consumed : int
-        Rows of the task's input that are dealt with once this output is kept. A call that gives several outputs counts
-        with the last of them; the others hold nothing but what that call gave.
+        Rows of the task's input that are dealt with once this output is kept. Where it does not grow, calls gave more
+        than this: a task begun again is told how many rows, rejected ones among them, were kept since it last grew.
     part : int
         Where rows that are exchanged belong.
     """

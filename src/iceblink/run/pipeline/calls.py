@@ -53,16 +53,15 @@ class Caller:
                 self._end_loop()
                 raise FunctionError(_said(error), f"{function.label}(), building a worker") from error
 
-    def batches(self, piece: Piece, begun: Begun) -> Iterator[Any]:
-        """Yield what the function returns for a batch: one value, or those of a generator.
+    def batches(self, piece: Piece, begun: Begun) -> Iterable[Any]:
+        """Return what the function gives for a batch: a list of one value, or what a generator goes on to make.
 
-        With retries, a generator is run to its end first.
+        With retries, a generator is run to its end first, and its values are a list.
         """
         value = self._given(piece)
         if self.function.policy.retry_on:
-            yield from self._retried(lambda: list(self._answers(value, piece, begun)), begun)
-        else:
-            yield from self._answers(value, piece, begun)
+            return self._retried(lambda: list(self._answers(value, piece, begun)), begun)
+        return self._answers(value, piece, begun)
 
     def rows(self, piece: Piece, begun: Begun) -> list[Results]:
         """Call the function with each row; with ``on_error="raise"`` the first failure is the last result."""
@@ -112,18 +111,16 @@ class Caller:
             where = f"{called(self.function)}, {piece.place}, {error.where}"
             raise TypeMismatch(error.what, where, error.hint) from None
 
-    def _answers(self, value: Any, piece: Piece, begun: Begun) -> Iterator[Any]:
+    def _answers(self, value: Any, piece: Piece, begun: Begun) -> Iterable[Any]:
         begun(piece.before)
         answer = self._call(self._target, value, piece)
-        if not isinstance(answer, Iterator):
-            yield answer
-            return
+        return self._yielded(answer, piece, begun) if isinstance(answer, Iterator) else [answer]
+
+    def _yielded(self, answer: Iterator[Any], piece: Piece, begun: Begun) -> Iterator[Any]:
         ended = object()
-        while True:
-            item = self._call(lambda _: next(answer, ended), None, piece)
-            if item is ended:
-                return
+        while (item := self._call(lambda _: next(answer, ended), None, piece)) is not ended:
             yield item
+            del item  # while the next one is made, nothing of this one is held
             begun(piece.before)
 
     def _row(self, row: dict[str, Any], place: Piece, begun: Begun, dealt: int) -> list[dict[str, Any]]:

@@ -12,13 +12,14 @@ from iceblink.errors import BatchContractBroken, ConfigError, FunctionError, Ice
 from iceblink.plan.function import Function
 from iceblink.run.pipeline.backend import Output
 from iceblink.run.pipeline.contract import TypesUnknown
-from iceblink.run.pipeline.pieces import OPEN, Piece
+from iceblink.run.pipeline.pieces import OPEN, Piece, no_rows
 from iceblink.run.pipeline.rejected import rejected_rows
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0
 NO_ROWS_FAULT = (PlanError, ConfigError, TypesUnknown)  # wrong for every row: the pipeline must be changed
 
-Attempt = Callable[[Piece], Iterator[pa.RecordBatch]]
+Attempt = Callable[[Piece], Iterable[pa.RecordBatch]]
+"""Calls a function: a list where the call has ended, else what the function goes on to make."""
 
 
 def settled(piece: Piece, attempt: Attempt, function: Function) -> Iterator[Output]:
@@ -65,14 +66,23 @@ def settled(piece: Piece, attempt: Attempt, function: Function) -> Iterator[Outp
 
 
 def _made(piece: Piece, batches: Iterable[pa.RecordBatch]) -> Iterator[Output]:
-    """Say of the last batch only that the piece is dealt with: a call that is broken off is made again."""
-    waiting: pa.RecordBatch | None = None
+    """Say only at the end that the piece is dealt with: a call that is broken off is made again.
+
+    The last batch of a list says so itself. Those of a generator go on before it is asked for another one, for that may
+    take long; an output without rows follows them.
+    """
+    if isinstance(batches, list):
+        last = len(batches) - 1
+        for place, batch in enumerate(batches):
+            yield Output("rows", piece.out(batch), piece.after if place == last else OPEN)
+        return
+    schema: pa.Schema | None = None
     for batch in batches:
-        if waiting is not None:
-            yield Output("rows", piece.out(waiting), OPEN)
-        waiting = batch
-    if waiting is not None:
-        yield Output("rows", piece.out(waiting), piece.after)
+        yield Output("rows", piece.out(batch), OPEN)
+        schema = batch.schema
+        del batch  # while the next one is made, nothing of this one is held
+    if schema is not None:
+        yield Output("rows", piece.out(no_rows(schema)), piece.after)
 
 
 def _traced(error: BaseException) -> str:

@@ -10,7 +10,6 @@ import pyarrow as pa
 
 from iceblink.config import MIB
 from iceblink.run.pipeline.backend import Output
-from iceblink.run.pipeline.pieces import OPEN
 from iceblink.scan.batch import Batch
 
 SMALL_BYTES = MIB
@@ -25,7 +24,7 @@ def sized(outputs: Iterable[Output], now: Callable[[], float] = time.monotonic) 
     that made the first of them began: what a slow function makes goes on at once. An output without rows is
     yielded only at the end, if no other is left to say what is dealt with.
 
-    `consumed` grows only with the last part of an output that was cut, and never with one that is `OPEN`: what
+    `consumed` grows only with the last part of an output that was cut, and never with one that is ``OPEN``: what
     was yielded since it last grew is what a task begun again from there would yield first.
     """
     waiting: list[Output] = []
@@ -63,7 +62,6 @@ def _go_together(one: Output, other: Output) -> bool:
         one.kind == other.kind
         and one.data.path == other.data.path
         and bool(one.data.data.schema.equals(other.data.data.schema))
-        and (one.consumed == OPEN or other.consumed != OPEN)
     )
 
 

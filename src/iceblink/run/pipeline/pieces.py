@@ -116,6 +116,11 @@ def _cut(part: Batch, start: int, rows: int) -> Batch:
     return Batch(part.data.slice(start, rows), part.path, part.first_row + start)
 
 
+def no_rows(schema: pa.Schema) -> pa.RecordBatch:
+    """Return a batch of `schema` without rows; a slice would keep the others alive."""
+    return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
+
+
 def span(start: int, end: int, path: str) -> str:
     """Say rows from `start` up to, but without, `end` of a file, for people."""
     return f"rows {start:,} to {max(start, end - 1):,}" + (f" of {path}" if path else "")

@@ -226,7 +226,7 @@ class Stage:
         running.credit -= 1
         if signal.consumed > running.consumed:
             running.consumed, running.kept = signal.consumed, 0
-        elif signal.kind == "rows":
+        else:
             running.kept += signal.block.rows
         if signal.kind == "rows":
             running.rows_out += signal.block.rows

@@ -24,7 +24,7 @@ from iceblink.run.pipeline.calls import Begun, Caller, Results
 from iceblink.run.pipeline.contract import Contract, called
 from iceblink.run.pipeline.failures import Attempt, settled
 from iceblink.run.pipeline.outputs import sized
-from iceblink.run.pipeline.pieces import Piece, pieces
+from iceblink.run.pipeline.pieces import Piece, no_rows, pieces
 from iceblink.run.pipeline.rows import from_rows
 from iceblink.scan.batch import Batch
 
@@ -161,28 +161,28 @@ class _Stage:
             return lambda piece: self._batches(piece, answer(piece), known)
         asked: list[Results] = []
 
-        def rows(piece: Piece) -> Iterator[pa.RecordBatch]:
+        def rows(piece: Piece) -> list[pa.RecordBatch]:
             if piece is whole:
                 asked.extend(answer(whole))
             start = piece.at - whole.at
             like = self._contract.known(known) or piece.parts[0].data.schema
             batch = from_rows(self._function, piece, asked[start : start + piece.rows], like)
-            return self._held(piece, batch, known)
+            held = self._contract.hold(batch, piece, known)
+            return [] if held is None else [held]
 
         return rows
 
-    def _batches(self, piece: Piece, values: Iterable[Any], known: pa.Schema | None) -> Iterator[pa.RecordBatch]:
-        for value in values:
-            batch = value
-            if not isinstance(value, pa.RecordBatch):
-                like = self._contract.known(known) or piece.parts[0].data.schema
-                batch = returned(value, f"{called(self._function)}, {piece.place}", like)
-            yield from self._held(piece, batch, known)
+    def _batches(self, piece: Piece, values: Iterable[Any], known: pa.Schema | None) -> Iterable[pa.RecordBatch]:
+        """Return what the function gave as Arrow: a list of a list, else one after the other as they are made."""
+        held = (self._contract.hold(self._batch(piece, value, known), piece, known) for value in values)
+        batches = (batch for batch in held if batch is not None)
+        return list(batches) if isinstance(values, list) else batches
 
-    def _held(self, piece: Piece, batch: pa.RecordBatch, known: pa.Schema | None) -> Iterator[pa.RecordBatch]:
-        held = self._contract.hold(batch, piece, known)
-        if held is not None:
-            yield held
+    def _batch(self, piece: Piece, value: Any, known: pa.Schema | None) -> pa.RecordBatch:
+        if isinstance(value, pa.RecordBatch):
+            return value
+        like = self._contract.known(known) or piece.parts[0].data.schema
+        return returned(value, f"{called(self._function)}, {piece.place}", like)
 
 
 _Answer: TypeAlias = Callable[[Piece], Iterable[Any]]
@@ -200,9 +200,9 @@ def _onwards(outputs: Iterable[Output]) -> Iterator[Step]:
 
 
 def _after(skip: int, outputs: Iterable[Output]) -> Iterator[Output]:
-    """Leave out the first `skip` rows: another worker made them, and died later."""
+    """Leave out the first `skip` rows, rejected ones too: another worker gave them, and died later."""
     for output in outputs:
-        known = min(skip, output.data.data.num_rows) if output.kind == "rows" else 0
+        known = min(skip, output.data.data.num_rows)
         skip -= known
         yield replace(output, data=replace(output.data, data=output.data.data.slice(known))) if known else output
 
@@ -226,7 +226,7 @@ def first_schema(function: Function, batches: Iterable[Batch], source: pa.Schema
     if function.declared is not None:
         return function.declared
     stage = _Stage(replace(function, calls=1))  # no more rows than are needed
-    empty = Piece((Batch(_empty(source), "", 0),), 0, 0)
+    empty = Piece((Batch(no_rows(source), "", 0),), 0, 0)
     with closing(stage.caller):
         for steps in (pieces(batches, function.batch_rows), iter([empty])):
             for output in stage.run(steps, None, _unheard):
@@ -236,7 +236,3 @@ def first_schema(function: Function, batches: Iterable[Batch], source: pa.Schema
     raise BatchContractBroken(
         "it returned no rows, so its columns are not known", called(function), "declare them: schema={'column': 'type'}"
     )
-
-
-def _empty(schema: pa.Schema) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)

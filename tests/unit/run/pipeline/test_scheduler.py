@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contract.simulated_backend import SimulatedBackend, WorkerDies, working
+from contract.simulated_backend import SimulatedBackend, WorkerDies, calls_of, working
 from iceblink.config import MIB
 from iceblink.errors import ConfigError, FunctionError, OutOfMemoryBudget
 from iceblink.plan.function import OnError
@@ -253,6 +253,36 @@ def test_a_call_that_kills_two_workers_is_rejected_with_its_rows_and_nothing_els
     assert sorted(row["x"] for row in refused) == sorted(poison)
     assert all(row["iceblink_row"] == row["x"] and row["iceblink_file"] == "f" for row in refused)
     assert backend.deaths == 2 * len({value // rows for value in bad})
+
+
+@given(sizes=sizes, rows=st.integers(1, 4), deaths=st.sampled_from([0.1, 0.3]), seed=st.integers(0, 1 << 16))
+def test_a_row_is_rejected_once_though_its_worker_dies_in_the_middle_of_a_call(
+    sizes: list[int], rows: int, deaths: float, seed: int
+) -> None:
+    def rejecting() -> Work:
+        """Reject odd values, and say only with the last row of a call that it is dealt with."""
+
+        def work(call: Call, begun: Callable[[int], None]) -> Iterator[Output]:
+            consumed, skip = 0, call.skip
+            for part in calls_of(call):
+                values = part.data.column(0).to_pylist()
+                for place, value in enumerate(values, 1):
+                    if skip:
+                        skip -= 1
+                    else:
+                        done = consumed + len(values) if place == len(values) else consumed
+                        yield Output("rejected" if value % 2 else "rows", batch([value]), done)
+                consumed += len(values)
+
+        return work
+
+    try:
+        items = run(SimulatedBackend(SLOTS, seed, deaths), source(sizes), Operator("f", Order("f", rejecting), rows))
+    except FunctionError:  # the same call met death twice
+        return
+    rejected = [row["x"] for _, kind, found in items if kind == "rejected" for row in found.data.to_pylist()]
+    assert rejected == list(range(1, sum(sizes), 2))
+    assert values(items) == list(range(0, sum(sizes), 2))
 
 
 def test_a_poison_batch_is_named_after_its_second_kill() -> None:

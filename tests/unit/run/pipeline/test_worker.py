@@ -134,6 +134,30 @@ def test_a_task_begun_again_from_any_output_gives_the_other_rows(
             assert values(kept) + values(rest) == values(made)
 
 
+def test_what_a_generator_yields_goes_on_before_it_is_asked_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("iceblink.run.pipeline.outputs.PATIENCE_S", 0.0)
+    asked: list[int] = []
+
+    def slow(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        for number in range(3):
+            asked.append(number)
+            yield batch
+
+    made = worker(slow)(Call(parts(2), None), lambda consumed: None)
+    for number in range(3):
+        assert next(made).consumed == 0
+        assert asked[-1] == number
+    assert [(output.data.data.num_rows, output.consumed) for output in made] == [(0, 2)]
+
+
+def test_small_batches_of_a_generator_are_joined_across_its_calls() -> None:
+    def alone(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        yield batch
+
+    (made,) = outputs(worker(alone), parts(6), 2)
+    assert (values([made]), made.consumed) == ([0, 1, 2, 3, 4, 5], 6)
+
+
 def test_the_rows_of_several_functions_are_those_of_one_after_the_other() -> None:
     made = outputs(worker(doubled, kept_few, repeated, declared=LONGS), parts(5, 7, 3), 4)
     expected = [x for x in range(15) for _ in range(2) if x % 4 == 1 for _ in range(x % 3)]

@@ -127,6 +127,28 @@ def test_what_is_dealt_with_counts_refused_rows(bad: set[int], batch_rows: int |
         assert output.data.data["x"][-1].as_py() == before[-1] + (output.kind == "rows")
 
 
+@given(bad=st.sets(st.integers(0, 9)), batch_rows=st.none() | st.integers(1, 10), cut=st.booleans())
+def test_a_task_begun_again_from_any_output_refuses_no_row_twice(
+    bad: set[int], batch_rows: int | None, cut: bool
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "iceblink.run.pipeline.outputs.LARGE_BYTES" if cut else "iceblink.run.pipeline.outputs.SMALL_BYTES", 9
+        )
+        function = with_policy(target("generator", bad), on_error="quarantine")
+        (part,) = parts(10)
+        made = made_of(MapWork((function,))(), [part], batch_rows)
+        for end in range(1, len(made) + 1):
+            consumed, since = 0, 0
+            for output in made[:end]:
+                rows = output.data.data.num_rows
+                consumed, since = (output.consumed, 0) if output.consumed > consumed else (consumed, since + rows)
+            left = Batch(part.data.slice(consumed), part.path, consumed)
+            again = list(MapWork((function,))()(Call([left], batch_rows, None, since), lambda consumed: None))
+            for kind in ("rows", "rejected"):
+                assert column(made[:end] + again, kind, "x") == column(made, kind, "x")
+
+
 def test_rows_are_called_once_however_many_fail() -> None:
     called: list[int] = []
 

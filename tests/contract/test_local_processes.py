@@ -8,16 +8,31 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from contract import works
 from contract.backend_contract import DeathContract, Driver
 from contract.works import numbers
-from iceblink.run.pipeline.backend import Backend, Call, Output, Slots
+from iceblink.run.pipeline.backend import Backend, Call, Order, Output, Slots, Work
 from iceblink.run.pipeline.local_backend import LocalBackend
 from iceblink.run.pipeline.shared_rows import SharedRows
+
+
+class _Counting:
+    """Builds a work, and counts how often it was pickled."""
+
+    pickled = 0
+
+    def __call__(self) -> Work:
+        return works.same
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self.pickled += 1
+        return partial, (works.order(works.same, processes=True).build,)
 
 
 class TestLocalProcesses(DeathContract):
@@ -46,6 +61,13 @@ class TestLocalProcesses(DeathContract):
             run()
         assert len(os.listdir("/proc/self/fd")) <= here + 4
         assert _descriptors_of_children() <= there + 4
+
+    def test_what_builds_workers_is_pickled_once_for_all_of_them(self, driver: Driver) -> None:
+        build = _Counting()
+        wanted = Order("op", build, processes=True)
+        for _ in range(2):
+            assert driver.batches(driver.start(wanted), numbers(3))[0].data == numbers(3).data
+        assert build.pickled == 1
 
     def test_a_block_counts_once_until_it_is_freed(self, driver: Driver) -> None:
         worker = driver.start(self.order(works.ten_million))

@@ -158,9 +158,9 @@ class Work(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Order:
-    """What a worker is: how it is built, where, and how long one call may take.
+    """What a worker is: how it is built, where, and how long one call may take. Equality is identity.
 
     Parameters
     ----------

@@ -46,6 +46,7 @@ class LocalBackend:
         self._slots, self._spill_dir = slots, spill_dir
         self._gpus = gpus_of(visible_devices() or tuple(str(at) for at in range(math.ceil(slots.gpus))))
         self._numbers = itertools.count(1)
+        self._builds: dict[Order, bytes] = {}  # pickled once, however many workers are started
         self._workers: dict[int, _Worker] = {}
         self._homes: dict[int, int] = {}  # the worker of each task
         self._signals: list[tuple[int, Signal]] = []
@@ -69,7 +70,8 @@ class LocalBackend:
         """
         number = next(self._numbers)
         tell = partial(self._tell, number)
-        build = pickled(order.build, order.label) if order.processes else b""
+        if order.processes and order not in self._builds:
+            self._builds[order] = pickled(order.build, order.label)
         share = self._gpus.take(order.gpus, order.label)
         if share is None:
             return None
@@ -77,7 +79,7 @@ class LocalBackend:
         with self._changed:  # nobody hears of it before it is in the list
             if order.processes:
                 allow_many_files()
-                hands = ProcessWorker(number, order, build, share.devices, self._spill_dir, tell)
+                hands = ProcessWorker(number, order, self._builds[order], share.devices, self._spill_dir, tell)
             else:
                 hands = ThreadWorker(number, order, tell)
             self._workers[number] = _Worker(hands, order.timeout_s, share)

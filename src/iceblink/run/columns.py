@@ -111,10 +111,7 @@ def _from_numpy(name: str, values: np.ndarray[Any, Any], where: str, want: pa.Da
         objects = [value if there else None for value, there in zip(np.ma.getdata(values), known, strict=True)]
         return _restored(_from_objects(name, objects, where, want), want)
     mask = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
-    array = pa.array(np.ma.getdata(values), mask=mask)
-    if want is not None and pt.is_timestamp(want) and pt.is_timestamp(array.type) and want.tz is not None:
-        array = array.cast(pa.timestamp(array.type.unit, want.tz))  # NumPy has no zones: these are moments in UTC
-    return _restored(array, want)
+    return _restored(_zoned(pa.array(np.ma.getdata(values), mask=mask), want), want)
 
 
 def _from_objects(name: str, values: Sequence[Any], where: str, want: pa.DataType | None) -> pa.Array:
@@ -125,14 +122,29 @@ def _from_objects(name: str, values: Sequence[Any], where: str, want: pa.DataTyp
             stacked = np.stack([zeros if value is None else value for value in values])
             missing = np.array([value is None for value in values]).reshape(-1, *(1 for _ in deep[0]))
             return _tensors(np.ma.MaskedArray(stacked, np.broadcast_to(missing, stacked.shape)))
-    plain = [_listed(value) for value in values] if deep else list(values)
+    plain = [_listed(value) for value in values]
     try:
         array = pa.array(plain)
     except REFUSED as error:
         raise _mixed(name, plain, where, error) from error
+    if any(isinstance(value, np.ndarray) and value.dtype.kind == "M" for value in plain):
+        array = _zoned(array, want)
     if pt.is_binary(array.type) and any(isinstance(value, str) for value in plain):
         raise _two_kinds(name, plain, where, lambda value: isinstance(value, str))
     return array
+
+
+def _zoned(array: pa.Array, want: pa.DataType | None) -> pa.Array:
+    """Give NumPy's times, or lists of them, the zone they are wanted in: NumPy has none, they are moments in UTC."""
+
+    def zoned(dtype: pa.DataType, want: pa.DataType) -> pa.DataType:
+        if pt.is_timestamp(dtype) and pt.is_timestamp(want):
+            return pa.timestamp(dtype.unit, want.tz)
+        if pt.is_list(dtype) and is_list_like(want):
+            return pa.list_(zoned(dtype.value_type, want.value_type))
+        return dtype
+
+    return array if want is None else array.cast(zoned(array.type, want))
 
 
 def _tensors(values: np.ndarray[Any, Any]) -> pa.Array:
@@ -155,7 +167,9 @@ def _flat(value: Any, dtype: pa.FixedShapeTensorType) -> Any:
 
 
 def _listed(value: Any) -> Any:
-    return value.tolist() if isinstance(value, np.ndarray) and value.ndim > 1 else value
+    """Return arrays that Arrow does not take in the place of a list as lists: of several dimensions, or of days."""
+    awkward = isinstance(value, np.ndarray) and (value.ndim > 1 or value.dtype == np.dtype("M8[D]"))
+    return value.tolist() if awkward else value
 
 
 def _restored(array: pa.Array, want: pa.DataType | None) -> pa.Array:

@@ -125,13 +125,10 @@ def _to_numpy(name: str, column: pa.Array, masked: bool) -> Any:
         )
     if not masked:
         return _dense(column)
-    valid = column.is_valid().to_numpy(zero_copy_only=False)
-    return np.ma.MaskedArray(_dense(_filled(column)), mask=_spread(~valid, column.type))
-
-
-def _spread(mask: np.ndarray[Any, Any], dtype: pa.DataType) -> Any:
-    shape = tuple(dtype.shape) if isinstance(dtype, pa.FixedShapeTensorType) else ()
-    return np.broadcast_to(mask.reshape(-1, *(1 for _ in shape)), (len(mask), *shape))
+    missing = column.is_null().to_numpy(zero_copy_only=False)
+    dense = _dense(_filled(column))
+    mask = np.broadcast_to(missing.reshape(-1, *(1 for _ in dense.shape[1:])), dense.shape)
+    return np.ma.MaskedArray(dense, mask=mask)
 
 
 def _filled(column: pa.Array) -> pa.Array:

@@ -68,6 +68,28 @@ def test_numpy_without_nulls_changes_nothing() -> None:
     assert conform(returned(given(rows, "numpy"), "test"), SCHEMA, "test").to_pylist() == rows.to_pylist()
 
 
+@pytest.mark.parametrize("form", ["numpy", "numpy_masked"])
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Oslo", None])
+def test_times_and_days_come_back_in_their_zone_and_their_lists(form: Any, zone: str | None) -> None:
+    moment, days = pa.timestamp("us", zone), pa.list_(pa.date32())
+    rows: list[tuple[list[Any], pa.DataType, pa.DataType]] = [
+        ([7, 8, None], pa.int64(), moment),
+        ([[7, 8], [], None], pa.list_(pa.int64()), pa.list_(moment)),
+        ([[[7], []], [], None], pa.list_(pa.list_(pa.int64())), pa.list_(pa.list_(moment))),
+        ([[7, 8], [], None], pa.list_(pa.int32()), days),
+    ]
+    for values, plain, kind in rows:
+        array = pa.array(values if form == "numpy_masked" else values[:2], plain).cast(kind)
+        column = pa.record_batch({"t": array})
+        assert returned(given(column, form), "test", column.schema).equals(column)
+
+
+def test_lists_of_one_length_may_be_masked() -> None:
+    rows = pa.record_batch({"v": pa.array([[1, 2], [3, 4]], pa.list_(pa.int64(), 2))})
+    masked = given(rows, "numpy_masked")["v"]
+    assert (masked.shape, masked.mask.any()) == ((2, 2), False)
+
+
 def test_numpy_refuses_nulls_instead_of_making_floats() -> None:
     with pytest.raises(TypeMismatch, match="column 'i' has 1 nulls"):
         given(batch(True), "numpy")

@@ -101,7 +101,7 @@ class Dataset(Verbs):
             out, or kept in `quarantine`.
         quarantine : str, optional
             Table (made when first needed), or folder if it has a slash, for the rows refused, with error, traceback,
-            file and row of each (behind another function, of the rows it was made from); committed when the run has
+            file and row of each (behind another function the row is null: it is not known); committed when the run has
             ended well.
         retry_on : exception class or tuple of them
             Failures after which the same call is made again, up to `retries` times, waiting longer each time.

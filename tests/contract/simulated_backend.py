@@ -24,6 +24,7 @@ from iceblink.run.pipeline.backend import (
     Task,
     Work,
 )
+from iceblink.run.pipeline.held_rows import block_of
 from iceblink.scan.batch import Batch
 
 
@@ -98,10 +99,7 @@ class SimulatedBackend:
             return Ready(number)
         task = worker.tasks[0]
         if worker.outputs is None:
-            parts = [
-                Batch(s.block.ref.slice(s.start, s.rows), s.block.path, s.block.first_row + s.start)
-                for s in task.slices
-            ]
+            parts = [self.fetch(part.block).slice(part.start, part.rows) for part in task.slices]
             worker.outputs = worker.work(Call(parts, task.batch_rows, task.schema, task.skip), lambda consumed: None)
         output = next(worker.outputs, None)
         if output is None:
@@ -123,15 +121,13 @@ class SimulatedBackend:
         self._woken.set()
 
     def put(self, batch: Batch) -> Block:
-        block = Block(
-            batch.data, batch.data.num_rows, batch.data.nbytes, batch.data.schema, batch.path, batch.first_row
-        )
+        block = block_of(batch, batch.data)
         self.alive[id(block)] = block
         self.most_bytes = max(self.most_bytes, sum(block.nbytes for block in list(self.alive.values())))
         return block
 
     def fetch(self, block: Block) -> Batch:
-        return Batch(block.ref, block.path, block.first_row)
+        return Batch(block.ref, block.path, block.first_row, block.exact)
 
     def free(self, block: Block) -> None:
         assert id(block) in self.alive, "a block is freed once"
@@ -158,8 +154,7 @@ def working(function: Callable[[Batch], Iterator[Batch]]) -> Callable[[], Work]:
                 skipped = min(skip, batch.data.num_rows)
                 skip -= skipped
                 whole = place + 1 == len(made)
-                rest = Batch(batch.data.slice(skipped), batch.path, batch.first_row)
-                yield Output("rows", rest, consumed if whole else consumed - part.data.num_rows)
+                yield Output("rows", batch.slice(skipped), consumed if whole else consumed - part.data.num_rows)
 
     return lambda: work
 

@@ -130,6 +130,31 @@ def test_refused_rows_are_in_the_quarantine_and_nowhere_else(lake: ib.Lake, way:
     assert ids(lake.table("d.kept")) == [number for number in range(ROWS) if number % 1000 != 7]
 
 
+@pytest.mark.parametrize("way", WAYS, ids=["threads", "processes"])
+def test_a_row_that_another_function_made_is_refused_with_its_file_only(lake: ib.Lake, way: dict[str, Any]) -> None:
+    def reversed_rows(batch: pa.RecordBatch) -> pa.RecordBatch:
+        return batch.take(list(range(batch.num_rows))[::-1])
+
+    def picky(row: dict[str, Any]) -> dict[str, Any]:
+        if row["id"] % 1000 == 7:
+            raise ValueError("seven")
+        return row
+
+    made = lake.table("d.t").map_batches(reversed_rows, batch_size=100)
+    made.map(picky, on_error="quarantine", quarantine="d.refused", **way).to_arrow()
+    refused = lake.table("d.refused").to_pylist()
+    assert [row["id"] for row in refused] == [7, 1007, 2007, 3007, 4007]
+    assert {row["iceblink_row"] for row in refused} == {None}
+    (path,) = {row["iceblink_file"] for row in refused}
+    assert path.endswith(".parquet")
+
+    def broken(batch: pa.RecordBatch) -> pa.RecordBatch:
+        raise ValueError("no")
+
+    with pytest.raises(FunctionError, match=r"rows from row 0 on of .*parquet"):
+        made.map_batches(broken, batch_size=50, **way).to_arrow()
+
+
 def test_a_folder_may_be_the_quarantine_and_a_run_without_refusals_leaves_it_alone(
     lake: ib.Lake, tmp_path: Path
 ) -> None:

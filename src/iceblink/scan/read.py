@@ -231,4 +231,6 @@ class _Reader:
             kept = ~gone[start : start + step]
             if kept.any():
                 left = part.filter(pa.array(kept))
-                yield Batch(left, path, first + start + int(kept.argmax())), left.nbytes
+                places = np.flatnonzero(kept)
+                gapless = int(places[-1] - places[0]) + 1 == left.num_rows
+                yield Batch(left, path, first + start + int(places[0]), gapless), left.nbytes

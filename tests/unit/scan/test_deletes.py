@@ -88,6 +88,9 @@ def test_positions_and_vectors_take_out_their_rows(
         other: [row for row in range(30) if row not in elsewhere],
     }
     assert all(batch.first_row == batch.data["x"][0].as_py() for batch in batches)
+    for batch in batches:
+        values = batch.data["x"].to_pylist()
+        assert batch.exact == (values == list(range(values[0], values[0] + len(values))))
 
 
 VALUES = st.none() | st.integers(0, 3)

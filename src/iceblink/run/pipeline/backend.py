@@ -51,8 +51,8 @@ class Block:
     rows, nbytes : int
         Their number, and their Arrow size [bytes].
     schema : pa.Schema
-    path, first_row
-        Data file and position of the first row, as in `Batch`.
+    path, first_row, exact
+        Data file and positions of the rows, as in `Batch`.
     parts : tuple of Block
         Other blocks that this one stands for, which somebody else lets go of; it has no rows of its own then.
     """
@@ -64,6 +64,7 @@ class Block:
     path: str = ""
     first_row: int = 0
     parts: tuple[Block, ...] = ()
+    exact: bool = True
 
     @property
     def held_bytes(self) -> int:
@@ -90,6 +91,11 @@ class Slice:
     def nbytes(self) -> int:
         """Its share of the block [bytes]."""
         return self.block.nbytes * self.rows // max(1, self.block.rows)
+
+    @property
+    def first_row(self) -> int:
+        """Position of its first row, as in `Batch`."""
+        return self.block.first_row + self.start if self.block.exact else self.block.first_row
 
     @property
     def pieces(self) -> tuple[Slice, ...]:

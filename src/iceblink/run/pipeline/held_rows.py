@@ -75,18 +75,15 @@ def in_heap(batch: Batch) -> Block:
 def block_of(batch: Batch, ref: Any) -> Block:
     """Return what a block tells of a batch."""
     data = batch.data
-    return Block(ref, data.num_rows, data.nbytes, data.schema, batch.path, batch.first_row)
+    return Block(ref, data.num_rows, data.nbytes, data.schema, batch.path, batch.first_row, exact=batch.exact)
 
 
 def fetched(block: Block) -> Batch:
     """Return the rows of a block, without copying them."""
-    return Batch(block.ref.batch(), block.path, block.first_row)
+    return Batch(block.ref.batch(), block.path, block.first_row, block.exact)
 
 
 def call_of(task: Task) -> Call:
     """Return a task's rows, without copying them."""
-    parts = [
-        Batch(part.block.ref.batch().slice(part.start, part.rows), part.block.path, part.block.first_row + part.start)
-        for part in task.slices
-    ]
+    parts = [fetched(part.block).slice(part.start, part.rows) for part in task.slices]
     return Call(parts, task.batch_rows, task.schema, task.skip)

@@ -47,6 +47,7 @@ class Part:
     rows: int
     path: str
     first_row: int
+    exact: bool
 
 
 @dataclass(frozen=True, slots=True)

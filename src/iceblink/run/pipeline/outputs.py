@@ -70,7 +70,7 @@ def _joined(outputs: list[Output]) -> Output:
         return outputs[0]
     first, last = outputs[0], outputs[-1]
     data = pa.concat_batches([output.data.data for output in outputs])
-    return Output(first.kind, Batch(data, first.data.path, first.data.first_row), last.consumed)
+    return Output(first.kind, Batch(data, first.data.path, first.data.first_row, exact=False), last.consumed)
 
 
 def _cut(output: Output, dealt: int) -> Iterator[Output]:
@@ -80,7 +80,5 @@ def _cut(output: Output, dealt: int) -> Iterator[Output]:
     if rows < 2 or batch.data.nbytes <= LARGE_BYTES:
         yield replace(output, consumed=max(dealt, output.consumed))
         return
-    head = Batch(batch.data.slice(0, rows // 2), batch.path, batch.first_row)
-    tail = Batch(batch.data.slice(rows // 2), batch.path, batch.first_row + rows // 2)
-    yield from _cut(Output(output.kind, head, dealt), dealt)
-    yield from _cut(Output(output.kind, tail, output.consumed), dealt)
+    yield from _cut(Output(output.kind, batch.slice(0, rows // 2), dealt), dealt)
+    yield from _cut(Output(output.kind, batch.slice(rows // 2), output.consumed), dealt)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -54,7 +54,7 @@ class Piece:
         for part in self.parts:
             take = min(left, max(0, part.data.num_rows - skip))
             if take:
-                parts.append(_cut(part, skip, take))
+                parts.append(part.slice(skip, take))
             left -= take
             skip = max(0, skip - part.data.num_rows)
         if self.counted:
@@ -70,23 +70,12 @@ class Piece:
 
     def out(self, data: pa.RecordBatch) -> Batch:
         """Return what a function made of it; the origin is that of the first row."""
-        return Batch(data, self.parts[0].path, self.parts[0].first_row)
+        return Batch(data, self.parts[0].path, self.parts[0].first_row, exact=False)
 
     @property
     def place(self) -> str:
         """Rows and files, for people."""
-        spans: list[list[int]] = []
-        paths: list[str] = []
-        for part in self.parts:
-            end = part.first_row + part.data.num_rows
-            if paths and paths[-1] == part.path and spans[-1][1] == part.first_row:
-                spans[-1][1] = end
-            else:
-                paths.append(part.path)
-                spans.append([part.first_row, end])
-        shown = [span(start, end, path) for (start, end), path in zip(spans[:SHOWN], paths, strict=False)]
-        more = [f"and {len(spans) - SHOWN} more places"] if len(spans) > SHOWN else []
-        return ", ".join(shown + more)
+        return places(self.parts)
 
 
 def pieces(parts: Iterable[Batch], batch_rows: int | None) -> Iterator[Piece]:
@@ -101,7 +90,7 @@ def pieces(parts: Iterable[Batch], batch_rows: int | None) -> Iterator[Piece]:
         start, end = 0, part.data.num_rows
         while start < end:
             take = end - start if batch_rows is None else min(batch_rows - have, end - start)
-            waiting.append(_cut(part, start, take))
+            waiting.append(part.slice(start, take))
             start, have = start + take, have + take
             if batch_rows is None or have == batch_rows:
                 yield Piece(tuple(waiting), done, done + have)
@@ -110,17 +99,25 @@ def pieces(parts: Iterable[Batch], batch_rows: int | None) -> Iterator[Piece]:
         yield Piece(tuple(waiting), done, done + have)
 
 
-def _cut(part: Batch, start: int, rows: int) -> Batch:
-    if rows == part.data.num_rows:
-        return part
-    return Batch(part.data.slice(start, rows), part.path, part.first_row + start)
-
-
 def no_rows(schema: pa.Schema) -> pa.RecordBatch:
     """Return a batch of `schema` without rows; a slice would keep the others alive."""
     return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
 
 
-def span(start: int, end: int, path: str) -> str:
-    """Say rows from `start` up to, but without, `end` of a file, for people."""
-    return f"rows {start:,} to {max(start, end - 1):,}" + (f" of {path}" if path else "")
+def places(parts: Sequence[Batch]) -> str:
+    """Say where rows come from, for people: neighbours together, and only the first few places."""
+    spans: list[tuple[Batch, int]] = []
+    for part in parts:
+        first, end = part, part.first_row + part.data.num_rows
+        if spans and part.exact and spans[-1][0].path == part.path and spans[-1][1] == part.first_row:
+            first, _ = spans.pop()
+        spans.append((first, end if part.exact else -1))
+    shown = [_span(first, end) for first, end in spans[:SHOWN]]
+    more = [f"and {len(spans) - SHOWN} more places"] if len(spans) > SHOWN else []
+    return ", ".join(shown + more)
+
+
+def _span(first: Batch, end: int) -> str:
+    start = first.first_row
+    rows = f"rows {start:,} to {max(start, end - 1):,}" if first.exact else f"rows from row {start:,} on"
+    return f"{rows} of {first.path}" if first.path else rows

@@ -137,7 +137,8 @@ def _call(given: Given, descriptors: Sequence[int]) -> Call:
         mapped.append(shared.map())
         shared.close()
     parts = [
-        Batch(mapped[part.descriptor].slice(part.start, part.rows), part.path, part.first_row) for part in given.parts
+        Batch(mapped[part.descriptor].slice(part.start, part.rows), part.path, part.first_row, part.exact)
+        for part in given.parts
     ]
     return Call(parts, given.batch_rows, given.schema, given.skip)
 

@@ -177,7 +177,7 @@ class ProcessWorker:
                     place = whole.setdefault(id(block), len(descriptors))
                     if place == len(descriptors):
                         descriptors.append(block.ref.descriptor(self._folder))
-                parts.append(Part(place, start, part.rows, block.path, block.first_row + part.start))
+                parts.append(Part(place, start, part.rows, block.path, part.first_row, block.exact))
             message = Given(task.number, tuple(parts), task.batch_rows, task.schema, task.skip, credit)
         except Exception as error:  # no room, or damaged rows: this task fails, the worker lives
             told = OutOfMemoryBudget(f"its input cannot be handed to a process: {error}", self._label)

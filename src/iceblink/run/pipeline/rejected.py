@@ -12,23 +12,27 @@ WHY = pa.schema(
         pa.field("iceblink_error", pa.string(), nullable=False),
         pa.field("iceblink_traceback", pa.string(), nullable=False),
         pa.field("iceblink_file", pa.string()),
-        pa.field("iceblink_row", pa.int64(), nullable=False),
+        pa.field("iceblink_row", pa.int64()),
     ]
 )
-"""What is told of each row, after the columns that the operator was given."""
+"""What is told of each row, after the columns that the operator was given.
+
+The row is null where it is not known: beside deleted rows, and behind another function, which may have done anything to
+the rows of the file. The file is then that of the first row from which the batch was made.
+"""
 
 
 def rejected_rows(batch: Batch, operator: str, error: str, traceback: str) -> Batch:
     """Return rows with the reason beside each: operator, error, traceback, data file and position in it."""
-    rows = batch.data.num_rows
+    rows, first = batch.data.num_rows, batch.first_row
     data = batch.data.select([name for name in batch.data.schema.names if name not in WHY.names])  # refused once more
     why = [
         pa.repeat(operator, rows),
         pa.repeat(error, rows),
         pa.repeat(traceback, rows),
         pa.repeat(batch.path, rows) if batch.path else pa.nulls(rows, pa.string()),
-        pa.array(range(batch.first_row, batch.first_row + rows), pa.int64()),
+        pa.array(range(first, first + rows) if batch.exact else [None] * rows, pa.int64()),
     ]
     fields = [*data.schema.remove_metadata(), *WHY]
     refused = pa.RecordBatch.from_arrays([*data.columns, *why], schema=pa.schema(fields))
-    return Batch(refused, batch.path, batch.first_row)
+    return Batch(refused, batch.path, first)

@@ -34,7 +34,7 @@ from iceblink.run.pipeline.backend import (
 )
 from iceblink.run.pipeline.crew import Crew
 from iceblink.run.pipeline.operator import Operator
-from iceblink.run.pipeline.pieces import span
+from iceblink.run.pipeline.pieces import places
 from iceblink.run.pipeline.rejected import rejected_rows
 from iceblink.run.pipeline.schema import Held
 from iceblink.run.pipeline.stage import Item, Lane, Stage, Stretch
@@ -400,17 +400,14 @@ class Scheduler:
     def _reject(self, stage: Stage, lane: Lane, stretch: Stretch, why: str) -> None:
         """Deal with rows that killed two workers as their operator says."""
         parts = [
-            Batch(batch.data.slice(part.start, part.rows), batch.path, batch.first_row + part.start)
+            self.backend.fetch(part.block).slice(part.start, part.rows)
             for given in stretch.slices
             for part in given.pieces
-            for batch in [self.backend.fetch(part.block)]
         ]
         rows = sum(part.data.num_rows for part in parts)
-        first = parts[0]
-        place = span(first.first_row, first.first_row + rows, first.path)
         error = FunctionError(
             f"a worker {why}, twice, on the same {rows:,} rows",
-            f"{stage.operator.label}, {place}",
+            f"{stage.operator.label}, {places(parts)}",
             "run the function on these rows alone; on_error='skip' or 'quarantine' leaves them out",
         )
         if stage.operator.on_error == "raise":

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pyarrow as pa
 
 from iceblink.errors import BatchContractBroken, SchemaMismatch, WriteError
-from iceblink.run.pipeline.pieces import span
+from iceblink.run.pipeline.pieces import places
 from iceblink.scan.batch import Batch
 from iceblink.types import conform
 
@@ -64,7 +66,4 @@ class Held:
     def conformed(self, batch: Batch) -> Batch:
         """Return rows in the schema. Raises BatchContractBroken."""
         assert self.schema is not None, "fits() was asked first"
-        return Batch(held(batch.data, self.schema, self._where(batch)), batch.path, batch.first_row)
-
-    def _where(self, batch: Batch) -> str:
-        return f"{self._label}, {span(batch.first_row, batch.first_row + batch.data.num_rows, batch.path)}"
+        return replace(batch, data=held(batch.data, self.schema, f"{self._label}, {places([batch])}"))

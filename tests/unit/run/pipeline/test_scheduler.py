@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
@@ -283,6 +284,21 @@ def test_a_row_is_rejected_once_though_its_worker_dies_in_the_middle_of_a_call(
     rejected = [row["x"] for _, kind, found in items if kind == "rejected" for row in found.data.to_pylist()]
     assert rejected == list(range(1, sum(sizes), 2))
     assert values(items) == list(range(0, sum(sizes), 2))
+
+
+def test_poison_that_another_function_made_is_rejected_without_its_place() -> None:
+    def fragile(given: Batch) -> Iterator[Batch]:
+        raise WorkerDies
+
+    def made(given: Batch) -> Iterator[Batch]:
+        yield replace(given, exact=False)
+
+    stages = [operator(made), operator(fragile, 2, on_error="quarantine", label="g")]
+    items = run(SimulatedBackend(SLOTS, 1), source([4]), *stages)
+    refused = [row for _, kind, found in items if kind == "rejected" for row in found.data.to_pylist()]
+    assert [(row["x"], row["iceblink_file"], row["iceblink_row"]) for row in refused] == [
+        (value, "f", None) for value in range(4)
+    ]
 
 
 def test_a_poison_batch_is_named_after_its_second_kill() -> None:

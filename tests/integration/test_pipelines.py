@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import iceblink as ib
-from iceblink.errors import ConfigError, FunctionError, OutOfMemoryBudget, PlanError
+from iceblink.errors import ConfigError, FunctionError, OutOfMemoryBudget, PlanError, SchemaMismatch, WriteError
 
 ROWS = 5_000
 
@@ -169,6 +169,51 @@ def test_a_folder_may_be_the_quarantine_and_a_run_without_refusals_leaves_it_alo
     assert pq.read_table(folder)["id"].to_pylist() == [5]
     lake.table("d.t").map_batches(unchanged, on_error="quarantine", quarantine=f"{tmp_path}/none/").to_arrow()
     assert not (tmp_path / "none").exists()
+
+
+REFUSED = {
+    "id": "long", "s": "string", "iceblink_operator": "string", "iceblink_error": "string",
+    "iceblink_traceback": "string", "iceblink_file": "string", "iceblink_row": "long",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("columns", "what"),
+    [
+        (REFUSED, ""),
+        ({"id": "long"}, "column 's' is not expected"),
+        ({**REFUSED, "more": "long not null"}, "column 'more' is missing"),
+        ({**REFUSED, "s": "double"}, "column 's': expected double, got string"),
+        ({**REFUSED, "iceblink_row": "long not null"}, "column 'iceblink_row' is required"),
+    ],
+)
+def test_a_quarantine_with_other_columns_is_refused_before_anything_runs(
+    lake: ib.Lake, columns: dict[str, str], what: str
+) -> None:
+    called: list[int] = []
+
+    def picky(batch: pa.RecordBatch) -> pa.RecordBatch:
+        called.append(batch.num_rows)
+        raise ValueError("no")
+
+    lake.create("d.refused", columns)
+    table = lake.table("d.t").sql("SELECT * FROM this WHERE id < 1")
+    dataset = table.map_batches(picky, on_error="quarantine", quarantine="d.refused", schema={"id": "long"})
+    if not what:
+        assert ids(dataset) == []
+        assert lake.table("d.refused").count() == 1
+        return
+    with pytest.raises(SchemaMismatch, match=what):
+        dataset.write("d.kept", "create")
+    assert not called
+    assert "d.kept" not in lake.tables()
+
+
+def test_a_quarantine_that_is_a_file_is_refused_before_anything_runs(lake: ib.Lake, tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    dataset = lake.table("d.t").map_batches(unchanged, on_error="quarantine", quarantine=f"{tmp_path}/taken")
+    with pytest.raises(WriteError, match="it is a file"):
+        dataset.to_arrow()
 
 
 def test_a_failed_run_commits_no_quarantine(lake: ib.Lake) -> None:

@@ -20,6 +20,7 @@ from iceblink.lake.commit import Commit
 from iceblink.lake.leftovers import remove_uncommitted, remove_unused
 from iceblink.lake.table import Table
 from iceblink.lake.write import TableWriter
+from iceblink.run.pipeline.pieces import no_rows
 from iceblink.types import conform, storable
 
 
@@ -44,6 +45,10 @@ class Refusals(Protocol):
 
 class Quarantine(Protocol):
     """A place for refused rows."""
+
+    def check(self, schema: pa.Schema) -> None:
+        """See whether rows of `schema` could go there. Raises SchemaMismatch or WriteError."""
+        ...
 
     def open(self, schema: pa.Schema, job: str = "") -> Refusals:
         """Begin; `job` is the journal in which the files will be found if this process dies."""
@@ -76,11 +81,19 @@ class TableQuarantine:
     settings: Settings
     name: str
 
+    def check(self, schema: pa.Schema) -> None:
+        """Compare with the columns of the table, if there is one."""
+        with suppress(TableNotFound):
+            self._loaded(storable(schema))
+
     def open(self, schema: pa.Schema, job: str = "") -> Refusals:
         """Begin data files that are in no snapshot yet."""
-        where = f"quarantine {self.name}"
-        table = self._table(storable(schema), where)
-        return _TableRefusals(table, TableWriter(table, self.settings, job=job), where)
+        schema = storable(schema)
+        try:
+            table = self._loaded(schema)
+        except TableNotFound:
+            table = self.catalog.create(self.name, schema)
+        return _TableRefusals(table, TableWriter(table, self.settings, job=job), self._where)
 
     def commit(self, files: Sequence[Any], token: str | None = None, again: bool = False) -> None:
         """Append the files, and remove what an earlier try left."""
@@ -93,17 +106,22 @@ class TableQuarantine:
         with suppress(TableNotFound):
             remove_uncommitted(self.catalog.load(self.name), [token])
 
-    def _table(self, schema: pa.Schema, where: str) -> Table:
+    @property
+    def _where(self) -> str:
+        return f"quarantine {self.name}"
+
+    def _loaded(self, schema: pa.Schema) -> Table:
+        table = self.catalog.load(self.name)
         try:
-            table = self.catalog.load(self.name)
-        except TableNotFound:
-            return self.catalog.create(self.name, schema)
-        if table.schema.names != schema.names:
-            raise SchemaMismatch(
-                f"table {self.name} has other columns than the refused rows",
-                where,
-                "name another table: it is made with the right columns",
+            conform(no_rows(schema), table.schema, self._where)
+            required = (
+                field.name for field in table.schema if not field.nullable and schema.field(field.name).nullable
             )
+            if (name := next(required, None)) is not None:
+                raise SchemaMismatch(f"column {name!r} is required, and may be null in refused rows")
+        except SchemaMismatch as error:
+            what = f"table {self.name} cannot take the refused rows: {error.what}"
+            raise SchemaMismatch(what, self._where, "name another table: it is made with the right columns") from None
         return table
 
 
@@ -127,6 +145,11 @@ class FolderQuarantine:
     """A folder of Parquet files; one that is not committed yet has another ending."""
 
     folder: str
+
+    def check(self, schema: pa.Schema) -> None:
+        """See whether it is a folder, or can become one; each file has columns of its own."""
+        if Path(self.folder).exists() and not Path(self.folder).is_dir():
+            raise WriteError("it is a file", f"quarantine {self.folder}", "name a folder")
 
     def open(self, schema: pa.Schema, job: str = "") -> Refusals:
         """Begin a file that does not have its name yet."""

@@ -22,10 +22,16 @@ the rows of the file. The file is then that of the first row from which the batc
 """
 
 
+def rejected_schema(schema: pa.Schema) -> pa.Schema:
+    """Return the columns of rejected rows whose operator was given `schema`."""
+    given = [field for field in schema.remove_metadata() if field.name not in WHY.names]  # refused once more
+    return pa.schema([*given, *WHY])
+
+
 def rejected_rows(batch: Batch, operator: str, error: str, traceback: str) -> Batch:
     """Return rows with the reason beside each: operator, error, traceback, data file and position in it."""
     rows, first = batch.data.num_rows, batch.first_row
-    data = batch.data.select([name for name in batch.data.schema.names if name not in WHY.names])  # refused once more
+    schema = rejected_schema(batch.data.schema)
     why = [
         pa.repeat(operator, rows),
         pa.repeat(error, rows),
@@ -33,6 +39,5 @@ def rejected_rows(batch: Batch, operator: str, error: str, traceback: str) -> Ba
         pa.repeat(batch.path, rows) if batch.path else pa.nulls(rows, pa.string()),
         pa.array(range(first, first + rows) if batch.exact else [None] * rows, pa.int64()),
     ]
-    fields = [*data.schema.remove_metadata(), *WHY]
-    refused = pa.RecordBatch.from_arrays([*data.columns, *why], schema=pa.schema(fields))
-    return Batch(refused, batch.path, first)
+    given = [batch.data.column(name) for name in schema.names[: -len(WHY)]]
+    return Batch(pa.RecordBatch.from_arrays([*given, *why], schema=schema), batch.path, first)

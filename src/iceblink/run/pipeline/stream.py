@@ -11,6 +11,7 @@ from iceblink.plan.nodes import MapBatches
 from iceblink.run.pipeline.backend import Kind, Output
 from iceblink.run.pipeline.chain import Outputs, fused, mapped, source
 from iceblink.run.pipeline.local_backend import LocalBackend
+from iceblink.run.pipeline.rejected import rejected_schema
 from iceblink.run.pipeline.resources import local_slots
 from iceblink.run.pipeline.scheduler import Scheduler
 from iceblink.run.pipeline.stats import Recorder
@@ -90,13 +91,24 @@ def _rows(open: Callable[[], Batches]) -> Outputs:
 
 
 class Refused:
-    """Files for the rows that functions refuse, begun when the first row is refused."""
+    """Files for the rows that functions refuse, begun when the first row is refused.
+
+    Raises
+    ------
+    SchemaMismatch
+        A table that shall take rows has other columns: told before anything runs, where the columns are known.
+    """
 
     def __init__(
         self, nodes: Sequence[MapBatches], begun: Callable[[int, str], None] | None = None, job: str = ""
     ) -> None:
         self._nodes, self._begun, self._job = nodes, begun, job
         self._open: dict[tuple[int, int], Refusals] = {}  # by place, and unit of the source
+        for node in nodes:
+            below = node.source
+            given = below.known_schema if isinstance(below, MapBatches) else below.schema
+            if node.reject is not None and given is not None:
+                node.reject.check(rejected_schema(given))
 
     def take(self, place: int, batch: Batch) -> None:
         """Keep rows that the function at `place` refused; `begun` is told before the first of a file."""

@@ -82,7 +82,8 @@ class Dataset(Verbs):
         batch_size : int, optional
             Exactly this many rows a call, but for the last. Default: batches as they come.
         batch_format : {"arrow", "numpy", "numpy_masked", "pandas", "polars"}
-            What the function gets. ``numpy`` is a dict of arrays and refuses nulls, ``numpy_masked`` masks them.
+            What the function gets. ``numpy`` is a dict of arrays; nulls end the run whatever `on_error` says, for
+            NumPy has none and no row is at fault. ``numpy_masked`` masks them.
         workers : int or (int, int), optional
             How many, or the fewest and the most: more are started while batches pile up, and let go when they have
             nothing to do. Default: one for a class, up to one for each CPU for a function. Of an ``async def``

@@ -109,7 +109,9 @@ class Caller:
             return given(piece.data, self.function.batch_format)
         except TypeMismatch as error:
             where = f"{called(self.function)}, {piece.place}, {error.where}"
-            raise TypeMismatch(error.what, where, error.hint) from None
+            policy = self.function.policy.on_error
+            whose = "" if policy == "raise" else f"; on_error={policy!r} is for rows at fault, and here the format is"
+            raise TypeMismatch(error.what, where, f"{error.hint}{whose}") from None
 
     def _answers(self, value: Any, piece: Piece, begun: Begun) -> Iterable[Any]:
         begun(piece.before)

@@ -283,8 +283,10 @@ def test_a_first_column_of_nulls_must_be_declared_whatever_the_policy() -> None:
 
 def test_nulls_for_numpy_are_an_error_whatever_the_policy() -> None:
     data = pa.RecordBatch.from_arrays([pa.array([1, None], pa.int64())], schema=SCHEMA)
-    with pytest.raises(TypeMismatch, match=r"1 nulls(?s:.*)map_batches\(same\), rows 0 to 1"):
+    with pytest.raises(TypeMismatch, match=r"1 nulls(?s:.*)map_batches\(same\), rows 0 to 1") as caught:
         outputs(worker(same, batch_format="numpy", policy=Policy(on_error="skip")), [Batch(data, "", 0)])
+    assert "numpy_masked" in caught.value.hint
+    assert "on_error='skip' is for rows at fault" in caught.value.hint
 
 
 @pytest.mark.parametrize("form", ["arrow", "numpy", "numpy_masked", "pandas", "polars"])

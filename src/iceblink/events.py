@@ -43,7 +43,7 @@ class QueryProgress(Event):
 
 @dataclass(frozen=True)
 class BatchDone(Event):
-    """An operator produced one batch."""
+    """A worker is done with a task: one call of an operator's function, or several, and the rows that came of them."""
 
     operator: str
     rows: int

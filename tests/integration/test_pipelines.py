@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -374,6 +375,13 @@ def test_a_worker_larger_than_the_machine_is_refused(lake: ib.Lake) -> None:
         lake.table("d.t").map_batches(unchanged, gpus=64).to_arrow()
     with pytest.raises(ConfigError, match="the budget is"):
         lake.table("d.t").map_batches(unchanged, memory="100TiB").to_arrow()
+
+
+def test_what_happened_is_told_in_tasks_of_several_calls(lake: ib.Lake) -> None:
+    told = lake.table("d.t").map_batches(unchanged, batch_size=10).explain(analyze=True)
+    found = re.search(r"unchanged: (\d+) tasks?, 5,000 rows out", told)
+    assert found, told
+    assert int(found[1]) < ROWS // 10
 
 
 def test_a_dataset_that_has_not_run_has_no_stats(lake: ib.Lake) -> None:

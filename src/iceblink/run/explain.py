@@ -143,7 +143,7 @@ def _scan_lines(planned: ScanPlan, how: str) -> list[str]:
 
 @dataclass
 class _Tally:
-    calls: int = 0
+    count: int = 0
     rows: int = 0
     seconds: float = 0.0
     nbytes: int = 0
@@ -164,7 +164,7 @@ def _measured(plan: Plan, engine: LocalEngine) -> list[str]:
                     tally, took = scans[table], 0.0
                 case _:
                     return
-            tally.calls += 1
+            tally.count += 1
             tally.rows += rows
             tally.nbytes += nbytes
             tally.seconds += took
@@ -181,8 +181,8 @@ def _measured(plan: Plan, engine: LocalEngine) -> list[str]:
         f"ran in {wall:.2f} s ({time.process_time() - cpu:.2f} CPU s): {rows:,} rows, {_bytes(nbytes)}, "
         f"{batches:,} batches" + (f", the first after {first:.2f} s" if first is not None else "")
     ]
-    lines += [f"  scan {name}: {t.calls:,} splits, {t.rows:,} rows, {_bytes(t.nbytes)}" for name, t in scans.items()]
-    lines += [f"  {name}: {t.calls:,} calls, {t.rows:,} rows out, {t.seconds:.2f} s" for name, t in functions.items()]
+    lines += [f"  scan {name}: {t.count:,} splits, {t.rows:,} rows, {_bytes(t.nbytes)}" for name, t in scans.items()]
+    lines += [f"  {name}: {t.count:,} tasks, {t.rows:,} rows out, {t.seconds:.2f} s" for name, t in functions.items()]
     return lines
 
 

@@ -20,7 +20,10 @@ BUILDS = 2  # times that a worker may die while it is built
 
 
 class Crew:
-    """The workers of all stages of one run."""
+    """The workers of all stages of one run.
+
+    A worker is in `_stage_of` as long as it is among the workers of its stage, and so long its share is taken.
+    """
 
     def __init__(self, stages: Sequence[Stage], backend: Backend, recorder: Recorder) -> None:
         self._stages, self._backend, self._recorder = stages, backend, recorder

@@ -34,6 +34,9 @@ class _Worker:
 class LocalBackend:
     """The `Backend` of one machine.
 
+    A worker is in the list until its last signal, or until somebody ends it; what is told of one that is not in it is
+    dropped, and its blocks freed. So no signal follows an end, whichever thread is faster.
+
     Parameters
     ----------
     slots : Slots

@@ -297,7 +297,11 @@ class Scheduler:
         self.backend.submit(worker, task, credit)
 
     def _moving(self) -> bool:
-        """Whether something will happen without our doing."""
+        """Whether something will happen without our doing: a taker takes, a task goes on, a worker is built.
+
+        Where this is false and something is left to do, `_force` sets one thing going before the loop waits. Tasks that
+        have no credit do not count: they wait for us, and we for room that they may be the only ones to make.
+        """
         if self.out:
             return True
         for stage in self.stages:

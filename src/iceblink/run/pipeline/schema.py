@@ -52,7 +52,10 @@ def _all_may_be_null(schema: pa.Schema) -> bool:
 
 
 class Held:
-    """One operator's schema, for all of its workers."""
+    """One operator's schema, for all of its workers.
+
+    Set once and never changed: only the scheduler's thread asks, for each output before it goes on.
+    """
 
     def __init__(self, declared: pa.Schema | None, label: str) -> None:
         self.schema, self._label = declared, label

@@ -60,7 +60,11 @@ class Lane:
 
 @dataclass(eq=False, slots=True)
 class Running:
-    """A task in the hands of a worker."""
+    """A task in the hands of a worker.
+
+    What always holds: of its stretch the first `consumed` rows are dealt with, and `kept` rows came after what those
+    gave. Begun again from `consumed`, with `kept` rows left out, it gives what is missing and no row twice.
+    """
 
     lane: Lane
     stretch: Stretch
@@ -89,7 +93,14 @@ class Worker:
 
 
 class Stage:
-    """The state of one operator; a scheduler moves it."""
+    """The state of one operator; a scheduler moves it.
+
+    What always holds: each row that was offered is in one place only, the queue, a stretch that is to do or running, or
+    done; so a block is spent once, when all its rows are done, and never while a task with rows of it may have to be
+    begun again. A lane has one task at a time; so its items lie in the order of the input. `_rows` has one number
+    more than there are marks in the queue, and their sum is what waits, without `_taken`; so a task never has rows of
+    both sides of a mark.
+    """
 
     def __init__(self, operator: Operator, output_bytes: int) -> None:
         self.operator = operator

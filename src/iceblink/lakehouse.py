@@ -36,7 +36,8 @@ def connect(
     Parameters
     ----------
     path : str or Path, optional
-        Folder of an embedded lake: SQLite catalog and Parquet files, created if absent. Default ``./lakehouse``.
+        Folder of an embedded lake: SQLite catalog and Parquet files, created if absent. Default ``./lakehouse``. One
+        that cannot be written is opened to be read.
     catalog : str, optional
         Name of a catalog in PyIceberg's own configuration.
     engine : "local" or LocalEngine

@@ -5,6 +5,7 @@ PyIceberg's needs SQLAlchemy, which takes longer to import than all that is done
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -72,6 +73,10 @@ def open_embedded(name: str, folder: str) -> EmbeddedCatalog:
         ) from None
 
 
+def _writable(path: Path) -> bool:
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
 def _refuse_views(*_: Any) -> Any:
     raise NotImplementedError("an embedded lake has no views")
 
@@ -80,14 +85,19 @@ _no_views: Any = _refuse_views
 
 
 class EmbeddedCatalog(MetastoreCatalog):
-    """PyIceberg's catalog protocol over one SQLite file: readers never wait for a writer (WAL)."""
+    """PyIceberg's catalog protocol over one SQLite file: readers never wait for a writer (WAL).
+
+    Where the file or its folder cannot be written, tables are read all the same, and every change is refused.
+    """
 
     def __init__(self, name: str, folder: str, file: Path) -> None:
         super().__init__(name, uri=f"sqlite:///{file}", warehouse=folder)
         self._file = file
+        self._read_only = file.exists() and not (_writable(file) and _writable(file.parent))
         with closing(self._connect()) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.executescript(_LAYOUT)
+            if not self._read_only:
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.executescript(_LAYOUT)
             columns = {row[1] for row in connection.execute("PRAGMA table_info(iceberg_tables)")}
         if _COLUMNS - columns:
             raise sqlite3.DatabaseError("its table iceberg_tables is not that of a catalog")
@@ -96,11 +106,24 @@ class EmbeddedCatalog(MetastoreCatalog):
 
     def _connect(self) -> sqlite3.Connection:
         # a connection per use: none is left open when a process forks or ends
-        return sqlite3.connect(self._file, timeout=BUSY_TIMEOUT_S)
+        if not self._read_only:
+            return sqlite3.connect(self._file, timeout=BUSY_TIMEOUT_S)
+        # somebody who may write may be writing: then SQLite reads the log beside the file, and cannot do without it
+        how = "mode=ro" if self._file.with_name(f"{self._file.name}-wal").exists() else "immutable=1"
+        return sqlite3.connect(f"{self._file.as_uri()}?{how}", uri=True, timeout=BUSY_TIMEOUT_S)
 
     @contextmanager
     def _change(self) -> Iterator[sqlite3.Connection]:
-        """Begin a transaction that is committed at the end of the block, or undone when it fails."""
+        """Begin a transaction that is committed at the end of the block, or undone when it fails.
+
+        Raises
+        ------
+        CatalogError
+            The lake can only be read.
+        """
+        if self._read_only:
+            what, hint = "the lake can only be read", "let this user write its folder and catalog.db, or copy the lake"
+            raise CatalogError(what, str(self._file.parent), hint)
         with closing(self._connect()) as connection, connection:
             connection.execute("BEGIN IMMEDIATE")
             yield connection

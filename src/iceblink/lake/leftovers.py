@@ -17,6 +17,7 @@ import pyarrow.fs as pafs
 from pyiceberg.io import FileIO
 from pyiceberg.table import Table as IcebergTable
 
+from iceblink.errors import WriteError
 from iceblink.lake.storage import Storage
 from iceblink.lake.table import Table
 
@@ -30,10 +31,19 @@ def mark_write(table: IcebergTable, token: str, job: str = "") -> None:
     """Say that a write is running: who, where, since when. Its data files begin with `token`.
 
     `job` is the folder of a journal that names them: while it is there, they may still be wanted.
+
+    Raises
+    ------
+    WriteError
+        Nothing can be written there.
     """
     started = {"token": token, "pid": os.getpid(), "host": socket.gethostname(), "started_s": time.time(), "job": job}
-    with table.io.new_output(_marker(table, token)).create(overwrite=True) as stream:
-        stream.write(json.dumps(started).encode())
+    try:
+        with table.io.new_output(_marker(table, token)).create(overwrite=True) as stream:
+            stream.write(json.dumps(started).encode())
+    except OSError as error:
+        hint = "check that its folder may be written, and has space"
+        raise WriteError(f"the table cannot be written: {error}", ".".join(table.name()), hint) from None
 
 
 def commit_id(token: str) -> UUID:

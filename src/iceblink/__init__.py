@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from iceblink.errors import IceblinkError as IceblinkError
     from iceblink.lakehouse import Lake as Lake
     from iceblink.lakehouse import connect as connect
+    from iceblink.plan.function import pure_python as pure_python
     from iceblink.plan.row import row as _
     from iceblink.run.local_engine import LocalEngine as LocalEngine
     from iceblink.watch.watching import watching as watching
@@ -29,11 +30,23 @@ _HOMES = {
     "LocalEngine": ("iceblink.run.local_engine", "LocalEngine"),
     "IceblinkError": ("iceblink.errors", "IceblinkError"),
     "_": ("iceblink.plan.row", "row"),
+    "pure_python": ("iceblink.plan.function", "pure_python"),
     "media": ("iceblink.media", ""),
     "watching": ("iceblink.watch.watching", "watching"),
 }
 
-__all__ = ["connect", "Lake", "Dataset", "LocalEngine", "IceblinkError", "_", "media", "watching", "__version__"]
+__all__ = [
+    "connect",
+    "Lake",
+    "Dataset",
+    "LocalEngine",
+    "IceblinkError",
+    "_",
+    "pure_python",
+    "media",
+    "watching",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -90,7 +90,8 @@ class Dataset(Verbs):
             function: calls awaited at the same time, 16 by default.
         processes : bool, optional
             Whether workers are processes of their own instead of threads: for pure Python that computes, and for
-            code that may crash or hang. Rows go there and back through shared memory. Default: where `gpus` is set.
+            code that may crash or hang. Rows go there and back through shared memory. Default: where `gpus` is set,
+            and for what was declared `iceblink.pure_python`.
         cpus, gpus : float
             What a worker at work occupies; a worker process sees only its own GPUs. Default: ``function.cpus`` if the
             object given says it, none for a function that awaits or has a GPU, else 1 CPU or its share of what there
@@ -129,7 +130,7 @@ class Dataset(Verbs):
     def map(self, function: Callable[[dict[str, Any]], Any], *, schema: Any = None, **options: Any) -> Dataset:
         """Apply a Python function to each row, a dict, returning a dict: convenient, and slow.
 
-        Options are those of `map_batches`, but for its batches.
+        Options are those of `map_batches`, but for its batches. Like there, workers are threads by default.
         """
         unknown = next((name for name in options if name in ("batch_size", "batch_format")), None)
         if unknown is not None:

@@ -64,7 +64,9 @@ def described(
         cpus = getattr(target, "cpus", None)
     if cpus is None:  # what waits for a device or a server does not compute
         cpus = 0.0 if gpus or bare.awaits else min(1.0, threads / most)
-    pool = Pool(fewest, most, bool(gpus) if processes is None else processes, cpus, gpus, _bytes(memory, verb))
+    if processes is None:  # a device is chosen for a whole process, and Python's lock is one for a whole process
+        processes = bool(gpus) or bare.pure_python
+    pool = Pool(fewest, most, processes, cpus, gpus, _bytes(memory, verb))
     policy = _policy(on_error, quarantine, retry_on, retries, timeout_s, verb)
     declared = to_schema(schema) if schema is not None else schema_of(bare.method or target)
     return Function(target, bare.per_row, batch_size, batch_format, declared, pool, policy, awaited, ordered)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
 
@@ -108,6 +108,11 @@ class Function:
         return isinstance(getattr(self.target, "func", self.target), type)
 
     @property
+    def pure_python(self) -> bool:
+        """Whether it was declared to be, see `pure_python`."""
+        return bool(getattr(getattr(self.target, "func", self.target), "pure_python", False))
+
+    @property
     def method(self) -> Callable[..., Any] | None:
         """What is called with a batch; None for a class without ``__call__``."""
         inner = getattr(self.target, "func", self.target)
@@ -119,6 +124,22 @@ class Function:
     def awaits(self) -> bool:
         """Whether its calls are coroutines."""
         return inspect.iscoroutinefunction(self.method)
+
+
+T = TypeVar("T", bound=Callable[..., Any])
+
+
+def pure_python(function: T) -> T:
+    """Declare that a function or class computes in Python itself, and so keeps Python's lock while it works.
+
+    `map_batches` and `map` then call it in processes, unless they are told ``processes=False``. A decorator; an
+    attribute ``pure_python = True`` says the same.
+
+    >>> @ib.pure_python
+    ... def parsed(row): ...  # doctest: +SKIP
+    """
+    function.pure_python = True  # type: ignore[attr-defined]
+    return function
 
 
 def _call_of(kind: type) -> Callable[..., Any] | None:

@@ -106,6 +106,8 @@ def _pool(function: Function) -> str:
     many = f"1 {kind}" if pool.most == 1 else f"{pool.fewest} to {pool.most} {kinds}"
     if pool.most == pool.fewest > 1:
         many = f"{pool.most} {kinds}"
+    if pool.processes and function.pure_python:
+        many += " for pure Python"
     needs = [f"{pool.gpus:g} GPU each"] if pool.gpus else []
     needs += [f"{_bytes(pool.memory_bytes)} each"] if pool.memory_bytes else []
     return ", ".join([many, *needs])

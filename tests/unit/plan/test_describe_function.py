@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from iceblink.dataset import Dataset
 from iceblink.errors import BatchContractBroken, ColumnNotFound, FunctionError, PlanError
 from iceblink.lakehouse import connect
+from iceblink.plan.function import pure_python
 
 
 class Doubled:
@@ -82,6 +85,40 @@ def test_what_the_user_declares_goes_before_the_promise(rows: Dataset) -> None:
 def test_a_class_is_not_asked_for_its_instances_are_made_in_workers(rows: Dataset) -> None:
     with pytest.raises(FunctionError, match="missing 1 required positional argument"):
         rows.map_batches(Doubled).count()
+
+
+@pure_python
+def counted(row: dict[str, Any]) -> dict[str, Any]:
+    return {"x": sum(range(row["x"])), "process": os.getpid()}
+
+
+@pure_python
+class Counted:
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        return counted(row)
+
+
+class SaysSo(Doubled):
+    pure_python = True
+
+
+@pytest.mark.parametrize("target", [counted, functools.partial(counted), Counted, Counted(), SaysSo("x")])
+def test_what_is_declared_pure_python_runs_in_processes_unless_it_is_told_not_to(rows: Dataset, target: Any) -> None:
+    plans: list[Any] = [rows.map(target, processes=processes).plan for processes in (None, False)]
+    assert [plan.function.pool.processes for plan in plans] == [True, False]
+    assert "process for pure Python" in rows.map(target, workers=1, schema={"x": "int"}).explain()
+    assert "1 thread\n" in rows.map(target, workers=1, schema={"x": "int"}, processes=False).explain()
+
+
+def test_nothing_else_does(rows: Dataset) -> None:
+    plan: Any = rows.map(lambda row: row).plan
+    assert not plan.function.pool.processes
+
+
+def test_pure_python_gives_the_same_rows(rows: Dataset) -> None:
+    made = rows.map(counted, schema={"x": "long", "process": "long"}).to_arrow()
+    assert made["x"].to_pylist() == [0, 1]
+    assert os.getpid() not in made["process"].to_pylist()
 
 
 def test_the_cpus_of_an_object_are_a_default(rows: Dataset) -> None:

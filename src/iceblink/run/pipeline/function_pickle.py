@@ -30,7 +30,7 @@ def pickled(build: Callable[[], Any], label: str) -> bytes:
         raise FunctionError(
             f"{held} go to another process: {error}",
             label,
-            "make it in the worker: give a class whose __init__ opens it; or leave processes= out",
+            "make it in the worker: give a class whose __init__ opens it; or processes=False",
         ) from error
 
 

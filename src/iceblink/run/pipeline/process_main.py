@@ -63,7 +63,7 @@ class _Process:
             raise FunctionError(
                 f"it cannot be rebuilt in a worker process: {type(error).__name__}: {error}",
                 self._start.label,
-                "every module that it imports must be found there too; or leave processes= out",
+                "every module that it imports must be found there too; or processes=False",
             ) from error
         work: Work = build()
         return work

@@ -12,6 +12,14 @@ from iceblink.plan.late import exp
 
 
 @dataclass(frozen=True)
+class Observed:
+    """How much a stage gave, or is taken to give: rows, and bytes [B]."""
+
+    rows: float
+    nbytes: float
+
+
+@dataclass(frozen=True)
 class Leaf:
     """What a statement reads and no stage makes; its name is the table's name in the statement.
 
@@ -109,8 +117,7 @@ class Stage:
 
     Shares of reads that are not whole belong together: they are the same partition of exchanges with as many. A stage
     with one read that is not whole, of a leaf or a `Keep` stage, takes any share of it. One whose reads are all whole
-    is one task. Over a share of no rows a stage gives right, if useless, rows: a task may be left out only if its
-    reads are empty and there is another one.
+    is one task. Of any other a task may be left out whose shares are all empty.
 
     Parameters
     ----------
@@ -125,6 +132,8 @@ class Stage:
         Of the rows that leave; of a `Result`, what the kernel says of the statement.
     why : str
         What the stage does, for people.
+    expected : Observed
+        What it is taken to give, before it has run: to send back where nothing runs.
     """
 
     name: str
@@ -133,19 +142,12 @@ class Stage:
     send: Send
     schema: pa.Schema
     why: str
+    expected: Observed
 
     @property
     def single(self) -> bool:
         """Whether the stage is one task."""
         return all(read.whole for read in self.reads)
-
-
-@dataclass(frozen=True)
-class Observed:
-    """What a stage gave."""
-
-    rows: float
-    nbytes: float
 
 
 def stage_sql(stage: Stage) -> str:

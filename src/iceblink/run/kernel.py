@@ -78,18 +78,29 @@ class Kernel:
         ------
         ColumnNotFound, AmbiguousColumn, DuplicateColumn, TypeMismatch, SqlError
         """
+        return self.describe(sql, inputs)[0]
+
+    def describe(self, sql: str, inputs: Mapping[str, pa.Schema]) -> tuple[pa.Schema, tuple[str, ...]]:
+        """Return the schema of a statement and the kernel's own words for its types: HUGEINT where Arrow has long.
+
+        Raises
+        ------
+        ColumnNotFound, AmbiguousColumn, DuplicateColumn, TypeMismatch, SqlError
+        """
         with self._cursor() as cursor, said_plainly(sql, inputs):
             for name, schema in inputs.items():
                 cursor.register(name, pa.Table.from_batches([], schema))
             relation = cursor.sql(sql)
             names = list(relation.columns)
+            kinds = tuple(str(kind) for kind in relation.types)
             types = [arrow_type(kind, name) for name, kind in zip(names, relation.types, strict=True)]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise DuplicateColumn(
                 f"two output columns are named {twice!r}", "query", f"give one an alias: {twice} AS ..."
             )
-        return pa.schema([pa.field(name, dtype) for name, dtype in zip(names, types, strict=True)])
+        schema = pa.schema([pa.field(name, dtype) for name, dtype in zip(names, types, strict=True)])
+        return schema, kinds
 
     def evaluate(self, sql: str) -> object:
         """Return the value of a constant expression.

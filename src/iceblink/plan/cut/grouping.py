@@ -1,0 +1,170 @@
+"""Aggregates: in two steps around the exchange where an aggregate can be taken apart, else after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from iceblink.plan.cut.block import Block, Output
+from iceblink.plan.cut.functions import unwrapped
+from iceblink.plan.cut.prepared import named
+from iceblink.plan.cut.rows import Relation, Steps
+from iceblink.plan.late import exp
+from iceblink.plan.stage import Gather, Hash
+
+
+@dataclass(frozen=True)
+class Split:
+    """An aggregate as partial ones that travel, and one of those."""
+
+    partial: tuple[Output, ...]
+    final: exp.Expression
+
+
+def grouped(block: Block, outputs: Sequence[Output], is_key: Sequence[bool]) -> Steps[Relation]:
+    """Group the rows in hand by the outputs that are keys, and compute those that are aggregates."""
+    keys = [output for output, key in zip(outputs, is_key, strict=True) if key]
+    if block.single or (keys and block.together([key for key, _ in keys])):
+        return block.close(outputs, group=bool(keys))
+    kinds = _kinds(block, outputs, bool(keys))
+    splits = {name: split(block, aggregate, name) for aggregate, name in outputs if (aggregate, name) not in keys}
+    names = [name for _, name in keys]
+    if all(splits.values()):
+        return (yield from _in_two_steps(block, outputs, names, splits, kinds))
+    which = ", ".join(name for name, one in splits.items() if one is None)
+    if keys:
+        yield from block.hash([key for key, _ in keys], f"rows by {', '.join(names)}: {which} needs whole groups")
+        block.divide(False)
+    else:
+        yield from block.gather(f"all rows: {which} needs them in one task")
+    return block.close(outputs, group=bool(keys))
+
+
+def _kinds(block: Block, outputs: Sequence[Output], group: bool) -> dict[str, str]:
+    schema, kinds = block.making.described(block.close(outputs, group=group).pieces[0])
+    return dict(zip(schema.names, kinds, strict=True))
+
+
+def _in_two_steps(
+    block: Block, outputs: Sequence[Output], keys: list[str], splits: dict[str, Split | None], kinds: dict[str, str]
+) -> Steps[Relation]:
+    making = block.making
+    partial = [output for output in outputs if output[1] in keys]
+    partial += [one for part in splits.values() if part is not None for one in part.partial]
+    title = f"aggregates by {', '.join(keys)}, of each task's rows" if keys else "aggregates of each task's rows"
+    sent = block.close(partial, group=bool(keys))
+    moved = yield from making.exchanged(sent, Hash(tuple(keys)) if keys else Gather(), title)
+    finals = {name: one.final for name, one in splits.items() if one is not None}
+    (piece,) = moved.pieces
+    select = exp.Select(
+        expressions=[exp.alias_(finals[name], named(name)) if name in finals else _key(name) for _, name in outputs],
+        from_=_source(piece),
+    )
+    if keys:
+        select.set("group", exp.Group(all=True))
+    schema, got = making.described(select)
+    for output, name, kind in zip(list(select.expressions), schema.names, got, strict=True):
+        if kind != kinds[name]:
+            typed = exp.cast(output.unalias().copy(), exp.DataType.build(kinds[name], dialect="duckdb"), copy=False)
+            output.replace(exp.alias_(typed, named(name)))
+    return Relation((select,), tuple(name for _, name in outputs), moved.placed, moved.size)
+
+
+def _key(name: str) -> exp.Column:
+    return exp.column(named(name))
+
+
+def _source(piece: exp.Query) -> exp.From:
+    from_ = piece.args["from_"]
+    if all(isinstance(output, exp.Column) for output in piece.selects):
+        return exp.From(this=from_.this.copy())
+    return exp.From(this=exp.Subquery(this=piece, alias=exp.TableAlias(this=named("rows"))))
+
+
+def split(block: Block, aggregate: exp.Expression, name: str) -> Split | None:
+    """Return the parts of an aggregate; None where it needs all rows of a group at once.
+
+    Counts, sums, least and greatest values, averages of numbers and their like; with FILTER too.
+    """
+    condition = aggregate.expression if isinstance(aggregate, exp.Filter) else None
+    function = aggregate.this if isinstance(aggregate, exp.Filter) else aggregate
+    call = unwrapped(function)
+    if isinstance(function, exp.WithinGroup) or aggregate.find(exp.Distinct, exp.Order, exp.Query):
+        return None
+    rule = _RULES.get(type(call).__name__)
+    return rule(block, function, condition, name) if rule is not None else None
+
+
+Rule = Callable[[Block, exp.Expression, exp.Expression | None, str], Split | None]
+
+
+def _where(function: exp.Expression, condition: exp.Expression | None, also: exp.Expression | None = None) -> exp.Expression:
+    parts = ([condition.this.copy()] if condition is not None else []) + ([also] if also is not None else [])
+    if not parts:
+        return function.copy()
+    return exp.Filter(this=function.copy(), expression=exp.Where(this=exp.and_(*parts, copy=False)))
+
+
+def _again(block: Block, function: exp.Expression, condition: exp.Expression | None, name: str) -> Split | None:
+    """Of least values the least, of sums the sum."""
+    if unwrapped(function).args.get("expressions"):
+        return None  # min(x, n)
+    final = function.copy()
+    unwrapped(final).set("this", exp.column(named(name)))
+    return Split(((_where(function, condition), name),), final)
+
+
+def _count(block: Block, function: exp.Expression, condition: exp.Expression | None, name: str) -> Split | None:
+    if function.args.get("expressions"):
+        return None
+    total = exp.Coalesce(this=exp.Sum(this=exp.column(named(name))), expressions=[exp.Literal.number(0)])
+    return Split(((_where(function, condition), name),), total)
+
+
+def _average(block: Block, function: exp.Expression, condition: exp.Expression | None, name: str) -> Split | None:
+    value = function.this
+    (kind,) = block.making.described(block.close([(value, "value")]).pieces[0])[1]
+    if not kind.startswith(("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE", "DECIMAL")) or "[" in kind:
+        return None  # of times and intervals
+    total, count = f"{name}_sum", f"{name}_count"
+    summed: exp.Expression = exp.Sum(this=exp.column(named(total)))
+    if not kind.startswith(("FLOAT", "DOUBLE")):
+        summed = exp.cast(summed, "DOUBLE")
+    counted = exp.Sum(this=exp.column(named(count)))
+    parts = (
+        (_where(exp.Sum(this=value.copy()), condition), total),
+        (_where(exp.Count(this=value.copy()), condition), count),
+    )
+    return Split(parts, exp.Div(this=summed, expression=counted, typed=False, safe=False))
+
+
+def _extreme(block: Block, function: exp.Expression, condition: exp.Expression | None, name: str) -> Split | None:
+    """The value where another is least: the other travels along."""
+    if function.args.get("count"):
+        return None
+    value, by = function.this, function.expression
+    least = exp.Min if isinstance(function, exp.ArgMin) else exp.Max
+    there = exp.Not(this=exp.Is(this=exp.paren(value.copy()), expression=exp.null()))
+    parts = (
+        (_where(function, condition), name),
+        (_where(least(this=by.copy()), condition, there), f"{name}_by"),
+    )
+    return Split(parts, type(function)(this=exp.column(named(name)), expression=exp.column(named(f"{name}_by"))))
+
+
+_RULES: dict[str, Rule] = {
+    "Count": _count,
+    "CountIf": _count,
+    "Sum": _again,
+    "Min": _again,
+    "Max": _again,
+    "LogicalAnd": _again,
+    "LogicalOr": _again,
+    "BitwiseAndAgg": _again,
+    "BitwiseOrAgg": _again,
+    "BitwiseXorAgg": _again,
+    "AnyValue": _again,
+    "Avg": _average,
+    "ArgMin": _extreme,
+    "ArgMax": _extreme,
+}

@@ -1,0 +1,262 @@
+"""Relations that tasks have in hand, and the making of stages from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias, TypeVar
+
+import pyarrow as pa
+
+from iceblink.plan.cut.prepared import Uncuttable, column, named, unique
+from iceblink.plan.late import exp
+from iceblink.plan.stage import Gather, Hash, Leaf, Observed, Order, Range, Read, Send, Stage
+
+T = TypeVar("T")
+Steps: TypeAlias = Generator[Stage, Observed | None, T]
+"""Planning goes on as stages are run: each is yielded, and what it gave is sent back."""
+
+Describe: TypeAlias = Callable[[str, Mapping[str, pa.Schema]], tuple[pa.Schema, tuple[str, ...]]]
+"""`run.kernel.Kernel.describe`: the schema of a statement, and the kernel's words for its types."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Which rows are in one task: those that are equal in one column of each class; all where there is no class.
+
+    Parameters
+    ----------
+    classes : tuple of frozenset
+        Of output columns, or of (alias, column); those of one class have equal values.
+    like : str or None
+        The exchange that put them there.
+    kinds : tuple of str
+        Types of the keys as that exchange saw them.
+    """
+
+    classes: tuple[frozenset[object], ...] = ()
+    like: str | None = None
+    kinds: tuple[str, ...] = ()
+
+    def by(self, keys: set[object]) -> bool:
+        """Whether rows with equal `keys` are in one task."""
+        return all(one & keys for one in self.classes)
+
+    def renamed(self, names: Mapping[object, object]) -> Placed | None:
+        """Return the same in other names; None where a class has none."""
+        classes = tuple(frozenset(names[old] for old in one if old in names) for one in self.classes)
+        return replace(self, classes=classes) if all(classes) else None
+
+
+ONE_TASK = Placed()
+
+
+@dataclass(frozen=True)
+class Relation:
+    """Rows as queries over what tasks read; they are in hand, not yet anywhere.
+
+    Parameters
+    ----------
+    pieces : tuple of sqlglot Query
+        Under a UNION ALL several: the rows of each, by tasks of its own.
+    columns : tuple of str
+    placed : Placed or None
+        None where any task may have any row.
+    size : Observed
+    order : tuple of Order
+        In which order the rows are wanted, if nobody else orders them; its columns may be others than `columns`.
+    """
+
+    pieces: tuple[exp.Query, ...]
+    columns: tuple[str, ...]
+    placed: Placed | None
+    size: Observed
+    order: tuple[Order, ...] = ()
+
+    @property
+    def single(self) -> bool:
+        """Whether one task has all rows."""
+        return self.placed is not None and not self.placed.classes
+
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        """Columns that are there only to sort by."""
+        return tuple(dict.fromkeys(key.column for key in self.order if key.column not in self.columns))
+
+
+@dataclass(frozen=True)
+class Made:
+    """Rows that stages have made, to be read as often as wanted."""
+
+    stages: tuple[str, ...]
+    schema: pa.Schema
+    casts: Mapping[str, str]
+    size: Observed
+    placed: Placed | None
+
+
+class Making:
+    """Names, reads and types of a plan in the making."""
+
+    def __init__(
+        self, leaves: Mapping[str, Leaf], describe: Describe, broadcast_bytes: float, taken: set[str]
+    ) -> None:
+        self.broadcast_bytes = broadcast_bytes
+        self._leaves = leaves
+        self._describe = describe
+        self._taken = taken | set(leaves)
+        self._stages = 0
+        self._reads: dict[str, tuple[Read, pa.Schema]] = {}
+
+    def fresh(self, base: str) -> str:
+        """Return a name that nothing in the statement has."""
+        name = unique(base, self._taken)
+        self._taken.add(name)
+        return name
+
+    def is_leaf(self, name: str) -> bool:
+        return name in self._leaves
+
+    def leaf(self, name: str, whole: bool = False) -> Relation:
+        """Return the rows of a leaf: any share of them, or all."""
+        leaf = self._leaves[name]
+        read = name if name not in self._reads else self.fresh(name)
+        self._reads[read] = Read(read, (leaf.name,), whole), leaf.schema
+        columns = tuple(field.lower() for field in leaf.schema.names)
+        query = exp.Select(expressions=[exp.column(named(c)) for c in columns], from_=_from(read))
+        return Relation((query,), columns, ONE_TASK if whole else None, Observed(leaf.rows, leaf.nbytes))
+
+    def reading(self, made: Made, whole: bool = False) -> Relation:
+        """Return the rows of earlier stages: a partition or share of them, or all."""
+        read = self.fresh(made.stages[0])
+        self._reads[read] = Read(read, made.stages, whole), made.schema
+        columns = tuple(made.schema.names)
+        outputs = [
+            exp.alias_(_cast(exp.column(named(c)), made.casts[c]), named(c)) if c in made.casts else exp.column(named(c))
+            for c in columns
+        ]
+        query = exp.Select(expressions=outputs, from_=_from(read))
+        return Relation((query,), columns, ONE_TASK if whole else made.placed, made.size)
+
+    def divide(self, query: exp.Expression, divisible: bool) -> None:
+        """Say whether the partitions that a query reads may be shared out."""
+        for name in self._named_in(query):
+            read, schema = self._reads[name]
+            self._reads[name] = replace(read, divisible=divisible and not read.whole), schema
+
+    def reads(self, query: exp.Expression) -> tuple[Read, ...]:
+        """Return what a query reads."""
+        return tuple(self._reads[name][0] for name in self._named_in(query))
+
+    def described(self, query: exp.Query) -> tuple[pa.Schema, tuple[str, ...]]:
+        """Return the schema of a query over reads, and the kernel's words for its types."""
+        return self._describe(query.sql("duckdb"), {name: self._reads[name][1] for name in self._named_in(query)})
+
+    def emit(self, relation: Relation, send: Send, why: str) -> Steps[Made]:
+        """Make one stage of each piece of a relation; its order is lost, except by ranges."""
+        relation = relation if isinstance(send, Range) else unordered(relation)
+        schema, kinds = self.described(relation.pieces[0])
+        wide = {name for name, kind in zip(schema.names, kinds, strict=True) if kind in ("HUGEINT", "UHUGEINT")}
+        if any("HUGEINT" in kind and name not in wide for name, kind in zip(schema.names, kinds, strict=True)):
+            raise Uncuttable("a list or struct of 128-bit integers does not go from task to task")
+        schema = pa.schema([pa.field(f.name, pa.decimal128(38, 0) if f.name in wide else f.type) for f in schema])
+        names, rows, nbytes = [], 0.0, 0.0
+        for piece in relation.pieces:
+            self._stages += 1
+            name = f"stage_{self._stages}"
+            expected = Observed(relation.size.rows / len(relation.pieces), relation.size.nbytes / len(relation.pieces))
+            query = _with_decimals(piece, wide)
+            seen = yield Stage(name, query, self.reads(query), send, schema, why, expected)
+            names.append(name)
+            rows += (seen or expected).rows
+            nbytes += (seen or expected).nbytes
+        _, back = self._describe("SELECT * FROM made", {"made": schema})
+        casts = {n: kind for n, kind, came in zip(schema.names, kinds, back, strict=True) if kind != came}
+        placed: Placed | None = None
+        if isinstance(send, Hash):
+            types = dict(zip(schema.names, kinds, strict=True))
+            classes = tuple(frozenset((key,)) for key in send.keys)
+            placed = Placed(classes, send.like or names[0], tuple(types[key] for key in send.keys))
+        return Made(tuple(names), schema, casts, Observed(rows, nbytes), placed)
+
+    def exchanged(self, relation: Relation, send: Send, why: str) -> Steps[Relation]:
+        """Send rows on and return them where they arrive."""
+        made = yield from self.emit(relation, send, why)
+        return self.reading(made, whole=isinstance(send, Gather))
+
+    def _named_in(self, query: exp.Expression) -> list[str]:
+        found = (table.name for table in query.find_all(exp.Table) if isinstance(table.this, exp.Identifier))
+        return list(dict.fromkeys(name for name in found if name in self._reads))
+
+
+def one_query(relation: Relation) -> exp.Query:
+    """Return a relation as one query."""
+    first, *others = relation.pieces
+    query = first.copy()
+    for other in others:
+        query = exp.Union(this=query, expression=other.copy(), distinct=False)
+    return query
+
+
+def unordered(relation: Relation) -> Relation:
+    """Return a relation without its order, and the columns that only served it."""
+    if relation.hidden:
+        pieces = tuple(selecting(piece, relation.columns) for piece in relation.pieces)
+        return replace(relation, pieces=pieces, order=())
+    return replace(relation, order=())
+
+
+def selecting(
+    query: exp.Query, columns: Sequence[str], casts: Mapping[str, str] | None = None, names: Sequence[str] | None = None
+) -> exp.Select:
+    """Return ``SELECT columns FROM query``, cast and named anew where that is said."""
+    outputs = []
+    for name, new in zip(columns, names or columns, strict=True):
+        plain: exp.Expression = column("rows", name)
+        outputs.append(exp.alias_(_cast(plain, casts[name]) if casts and name in casts else plain, named(new)))
+    return exp.Select(expressions=outputs, from_=exp.From(this=item(query, "rows")))
+
+
+def item(query: exp.Query, alias: str) -> exp.Expression:
+    """Return a query as something FROM can read; the bare table where it is no more than that."""
+    as_alias = exp.TableAlias(this=named(alias))
+    if is_plain(query):
+        return exp.Table(this=query.args["from_"].this.this.copy(), alias=as_alias)
+    return exp.Subquery(this=query.copy(), alias=as_alias)
+
+
+def is_plain(query: exp.Query) -> bool:
+    """Whether a query is a table's columns and nothing else."""
+    return (
+        isinstance(query, exp.Select)
+        and {key for key, value in query.args.items() if value} <= {"expressions", "from_"}
+        and isinstance(query.args["from_"].this, exp.Table)
+        and not query.args["from_"].this.alias
+        and all(isinstance(output, exp.Column) for output in query.expressions)
+    )
+
+
+def _from(table: str) -> exp.From:
+    return exp.From(this=exp.Table(this=named(table)))
+
+
+def _cast(value: exp.Expression, kind: str) -> exp.Cast:
+    return exp.cast(value, exp.DataType.build(kind, dialect="duckdb"), copy=False)
+
+
+def _with_decimals(query: exp.Query, wide: set[str]) -> exp.Query:
+    """Let 128-bit integers leave as decimals, which Arrow has; those beyond 38 digits are an error."""
+    if not wide:
+        return query
+    if not isinstance(query, exp.Select) or any(query.args.get(key) for key in ("order", "limit", "distinct")):
+        return selecting(query, _names(query), dict.fromkeys(wide, "DECIMAL(38, 0)"))
+    query = query.copy()
+    for output in list(query.expressions):
+        name = output.alias_or_name
+        if name in wide:
+            output.replace(exp.alias_(_cast(output.unalias().copy(), "DECIMAL(38, 0)"), named(name)))
+    return query
+
+
+def _names(query: exp.Query) -> list[str]:
+    return [output.alias_or_name for output in query.selects]

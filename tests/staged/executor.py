@@ -5,6 +5,7 @@ Rows are shared out at random, partitions divided where that is allowed, and emp
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -87,7 +88,7 @@ class Cluster:
         sql, schema = stage.query.sql("duckdb"), stage.schema
         if isinstance(stage.send, Hash):
             keys = ", ".join('"' + key.replace('"', '""') + '"' for key in stage.send.keys)
-            sql = f"SELECT *, CAST(hash({keys}) % {self.partitions} AS INTEGER) AS \"part\" FROM ({sql})"
+            sql = f'SELECT *, CAST(hash({keys}) % {self.partitions} AS INTEGER) AS "part" FROM ({sql})'
             schema = schema.append(pa.field("part", pa.int32()))
         return self._run(sql, inputs, schema)
 
@@ -105,7 +106,7 @@ class Cluster:
             case Range(order=order):
                 rows = pa.concat_tables([stage.schema.empty_table(), *outputs])
                 keys = ", ".join(
-                    f'"{key.column}" {"DESC" if key.descending else "ASC"} NULLS {"FIRST" if key.nulls_first else "LAST"}'
+                    f'"{key.column}" {"DESC" if key.descending else "ASC"} NULLS {("LAST", "FIRST")[key.nulls_first]}'
                     for key in order
                 )
                 sql = f"SELECT *, CAST(dense_rank() OVER (ORDER BY {keys}) AS INTEGER) AS part FROM rows"
@@ -170,6 +171,8 @@ def rows_of(table: pa.Table, digits: int = 9) -> list[tuple[object, ...]]:
 
 def _rounded(value: object, digits: int) -> object:
     if isinstance(value, float):
+        if math.isnan(value):
+            return "nan"
         return float(f"{value:.{digits}g}") + 0.0
     if isinstance(value, list):
         return tuple(_rounded(one, digits) for one in value)

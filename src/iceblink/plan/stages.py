@@ -78,8 +78,9 @@ def _cut(tree: exp.Query, leaves: Mapping[str, Leaf], describe: Describe, broadc
     making = Making(leaves, describe, broadcast_bytes, taken)
     relation = yield from Queries(making).query(ready, {})
     queries, ordered = yield from in_order(making, relation, asked.names)
+    why = making.noted("the result")
     for query in queries:
-        yield Stage("result", query, making.reads(query), Result(ordered), asked, "the result", relation.size)
+        yield Stage("result", query, making.reads(query), Result(ordered), asked, why, relation.size)
 
 
 def _one_task(tree: exp.Query, leaves: Sequence[Leaf], describe: Describe, why: str) -> Stage:

@@ -97,7 +97,9 @@ class Block:
         pieces = tuple(self._select(head, outputs, group, distinct, qualify) for head in self.heads)
         placed = None
         if self.placed is not None:
-            by_column = {(e.table, e.name): name for e, name in outputs if isinstance(e, exp.Column)}
+            by_column: dict[object, object] = {
+                (e.table, e.name): name for e, name in outputs if isinstance(e, exp.Column)
+            }
             placed = self.placed.renamed(by_column)
         return Relation(pieces, tuple(name for _, name in outputs), placed, self.size)
 

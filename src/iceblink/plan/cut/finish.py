@@ -8,7 +8,7 @@ from dataclasses import replace
 from iceblink.plan.cut.block import Block, Output
 from iceblink.plan.cut.prepared import Uncuttable, named, unique
 from iceblink.plan.cut.rewritten import windows
-from iceblink.plan.cut.rows import ONE_TASK, Making, Relation, Steps, item, one_query, selecting
+from iceblink.plan.cut.rows import ONE_TASK, Making, Relation, Steps, one_query, selecting
 from iceblink.plan.late import exp
 from iceblink.plan.stage import Gather, Hash, Order, Range
 
@@ -51,7 +51,9 @@ def distinct_rows(making: Making, relation: Relation) -> Steps[Relation]:
     if len(relation.pieces) > 1 or relation.placed is None or not relation.placed.by(columns):
         pieces = tuple(_distinct(piece) for piece in relation.pieces)
         sent = replace(relation, pieces=pieces)
-        relation = yield from making.exchanged(sent, Hash(relation.columns), "distinct rows of each task, by all columns")
+        relation = yield from making.exchanged(
+            sent, Hash(relation.columns), "distinct rows of each task, by all columns"
+        )
     for piece in relation.pieces:
         making.divide(piece, False)
     return replace(relation, pieces=tuple(_distinct(piece) for piece in relation.pieces))
@@ -131,17 +133,11 @@ def in_order(making: Making, relation: Relation, names: Sequence[str]) -> Steps[
         moved = yield from making.exchanged(every, Range(order), "rows by ranges of the order")
         relation = replace(moved, columns=relation.columns, order=order)
     (piece,) = relation.pieces
-    last = piece.args.get("order") is not None and not relation.hidden
-    if last:
-        return (_renamed(piece, relation.columns, names),), True
-    query = exp.Select(
-        expressions=[
-            exp.alias_(exp.column(named(name), table=named("rows")), new, quoted=name != new)
-            for name, new in zip(relation.columns, names, strict=True)
-        ],
-        from_=exp.From(this=item(piece, "rows")),
-        order=_ordering(order, "rows"),
-    )
+    if not relation.hidden and relation.columns == tuple(names):
+        done = piece.args.get("order") is not None
+        return (piece if done else _first(piece, order, None, 0),), True
+    query = selecting(piece, relation.columns, names=names)
+    query.set("order", _ordering(order, "rows"))
     return (query,), True
 
 

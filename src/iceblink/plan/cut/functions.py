@@ -6,28 +6,26 @@ from collections.abc import Iterator
 
 from iceblink.plan.late import exp
 
-_AGGREGATES = frozenset(
-    """
+_AGGREGATE_NAMES = """
     any_value approx_count_distinct approx_quantile approx_top_k arbitrary arg_max arg_max_null arg_max_nulls_last
-    arg_min arg_min_null arg_min_nulls_last argmax argmin array_agg avg bit_and bit_or bit_xor bitstring_agg bool_and
-    bool_or combine_aggr corr count count_if count_star countif covar_pop covar_samp decimal_average entropy favg first
-    fsum group_concat histogram histogram_exact kahan_sum kurtosis kurtosis_pop last list listagg lttb mad max max_by
-    mean median min min_by mode product quantile quantile_cont quantile_disc regr_avgx regr_avgy regr_count
-    regr_intercept regr_r2 regr_slope regr_sxx regr_sxy regr_syy reservoir_quantile sem skewness stddev stddev_pop
-    stddev_samp string_agg sum sum_no_overflow sumkahan var_pop var_samp variance variant_group_object
-    """.split()
-)
+    arg_min arg_min_null arg_min_nulls_last argmax argmin array_agg avg bit_and bit_or bit_xor bitstring_agg
+    bool_and bool_or combine_aggr corr count count_if count_star countif covar_pop covar_samp decimal_average
+    entropy favg first fsum group_concat histogram histogram_exact kahan_sum kurtosis kurtosis_pop last list listagg
+    lttb mad max max_by mean median min min_by mode product quantile quantile_cont quantile_disc regr_avgx regr_avgy
+    regr_count regr_intercept regr_r2 regr_slope regr_sxx regr_sxy regr_syy reservoir_quantile sem skewness stddev
+    stddev_pop stddev_samp string_agg sum sum_no_overflow sumkahan var_pop var_samp variance variant_group_object
+"""
+_AGGREGATES = frozenset(_AGGREGATE_NAMES.split())
 """Of the kernel; sqlglot has a class for most and takes the rest for any function. A test compares with the kernel."""
 
-_VOLATILE = frozenset(
-    """
-    current_connection_id current_query current_query_id current_transaction_id currval error gen_random_uuid nextval
-    rand random setseed setval sleep_ms stats uuid uuidv4 uuidv7 vector_type write_log
-    current_database current_date current_localtime current_localtimestamp current_schema current_schemas
-    current_setting current_time current_timestamp get_current_time get_current_timestamp getvariable in_search_path
-    localtime localtimestamp now today transaction_timestamp txid_current
-    """.split()
-)
+_VOLATILE_NAMES = """
+    current_connection_id current_query current_query_id current_transaction_id currval error gen_random_uuid
+    nextval rand random setseed setval sleep_ms stats uuid uuidv4 uuidv7 vector_type write_log current_database
+    current_date current_localtime current_localtimestamp current_schema current_schemas current_setting
+    current_time current_timestamp get_current_time get_current_timestamp getvariable in_search_path localtime
+    localtimestamp now today transaction_timestamp txid_current
+"""
+_VOLATILE = frozenset(_VOLATILE_NAMES.split())
 """Another value for each row, each call or each connection."""
 
 

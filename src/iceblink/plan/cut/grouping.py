@@ -91,14 +91,19 @@ def split(block: Block, aggregate: exp.Expression, name: str) -> Split | None:
     call = unwrapped(function)
     if isinstance(function, exp.WithinGroup) or aggregate.find(exp.Distinct, exp.Order, exp.Query):
         return None
-    rule = _RULES.get(type(call).__name__)
-    return rule(block, function, condition, name) if rule is not None else None
+    rule, sides = _RULES.get(type(call).__name__, (None, set()))
+    given = {part for part, value in call.args.items() if value and not isinstance(value, bool)}
+    if rule is None or not given <= sides:
+        return None  # min(x, n) and such
+    return rule(block, function, condition, name)
 
 
 Rule = Callable[[Block, exp.Expression, exp.Expression | None, str], Split | None]
 
 
-def _where(function: exp.Expression, condition: exp.Expression | None, also: exp.Expression | None = None) -> exp.Expression:
+def _where(
+    function: exp.Expression, condition: exp.Expression | None, also: exp.Expression | None = None
+) -> exp.Expression:
     parts = ([condition.this.copy()] if condition is not None else []) + ([also] if also is not None else [])
     if not parts:
         return function.copy()
@@ -107,24 +112,28 @@ def _where(function: exp.Expression, condition: exp.Expression | None, also: exp
 
 def _again(block: Block, function: exp.Expression, condition: exp.Expression | None, name: str) -> Split | None:
     """Of least values the least, of sums the sum."""
-    if unwrapped(function).args.get("expressions"):
-        return None  # min(x, n)
     final = function.copy()
     unwrapped(final).set("this", exp.column(named(name)))
     return Split(((_where(function, condition), name),), final)
 
 
 def _count(block: Block, function: exp.Expression, condition: exp.Expression | None, name: str) -> Split | None:
-    if function.args.get("expressions"):
-        return None
     total = exp.Coalesce(this=exp.Sum(this=exp.column(named(name))), expressions=[exp.Literal.number(0)])
     return Split(((_where(function, condition), name),), total)
+
+
+def _again_sum(block: Block, function: exp.Expression, condition: exp.Expression | None, name: str) -> Split | None:
+    """Of what is null over nothing but nulls the sum, null as well."""
+    return Split(((_where(function, condition), name),), exp.Sum(this=exp.column(named(name))))
 
 
 def _average(block: Block, function: exp.Expression, condition: exp.Expression | None, name: str) -> Split | None:
     value = function.this
     (kind,) = block.making.described(block.close([(value, "value")]).pieces[0])[1]
-    if not kind.startswith(("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE", "DECIMAL")) or "[" in kind:
+    if (
+        not kind.startswith(("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE", "DECIMAL"))
+        or "[" in kind
+    ):
         return None  # of times and intervals
     total, count = f"{name}_sum", f"{name}_count"
     summed: exp.Expression = exp.Sum(this=exp.column(named(total)))
@@ -140,8 +149,6 @@ def _average(block: Block, function: exp.Expression, condition: exp.Expression |
 
 def _extreme(block: Block, function: exp.Expression, condition: exp.Expression | None, name: str) -> Split | None:
     """The value where another is least: the other travels along."""
-    if function.args.get("count"):
-        return None
     value, by = function.this, function.expression
     least = exp.Min if isinstance(function, exp.ArgMin) else exp.Max
     there = exp.Not(this=exp.Is(this=exp.paren(value.copy()), expression=exp.null()))
@@ -152,19 +159,21 @@ def _extreme(block: Block, function: exp.Expression, condition: exp.Expression |
     return Split(parts, type(function)(this=exp.column(named(name)), expression=exp.column(named(f"{name}_by"))))
 
 
-_RULES: dict[str, Rule] = {
-    "Count": _count,
-    "CountIf": _count,
-    "Sum": _again,
-    "Min": _again,
-    "Max": _again,
-    "LogicalAnd": _again,
-    "LogicalOr": _again,
-    "BitwiseAndAgg": _again,
-    "BitwiseOrAgg": _again,
-    "BitwiseXorAgg": _again,
-    "AnyValue": _again,
-    "Avg": _average,
-    "ArgMin": _extreme,
-    "ArgMax": _extreme,
+_ONE, _TWO = {"this"}, {"this", "expression"}
+_RULES: dict[str, tuple[Rule, set[str]]] = {
+    "Count": (_count, _ONE),
+    "CountIf": (_again_sum, _ONE),
+    "Sum": (_again, _ONE),
+    "Min": (_again, _ONE),
+    "Max": (_again, _ONE),
+    "LogicalAnd": (_again, _ONE),
+    "LogicalOr": (_again, _ONE),
+    "BitwiseAndAgg": (_again, _ONE),
+    "BitwiseOrAgg": (_again, _ONE),
+    "BitwiseXorAgg": (_again, _ONE),
+    "AnyValue": (_again, _ONE),
+    "Avg": (_average, _ONE),
+    "ArgMin": (_extreme, _TWO),
+    "ArgMax": (_extreme, _TWO),
 }
+"""By sqlglot's class; with the arguments that the rule knows."""

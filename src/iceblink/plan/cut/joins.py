@@ -36,17 +36,19 @@ def filtered(making: Making, side: Side, conditions: Sequence[exp.Expression], r
 
 
 def join(block: Block, side: Side, kind: str, on: list[exp.Expression]) -> Steps[Block]:
-    """Join `side` to the rows in hand; `kind` is INNER, LEFT, FULL, SEMI or ANTI.
-
-    The conditions must be among the block's waiting expressions while rows move, and follow them.
-    """
+    """Join `side` to the rows in hand; `kind` is INNER, LEFT, RIGHT, FULL, SEMI or ANTI."""
     making, rest = block.making, block.rest
+    if kind == "RIGHT":  # the other way round it is a LEFT JOIN
+        rest.roots.extend(on)
+        block.nest()
+        block, side, kind = Block(making, side.relation, side.alias, rest), _as_side(block), "LEFT"
+        rest.roots = [root for root in rest.roots if not any(root is part for part in on)]
+    own = [part for part in on if _only(part, side.alias)] if kind in RIGHT_WHOLE else []
+    on = [part for part in on if not any(part is one for one in own)]
     waiting = len(rest.roots)
     rest.roots.extend(on)
-    own = [part for part in on if _only(part, side.alias)]
-    if kind in RIGHT_WHOLE and own:  # what fails them never matches: it need not travel
+    if own:  # what fails them never matches: it need not travel
         side = filtered(making, side, own, rest)
-        on = [part for part in on if not any(part is one for one in own)]
     if kind == "FULL" and block.where:
         block.nest()
     if (block.single and side.relation.single) or (kind in RIGHT_WHOLE and _free(making, side.relation)):
@@ -94,12 +96,6 @@ def flipped(block: Block, side: Side, kind: str, on: list[exp.Expression]) -> Bl
     new = Block(block.making, side.relation, side.alias, block.rest)
     _attach(new, _as_side(block), kind, on)
     return new
-
-
-def as_side(block: Block) -> Side:
-    """Return what a block has in hand as the right side of a join, its columns renamed where they wait."""
-    block.nest()
-    return _as_side(block)
 
 
 def _as_side(block: Block) -> Side:

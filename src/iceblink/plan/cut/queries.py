@@ -9,7 +9,7 @@ from iceblink.plan.cut.block import Block, Output, Rest, nothing
 from iceblink.plan.cut.finish import finished, top
 from iceblink.plan.cut.functions import aggregates
 from iceblink.plan.cut.grouping import grouped
-from iceblink.plan.cut.joins import Side, as_side, filtered, join
+from iceblink.plan.cut.joins import Side, join
 from iceblink.plan.cut.prepared import column, conjuncts
 from iceblink.plan.cut.rewritten import WHOLE, nested
 from iceblink.plan.cut.rows import ONE_TASK, Made, Making, Relation, Steps, item
@@ -121,9 +121,6 @@ class Queries:
         pool.apply(block)
         side = yield from self._side(one.this, scope)
         kind = one.kind if one.kind in ("SEMI", "ANTI") else one.side
-        if kind == "RIGHT":
-            left = as_side(block)
-            return (yield from join(Block(self.making, side.relation, side.alias, pool.rest), left, "LEFT", on))
         return (yield from join(block, side, kind, on))
 
     def _side(self, source: exp.Expression, scope: Scope) -> Steps[Side]:
@@ -167,6 +164,7 @@ class Queries:
             query.replace(self.making.reading(made, whole=True).pieces[0])
 
     def _whole(self, tree: exp.Query, scope: Scope) -> Steps[Relation]:
+        self.making.note(tree.meta[WHOLE])
         tree = tree.copy()
         yield from self._tables_whole(tree, scope)
         tree.set("with_", None)

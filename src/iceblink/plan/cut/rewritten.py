@@ -9,14 +9,19 @@ from iceblink.plan.cut.prepared import column, named, unique
 from iceblink.plan.cut.subqueries import decorrelate
 from iceblink.plan.late import exp
 
-_SELECT = {"expressions", "from_", "joins", "where", "group", "having", "qualify", "distinct", "order", "limit", "offset", "with_"}  # fmt: skip
-_JOINS = {("", ""), ("INNER", ""), ("CROSS", ""), ("", "LEFT"), ("", "RIGHT"), ("", "FULL"), ("OUTER", "LEFT"),
-          ("OUTER", "RIGHT"), ("OUTER", "FULL"), ("SEMI", ""), ("ANTI", ""), ("SEMI", "LEFT"), ("ANTI", "LEFT")}  # fmt: skip
+_SELECT = {
+    "expressions", "from_", "joins", "where", "group", "having", "qualify", "distinct", "order", "limit", "offset",
+    "with_",
+}  # fmt: skip
+_JOINS = {
+    ("", ""), ("INNER", ""), ("CROSS", ""), ("", "LEFT"), ("", "RIGHT"), ("", "FULL"), ("OUTER", "LEFT"),
+    ("OUTER", "RIGHT"), ("OUTER", "FULL"), ("SEMI", ""), ("ANTI", ""), ("SEMI", "LEFT"), ("ANTI", "LEFT"),
+}  # fmt: skip
 
-WHOLE = "runs as one task: "
+WHOLE = "whole"
 """The key in a SELECT's `meta` under which it is written why it is not cut."""
 
-_ORDERED = frozenset("array_agg list string_agg group_concat listagg first last arbitrary any_value".split())
+_ORDERED = {"array_agg", "list", "string_agg", "group_concat", "listagg", "first", "last", "arbitrary", "any_value"}
 
 
 def rewritten(tree: exp.Query) -> exp.Query:
@@ -130,9 +135,9 @@ def _separated(select: exp.Select, fresh: Fresh) -> exp.Select:
         group.set("expressions", keys)
     direct = {projection.unalias() for projection in select.expressions}
     rest = ("having", "qualify", "distinct", "order", "limit", "offset", "with_")
-    if direct == {*keys, *found} and len(direct) == len(select.expressions):
-        if not any(select.args.get(clause) for clause in rest):
-            return select
+    pure = direct == {*keys, *found} and len(direct) == len(select.expressions)
+    if pure and not any(select.args.get(clause) for clause in rest):
+        return select
     names: dict[exp.Expression, str] = {}
     aliases = {p.unalias(): p.alias_or_name for p in reversed(select.expressions)}
     for number, part in enumerate(dict.fromkeys([*keys, *found]), 1):
@@ -164,7 +169,9 @@ def _separated(select: exp.Select, fresh: Fresh) -> exp.Select:
     having = outer.args.pop("having", None)
     if having is not None:
         outer.set("where", exp.Where(this=having.this))
-    left = [c for part in outer.iter_expressions() if part is not outer.args["from_"] for c in part.find_all(exp.Column)]
+    left = [
+        c for part in outer.iter_expressions() if part is not outer.args["from_"] for c in part.find_all(exp.Column)
+    ]
     if any(c.table in own for c in left):
         select.meta[WHOLE] = "it uses a column that is not grouped"
         return select

@@ -98,14 +98,13 @@ class Made:
 class Making:
     """Names, reads and types of a plan in the making."""
 
-    def __init__(
-        self, leaves: Mapping[str, Leaf], describe: Describe, broadcast_bytes: float, taken: set[str]
-    ) -> None:
+    def __init__(self, leaves: Mapping[str, Leaf], describe: Describe, broadcast_bytes: float, taken: set[str]) -> None:
         self.broadcast_bytes = broadcast_bytes
         self._leaves = leaves
         self._describe = describe
         self._taken = taken | set(leaves)
         self._stages = 0
+        self._notes: list[str] = []
         self._reads: dict[str, tuple[Read, pa.Schema]] = {}
 
     def fresh(self, base: str) -> str:
@@ -132,7 +131,9 @@ class Making:
         self._reads[read] = Read(read, made.stages, whole), made.schema
         columns = tuple(made.schema.names)
         outputs = [
-            exp.alias_(_cast(exp.column(named(c)), made.casts[c]), named(c)) if c in made.casts else exp.column(named(c))
+            exp.alias_(_cast(exp.column(named(c)), made.casts[c]), named(c))
+            if c in made.casts
+            else exp.column(named(c))
             for c in columns
         ]
         query = exp.Select(expressions=outputs, from_=_from(read))
@@ -152,6 +153,15 @@ class Making:
         """Return the schema of a query over reads, and the kernel's words for its types."""
         return self._describe(query.sql("duckdb"), {name: self._reads[name][1] for name in self._named_in(query)})
 
+    def note(self, reason: str) -> None:
+        """Have the next stage say why a part of the statement is not cut."""
+        self._notes.append(f"a part of it in one task: {reason}")
+
+    def noted(self, why: str) -> str:
+        """Return `why` with the notes so far."""
+        notes, self._notes = self._notes, []
+        return "; ".join([why, *notes])
+
     def emit(self, relation: Relation, send: Send, why: str) -> Steps[Made]:
         """Make one stage of each piece of a relation; its order is lost, except by ranges."""
         relation = relation if isinstance(send, Range) else unordered(relation)
@@ -160,6 +170,7 @@ class Making:
         if any("HUGEINT" in kind and name not in wide for name, kind in zip(schema.names, kinds, strict=True)):
             raise Uncuttable("a list or struct of 128-bit integers does not go from task to task")
         schema = pa.schema([pa.field(f.name, pa.decimal128(38, 0) if f.name in wide else f.type) for f in schema])
+        why = self.noted(why)
         names, rows, nbytes = [], 0.0, 0.0
         for piece in relation.pieces:
             self._stages += 1
@@ -212,8 +223,10 @@ def selecting(
     """Return ``SELECT columns FROM query``, cast and named anew where that is said."""
     outputs = []
     for name, new in zip(columns, names or columns, strict=True):
-        plain: exp.Expression = column("rows", name)
-        outputs.append(exp.alias_(_cast(plain, casts[name]) if casts and name in casts else plain, named(new)))
+        value: exp.Expression = column("rows", name)
+        if casts and name in casts:
+            value = _cast(value, casts[name])
+        outputs.append(value if isinstance(value, exp.Column) and name == new else exp.alias_(value, named(new)))
     return exp.Select(expressions=outputs, from_=exp.From(this=item(query, "rows")))
 
 
@@ -221,7 +234,8 @@ def item(query: exp.Query, alias: str) -> exp.Expression:
     """Return a query as something FROM can read; the bare table where it is no more than that."""
     as_alias = exp.TableAlias(this=named(alias))
     if is_plain(query):
-        return exp.Table(this=query.args["from_"].this.this.copy(), alias=as_alias)
+        table = query.args["from_"].this
+        return exp.Table(this=table.this.copy(), alias=as_alias if table.name != alias else None)
     return exp.Subquery(this=query.copy(), alias=as_alias)
 
 
@@ -230,8 +244,9 @@ def is_plain(query: exp.Query) -> bool:
     return (
         isinstance(query, exp.Select)
         and {key for key, value in query.args.items() if value} <= {"expressions", "from_"}
+        and query.args.get("from_") is not None
         and isinstance(query.args["from_"].this, exp.Table)
-        and not query.args["from_"].this.alias
+        and isinstance(query.args["from_"].this.this, exp.Identifier)
         and all(isinstance(output, exp.Column) for output in query.expressions)
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from iceblink.plan.cut.finish import distinct_rows
-from iceblink.plan.cut.rows import Making, Placed, Relation, Steps, one_query, selecting, unordered
+from iceblink.plan.cut.rows import Making, Relation, Steps, one_query, selecting, unordered
 from iceblink.plan.late import exp
 from iceblink.plan.stage import Hash, Observed
 
@@ -29,13 +29,9 @@ def combined(making: Making, tree: exp.SetOperation, left: Relation, right: Rela
         placed = left.placed
         like = placed.like if placed is not None else None
         right = yield from making.exchanged(right, Hash(right.columns, like), why)
-    operation = type(tree)(
-        this=one_query(left), expression=one_query(right), distinct=bool(tree.args.get("distinct"))
-    )
+    operation = type(tree)(this=one_query(left), expression=one_query(right), distinct=bool(tree.args.get("distinct")))
     query = selecting(operation, left.columns)
     return Relation((query,), left.columns, placed, left.size)
-
-
 
 
 def _alike(making: Making, left: Relation, right: Relation) -> tuple[Relation, Relation]:
@@ -59,9 +55,7 @@ def _renamed(relation: Relation, columns: tuple[str, ...]) -> Relation:
 
 
 def _cast(relation: Relation, given: tuple[str, ...], wanted: tuple[str, ...]) -> Relation:
-    casts = {
-        name: kind for name, have, kind in zip(relation.columns, given, wanted, strict=True) if have != kind
-    }
+    casts = {name: kind for name, have, kind in zip(relation.columns, given, wanted, strict=True) if have != kind}
     if not casts:
         return relation
     pieces = tuple(selecting(piece, relation.columns, casts) for piece in relation.pieces)

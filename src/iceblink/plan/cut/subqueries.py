@@ -130,7 +130,9 @@ def _apart(
         return None
     if any(part.find(exp.Window) for part in query.expressions) or query.args.get("from_") is None:
         return None
-    local, across, seen = [], [], 0
+    local: list[exp.Expression] = []
+    across: list[exp.Expression] = []
+    seen = 0
     where = query.args.get("where")
     for condition in conjuncts(where.this if where is not None else None):
         looks = sum(_among(found, outside) for found in condition.find_all(exp.Column))
@@ -150,9 +152,7 @@ def _known_of_nothing(one: exp.Expression) -> bool:
     return type(function).__name__ in _KNOWN and not function.args.get("expressions")
 
 
-def _equal_sides(
-    condition: exp.Expression, outside: list[exp.Column]
-) -> tuple[exp.Expression, exp.Expression] | None:
+def _equal_sides(condition: exp.Expression, outside: list[exp.Column]) -> tuple[exp.Expression, exp.Expression] | None:
     """Return the inner and the outer side of an equality; None where it is something else."""
     if not isinstance(condition, exp.EQ):
         return None
@@ -188,9 +188,7 @@ def _derived(query: exp.Select, projections: list[exp.Expression], local: list[e
     return derived
 
 
-def _join(
-    select: exp.Select, derived: exp.Query, alias: str, kind: str, side: str, on: list[exp.Expression]
-) -> None:
+def _join(select: exp.Select, derived: exp.Query, alias: str, kind: str, side: str, on: list[exp.Expression]) -> None:
     source = exp.Subquery(this=derived, alias=exp.TableAlias(this=named(alias)))
     join = exp.Join(this=source, on=exp.and_(*on, copy=False), kind=kind or None, side=side or None)
     select.set("joins", [*(select.args.get("joins") or []), join])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pickle
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 from functools import partial
@@ -32,6 +33,31 @@ def pickled(build: Callable[[], Any], label: str) -> bytes:
             label,
             "make it in the worker: give a class whose __init__ opens it; or processes=False",
         ) from error
+
+
+def rebuilt(data: bytes, label: str) -> Callable[[], Any]:
+    """Return what `pickled` took.
+
+    Raises
+    ------
+    FunctionError
+        Something that it needs is not here.
+    """
+    try:
+        build: Callable[[], Any] = pickle.loads(data)
+    except Exception as error:
+        raise FunctionError(
+            f"it cannot be rebuilt in a worker process: {type(error).__name__}: {error}",
+            label,
+            "every module that it imports must be found there too; or processes=False",
+        ) from error
+    return build
+
+
+def carried(error: BaseException, label: str) -> bytes:
+    """Return an error as bytes, with its traceback, which does not travel, as a note."""
+    error.add_note("In the worker process:\n" + "".join(traceback.format_exception(error)).rstrip())
+    return portable(error, label)
 
 
 def portable(error: BaseException, label: str) -> bytes:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import faulthandler
 import os
-import pickle
 import signal
 import socket
 import sys
@@ -20,10 +19,10 @@ from dataclasses import replace
 from functools import partial
 from typing import NoReturn
 
-from iceblink.errors import FunctionError, OutOfMemoryBudget
+from iceblink.errors import OutOfMemoryBudget
 from iceblink.run.pipeline.backend import Block, Call, Failed, Produced, Signal, Work
 from iceblink.run.pipeline.channel import Channel
-from iceblink.run.pipeline.function_pickle import portable
+from iceblink.run.pipeline.function_pickle import carried, rebuilt
 from iceblink.run.pipeline.held_rows import block_of
 from iceblink.run.pipeline.messages import OUT_OF_MEMORY, UNHEARD, Allow, Given, Raised, Slate, Start
 from iceblink.run.pipeline.shared_rows import SharedRows
@@ -57,14 +56,7 @@ class _Process:
 
     def build(self) -> Work:
         """Build what the user gave."""
-        try:
-            build = pickle.loads(self._start.build)
-        except Exception as error:
-            raise FunctionError(
-                f"it cannot be rebuilt in a worker process: {type(error).__name__}: {error}",
-                self._start.label,
-                "every module that it imports must be found there too; or processes=False",
-            ) from error
+        build = rebuilt(self._start.build, self._start.label)
         work: Work = build()
         return work
 
@@ -86,8 +78,7 @@ class _Process:
                     traceback.print_exception(error)
                 os._exit(OUT_OF_MEMORY)
             case Failed(task=task, error=error):
-                error.add_note("In the worker process:\n" + "".join(traceback.format_exception(error)).rstrip())
-                self._send(Raised(task, portable(error, self._start.label)))
+                self._send(Raised(task, carried(error, self._start.label)))
             case _:
                 self._send(signal)
 

@@ -55,6 +55,7 @@ class ProcessWorker:
         spill_dir: str,
         tell: Callable[[Signal | None], None],
     ) -> None:
+        self.timeout_s = order.timeout_s
         self._worker, self._label, self._build, self._devices = worker, order.label, build, devices
         self._folder, self._tell = spill_dir, tell
         self._process: subprocess.Popen[bytes] | None = None
@@ -229,15 +230,15 @@ class ProcessWorker:
         """Wait for the process's end and say how it ended, in words."""
         assert self._process is not None
         try:
-            return _how(self._process.wait(_LEAVE_S))
+            return ending(self._process.wait(_LEAVE_S))
         except subprocess.TimeoutExpired:  # it closed its socket and stays
             self._process.kill()
             self._process.wait()
             return "closed its connection, and was ended"
 
 
-def _how(status: int) -> str:
-    """Say an exit status in words."""
+def ending(status: int) -> str:
+    """Say an exit status in words; that of a kill is the signal, negative."""
     if status == OUT_OF_MEMORY:
         return "ran out of memory (MemoryError)"
     if status == UNHEARD:

@@ -28,6 +28,7 @@ class ThreadWorker:
     """
 
     def __init__(self, worker: int, order: Order, tell: Callable[[Signal | None], None]) -> None:
+        self.timeout_s = order.timeout_s
         self.calling: Calling | None = None
         self._tell = tell
         self._loop = WorkerLoop(worker, order.label, tell, in_heap, self._note)

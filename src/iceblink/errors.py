@@ -24,6 +24,7 @@
     ├── DataCorrupt                  data-corrupt          bytes that are missing, cut short or changed
     ├── FunctionError                function-error        a user's Python function failed
     │   └── BatchContractBroken      batch-contract-broken it returned what it must not
+    ├── RowsLost                     rows-lost             rows are gone with the machine that had them
     ├── OutOfMemoryBudget            out-of-memory-budget
     └── ConfigError                  config-error
 """
@@ -201,6 +202,12 @@ class BatchContractBroken(FunctionError):
     """A function returned the wrong type, length, columns or values."""
 
     code = "batch-contract-broken"
+
+
+class RowsLost(IceblinkError):
+    """Rows that an operator had made are gone with the machine that kept them."""
+
+    code = "rows-lost"
 
 
 class OutOfMemoryBudget(IceblinkError):

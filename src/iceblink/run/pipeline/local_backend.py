@@ -7,6 +7,7 @@ import time
 from functools import partial
 
 from iceblink.run.pipeline.backend import Block, Died, Order, Signal, Slots, Task
+from iceblink.run.pipeline.endings import late
 from iceblink.run.pipeline.function_pickle import pickled
 from iceblink.run.pipeline.gpus import gpus_of, visible_devices
 from iceblink.run.pipeline.held_rows import fetched, in_heap
@@ -132,8 +133,3 @@ class LocalBackend:
             elif calling is not None:
                 self._roster.end(number, Died(number, late(worker.timeout_s), calling.consumed))
         return look
-
-
-def late(timeout_s: float) -> str:
-    """Say in words that a call took longer than it may."""
-    return f"took longer than {timeout_s:g} s for a call"

@@ -19,13 +19,13 @@ from typing import Any
 from iceblink.errors import ConfigError, OutOfMemoryBudget
 from iceblink.run.pipeline.backend import Died, Failed, Finished, Order, Produced, Signal, Task
 from iceblink.run.pipeline.channel import Channel
+from iceblink.run.pipeline.endings import ending
 from iceblink.run.pipeline.held_rows import HeldRows
-from iceblink.run.pipeline.messages import OUT_OF_MEMORY, UNHEARD, Allow, Given, Part, Raised, Slate, Start, Stop
+from iceblink.run.pipeline.messages import Allow, Given, Part, Raised, Slate, Start, Stop
 from iceblink.run.pipeline.resources import resident
 from iceblink.run.pipeline.shared_rows import SharedRows
 from iceblink.run.pipeline.worker_loop import Calling
 
-_CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE}
 _LOOK_MS = 500
 _LEAVE_S = 5.0  # for what a process does at its end: finalizers, exit functions
 
@@ -235,19 +235,3 @@ class ProcessWorker:
             self._process.kill()
             self._process.wait()
             return "closed its connection, and was ended"
-
-
-def ending(status: int) -> str:
-    """Say an exit status in words; that of a kill is the signal, negative."""
-    if status == OUT_OF_MEMORY:
-        return "ran out of memory (MemoryError)"
-    if status == UNHEARD:
-        return "closed the connection to its parent"
-    if status >= 0:
-        return f"exited with status {status}"
-    guess = ""
-    if -status == signal.SIGKILL:
-        guess = " (out of memory?)"
-    elif -status in _CRASHES:
-        guess = " (a crash in native code?)"
-    return f"was killed by signal {-status}, {signal.strsignal(-status)}{guess}"

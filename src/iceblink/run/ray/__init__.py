@@ -1,0 +1,1 @@
+"""The backend on Ray Core; imported only where the engine is Ray."""

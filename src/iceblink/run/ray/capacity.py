@@ -1,0 +1,98 @@
+"""What a cluster has, what is left of it for us, and what it could become."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from iceblink.errors import ConfigError
+from iceblink.run.pipeline.backend import Order, Slots
+
+_LOOK_S = 1.0  # the cluster is asked at most so often
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node that lives, and its resources as Ray names them."""
+
+    id: str
+    resources: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    at: float
+    nodes: tuple[Node, ...]
+    free: Mapping[str, float]
+
+
+class Capacity:
+    """Any thread may ask.
+
+    Parameters
+    ----------
+    memory_bytes : int or None
+        The budget; None gives what the nodes say of their memory.
+    """
+
+    def __init__(self, memory_bytes: int | None = None) -> None:
+        self._memory_bytes = memory_bytes
+        self._lock = threading.Lock()
+        self._last = _Look(-_LOOK_S, (), {})
+
+    def slots(self, gpus_held: float) -> Slots:
+        """Return what there is, without what others use; hosts of ours hold `gpus_held` of it."""
+        look = self._look()
+        total = _sum(look.nodes, "memory") + _sum(look.nodes, "object_store_memory")
+        memory = int(total) if self._memory_bytes is None else self._memory_bytes
+        gpus = look.free.get("GPU", 0.0) + gpus_held
+        if (most := most_ever()) is not None:  # asked for, they come
+            gpus = max(gpus, most.get("GPU", 0.0))
+        return Slots(look.free.get("CPU", 0.0), gpus, memory)
+
+    def nodes(self) -> Sequence[Node]:
+        """Return the nodes that live."""
+        return self._look().nodes
+
+    def check(self, order: Order) -> None:
+        """See that some node has what a worker needs, or could come to have it.
+
+        Raises
+        ------
+        ConfigError
+            The job would wait for ever.
+        """
+        if order.gpus < 0 or (order.gpus > 1 and order.gpus != int(order.gpus)):
+            raise ConfigError(f"gpus is {order.gpus}", order.label, "take a fraction of one device, or whole ones")
+        largest = max((node.resources.get("GPU", 0.0) for node in self.nodes()), default=0.0)
+        most = most_ever() or {}
+        if order.gpus > max(largest, most.get("GPU", 0.0)):
+            have = f"the largest node of this cluster has {largest:g}" if largest else "no node of this cluster has any"
+            raise ConfigError(
+                f"a worker needs {order.gpus:g} GPUs, and {have}",
+                order.label,
+                "join a cluster that has them, or ask for fewer",
+            )
+
+    def _look(self) -> _Look:
+        with self._lock:
+            if time.monotonic() >= self._last.at + _LOOK_S:
+                nodes = tuple(Node(node["NodeID"], node["Resources"]) for node in ray.nodes() if node["Alive"])
+                self._last = _Look(time.monotonic(), nodes, ray.available_resources())
+            return self._last
+
+
+def most_ever() -> Mapping[str, float] | None:
+    """Return the resources that the cluster may grow to; None for one that stays as it is."""
+    state: Any = ray._private.state.state  # its autoscaler writes it there, and Ray's own libraries read it from there
+    most: Mapping[str, float] | None = state.get_max_resources_from_cluster_config()
+    return most
+
+
+def _sum(nodes: Sequence[Node], resource: str) -> float:
+    return sum(node.resources.get(resource, 0.0) for node in nodes)

@@ -1,0 +1,120 @@
+"""Runs workers in actors of Ray, wherever in the cluster there is room."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import ray
+
+from iceblink.run.pipeline.backend import Block, Order, Signal, Slots, Task
+from iceblink.run.pipeline.function_pickle import pickled
+from iceblink.run.pipeline.held_rows import block_of
+from iceblink.run.pipeline.pieces import span
+from iceblink.run.pipeline.roster import Roster
+from iceblink.run.ray.objects import RayRows, found
+from iceblink.run.ray.ray_worker import RayWorker
+from iceblink.run.ray.session import Session
+from iceblink.scan.batch import Batch
+
+
+class RayBackend:
+    """The `Backend` of a cluster.
+
+    Parameters
+    ----------
+    session : Session
+        Whose hosts it uses; outlives it.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._roster = Roster[RayWorker](self.free)
+        self._builds: dict[int, tuple[Callable[[], Any], Any]] = {}
+
+    def slots(self) -> Slots:
+        """Return what the cluster has that others do not use; it may grow and shrink."""
+        return self._session.slots()
+
+    def start_worker(self, order: Order) -> int | None:
+        """Begin to build a worker; Ray looks for a place for it.
+
+        Raises
+        ------
+        FunctionError
+            It cannot be pickled.
+        ConfigError
+            No node of the cluster will ever have what it needs.
+        """
+        self._session.capacity.check(order)
+        if id(order.build) not in self._builds:  # once for all workers, however large
+            self._builds[id(order.build)] = order.build, ray.put(pickled(order.build, order.label))
+        _, build = self._builds[id(order.build)]
+        return self._roster.enter(lambda number, tell: RayWorker(number, order, build, self._session, tell), _nothing)
+
+    def submit(self, worker: int, task: Task, credit: int) -> None:
+        """Queue a task; one for a worker that has just died is dropped, for its `Died` is on the way."""
+        self._roster.submit(worker, task, credit)
+
+    def allow(self, task: int) -> None:
+        """Give a task credit for one more output."""
+        self._roster.allow(task)
+
+    def stop_worker(self, worker: int, at_once: bool = False) -> None:
+        """End a worker after its tasks, and keep its host; or both at once."""
+        if at_once:
+            self._roster.end(worker)
+        else:
+            self._roster.stop(worker)
+
+    def wait(self, timeout_s: float) -> list[Signal]:
+        """Return what has happened, at least one signal unless the time runs out or somebody calls `wake`."""
+        return self._roster.wait(timeout_s)
+
+    def wake(self) -> None:
+        """Let `wait` return."""
+        self._roster.wake()
+
+    def put(self, batch: Batch) -> Block:
+        """Keep rows for tasks to come; many of them in the object store.
+
+        Raises
+        ------
+        OutOfMemoryBudget
+            It is full, and so is the disk that it spills to.
+        """
+        return block_of(batch, RayRows.put(batch.data))
+
+    def fetch(self, block: Block) -> Batch:
+        """Return the rows of a block, copied if they lie on another node.
+
+        Raises
+        ------
+        RowsLost
+            They are gone with their node.
+        """
+        rows = found(block.ref.held, lambda: span(block.first_row, block.first_row + block.rows, block.path), "")
+        return Batch(rows, block.path, block.first_row)
+
+    def free(self, block: Block) -> None:
+        """Let go of a block; batches that were fetched stay good."""
+        block.ref.free()
+
+    def memory_bytes(self) -> int:
+        """Return the memory that is resident here, in all hosts, and in the object stores for us [bytes]."""
+        return self._session.memory_bytes()
+
+    def close(self, patience_s: float = 0.0) -> None:
+        """End all workers at once, but for those that are ending: they may take `patience_s` to close what they hold.
+
+        Raises
+        ------
+        FunctionError
+            One of those could not close what it held.
+        """
+        self._roster.close(patience_s)
+        self._builds.clear()
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,122 @@
+"""A worker in a host, seen from the driver: started, fed, heard."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import ray
+
+from iceblink.run.pipeline.backend import Died, Failed, Finished, Order, Produced, Signal, Task
+from iceblink.run.pipeline.messages import Allow, Raised, Stop
+from iceblink.run.ray.host import Given, Start
+from iceblink.run.ray.objects import Part, RayRows
+from iceblink.run.ray.session import Session
+from iceblink.run.ray.steward import Place
+
+_LEAVE_S = 5.0
+
+
+class RayWorker:
+    """One life of a host; a thread here hears its stream.
+
+    Parameters
+    ----------
+    worker : int
+    order : Order
+    build : ray.ObjectRef
+        Of its `build`, pickled.
+    session : Session
+    tell : callable
+        Takes each signal, and None at an end that was asked for.
+    """
+
+    def __init__(
+        self, worker: int, order: Order, build: Any, session: Session, tell: Callable[[Signal | None], None]
+    ) -> None:
+        self._worker, self._label, self._timeout_s = worker, order.label, order.timeout_s
+        self._session, self._tell = session, tell
+        self._tasks: set[int] = set()
+        self._stopping = False
+        self._host = session.host(order)
+        # an item is let go before the host goes on to the next: nothing that a worker said is lost with it
+        live = self._host.actor.live.options(num_returns="streaming", _generator_backpressure_num_objects=1)
+        self._stream = live.remote(Start(worker, order.label, (build,), sys.path))
+        self._thread = threading.Thread(target=self._live, name=f"{order.label} {worker}", daemon=True)
+        self._thread.start()
+
+    def submit(self, task: Task, credit: int) -> None:
+        """Queue a task."""
+        self._tasks.add(task.number)
+        parts = tuple(map(Part.of, task.slices))
+        given = Given(task.number, parts, task.batch_rows, task.schema, task.skip, credit)
+        self._session.send(self._host, self._worker, given)
+
+    def allow(self, task: int) -> None:
+        """Give a task credit for one more output."""
+        self._session.send(self._host, self._worker, Allow(task))
+
+    def stop(self) -> None:
+        """End after the tasks that are queued; its host waits for another worker."""
+        self._stopping = True
+        self._session.send(self._host, self._worker, Stop())
+
+    def end(self) -> None:
+        """End the host at once."""
+        self._session.dismiss(self._host)
+
+    def join(self) -> None:
+        """Wait until the host is gone, and with it its memory and what it reserved."""
+        self._thread.join(_LEAVE_S)
+
+    def _live(self) -> None:
+        """Hear the worker until it ends, and say how it went."""
+        try:
+            built = self._hear()
+        except ray.exceptions.RayError as error:
+            self._tell(self._ended(error))
+            self._session.dismiss(self._host)
+        else:
+            if built:
+                self._tell(None)
+            self._session.rest(self._host)
+
+    def _hear(self) -> bool:
+        """Pass on what the worker says, until it has nothing more to say; return whether it was built."""
+        built = True
+        for item in self._stream:
+            match ray.get(item):
+                case Place() as place:
+                    self._session.watch(self._host, place, self._timeout_s)
+                case Produced(block=block) as produced:
+                    rows = RayRows(block.ref) if block.ref else RayRows(next(self._stream), block.nbytes)
+                    self._tell(replace(produced, block=replace(block, ref=rows)))
+                    del block, produced, rows
+                case Raised(task, error):
+                    built = built and task is not None
+                    self._forget(task)
+                    self._tell(Failed(self._worker, task, pickle.loads(error)))
+                case Finished(task=task) as finished:
+                    self._forget(task)
+                    self._tell(finished)
+                case signal:
+                    self._tell(signal)
+            del item
+        return built
+
+    def _forget(self, task: int | None) -> None:
+        if task is not None:
+            self._tasks.discard(task)
+
+    def _ended(self, error: Exception) -> Signal | None:
+        """Say how the host ended."""
+        if self._stopping and not self._tasks:  # then it does not matter
+            return None
+        end = self._host.end()
+        if end is not None:
+            return Died(self._worker, end.why, end.begun)
+        return Died(self._worker, f"is gone: {error}")

@@ -1,0 +1,209 @@
+"""An engine's share of a cluster: hosts that wait for work, who watches them, messages on their way."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from iceblink.run.pipeline.backend import Order, Slots
+from iceblink.run.pipeline.resources import resident
+from iceblink.run.ray.capacity import Capacity
+from iceblink.run.ray.host import Host, Message
+from iceblink.run.ray.objects import RayRows
+from iceblink.run.ray.steward import End, Place, Seen, Steward
+
+_FEW_BYTES = 256 << 20  # a host that is larger after its work is not used again
+_END_S = 2.0  # a steward may take so long to say how a host died
+
+
+class RayHost:
+    """An actor, seen from here.
+
+    Parameters
+    ----------
+    number : int
+    actor : ray.actor.ActorHandle
+    gpus : float
+        What it reserves.
+    aim : str
+        The node where it should come up; empty for any.
+    """
+
+    def __init__(self, number: int, actor: Any, gpus: float, aim: str) -> None:
+        self.number, self.actor, self.gpus, self.aim = number, actor, gpus, aim
+        self.place: Place | None = None
+        self.resident_bytes = 0
+        self._end: End | None = None
+        self._ended = threading.Event()
+
+    def kill(self) -> None:
+        """End it at once."""
+        with suppress(ray.exceptions.RaySystemError):  # Ray itself was shut down
+            ray.kill(self.actor)
+
+    def saw(self, end: End) -> None:
+        """Keep how it ended."""
+        self._end = end
+        self._ended.set()
+        self.kill()  # what it has started may hold its connections open
+
+    def end(self) -> End | None:
+        """Return how it ended, which its steward is about to say; None if that is gone too."""
+        if self.place is not None:
+            self._ended.wait(_END_S)
+        return self._end
+
+
+class Session:
+    """Made when Ray is there; any thread may call.
+
+    Parameters
+    ----------
+    capacity : Capacity
+    runtime_env : mapping, optional
+        What hosts run in, as Ray takes it.
+    """
+
+    def __init__(self, capacity: Capacity, runtime_env: Mapping[str, Any] | None = None) -> None:
+        self.capacity = capacity
+        self._runtime_env = dict(runtime_env or {})
+        self._numbers = itertools.count(1)
+        self._hosts: dict[int, RayHost] = {}
+        self._idle: list[RayHost] = []
+        self._stewards: dict[str, Any] = {}
+        self._home = ray.get_runtime_context().get_node_id()
+        self._lock = threading.RLock()
+        self._post: SimpleQueue[tuple[RayHost, int, Message] | None] = SimpleQueue()
+        threading.Thread(target=self._deliver, name="iceblink to ray", daemon=True).start()
+
+    def host(self, order: Order) -> RayHost:
+        """Return a host that waits for work, or a new one that will come up somewhere."""
+        with self._lock:
+            if not order.gpus and self._idle:
+                return self._idle.pop()
+            aim = "" if order.gpus else self._roomiest()
+            options: dict[str, Any] = {"num_cpus": 0, "num_gpus": order.gpus, "runtime_env": self._runtime_env}
+            if aim:
+                options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(aim, soft=True)
+            actor = ray.remote(concurrency_groups={"inbox": 1})(Host).options(**options).remote()
+            host = RayHost(next(self._numbers), actor, order.gpus, aim)
+            self._hosts[host.number] = host
+            return host
+
+    def rest(self, host: RayHost) -> None:
+        """Keep a host whose worker has ended for the next one."""
+        with self._lock:
+            if host.number in self._hosts and not host.gpus and host.resident_bytes < _FEW_BYTES:
+                self._idle.append(host)
+                return
+        self.dismiss(host)
+
+    def dismiss(self, host: RayHost) -> None:
+        """End a host."""
+        with self._lock:
+            self._hosts.pop(host.number, None)
+        host.kill()
+
+    def send(self, host: RayHost, worker: int, message: Message) -> None:
+        """Send a message; in order, and together with others that wait."""
+        self._post.put((host, worker, message))
+
+    def watch(self, host: RayHost, place: Place, timeout_s: float | None) -> None:
+        """Have a host watched by the steward of its node."""
+        host.place = place
+        steward = self._steward(place.node)
+        if isinstance(steward, Steward):
+            steward.watch(host.number, place, timeout_s)
+        else:
+            ray.get(steward.watch.remote(host.number, place, timeout_s))
+
+    def memory_bytes(self) -> int:
+        """Return what is resident in all hosts, here, and in the object stores for us [bytes]."""
+        with self._lock:
+            hosts = list(self._hosts.values())
+        return resident().own + RayRows.held_bytes + sum(host.resident_bytes for host in hosts)
+
+    def close(self) -> None:
+        """End all hosts and their stewards."""
+        with self._lock:
+            hosts, stewards = list(self._hosts.values()), list(self._stewards.values())
+            self._hosts.clear()
+            self._idle.clear()
+            self._stewards.clear()
+        for host in hosts:
+            host.kill()
+        for steward in stewards:
+            if isinstance(steward, Steward):
+                steward.close()
+            else:
+                ray.kill(steward)
+        self._post.put(None)
+
+    def slots(self) -> Slots:
+        """Return what the cluster has for us."""
+        with self._lock:
+            held = sum(host.gpus for host in self._hosts.values() if host.place is not None)
+        return self.capacity.slots(held)
+
+    def _roomiest(self) -> str:
+        """Return the node with the most CPUs for each host; nothing where there is no choice."""
+        nodes = self.capacity.nodes()
+        if len(nodes) < 2:
+            return ""
+        hosts = Counter(host.aim for host in self._hosts.values())
+        return max(nodes, key=lambda node: node.resources.get("CPU", 0.0) / (1 + hosts[node.id])).id
+
+    def _steward(self, node: str) -> Any:
+        """Return the steward of a node; the one of our own is a thread here."""
+        with self._lock:
+            if node not in self._stewards:
+                seen: Iterator[Seen]
+                if node == self._home:
+                    steward = self._stewards[node] = Steward()
+                    seen = steward.rounds()
+                else:
+                    where = NodeAffinitySchedulingStrategy(node, soft=False)
+                    options = {"num_cpus": 0, "scheduling_strategy": where, "runtime_env": self._runtime_env}
+                    actor = ray.remote(concurrency_groups={"rounds": 1})(Steward).options(**options).remote()
+                    self._stewards[node] = actor
+                    rounds = actor.rounds.options(num_returns="streaming", concurrency_group="rounds").remote()
+                    seen = map(ray.get, rounds)
+                threading.Thread(target=self._see, args=(node, seen), name="iceblink steward", daemon=True).start()
+            return self._stewards[node]
+
+    def _see(self, node: str, rounds: Iterator[Seen]) -> None:
+        with suppress(ray.exceptions.RayError):  # the node is gone, and so are its hosts, as each of them says
+            for seen in rounds:
+                for number, nbytes in seen.resident.items():
+                    if (host := self._hosts.get(number)) is not None:
+                        host.resident_bytes = nbytes
+                for end in seen.ends:
+                    if (host := self._hosts.pop(end.host, None)) is not None:
+                        host.saw(end)
+        with self._lock:
+            self._stewards.pop(node, None)
+
+    def _deliver(self) -> None:
+        """Send messages, all that wait for one host in one call: a call costs a quarter of a millisecond."""
+        while (first := self._post.get()) is not None:
+            waiting = [first]
+            with suppress(Empty):
+                while (item := self._post.get_nowait()) is not None:
+                    waiting.append(item)
+                self._post.put(None)
+            letters: dict[tuple[int, int], tuple[RayHost, list[Message]]] = {}
+            for host, worker, message in waiting:
+                letters.setdefault((host.number, worker), (host, []))[1].append(message)
+            for (_, worker), (host, messages) in letters.items():
+                hear = host.actor.hear.options(concurrency_group="inbox", num_returns=0)
+                with suppress(ray.exceptions.RayError):  # it has just died, which its stream tells
+                    hear.remote(worker, messages)
+            del first, waiting, letters, host, messages, message  # they hold rows

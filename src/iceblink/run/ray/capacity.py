@@ -76,7 +76,7 @@ class Capacity:
             raise ConfigError(
                 f"a worker needs {order.gpus:g} GPUs, and {have}",
                 order.label,
-                "join a cluster that has them, or ask for fewer",
+                "join a cluster with more, or ask for fewer",
             )
 
     def _look(self) -> _Look:

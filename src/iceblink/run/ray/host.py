@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from queue import SimpleQueue
+from queue import Queue
 from typing import Any, TypeAlias
 
 import pyarrow as pa
@@ -20,7 +20,7 @@ from iceblink.run.pipeline.backend import Block, Call, Failed, Produced, Signal,
 from iceblink.run.pipeline.function_pickle import carried, rebuilt
 from iceblink.run.pipeline.held_rows import block_of
 from iceblink.run.pipeline.messages import OUT_OF_MEMORY, Allow, Raised, Stop
-from iceblink.run.pipeline.worker_loop import WorkerLoop
+from iceblink.run.pipeline.worker_loop import Calling, WorkerLoop
 from iceblink.run.ray.last_words import LastWords
 from iceblink.run.ray.objects import FEW_BYTES, Part, Parts, encoded
 from iceblink.run.ray.steward import Place
@@ -66,7 +66,7 @@ class Host:
     """Lives longer than its workers: to start an actor takes a second, to build a worker in it milliseconds.
 
     A stream has the signals of one worker, and after a `Produced` without rows an object of nothing but these. It goes
-    on when the driver has taken an item: what a worker said before it died was heard.
+    on when the driver has taken an item, and no function is called before: what was said before a death was heard.
     """
 
     def __init__(self) -> None:
@@ -103,9 +103,9 @@ class _Life:
     def __init__(self, start: Start, words: LastWords) -> None:
         self.worker = start.worker
         self._start = start
-        self._loop = WorkerLoop(start.worker, start.label, self._tell, self._keep, words.slate.note)
-        self._said: SimpleQueue[Signal | Raised | None] = SimpleQueue()
-        self._heard = threading.Semaphore(0)
+        self._slate = words.slate
+        self._loop = WorkerLoop(start.worker, start.label, self._tell, self._keep, self._note)
+        self._said: Queue[Signal | Raised | None] = Queue()
 
     def items(self) -> Iterator[Any]:
         """Run the loop in a thread and yield what it says."""
@@ -116,7 +116,7 @@ class _Life:
             else:
                 yield said
             del said
-            self._heard.release()
+            self._said.task_done()
 
     def hear(self, message: Message) -> None:
         """Pass a message to the loop."""
@@ -159,5 +159,9 @@ class _Life:
                 self._said.put(Raised(task, carried(error, self._start.label)))
             case _:
                 self._said.put(signal)
-        del signal
-        self._heard.acquire()
+
+    def _note(self, calling: Calling | None) -> None:
+        """Write down what is called, but not before all that was said is heard: the call may be the last."""
+        if calling is not None:
+            self._said.join()
+        self._slate.note(calling)

@@ -6,6 +6,8 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import ray
@@ -74,14 +76,15 @@ def _start(settings: Settings) -> None:
     began = time.time()
     for attempt in range(1, _TRIES + 1):
         try:
-            ray.init(
-                address="local",
-                num_cpus=settings.threads,
-                include_dashboard=False,
-                object_store_memory=max(_SMALLEST_STORE, int(settings.memory_bytes * _SHARE)),
-                object_spilling_directory=_spilling(settings),
-                logging_level=logging.ERROR,
-            )
+            with _findable():
+                ray.init(
+                    address="local",
+                    num_cpus=settings.threads,
+                    include_dashboard=False,
+                    object_store_memory=max(_SMALLEST_STORE, int(settings.memory_bytes * _SHARE)),
+                    object_spilling_directory=_spilling(settings),
+                    logging_level=logging.ERROR,
+                )
             return
         except Exception as error:  # Ray raises bare Exceptions here
             ray.shutdown()
@@ -91,6 +94,21 @@ def _start(settings: Settings) -> None:
                     "engine='ray'",
                     "it needs a few quiet seconds of two CPUs; or start a cluster with `ray start --head` and name it",
                 ) from error
+
+
+@contextmanager
+def _findable() -> Iterator[None]:
+    """Let the processes that are started find this package where we found it."""
+    before = os.environ.get("PYTHONPATH")
+    home = str(Path(__file__).parents[3])
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [home, before]))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
 
 
 def _spilling(settings: Settings) -> str:

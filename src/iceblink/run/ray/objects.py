@@ -149,7 +149,7 @@ def found(held: Any, what: Callable[[], str], where: str) -> pa.RecordBatch:
         raise RowsLost(
             f"{what()} are lost: the node that had them is gone",
             where,
-            "run it again; a write with checkpoint= goes on",
+            "run it again; with checkpoint= a write goes on",
         ) from error
 
 

@@ -112,6 +112,9 @@ class RayBackend:
         FunctionError
             One of those could not close what it held.
         """
+        for number, worker in self._roster.hands().items():
+            if worker.idle:  # its host is good for another one
+                self._roster.stop(number)
         self._roster.close(patience_s)
         self._builds.clear()
 

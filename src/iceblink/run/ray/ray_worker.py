@@ -11,7 +11,7 @@ from typing import Any
 
 import ray
 
-from iceblink.run.pipeline.backend import Died, Failed, Finished, Order, Produced, Signal, Task
+from iceblink.run.pipeline.backend import Died, Failed, Finished, Order, Produced, Ready, Signal, Task
 from iceblink.run.pipeline.messages import Allow, Raised, Stop
 from iceblink.run.ray.host import Given, Start
 from iceblink.run.ray.objects import Part, RayRows
@@ -41,13 +41,19 @@ class RayWorker:
         self._worker, self._label, self._timeout_s = worker, order.label, order.timeout_s
         self._session, self._tell = session, tell
         self._tasks: set[int] = set()
-        self._stopping = False
+        self._ready = False
+        self._stopping = self._dismissed = False
         self._host = session.host(order)
         # an item is let go before the host goes on to the next: nothing that a worker said is lost with it
         live = self._host.actor.live.options(num_returns="streaming", _generator_backpressure_num_objects=1)
         self._stream = live.remote(Start(worker, order.label, (build,), sys.path))
         self._thread = threading.Thread(target=self._live, name=f"{order.label} {worker}", daemon=True)
         self._thread.start()
+
+    @property
+    def idle(self) -> bool:
+        """Whether it is built and has nothing to do."""
+        return self._ready and not self._tasks
 
     def submit(self, task: Task, credit: int) -> None:
         """Queue a task."""
@@ -67,6 +73,7 @@ class RayWorker:
 
     def end(self) -> None:
         """End the host at once."""
+        self._dismissed = True
         self._session.dismiss(self._host)
 
     def join(self) -> None:
@@ -103,8 +110,9 @@ class RayWorker:
                 case Finished(task=task) as finished:
                     self._forget(task)
                     self._tell(finished)
-                case signal:
-                    self._tell(signal)
+                case Ready() as ready:
+                    self._ready = True
+                    self._tell(ready)
             del item
         return built
 
@@ -114,7 +122,7 @@ class RayWorker:
 
     def _ended(self, error: Exception) -> Signal | None:
         """Say how the host ended."""
-        if self._stopping and not self._tasks:  # then it does not matter
+        if self._dismissed or (self._stopping and not self._tasks):  # then it does not matter
             return None
         end = self._host.end()
         if end is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, overload
 
@@ -13,7 +13,6 @@ import ray
 from iceblink.config import KIB
 from iceblink.errors import OutOfMemoryBudget, RowsLost
 from iceblink.run.pipeline.backend import Slice
-from iceblink.run.pipeline.pieces import span
 from iceblink.scan.batch import Batch
 
 FEW_BYTES = 32 * KIB
@@ -110,16 +109,17 @@ class Part:
     """A slice of a block as it travels: its rows as bytes, or as a reference that nobody has followed yet."""
 
     held: Any
-    start: int
-    rows: int
     path: str
     first_row: int
+    exact: bool
+    start: int
+    rows: int
 
     @classmethod
     def of(cls, part: Slice) -> Part:
         """Return what a worker needs of a slice."""
         block = part.block
-        return cls(block.ref.held, part.start, part.rows, block.path, block.first_row + part.start)
+        return cls(block.ref.held, block.path, block.first_row, block.exact, part.start, part.rows)
 
     def batch(self, label: str) -> Batch:
         """Fetch the rows; those on this node are not copied.
@@ -129,27 +129,26 @@ class Part:
         RowsLost
             They are gone.
         """
-        data = found(self.held, lambda: span(self.first_row, self.first_row + self.rows, self.path), label)
-        return Batch(data.slice(self.start, self.rows), self.path, self.first_row)
+        data = found(self.held, self.rows, self.path, label)
+        return Batch(data, self.path, self.first_row, self.exact).slice(self.start, self.rows)
 
 
-def found(held: Any, what: Callable[[], str], where: str) -> pa.RecordBatch:
-    """Return the rows of a `RayRows.held`; `what` names them when they are gone.
+def found(held: Any, rows: int, path: str, where: str) -> pa.RecordBatch:
+    """Return the batch of a `RayRows.held`.
 
     Raises
     ------
     RowsLost
-        The node that had them is gone.
+        The node that had them is gone; says how many `rows`, and from which file.
     """
     if isinstance(held, bytes):
         return decoded(held)
     try:
         return decoded(ray.get(held))
     except ray.exceptions.ObjectLostError as error:
+        lost = f"{rows:,} rows" + (f" of {path}" if path else "")
         raise RowsLost(
-            f"{what()} are lost: the node that had them is gone",
-            where,
-            "run it again; with checkpoint= a write goes on",
+            f"{lost} are lost: the node that had them is gone", where, "run it again; with checkpoint= a write goes on"
         ) from error
 
 

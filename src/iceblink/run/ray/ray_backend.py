@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -10,7 +9,6 @@ import ray
 from iceblink.run.pipeline.backend import Block, Order, Signal, Slots, Task
 from iceblink.run.pipeline.function_pickle import pickled
 from iceblink.run.pipeline.held_rows import block_of
-from iceblink.run.pipeline.pieces import span
 from iceblink.run.pipeline.roster import Roster
 from iceblink.run.ray.objects import RayRows, found
 from iceblink.run.ray.ray_worker import RayWorker
@@ -30,7 +28,7 @@ class RayBackend:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._roster = Roster[RayWorker](self.free)
-        self._builds: dict[int, tuple[Callable[[], Any], Any]] = {}
+        self._builds: dict[Order, Any] = {}  # pickled once, however many workers are started
 
     def slots(self) -> Slots:
         """Return what the cluster has that others do not use; it may grow and shrink."""
@@ -47,9 +45,9 @@ class RayBackend:
             No node of the cluster will ever have what it needs.
         """
         self._session.capacity.check(order)
-        if id(order.build) not in self._builds:  # once for all workers, however large
-            self._builds[id(order.build)] = order.build, ray.put(pickled(order.build, order.label))
-        _, build = self._builds[id(order.build)]
+        if order not in self._builds:
+            self._builds[order] = ray.put(pickled(order.build, order.label))
+        build = self._builds[order]
         return self._roster.enter(lambda number, tell: RayWorker(number, order, build, self._session, tell), _nothing)
 
     def submit(self, worker: int, task: Task, credit: int) -> None:
@@ -93,8 +91,8 @@ class RayBackend:
         RowsLost
             They are gone with their node.
         """
-        rows = found(block.ref.held, lambda: span(block.first_row, block.first_row + block.rows, block.path), "")
-        return Batch(rows, block.path, block.first_row)
+        rows = found(block.ref.held, block.rows, block.path, "a block that is fetched")
+        return Batch(rows, block.path, block.first_row, block.exact)
 
     def free(self, block: Block) -> None:
         """Let go of a block; batches that were fetched stay good."""

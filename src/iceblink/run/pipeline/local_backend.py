@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import time
 from functools import partial
 
-from iceblink.run.pipeline.backend import Block, Died, Order, Signal, Slots, Task
-from iceblink.run.pipeline.endings import late
+from iceblink.run.pipeline.backend import Block, Order, Signal, Slots, Task
 from iceblink.run.pipeline.function_pickle import pickled
 from iceblink.run.pipeline.gpus import gpus_of, visible_devices
 from iceblink.run.pipeline.held_rows import fetched, in_heap
@@ -85,7 +83,7 @@ class LocalBackend:
 
     def wait(self, timeout_s: float) -> list[Signal]:
         """Return what has happened, at least one signal unless the time runs out or somebody calls `wake`."""
-        return self._roster.wait(timeout_s, self._end_late_workers)
+        return self._roster.wait(timeout_s)
 
     def wake(self) -> None:
         """Let `wait` return."""
@@ -118,18 +116,3 @@ class LocalBackend:
             One of those could not close what it held.
         """
         self._roster.close(patience_s)
-
-    def _end_late_workers(self) -> float:
-        """End the workers whose call takes too long; return when to look again [s from now]."""
-        look = math.inf
-        now = time.monotonic()
-        for number, worker in self._roster.hands().items():
-            if worker.timeout_s is None:
-                continue
-            calling = worker.calling
-            left = worker.timeout_s - (now - calling.began_s) if calling is not None else worker.timeout_s
-            if left > 0:
-                look = min(look, left)
-            elif calling is not None:
-                self._roster.end(number, Died(number, late(worker.timeout_s), calling.consumed))
-        return look

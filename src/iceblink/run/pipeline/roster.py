@@ -12,6 +12,8 @@ from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 from iceblink.run.pipeline.backend import Block, Died, Failed, Finished, Produced, Signal, Task
+from iceblink.run.pipeline.endings import late
+from iceblink.run.pipeline.worker_loop import Calling
 
 SOON_S = 0.5  # what was ending anyway may take so long, even in haste
 
@@ -21,6 +23,14 @@ Tell = Callable[[Signal | None], None]
 
 class Hands(Protocol):
     """One worker, whatever it runs in."""
+
+    timeout_s: float | None
+    """A call that takes longer is ended from here [s]."""
+
+    @property
+    def calling(self) -> Calling | None:
+        """What it is calling, as far as that is known here."""
+        ...
 
     def submit(self, task: Task, credit: int) -> None:
         """Queue a task."""
@@ -106,21 +116,14 @@ class Roster(Generic[HandsT]):
         if entry is not None:
             entry.hands.stop()
 
-    def end(self, worker: int, told: Died | None = None) -> None:
-        """End a worker at once; what it said is not heard any more, but for what is `told` of it."""
+    def end(self, worker: int) -> None:
+        """End a worker at once; what it said is not heard any more."""
         with self._changed:
-            entry = self._leave(worker)
-            unheard = []
-            if told is None:
-                unheard = [signal for number, signal in self._signals if number == worker]
-                self._signals = [item for item in self._signals if item[0] != worker]
-            elif entry is not None:
-                self._signals.append((worker, told))
+            unheard = [signal for number, signal in self._signals if number == worker]
+            self._signals = [item for item in self._signals if item[0] != worker]
         for signal in unheard:
             self._drop(signal)
-        if entry is not None:
-            entry.hands.end()
-            entry.hands.join()
+        self._end(worker)
 
     def tell(self, worker: int, signal: Signal | None) -> None:
         """Take a worker's signal, or None when it came to the end that was asked for."""
@@ -137,11 +140,11 @@ class Roster(Generic[HandsT]):
         if not heard and signal is not None:
             self._drop(signal)
 
-    def wait(self, timeout_s: float, look: Callable[[], float] = lambda: math.inf) -> list[Signal]:
-        """Return what has happened; `look` is called before each wait and says when to call it again [s]."""
+    def wait(self, timeout_s: float) -> list[Signal]:
+        """Return what has happened, at least one signal unless the time runs out or somebody calls `wake`."""
         end = time.monotonic() + timeout_s
         while True:
-            again = look()
+            look = self._end_late()
             with self._changed:
                 left = end - time.monotonic()
                 if self._signals or self._woken or left <= 0:
@@ -149,7 +152,7 @@ class Roster(Generic[HandsT]):
                     signals = [signal for _, signal in self._signals]
                     self._signals.clear()
                     return signals
-                self._changed.wait(min(left, again, threading.TIMEOUT_MAX))
+                self._changed.wait(min(left, look, threading.TIMEOUT_MAX))
 
     def wake(self) -> None:
         """Let `wait` return."""
@@ -178,6 +181,32 @@ class Roster(Generic[HandsT]):
         for _, signal in signals:
             if isinstance(signal, Failed) and signal.task is None:
                 raise signal.error
+
+    def _end_late(self) -> float:
+        """End the workers whose call takes too long; return when to look again [s from now]."""
+        look = math.inf
+        now = time.monotonic()
+        for number, worker in self.hands().items():
+            if worker.timeout_s is None:
+                continue
+            calling = worker.calling
+            left = worker.timeout_s - (now - calling.began_s) if calling is not None else worker.timeout_s
+            if left > 0:
+                look = min(look, left)
+            elif calling is not None:
+                self._end(number, Died(number, late(worker.timeout_s), calling.consumed))
+        return look
+
+    def _end(self, worker: int, told: Died | None = None) -> None:
+        """Strike a worker off and end it."""
+        with self._changed:
+            entry = self._leave(worker)
+            if entry is None:
+                return
+            if told is not None:
+                self._signals.append((worker, told))
+        entry.hands.end()
+        entry.hands.join()
 
     def _leave(self, worker: int) -> _Entry[HandsT] | None:
         """Strike a worker off the list: nothing more is heard of it."""

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial
 
-from iceblink.run.pipeline.backend import Order, Signal, Task
+from iceblink.run.pipeline.backend import Block, Order, Signal, Task
 from iceblink.run.pipeline.held_rows import call_of, in_heap
 from iceblink.run.pipeline.worker_loop import Calling, WorkerLoop
+from iceblink.scan.batch import Batch
 
 JOIN_S = 0.2
 
@@ -25,13 +26,21 @@ class ThreadWorker:
     order : Order
     tell : callable
         Takes each signal, and None at an end that was asked for.
+    keep : callable
+        Puts an output where the backend wants it.
     """
 
-    def __init__(self, worker: int, order: Order, tell: Callable[[Signal | None], None]) -> None:
+    def __init__(
+        self,
+        worker: int,
+        order: Order,
+        tell: Callable[[Signal | None], None],
+        keep: Callable[[Batch], Block] = in_heap,
+    ) -> None:
         self.timeout_s = order.timeout_s
         self.calling: Calling | None = None
         self._tell = tell
-        self._loop = WorkerLoop(worker, order.label, tell, in_heap, self._note)
+        self._loop = WorkerLoop(worker, order.label, tell, keep, self._note)
         live = partial(copy_context().run, self._live, order)
         self._thread = threading.Thread(target=live, name=f"{order.label} {worker}", daemon=True)
         self._thread.start()

@@ -40,6 +40,7 @@ class Membership:
         """
         self._left = False
         address = address or os.environ.get("RAY_ADDRESS") or None
+        os.environ.setdefault("RAY_TQDM_PATCH_PRINT", "0")  # else Ray puts its own `print` in the place of Python's
         with self._lock:
             if not ray.is_initialized():
                 if address is None:

@@ -87,6 +87,16 @@ class RayRows:
             raise ValueError("these rows were freed")
         return self._held
 
+    def batch(self) -> pa.RecordBatch:
+        """Return the rows; those on this node are not copied.
+
+        Raises
+        ------
+        RowsLost
+            The node that had them is gone.
+        """
+        return found(self.held, "rows", "Ray")
+
     def free(self) -> None:
         """Let go of the rows; batches that were handed out stay good."""
         self._held = None
@@ -129,26 +139,25 @@ class Part:
         RowsLost
             They are gone.
         """
-        data = found(self.held, self.rows, self.path, label)
+        data = found(self.held, f"{self.rows:,} rows" + (f" of {self.path}" if self.path else ""), label)
         return Batch(data, self.path, self.first_row, self.exact).slice(self.start, self.rows)
 
 
-def found(held: Any, rows: int, path: str, where: str) -> pa.RecordBatch:
-    """Return the batch of a `RayRows.held`.
+def found(held: Any, what: str, where: str) -> pa.RecordBatch:
+    """Return the batch of a `RayRows.held`, which is `what` to a reader.
 
     Raises
     ------
     RowsLost
-        The node that had them is gone; says how many `rows`, and from which file.
+        The node that had it is gone.
     """
     if isinstance(held, bytes):
         return decoded(held)
     try:
         return decoded(ray.get(held))
     except ray.exceptions.ObjectLostError as error:
-        lost = f"{rows:,} rows" + (f" of {path}" if path else "")
         raise RowsLost(
-            f"{lost} are lost: the node that had them is gone", where, "run it again; with checkpoint= a write goes on"
+            f"{what} are lost: the node that had them is gone", where, "run it again; with checkpoint= a write goes on"
         ) from error
 
 

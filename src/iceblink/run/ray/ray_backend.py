@@ -1,4 +1,4 @@
-"""Runs workers in actors of Ray, wherever in the cluster there is room."""
+"""Runs workers in actors of Ray, wherever in the cluster there is room; those that must be here, in threads."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import ray
 
 from iceblink.run.pipeline.backend import Block, Order, Signal, Slots, Task
 from iceblink.run.pipeline.function_pickle import pickled
-from iceblink.run.pipeline.held_rows import block_of
+from iceblink.run.pipeline.held_rows import block_of, fetched
 from iceblink.run.pipeline.roster import Roster
-from iceblink.run.ray.objects import RayRows, found
+from iceblink.run.pipeline.threads import ThreadWorker
+from iceblink.run.ray.objects import RayRows
 from iceblink.run.ray.ray_worker import RayWorker
 from iceblink.run.ray.session import Session
 from iceblink.scan.batch import Batch
@@ -27,7 +28,7 @@ class RayBackend:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._roster = Roster[RayWorker](self.free)
+        self._roster = Roster[RayWorker | ThreadWorker](self.free)
         self._builds: dict[Order, Any] = {}  # pickled once, however many workers are started
 
     def slots(self) -> Slots:
@@ -44,6 +45,8 @@ class RayBackend:
         ConfigError
             No node of the cluster will ever have what it needs.
         """
+        if not order.processes:
+            return self._roster.enter(lambda number, tell: ThreadWorker(number, order, tell, self.put), _nothing)
         self._session.capacity.check(order)
         if order not in self._builds:
             self._builds[order] = ray.put(pickled(order.build, order.label))
@@ -91,8 +94,7 @@ class RayBackend:
         RowsLost
             They are gone with their node.
         """
-        rows = found(block.ref.held, block.rows, block.path, "a block that is fetched")
-        return Batch(rows, block.path, block.first_row, block.exact)
+        return fetched(block)
 
     def free(self, block: Block) -> None:
         """Let go of a block; batches that were fetched stay good."""
@@ -111,7 +113,7 @@ class RayBackend:
             One of those could not close what it held.
         """
         for number, worker in self._roster.hands().items():
-            if worker.idle:  # its host is good for another one
+            if isinstance(worker, RayWorker) and worker.idle:  # its host is good for another one
                 self._roster.stop(number)
         self._roster.close(patience_s)
         self._builds.clear()

@@ -13,6 +13,7 @@ import ray
 
 from iceblink.run.pipeline.backend import Died, Failed, Finished, Order, Produced, Ready, Signal, Task
 from iceblink.run.pipeline.messages import Allow, Raised, Stop
+from iceblink.run.pipeline.worker_loop import Calling
 from iceblink.run.ray.host import Given, Start
 from iceblink.run.ray.objects import Part, RayRows
 from iceblink.run.ray.session import Session
@@ -39,6 +40,8 @@ class RayWorker:
         self, worker: int, order: Order, build: Any, session: Session, tell: Callable[[Signal | None], None]
     ) -> None:
         self._worker, self._label, self._timeout_s = worker, order.label, order.timeout_s
+        self.timeout_s: float | None = None  # what is called, and since when, the host's steward knows
+        self.calling: Calling | None = None
         self._session, self._tell = session, tell
         self._tasks: set[int] = set()
         self._ready = False

@@ -22,13 +22,14 @@ def sized(outputs: Iterable[Output], now: Callable[[], float] = time.monotonic) 
 
     Neighbours of one kind and file are joined until they are large enough, or until 20 ms have passed since the call
     that made the first of them began: what a slow function makes goes on at once. An output without rows is
-    yielded only at the end, if no other is left to say what is dealt with.
+    yielded only at the end of a task that has no other, for its schema; the end itself says that all is dealt with.
 
     `consumed` grows only with the last part of an output that was cut, and never with one that is ``OPEN``: what
     was yielded since it last grew is what a task begun again from there would yield first.
     """
     waiting: list[Output] = []
     empty: Output | None = None
+    nothing = True
     nbytes = dealt = 0
     asked = since = now()
     for output in outputs:
@@ -43,7 +44,7 @@ def sized(outputs: Iterable[Output], now: Callable[[], float] = time.monotonic) 
             waiting, nbytes = [], 0
         if not waiting:
             since = asked
-        empty = None  # its number would leave out what came after it
+        nothing = False
         waiting.append(output)
         nbytes += output.data.data.nbytes
         if nbytes >= SMALL_BYTES or now() - since >= PATIENCE_S:
@@ -53,7 +54,7 @@ def sized(outputs: Iterable[Output], now: Callable[[], float] = time.monotonic) 
         asked = now()
     if waiting:
         yield from _cut(_joined(waiting), dealt)
-    elif empty is not None and empty.consumed > dealt:
+    elif empty is not None and nothing:
         yield empty
 
 

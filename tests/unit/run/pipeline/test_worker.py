@@ -147,7 +147,7 @@ def test_what_a_generator_yields_goes_on_before_it_is_asked_for_more(monkeypatch
     for number in range(3):
         assert next(made).consumed == 0
         assert asked[-1] == number
-    assert [(output.data.data.num_rows, output.consumed) for output in made] == [(0, 2)]
+    assert list(made) == []
 
 
 def test_small_batches_of_a_generator_are_joined_across_its_calls() -> None:

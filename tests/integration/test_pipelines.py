@@ -113,6 +113,27 @@ def test_a_class_is_built_once_a_worker_and_closed_at_the_end(lake: ib.Lake) -> 
     assert told == ["built", "closed"]
 
 
+def test_finding_a_schema_builds_a_class_once_more_and_closes_it(lake: ib.Lake) -> None:
+    told: list[str] = []
+
+    class Model:
+        def __init__(self) -> None:
+            told.append("built")
+
+        def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+            return batch
+
+        def close(self) -> None:
+            told.append("closed")
+
+    table = lake.table("d.t")
+    table.map_batches(Model).write("d.found", "create")
+    assert told == ["built", "closed"] * 2
+    told.clear()
+    table.map_batches(Model, schema=table.schema).write("d.declared", "create")
+    assert told == ["built", "closed"]
+
+
 @pytest.mark.parametrize("way", WAYS, ids=["threads", "processes"])
 def test_refused_rows_are_in_the_quarantine_and_nowhere_else(lake: ib.Lake, way: dict[str, Any]) -> None:
     def picky(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -60,6 +60,8 @@ class LocalEngine:
         return MapBatches(source, function, self._find_schema, reject)
 
     def _find_schema(self, node: MapBatches) -> pa.Schema:
+        # what is built for this is not kept for the run: that may never come, then nobody would close it; it lives in
+        # another thread, where connections and loops cannot follow; and the first batch would have been seen twice
         if node.function.pool.processes:  # what needs a process of its own is not called in this one
             with closing(run(node, self.job)) as outputs:
                 for output in outputs:

@@ -160,9 +160,13 @@ class Dataset(Verbs):
     def to_batches(self) -> Generator[pa.RecordBatch, None, None]:
         """Run, and yield the rows in order; memory is bounded however large the result.
 
-        Closing the iterator stops the work.
+        What functions make comes as they make it, through filters and computed columns too. Closing the iterator stops
+        the work.
         """
-        with closing(self.session.engine.batches(self.plan)) as batches:
+        return self._batches(prompt=True)
+
+    def _batches(self, prompt: bool = False) -> Generator[pa.RecordBatch, None, None]:
+        with closing(self.session.engine.batches(self.plan, prompt)) as batches:
             for batch in batches:
                 yield batch.data
 
@@ -175,7 +179,7 @@ class Dataset(Verbs):
 
     def to_arrow(self) -> pa.Table:
         """Run, and return all rows in memory."""
-        batches = list(self.to_batches())
+        batches = list(self._batches())
         return pa.Table.from_batches(batches, batches[0].schema if batches else self.schema)
 
     def to_pandas(self) -> Any:

@@ -7,11 +7,7 @@ import ctypes
 import os
 import re
 import signal
-import subprocess
-import sys
-import textwrap
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -418,31 +414,6 @@ def test_a_reader_that_stops_leaves_no_worker(lake: ib.Lake) -> None:
     assert not _children(os.getpid())
 
 
-def test_ctrl_c_ends_everything_and_the_table_is_not_touched(lake: ib.Lake, tmp_path: Path) -> None:
-    script = textwrap.dedent(f"""
-        import time, iceblink as ib
-        def slow(batch):
-            print("working", flush=True)
-            time.sleep(30)
-            return batch
-        lake = ib.connect({str(tmp_path / "lake")!r})
-        lake.table("d.t").map_batches(slow, batch_size=100, processes=True, workers=2,
-                schema={{"id": "long", "s": "string"}}).write("d.t")
-    """)
-    driver = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert driver.stdout is not None
-    assert driver.stdout.readline() == "working\n"
-    workers = _children(driver.pid)
-    assert workers
-    asked = time.monotonic()
-    driver.send_signal(signal.SIGINT)
-    _, said = driver.communicate(timeout=25)  # less than a call takes
-    assert time.monotonic() - asked < 25
-    assert "KeyboardInterrupt" in said
-    assert not [worker for worker in workers if Path(f"/proc/{worker}").exists()]
-    assert lake.table("d.t").count() == ROWS
-
-
 def _children(parent: int) -> list[int]:
     found = []
     for entry in os.listdir("/proc"):
@@ -473,3 +444,24 @@ def test_a_dataset_of_one_lake_is_written_to_another(lake: ib.Lake, tmp_path: Pa
         assert other.tables() == ["d.copied"]
     assert lake.tables() == ["d.t"]
     assert dataset.stats().operators[1].rows_out == ROWS
+
+
+def test_rows_behind_a_filter_come_while_the_function_is_at_work(tmp_path: Path) -> None:
+    seen = threading.Event()
+    in_time: list[bool] = []
+
+    def slow(batch: pa.RecordBatch) -> pa.RecordBatch:
+        if batch.column("id")[0].as_py() >= 1_000:
+            in_time.append(seen.wait(60))
+        return batch
+
+    with ib.connect(tmp_path / "lake", engine=ib.LocalEngine(threads=8, spill_dir=str(tmp_path))) as lake:
+        rows = lake.from_arrow(pa.table({"id": range(ROWS)})).map_batches(slow, batch_size=100, workers=1)
+        batches = rows.filter(ib._.id != 7).mutate(double=ib._.id * 2).to_batches()
+        first = next(batches)
+        seen.set()
+        rest = list(batches)
+    assert in_time[0]
+    found = pa.Table.from_batches([first, *rest]).to_pydict()
+    assert found["id"] == [number for number in range(ROWS) if number != 7]
+    assert found["double"] == [2 * number for number in range(ROWS) if number != 7]

@@ -29,12 +29,20 @@ def checked(
     """
     with closing(batches):
         if checks:
-            with ThreadPoolExecutor(1, "iceblink-checks") as pool:
-                running = [pool.submit(check) for check in checks]
+            pool = ThreadPoolExecutor(1, "iceblink-checks")
+            running = [pool.submit(check) for check in checks]
+            first: list[pa.RecordBatch] = []
+            failed: Exception | None = None
+            try:
                 try:
                     first = list(islice(batches, 1))
-                finally:
-                    for check in running:
-                        check.result()
+                except Exception as error:
+                    failed = error
+                for check in running:
+                    check.result()
+            finally:
+                pool.shutdown(cancel_futures=True)  # who is interrupted waits for one check at most
+            if failed is not None:
+                raise failed
             yield from first
         yield from batches

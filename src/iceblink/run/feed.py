@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextvars import Context
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -15,11 +16,13 @@ from iceblink.run.source import Source
 class Feed(pd.Dataset):  # type: ignore[misc]
     """A `Source` as one of Arrow's datasets, which the kernel asks for columns and for rows that pass a filter.
 
+    The kernel reads in any thread: the source runs in `context`, whose observers observe it and whose end stops it.
     Keeps the errors of the source in `failed`: the kernel would pass on only their text.
     """
 
-    def __init__(self, source: Source, failed: list[BaseException]) -> None:
-        self._source, self._failed = source, failed  # there is no C++ dataset behind: all that is used is below
+    def __init__(self, source: Source, failed: list[BaseException], context: Context) -> None:
+        # there is no C++ dataset behind: all that is used is below
+        self._source, self._failed, self._context = source, failed, context
 
     @property
     def schema(self) -> pa.Schema:
@@ -33,9 +36,11 @@ class Feed(pd.Dataset):  # type: ignore[misc]
         return _Scanner(schema, self._batches(names, filter))
 
     def _batches(self, names: Sequence[str], condition: pc.Expression | None) -> Iterator[pa.RecordBatch]:
+        context = self._context.copy()  # two threads cannot be in one
         try:
             needed = names if condition is None else [*dict.fromkeys([*names, *self._source.expected])]
-            for batch in self._source.open(needed):
+            batches = context.run(self._source.open, needed)
+            while (batch := context.run(next, batches, None)) is not None:
                 rows = batch if condition is None else batch.filter(condition)
                 yield rows.select(names)
         except BaseException as error:

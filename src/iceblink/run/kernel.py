@@ -22,19 +22,23 @@ from iceblink.errors import (
     DuplicateColumn,
     IceblinkError,
     OutOfMemoryBudget,
-    PlanError,
     QueryError,
     SqlError,
     TypeMismatch,
 )
+from iceblink.run.beside import beside
 from iceblink.run.kernel_types import arrow_type, quoted
 from iceblink.run.late import feeding
 from iceblink.run.progress import progress_told
 from iceblink.run.source import Source
+from iceblink.run.stop import Stop, cancelled
 from iceblink.types import conform
 
 Input: TypeAlias = pa.Table | Source | str
 """What a name in a statement stands for: rows in memory, batches to come, or SQL the kernel reads itself."""
+
+
+ALL_ROWS = 2**62
 
 
 class Kernel:
@@ -117,11 +121,12 @@ class Kernel:
                 raise ValueError(str(error)) from error
 
     def stream(
-        self, sql: str, inputs: Mapping[str, Input], schema: pa.Schema, batch_rows: int
+        self, sql: str, inputs: Mapping[str, Input], schema: pa.Schema, batch_rows: int, prompt: bool = False
     ) -> Generator[pa.RecordBatch, None, None]:
         """Run a statement and yield its rows in `schema`; memory is bounded however large the result.
 
-        Closing the generator stops the query.
+        Closing the generator stops the query, and so does Ctrl-C at any time. With `prompt` a row that needs no others
+        comes as soon as its inputs do; one thread then computes what else several would.
 
         Raises
         ------
@@ -132,28 +137,10 @@ class Kernel:
         IceblinkError
             Whatever an input stream raised.
         """
-        failed: list[BaseException] = []
-        cursor = self._cursor()
-        try:
-            with said_plainly(sql, {}, failed):
-                _register(cursor, inputs, failed)
-            with progress_told(cursor):
-                with said_plainly(sql, {}, failed):
-                    result = cursor.sql(sql).to_arrow_reader(batch_rows)
-                while True:
-                    with said_plainly(sql, {}, failed):
-                        try:
-                            batch = result.read_next_batch()
-                        except StopIteration:
-                            return
-                    if failed:
-                        raise failed[0]
-                    if batch.num_rows:
-                        yield conform(_narrowed(batch, schema), schema, "query result")
-        finally:
-            with suppress(duckdb.Error):  # the engine may have been closed before its last stream was
-                cursor.interrupt()
-                cursor.close()
+        running = _Running(self._cursor())
+        if prompt:
+            sql = running.made_prompt(sql)
+        yield from beside(running.rows(sql, inputs, schema, batch_rows), running.interrupt)
 
     def close(self) -> None:
         """Free the database and what it spilled; the next call opens it anew."""
@@ -163,12 +150,64 @@ class Kernel:
                 self._connection = None
 
 
-def _register(cursor: duckdb.DuckDBPyConnection, inputs: Mapping[str, Input], failed: list[BaseException]) -> None:
-    for name, source in inputs.items():
-        if isinstance(source, str):
-            cursor.execute(f"CREATE TEMP VIEW {quoted(name)} AS {source}")
-        else:
-            cursor.register(name, source if isinstance(source, pa.Table) else feeding.Feed(source, failed))
+class _Running:
+    """A statement on a cursor of its own, which another thread may interrupt."""
+
+    def __init__(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        self._cursor = cursor
+        self._stop = Stop()
+        self._failed: list[BaseException] = []
+        self._closing = threading.Lock()
+
+    def rows(
+        self, sql: str, inputs: Mapping[str, Input], schema: pa.Schema, batch_rows: int
+    ) -> Generator[pa.RecordBatch, None, None]:
+        """Yield the rows; the cursor is closed when the generator is."""
+        try:
+            with said_plainly(sql, {}, self._failed):
+                self._register(inputs)
+            with progress_told(self._cursor):
+                with said_plainly(sql, {}, self._failed):
+                    result = self._cursor.sql(sql).to_arrow_reader(batch_rows)
+                while True:
+                    with said_plainly(sql, {}, self._failed):
+                        try:
+                            batch = result.read_next_batch()
+                        except StopIteration:
+                            return
+                    if self._failed:
+                        raise self._failed[0]
+                    if batch.num_rows:
+                        yield conform(_narrowed(batch, schema), schema, "query result")
+        finally:
+            self.interrupt()
+            with self._closing, suppress(duckdb.Error):  # the engine may have been closed before its last stream was
+                self._cursor.close()
+
+    def made_prompt(self, sql: str) -> str:
+        """Return the statement that yields the rows of `sql` one by one; else the kernel first fills a buffer.
+
+        Threads that work side by side hold two batches each before the first one goes on. A limit, which counts, lets
+        it use one.
+        """
+        self._cursor.execute("SET streaming_buffer_size = '1B'")
+        return f"FROM ({sql}) LIMIT {ALL_ROWS}"
+
+    def interrupt(self) -> None:
+        """End what is under way, in the kernel and in what feeds it; from any thread."""
+        self._stop.ask()
+        with self._closing, suppress(duckdb.Error):
+            self._cursor.interrupt()
+
+    def _register(self, inputs: Mapping[str, Input]) -> None:
+        context = self._stop.context()
+        for name, source in inputs.items():
+            if isinstance(source, str):
+                self._cursor.execute(f"CREATE TEMP VIEW {quoted(name)} AS {source}")
+            elif isinstance(source, pa.Table):
+                self._cursor.register(name, source)
+            else:
+                self._cursor.register(name, feeding.Feed(source, self._failed, context))
 
 
 def _narrowed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
@@ -231,5 +270,5 @@ def translated(text: str, error: Exception, columns: list[str]) -> IceblinkError
     if isinstance(error, duckdb.ParserException | duckdb.CatalogException | duckdb.NotImplementedException):
         return SqlError(what, where, hint)
     if isinstance(error, duckdb.InterruptException):
-        return PlanError("the query was cancelled")
+        return cancelled()
     return QueryError(what, where or "query", hint or "TRY_CAST gives null where a value does not convert")

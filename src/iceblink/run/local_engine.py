@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -75,9 +76,12 @@ class LocalEngine:
             return recorder.stats()
         return next((found for below in plan.inputs if (found := self.stats(below)) is not None), None)
 
-    def batches(self, plan: Plan) -> Batches:
-        """Yield the rows of `plan` in order; closing the generator stops the work."""
-        return run(plan, self.job)
+    def batches(self, plan: Plan, prompt: bool = False) -> Batches:
+        """Yield the rows of `plan` in order; closing the generator stops the work.
+
+        With `prompt` statements hand on what functions make as it comes; otherwise they are as fast as they can.
+        """
+        return run(plan, replace(self.job, prompt=prompt))
 
     def close(self) -> None:
         """Free what the engine holds; it opens again when next used."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import singledispatch
 from weakref import WeakKeyDictionary
@@ -17,6 +16,7 @@ from iceblink.lake.storage import Storage
 from iceblink.plan.nodes import MapBatches, Memory, Plan, Query, Repartition, Scan, Stream
 from iceblink.plan.optimize import Reference, Statement, statement
 from iceblink.plan.query import sql_of
+from iceblink.plan.rowwise import leaf_of
 from iceblink.predicate import Everything, Predicate
 from iceblink.run.checked import checked
 from iceblink.run.kernel import Input, Kernel
@@ -38,6 +38,8 @@ class Job:
     kernel: Kernel
     recorders: WeakKeyDictionary[Plan, Recorder] = field(default_factory=WeakKeyDictionary)
     """Of each pipeline's last run, by its last node."""
+    prompt: bool = False
+    """Whether what Python makes, perhaps slowly, is wanted row by row: a statement is then not spread over threads."""
 
 
 Batches = Generator[Batch, None, None]
@@ -68,7 +70,8 @@ def _(plan: Stream, job: Job) -> Batches:
 @run.register
 def _(plan: Query, job: Job) -> Batches:
     prepared = prepare(plan, job)
-    rows = job.kernel.stream(prepared.sql, prepared.inputs, plan.schema, job.settings.batch_rows)
+    prompt = job.prompt and isinstance(leaf_of(plan), MapBatches | Stream)
+    rows = job.kernel.stream(prepared.sql, prepared.inputs, plan.schema, job.settings.batch_rows, prompt)
     yield from _numbered(checked(rows, prepared.checks))
 
 
@@ -158,7 +161,7 @@ def prepare(query: Query, job: Job) -> Prepared:
                     native = native_scan(planned, reference.unneeded)
                 if isinstance(native, NativeScan):
                     inputs[reference.name] = native_sql(native)
-                    checks.append(native.verify)
+                    checks += native.checks()
                 else:
                     inputs[reference.name] = _scan_source(reference, planned, table.storage, job)
                 scans.append(PreparedScan(reference, planned, native))
@@ -200,22 +203,18 @@ def native_sql(native: NativeScan) -> str:
 
 def _scan_source(reference: Reference, planned: ScanPlan, storage: Storage, job: Job) -> Source:
     """Return a scan that we decode: the statement may name columns that the kernel then does not ask for."""
-    here = copy_context()  # the kernel opens it in any thread; who observes this one observes the scan
 
     def batches(columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        found = here.copy().run(read_scan, planned.with_columns(columns), storage, job.settings)
-        return (batch.data for batch in found)
+        return (batch.data for batch in read_scan(planned.with_columns(columns), storage, job.settings))
 
     return Source(projected(planned.table_schema, reference.named, planned.table_name), batches, reference.columns)
 
 
 def _source(plan: Plan, job: Job) -> Source:
-    here = copy_context()  # as above; what runs below begins when the first batch is asked for
-
     def batches(columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        context = here.copy()
         with closing(run(plan, job)) as found:
-            while (batch := context.run(next, found, None)) is not None:
+            for batch in found:
                 yield batch.data
+                del batch
 
     return Source(plan.schema, batches, tuple(plan.schema.names))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.types as pt
@@ -56,19 +57,18 @@ class NativeScan:
     columns: tuple[NativeColumn, ...]
     evolved: bool
 
-    def verify(self, threads: int = 4) -> None:
-        """Check the page checksums of all that may be read, each once in the life of the process.
+    def checks(self, threads: int = 4) -> list[Callable[[], None]]:
+        """Return what verifies the page checksums of all that may be read, each once in the life of the process.
 
-        Raises
-        ------
-        DataCorrupt
-            A page does not fit its checksum.
+        There is one call for each file. It raises DataCorrupt when a page does not fit its checksum.
         """
-        for piece in _files(self.plan):
-            footer = _footer(self.plan, piece)
-            leaves = Projection.of(self.plan.schema, footer.schema).leaves
-            groups = range(footer.metadata.num_row_groups)
-            verify_pages(self.plan.storage, footer, groups, leaves, threads, self.plan.owner)
+        return [partial(self._verify, piece, threads) for piece in _files(self.plan)]
+
+    def _verify(self, piece: Piece, threads: int) -> None:
+        footer = _footer(self.plan, piece)
+        leaves = Projection.of(self.plan.schema, footer.schema).leaves
+        groups = range(footer.metadata.num_row_groups)
+        verify_pages(self.plan.storage, footer, groups, leaves, threads, self.plan.owner)
 
 
 def native_scan(plan: ScanPlan, also: Collection[str] = ()) -> NativeScan | str:

@@ -55,7 +55,8 @@ def test_renamed_widened_and_added_columns_are_the_kernels_to_read(hand_made: Ma
         NativeColumn(4, "n", INNER, None),
         NativeColumn(9, "new", pa.string(), "x"),
     )
-    scan.verify()
+    for check in scan.checks():
+        check()
 
 
 def test_damage_is_found_before_the_kernel_reads(hand_made: Make) -> None:
@@ -66,8 +67,9 @@ def test_damage_is_found_before_the_kernel_reads(hand_made: Make) -> None:
     content[40] ^= 1
     path.write_bytes(content)
     assert isinstance(scan, NativeScan)
+    (check,) = scan.checks()
     with pytest.raises(DataCorrupt) as caught:
-        scan.verify()
+        check()
     assert f"demo.t, snapshot 7, file {path}" in caught.value.where
 
 

@@ -13,6 +13,7 @@ from iceblink.plan.function import Function
 from iceblink.run.pipeline.backend import Call, Order, Output, Stored, Work
 from iceblink.run.pipeline.operator import Operator
 from iceblink.run.pipeline.worker import MapWork
+from iceblink.run.stop import Stop
 
 Outputs: TypeAlias = Generator[Output, None, None]
 Fed: TypeAlias = Generator[Output | Stored, None, None]
@@ -26,11 +27,23 @@ class SourceWork:
     open: Callable[[], Fed]
 
     def __call__(self) -> Work:
-        return self._read
+        return _Reading(self.open)
 
-    def _read(self, call: Call, begun: Callable[[int], None]) -> Iterator[Output | Stored]:
-        with closing(self.open()) as outputs:
-            yield from outputs
+
+class _Reading:
+    """The worker of a source; what it waits for can be stopped."""
+
+    def __init__(self, open: Callable[[], Fed]) -> None:
+        self._open = open
+        self._stop = Stop()
+        self.stop = self._stop.ask
+
+    def __call__(self, call: Call, begun: Callable[[int], None]) -> Iterator[Output | Stored]:
+        context = self._stop.context()
+        with closing(context.run(self._open)) as outputs:
+            while (output := context.run(next, outputs, None)) is not None:
+                yield output
+                del output
 
 
 def source(label: str, open: Callable[[], Fed]) -> Operator:

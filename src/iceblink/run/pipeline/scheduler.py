@@ -39,6 +39,7 @@ from iceblink.run.pipeline.rejected import rejected_rows
 from iceblink.run.pipeline.schema import Held
 from iceblink.run.pipeline.stage import Item, Lane, Stage, Stretch
 from iceblink.run.pipeline.stats import Recorder
+from iceblink.run.stop import AWAKE_S, waiting
 from iceblink.scan.batch import Batch
 
 CREDIT = 2  # outputs that a task may have made and nobody has asked for
@@ -128,10 +129,14 @@ class Scheduler:
             while (taken := self._take()) is not None:
                 yield taken
         finally:
-            self.stopping = True
-            self.backend.wake()
+            self.stop()
             loop.join()
             self._let_go()
+
+    def stop(self) -> None:
+        """Let the loop end all workers and itself; from any thread."""
+        self.stopping = True
+        self.backend.wake()
 
     def _let_go(self) -> None:
         """Hold no rows any more: an error that is kept keeps the frames it came through, and with them this."""
@@ -140,8 +145,9 @@ class Scheduler:
         self.out.clear()
 
     def _take(self) -> tuple[int, Item, int] | None:
-        with self.changed:
-            self.changed.wait_for(lambda: self.out or self.ended)
+        with waiting(self.stop), self.changed:
+            while not self.changed.wait_for(lambda: self.out or self.ended, AWAKE_S):
+                pass
             if self.error is not None and not any(item.kind == "mark" for _, item, _ in self.out):
                 raise self.error
             if not self.out:

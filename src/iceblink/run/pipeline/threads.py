@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial
@@ -12,7 +13,8 @@ from iceblink.run.pipeline.held_rows import call_of, in_heap
 from iceblink.run.pipeline.worker_loop import Calling, WorkerLoop
 from iceblink.scan.batch import Batch
 
-JOIN_S = 0.2
+CALL_S = 0.2  # most functions come back soon, an abandoned one may never do
+LEAVE_S = 2.0  # for what is no call: to end what a source waits for
 
 
 class ThreadWorker:
@@ -39,6 +41,7 @@ class ThreadWorker:
     ) -> None:
         self.timeout_s = order.timeout_s
         self.calling: Calling | None = None
+        self._ended_at = 0.0
         self._tell = tell
         self._loop = WorkerLoop(worker, order.label, tell, keep, self._note)
         live = partial(copy_context().run, self._live, order)
@@ -59,11 +62,13 @@ class ThreadWorker:
 
     def end(self) -> None:
         """End at once, as far as that is possible."""
+        self._ended_at = time.monotonic()
         self._loop.abandon()
 
     def join(self) -> None:
-        """Wait a moment: most functions come back soon, an abandoned one may never do."""
-        self._thread.join(JOIN_S)
+        """Wait a moment."""
+        patience_s = LEAVE_S if self.calling is None else CALL_S
+        self._thread.join(max(0.0, self._ended_at + patience_s - time.monotonic()))
 
     def resident_bytes(self) -> int:
         """Return 0: its memory is that of this process."""

@@ -25,8 +25,9 @@ LAKE = """
     import iceblink as ib
 
     def slow(batch):
-        os.write(1, b"working\\n")  # in one piece: there are several of them
-        time.sleep({call})
+        if batch.column("id")[0].as_py() >= 500:  # by then the statement has begun to read
+            os.write(1, b"working\\n")  # in one piece: there are several of them
+            time.sleep({call})
         return batch
 
     columns = {{"id": "long", "s": "string"}}

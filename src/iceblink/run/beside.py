@@ -61,6 +61,8 @@ def beside(items: Generator[T, None, None], interrupt: Callable[[], None]) -> Ge
         while thread.is_alive() and time.monotonic() < patient_until:
             interrupt()
             thread.join(AGAIN_S)
+        while not made.empty():  # an error would keep the frames it came through, and these the queue
+            made.get()
 
     atexit.register(end)  # a thread that is inside the kernel when the interpreter goes away brings the process down
     try:

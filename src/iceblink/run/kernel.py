@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 import weakref
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -157,6 +158,7 @@ class _Running:
         self._cursor = cursor
         self._stop = Stop()
         self._failed: list[BaseException] = []
+        self._opened: list[Generator[pa.RecordBatch, None, None]] = []
         self._closing = threading.Lock()
 
     def rows(
@@ -169,20 +171,23 @@ class _Running:
             with progress_told(self._cursor):
                 with said_plainly(sql, {}, self._failed):
                     result = self._cursor.sql(sql).to_arrow_reader(batch_rows)
-                while True:
-                    with said_plainly(sql, {}, self._failed):
-                        try:
-                            batch = result.read_next_batch()
-                        except StopIteration:
-                            return
-                    if self._failed:
-                        raise self._failed[0]
-                    if batch.num_rows:
-                        yield conform(_narrowed(batch, schema), schema, "query result")
+                with result:  # an error that is kept keeps this frame, and must keep nothing running
+                    while True:
+                        with said_plainly(sql, {}, self._failed):
+                            try:
+                                batch = result.read_next_batch()
+                            except StopIteration:
+                                return
+                        if self._failed:
+                            raise self._failed[0]
+                        if batch.num_rows:
+                            yield conform(_narrowed(batch, schema), schema, "query result")
         finally:
             self.interrupt()
             with self._closing, suppress(duckdb.Error):  # the engine may have been closed before its last stream was
                 self._cursor.close()
+            for batches in self._opened:
+                _close(batches)
 
     def made_prompt(self, sql: str) -> str:
         """Return the statement that yields the rows of `sql` one by one; else the kernel first fills a buffer.
@@ -207,7 +212,17 @@ class _Running:
             elif isinstance(source, pa.Table):
                 self._cursor.register(name, source)
             else:
-                self._cursor.register(name, feeding.Feed(source, self._failed, context))
+                self._cursor.register(name, feeding.Feed(source, self._failed, self._opened, context))
+
+
+def _close(batches: Generator[pa.RecordBatch, None, None]) -> None:
+    """End what fed the kernel, one of whose threads may still be on its way out of it."""
+    while True:
+        try:
+            batches.close()
+            return
+        except ValueError:  # it is being executed
+            time.sleep(0.01)
 
 
 def _narrowed(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

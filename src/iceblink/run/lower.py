@@ -204,14 +204,14 @@ def native_sql(native: NativeScan) -> str:
 def _scan_source(reference: Reference, planned: ScanPlan, storage: Storage, job: Job) -> Source:
     """Return a scan that we decode: the statement may name columns that the kernel then does not ask for."""
 
-    def batches(columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def batches(columns: Sequence[str]) -> Generator[pa.RecordBatch, None, None]:
         return (batch.data for batch in read_scan(planned.with_columns(columns), storage, job.settings))
 
     return Source(projected(planned.table_schema, reference.named, planned.table_name), batches, reference.columns)
 
 
 def _source(plan: Plan, job: Job) -> Source:
-    def batches(columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def batches(columns: Sequence[str]) -> Generator[pa.RecordBatch, None, None]:
         with closing(run(plan, job)) as found:
             for batch in found:
                 yield batch.data

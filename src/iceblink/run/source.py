@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -23,5 +23,5 @@ class Source:
     """
 
     schema: pa.Schema
-    open: Callable[[Sequence[str]], Iterator[pa.RecordBatch]]
+    open: Callable[[Sequence[str]], Generator[pa.RecordBatch, None, None]]
     expected: tuple[str, ...]

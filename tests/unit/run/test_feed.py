@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -32,7 +32,7 @@ class Recorded:
         self.asked: list[set[str]] = []
         self.source = Source(ROWS.schema, self.open, expected)
 
-    def open(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def open(self, columns: Sequence[str]) -> Generator[pa.RecordBatch, None, None]:
         self.asked.append(set(columns))
         yield from ROWS.select(list(columns)).to_batches()
 
@@ -71,7 +71,7 @@ def test_a_source_is_opened_as_often_as_it_is_read(kernel: Kernel) -> None:
 
 
 def test_the_error_of_a_source_arrives_as_it_is(kernel: Kernel) -> None:
-    def broken(columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def broken(columns: Sequence[str]) -> Generator[pa.RecordBatch, None, None]:
         yield from ROWS.select(list(columns)).to_batches()
         raise DataCorrupt("a page is damaged", "t")
 

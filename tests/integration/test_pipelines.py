@@ -77,6 +77,27 @@ def test_a_generator_gives_any_number_of_batches(lake: ib.Lake) -> None:
     assert ids(dataset) == [number for number in range(ROWS) if number % 3]
 
 
+@pytest.mark.parametrize("way", WAYS, ids=["threads", "processes"])
+def test_what_a_generator_yields_arrives_while_it_goes_on(lake: ib.Lake, tmp_path: Path, way: dict[str, Any]) -> None:
+    seen = tmp_path / "seen"
+
+    def patient(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
+        yield {"n": np.zeros(200_000)}
+        for _ in range(2_000):
+            if seen.exists():
+                yield {"n": np.ones(3)}
+                return
+            time.sleep(0.01)
+        raise TimeoutError("nobody took the first batch")
+
+    dataset = lake.table("d.t").map_batches(patient, batch_size=ROWS, schema={"n": "double"}, **way)
+    lengths = []
+    for batch in dataset.to_batches():
+        lengths.append(batch.num_rows)
+        seen.touch()
+    assert lengths == [200_000, 3]
+
+
 def test_coroutines_are_awaited_side_by_side_and_in_order(lake: ib.Lake) -> None:
     under_way = most = 0
 

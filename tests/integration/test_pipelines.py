@@ -248,6 +248,21 @@ def test_a_quarantine_with_other_columns_is_refused_before_anything_runs(
     assert "d.kept" not in lake.tables()
 
 
+def test_a_quarantine_for_rows_of_two_kinds_is_refused_before_anything_runs(lake: ib.Lake) -> None:
+    called: list[int] = []
+
+    def noted(batch: pa.RecordBatch) -> pa.RecordBatch:
+        called.append(batch.num_rows)
+        return batch.select(["id"])
+
+    dataset = lake.table("d.t").map_batches(noted, schema={"id": "long"}, on_error="quarantine", quarantine="d.refused")
+    dataset = dataset.map_batches(unchanged, on_error="quarantine", quarantine="d.refused")
+    with pytest.raises(SchemaMismatch, match="column 's' is missing"):
+        dataset.to_arrow()
+    assert not called
+    assert "d.refused" not in lake.tables()
+
+
 def test_a_quarantine_that_is_a_file_is_refused_before_anything_runs(lake: ib.Lake, tmp_path: Path) -> None:
     (tmp_path / "taken").touch()
     dataset = lake.table("d.t").map_batches(unchanged, on_error="quarantine", quarantine=f"{tmp_path}/taken")

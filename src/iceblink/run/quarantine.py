@@ -46,8 +46,8 @@ class Refusals(Protocol):
 class Quarantine(Protocol):
     """A place for refused rows."""
 
-    def check(self, schema: pa.Schema) -> None:
-        """See whether rows of `schema` could go there. Raises SchemaMismatch or WriteError."""
+    def check(self, schemas: Sequence[pa.Schema]) -> None:
+        """See whether rows of all these schemas could go there. Raises SchemaMismatch or WriteError."""
         ...
 
     def open(self, schema: pa.Schema, job: str = "") -> Refusals:
@@ -81,18 +81,23 @@ class TableQuarantine:
     settings: Settings
     name: str
 
-    def check(self, schema: pa.Schema) -> None:
-        """Compare with the columns of the table, if there is one."""
-        with suppress(TableNotFound):
-            self._loaded(storable(schema))
+    def check(self, schemas: Sequence[pa.Schema]) -> None:
+        """Compare with the columns of the table, or with those that it will be made with."""
+        try:
+            columns = self.catalog.load(self.name).schema
+        except TableNotFound:
+            columns = storable(schemas[0])
+        for schema in schemas:
+            self._compare(storable(schema), columns)
 
     def open(self, schema: pa.Schema, job: str = "") -> Refusals:
         """Begin data files that are in no snapshot yet."""
         schema = storable(schema)
         try:
-            table = self._loaded(schema)
+            table = self.catalog.load(self.name)
         except TableNotFound:
             table = self.catalog.create(self.name, schema)
+        self._compare(schema, table.schema)
         return _TableRefusals(table, TableWriter(table, self.settings, job=job), self._where)
 
     def commit(self, files: Sequence[Any], token: str | None = None, again: bool = False) -> None:
@@ -110,19 +115,15 @@ class TableQuarantine:
     def _where(self) -> str:
         return f"quarantine {self.name}"
 
-    def _loaded(self, schema: pa.Schema) -> Table:
-        table = self.catalog.load(self.name)
+    def _compare(self, schema: pa.Schema, columns: pa.Schema) -> None:
         try:
-            conform(no_rows(schema), table.schema, self._where)
-            required = (
-                field.name for field in table.schema if not field.nullable and schema.field(field.name).nullable
-            )
+            conform(no_rows(schema), columns, self._where)
+            required = (field.name for field in columns if not field.nullable and schema.field(field.name).nullable)
             if (name := next(required, None)) is not None:
                 raise SchemaMismatch(f"column {name!r} is required, and may be null in refused rows")
         except SchemaMismatch as error:
             what = f"table {self.name} cannot take the refused rows: {error.what}"
             raise SchemaMismatch(what, self._where, "name another table: it is made with the right columns") from None
-        return table
 
 
 class _TableRefusals:
@@ -146,7 +147,7 @@ class FolderQuarantine:
 
     folder: str
 
-    def check(self, schema: pa.Schema) -> None:
+    def check(self, schemas: Sequence[pa.Schema]) -> None:
         """See whether it is a folder, or can become one; each file has columns of its own."""
         if Path(self.folder).exists() and not Path(self.folder).is_dir():
             raise WriteError("it is a file", f"quarantine {self.folder}", "name a folder")

@@ -6,6 +6,8 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from typing import Any, cast
 
+import pyarrow as pa
+
 from iceblink.config import Settings
 from iceblink.plan.nodes import MapBatches
 from iceblink.run.pipeline.backend import Kind, Output
@@ -96,7 +98,8 @@ class Refused:
     Raises
     ------
     SchemaMismatch
-        A table that shall take rows has other columns: told before anything runs, where the columns are known.
+        A table that shall take rows has other columns, or would have to have two kinds: told before anything runs,
+        where the columns are known.
     """
 
     def __init__(
@@ -104,11 +107,14 @@ class Refused:
     ) -> None:
         self._nodes, self._begun, self._job = nodes, begun, job
         self._open: dict[tuple[int, int], Refusals] = {}  # by place, and unit of the source
+        schemas: dict[Quarantine, list[pa.Schema]] = {}
         for node in nodes:
             below = node.source
             given = below.known_schema if isinstance(below, MapBatches) else below.schema
             if node.reject is not None and given is not None:
-                node.reject.check(rejected_schema(given))
+                schemas.setdefault(node.reject, []).append(rejected_schema(given))
+        for target, expected in schemas.items():
+            target.check(expected)
 
     def take(self, place: int, batch: Batch) -> None:
         """Keep rows that the function at `place` refused; `begun` is told before the first of a file."""

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from iceblink.errors import SchemaMismatch
-from iceblink.run.pipeline.backend import Call, Order, Output, Work
+from iceblink.run.pipeline.backend import PAUSED, Call, Order, Output, Work
 from iceblink.scan.batch import Batch
 
 
@@ -46,6 +46,7 @@ def same(call: Call, begun: Callable[[int], None]) -> Iterator[Output]:
     done = 0
     for part in call.parts:
         begun(done)
+        begun(PAUSED)
         done += part.data.num_rows
         yield Output("rows", part, done)
 

@@ -153,14 +153,18 @@ class Call:
 
 
 PAUSED = -1
-"""Instead of a number of rows dealt with: no call is under way, whoever waits does so by our own choice."""
+"""Instead of a number of rows dealt with: no call is under way."""
 
 
 class Work(Protocol):
     """What one worker keeps: an operator's function, built, a model loaded."""
 
     def __call__(self, call: Call, begun: Callable[[int], None]) -> Iterator[Output | Stored]:
-        """Yield what comes of a task; `begun(consumed)` is called before each call of the user's function."""
+        """Yield what comes of a task.
+
+        `begun(consumed)` is called before each call of the user's function, and `begun(PAUSED)` after it. A call may
+        have been made for which there is no credit yet, but not two.
+        """
         ...
 
 
@@ -225,15 +229,24 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
+class Calling:
+    """A call of the user's function that has begun: of which task, after how many of its rows, when [monotonic s]."""
+
+    task: int
+    consumed: int
+    began_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Died:
     """A worker is gone, and with it the tasks it had; `why` in words, as in "a worker exited with status 1".
 
-    `begun` is how many rows of its task were done when the call began in which it died, if it is known.
+    `calling` is the call in which it died, if that is known: of the task that it was at, or of the one after that.
     """
 
     worker: int
     why: str
-    begun: int | None = None
+    calling: Calling | None = None
 
 
 Signal: TypeAlias = Ready | Produced | Finished | Failed | Died

@@ -15,6 +15,7 @@ from typing import Any
 from iceblink.errors import BatchContractBroken, FunctionError, IceblinkError, TypeMismatch
 from iceblink.plan.function import Function
 from iceblink.run.formats import given
+from iceblink.run.pipeline.ahead import Ahead
 from iceblink.run.pipeline.backend import PAUSED
 from iceblink.run.pipeline.contract import called
 from iceblink.run.pipeline.failures import may_retry, pause_s
@@ -22,7 +23,7 @@ from iceblink.run.pipeline.loop import Loop
 from iceblink.run.pipeline.pieces import Piece
 
 Begun = Callable[[int], None]
-"""Told before each call how many rows are dealt with, and `PAUSED` while there is none."""
+"""Told before each call how many rows are dealt with, and `PAUSED` after it."""
 Results = list[dict[str, Any]] | IceblinkError
 """What a function made of one row, or why it failed."""
 
@@ -33,6 +34,8 @@ class Caller:
     Parameters
     ----------
     function : Function
+    ahead : Ahead or None
+        Who makes the calls, if somebody else does.
 
     Raises
     ------
@@ -40,8 +43,8 @@ class Caller:
         The class cannot be built.
     """
 
-    def __init__(self, function: Function) -> None:
-        self.function = function
+    def __init__(self, function: Function, ahead: Ahead | None = None) -> None:
+        self.function, self._ahead = function, ahead
         self._stopped = threading.Event()
         self._loop = Loop(function.label) if function.awaits else None
         self._slots = asyncio.Semaphore(function.calls)
@@ -58,30 +61,42 @@ class Caller:
 
         With retries, a generator is run to its end first, and its values are a list.
         """
-        value = self._given(piece)
-        if self.function.policy.retry_on:
-            return self._retried(lambda: list(self._answers(value, piece, begun)), begun)
-        return self._answers(value, piece, begun)
+        return self._batches(self._given(piece), piece, begun)
 
     def rows(self, piece: Piece, begun: Begun) -> list[Results]:
         """Call the function with each row; with ``on_error="raise"`` the first failure is the last result."""
         results: list[Results] = []
         for index, row in enumerate(piece.data.to_pylist()):
-            dealt, place = piece.before + index if piece.counted else piece.before, piece.slice(index, 1)
             try:
-                results.append(self._retried(partial(self._row, row, place, begun, dealt), begun))
+                results.append(self._retried(partial(self._row, row, piece.slice(index, 1), begun)))
             except IceblinkError as error:
                 results.append(error)
                 if self.function.policy.on_error == "raise":
                     break
         return results
 
-    def submit(self, piece: Piece) -> Future[list[Any]]:
-        """Begin to await the function: its value, or its results for each row as in `rows`."""
-        assert self._loop is not None
-        if self.function.per_row:
-            return self._loop.submit(self._awaited_rows(piece))
-        return self._loop.submit(self._awaited_batch(self._given(piece), piece))
+    @property
+    def elsewhere(self) -> bool:
+        """Whether calls are made in another thread than that which asks for them."""
+        return self._loop is not None or (self._ahead is not None and self._ahead.serving)
+
+    def submit(self, piece: Piece, begun: Begun) -> Future[Any]:
+        """Ask for a call that is made elsewhere: for what `rows` or `batches` return, coroutines awaited."""
+        try:
+            value = None if self.function.per_row else self._given(piece)
+        except IceblinkError as error:
+            failed: Future[Any] = Future()
+            failed.set_exception(error)
+            return failed
+        per_row = self.function.per_row
+        if self._loop is None:
+            assert self._ahead is not None
+            call = partial(self.rows, piece, begun) if per_row else partial(self._batches, value, piece, begun)
+            return self._ahead.submit(call)
+        begun(piece.before)
+        awaited = self._loop.submit(self._awaited_rows(piece) if per_row else self._awaited_batch(value, piece))
+        awaited.add_done_callback(lambda _: begun(PAUSED))
+        return awaited
 
     def stop(self) -> None:
         """Let nothing be tried again; from any thread."""
@@ -113,38 +128,42 @@ class Caller:
             whose = "" if policy == "raise" else f"; on_error={policy!r} is for rows at fault, and here the format is"
             raise TypeMismatch(error.what, where, f"{error.hint}{whose}") from None
 
+    def _batches(self, value: Any, piece: Piece, begun: Begun) -> Iterable[Any]:
+        if self.function.policy.retry_on:
+            return self._retried(lambda: list(self._answers(value, piece, begun)))
+        return self._answers(value, piece, begun)
+
     def _answers(self, value: Any, piece: Piece, begun: Begun) -> Iterable[Any]:
-        begun(piece.before)
-        answer = self._call(self._target, value, piece)
+        answer = self._call(self._target, value, piece, begun)
         return self._yielded(answer, piece, begun) if isinstance(answer, Iterator) else [answer]
 
     def _yielded(self, answer: Iterator[Any], piece: Piece, begun: Begun) -> Iterator[Any]:
         ended = object()
-        while (item := self._call(lambda _: next(answer, ended), None, piece)) is not ended:
+        while (item := self._call(lambda _: next(answer, ended), None, piece, begun)) is not ended:
             yield item
             del item  # while the next one is made, nothing of this one is held
-            begun(piece.before)
 
-    def _row(self, row: dict[str, Any], place: Piece, begun: Begun, dealt: int) -> list[dict[str, Any]]:
-        begun(dealt)
-        answer = self._call(self._target, row, place)
-        made = self._call(list, answer, place) if isinstance(answer, Iterator) else [answer]
+    def _row(self, row: dict[str, Any], place: Piece, begun: Begun) -> list[dict[str, Any]]:
+        answer = self._call(self._target, row, place, begun)
+        made = self._call(list, answer, place, begun) if isinstance(answer, Iterator) else [answer]
         return self._dicts(made, place)
 
-    def _call(self, target: Callable[[Any], Any], value: Any, piece: Piece) -> Any:
+    def _call(self, target: Callable[[Any], Any], value: Any, piece: Piece, begun: Begun) -> Any:
+        begun(piece.before)
         try:
             return target(value)
         except IceblinkError:  # tells what is wrong by itself
             raise
         except (Exception, SystemExit) as error:
             raise self._told(error, piece) from error
+        finally:
+            begun(PAUSED)
 
-    def _retried(self, call: Callable[[], list[Any]], begun: Begun) -> list[Any]:
+    def _retried(self, call: Callable[[], list[Any]]) -> list[Any]:
         for tried in count():
             try:
                 return call()
             except IceblinkError as error:
-                begun(PAUSED)
                 if not may_retry(error, self.function, tried) or self._stopped.wait(pause_s(tried)):
                     raise
         raise AssertionError("count() never ends")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from iceblink.errors import FunctionError
 from iceblink.run.pipeline.backend import Backend, Died
-from iceblink.run.pipeline.stage import Stage, Worker
+from iceblink.run.pipeline.stage import Lane, Stage, Worker
 from iceblink.run.pipeline.stats import Recorder
 
 DEPTH = 2  # tasks a worker has: the next one lies there when it is done
@@ -32,8 +32,11 @@ class Crew:
         self._tight = False
         self._resident = self._lowest = self._renewed_at = 0
 
-    def find(self, stage: Stage) -> tuple[int | None, str]:
-        """Return a worker that can take a task, starting another if all are busy; or what it waits for."""
+    def find(self, stage: Stage, lane: Lane) -> tuple[int | None, str]:
+        """Return a worker that can take a lane's task, starting another if all are busy; or what it waits for.
+
+        A task of which a worker may have died is given to one that has no other, so that the next time it is certain.
+        """
         if self._tight:
             self._renew(stage)
         while len(stage.workers) < stage.operator.fewest and self.grow(stage):
@@ -50,9 +53,9 @@ class Crew:
             self.make_way(stage, WAITED_S)
         if not starting and free_cpus and stage.waiting_calls + 1 > len(ready) and gains:
             self.grow(stage)
-        at_work = [number for number, worker in ready.items() if worker.tasks]
+        at_work = [number for number, worker in ready.items() if worker.tasks and not stage.tries(worker)]
         number = min(at_work, key=lambda number: len(ready[number].tasks), default=None)
-        if number is None or len(ready[number].tasks) >= DEPTH:
+        if number is None or lane.suspect or len(ready[number].tasks) >= DEPTH:
             return None, "worker"
         return number, ""
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from iceblink.run.pipeline.backend import Calling
 from iceblink.run.pipeline.shared_rows import anonymous_file
-from iceblink.run.pipeline.worker_loop import Calling
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,14 +17,13 @@ from queue import SimpleQueue
 from typing import Any
 
 from iceblink.errors import ConfigError, OutOfMemoryBudget
-from iceblink.run.pipeline.backend import Died, Failed, Finished, Order, Produced, Signal, Task
+from iceblink.run.pipeline.backend import Calling, Died, Failed, Finished, Order, Produced, Signal, Task
 from iceblink.run.pipeline.channel import Channel
 from iceblink.run.pipeline.endings import ending
 from iceblink.run.pipeline.held_rows import HeldRows
 from iceblink.run.pipeline.messages import Allow, Given, Part, Raised, Slate, Start, Stop
 from iceblink.run.pipeline.resources import resident
 from iceblink.run.pipeline.shared_rows import SharedRows
-from iceblink.run.pipeline.worker_loop import Calling
 
 _LOOK_MS = 500
 _LEAVE_S = 5.0  # for what a process does at its end: finalizers, exit functions
@@ -126,8 +125,7 @@ class ProcessWorker:
             self._outbox.put(None)
             feeder.join()
         asked = self._stopping and not self._tasks  # then it does not matter how its finalizers went
-        calling = self._slate.read()
-        self._tell(None if asked else Died(self._worker, broken or how, None if calling is None else calling.consumed))
+        self._tell(None if asked else Died(self._worker, broken or how, self._slate.read()))
 
     def _spawn(self, descriptor: int) -> None:
         environment = dict(os.environ)

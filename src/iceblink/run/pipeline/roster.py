@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
-from iceblink.run.pipeline.backend import Block, Died, Failed, Finished, Produced, Signal, Task
+from iceblink.run.pipeline.backend import Block, Calling, Died, Failed, Finished, Produced, Signal, Task
 from iceblink.run.pipeline.endings import late
-from iceblink.run.pipeline.worker_loop import Calling
 
 SOON_S = 0.5  # what was ending anyway may take so long, even in haste
 
@@ -194,7 +193,7 @@ class Roster(Generic[HandsT]):
             if left > 0:
                 look = min(look, left)
             elif calling is not None:
-                self._end(number, Died(number, late(worker.timeout_s), calling.consumed))
+                self._end(number, Died(number, late(worker.timeout_s), calling))
         return look
 
     def _end(self, worker: int, told: Died | None = None) -> None:

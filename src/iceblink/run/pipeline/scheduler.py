@@ -249,7 +249,7 @@ class Scheduler:
             self._ask_on(index)
             stall = "cpu" if wanted and stage.operator.cpus else ""
             while not stall and (lane := stage.next_lane()) is not None:
-                worker, stall = self.crew.find(stage)
+                worker, stall = self.crew.find(stage, lane)
                 if worker is not None and not self._room(index, self._need(index, lane)):
                     stall = "memory" if self.tight else "output"
                 if worker is not None and not stall:
@@ -326,7 +326,7 @@ class Scheduler:
                 return
             if (lane := stage.next_lane()) is None:
                 continue
-            worker, _ = self.crew.find(stage)
+            worker, _ = self.crew.find(stage, lane)
             if worker is not None:
                 self._start(stage, lane, worker)
                 return
@@ -400,9 +400,12 @@ class Scheduler:
             return
         stage, worker = found
         tasks = list(worker.tasks)
-        for place in reversed(range(len(tasks))):
-            del self.stage_of_task[tasks[place]]
-            poison = stage.died(tasks[place], place == 0 and worker.ready, death.begun)
+        begun = {task: 0 for task in tasks[:1] if worker.ready}  # whatever it called, the first was under way
+        if death.calling is not None:
+            begun[death.calling.task] = death.calling.consumed
+        for task in reversed(tasks):
+            del self.stage_of_task[task]
+            poison = stage.died(task, begun.get(task))
             if poison is not None:
                 self._reject(stage, *poison, death.why)
         del stage.workers[death.worker]

@@ -36,7 +36,8 @@ class Item:
 class Stretch:
     """Consecutive input rows for one task.
 
-    `kills` counts the workers that died of them, `kept` the rows that a dead one had made of the first call.
+    `kills` counts the workers that died of them, or may have; `kept`, the rows that a dead one had made of the first
+    call.
     """
 
     slices: tuple[Slice, ...]
@@ -51,6 +52,11 @@ class Lane:
     todo: deque[Stretch]
     task: int | None = None
     items: deque[Item] = field(default_factory=deque)
+
+    @property
+    def suspect(self) -> bool:
+        """Whether a worker died of what is to do next, or of what was under way at the same time."""
+        return bool(self.todo and self.todo[0].kills)
 
     @property
     def ended(self) -> bool:
@@ -255,17 +261,15 @@ class Stage:
         self.call_s = _moved(self.call_s, busy_s / (math.ceil(rows / batch) if batch and rows else len(slices) or 1))
         return running
 
-    def died(self, number: int, suspect: bool, begun: int | None = None) -> tuple[Lane, Stretch] | None:
+    def died(self, number: int, begun: int | None) -> tuple[Lane, Stretch] | None:
         """Put back what a dead worker left of a task, call by call; return a call that has killed two workers.
 
         Parameters
         ----------
         number : int
             The task.
-        suspect : bool
-            Whether the worker was at it, and did not merely have it waiting.
         begun : int or None
-            Rows of the task that were done when the call began in which the worker died.
+            Rows of the task that were done when the call began in which the worker died; None if it had it waiting.
         """
         running = self._over(number)
         if self.operator.atomic:
@@ -276,12 +280,13 @@ class Stage:
         self._release(done)
         if not left:
             return None
-        if not suspect:
-            running.lane.todo.appendleft(running.stretch)
+        if begun is None:
+            running.lane.todo.appendleft(Stretch(left, running.stretch.kills, running.kept))
             return None
         calls = [Stretch(call) for call in self._single_calls(left)]
-        killer = _call_at(calls, max(0, (begun or 0) - running.consumed))
+        killer = _call_at(calls, max(0, begun - running.consumed))
         killer.kills = running.stretch.kills + 1
+        calls[0].kills = max(1, calls[0].kills)  # the worker may have died of what it gave
         poison = killer.kills >= POISON_KILLS
         if poison:
             calls.remove(killer)
@@ -339,6 +344,10 @@ class Stage:
         """Estimate what the running tasks will make beyond what they made already [bytes]."""
         ratio = self._ratio or 1.0
         return sum(max(0, int(ratio * running.nbytes) - running.bytes_out) for running in self.running.values())
+
+    def tries(self, worker: Worker) -> bool:
+        """Whether a worker has a task of which another one may have died."""
+        return any(self.running[task].stretch.kills for task in worker.tasks)
 
     def at_work(self) -> Iterator[tuple[int, Running]]:
         """Yield the task each worker is at, in the order of the input; what waits behind it does nothing yet."""

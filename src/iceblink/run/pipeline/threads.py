@@ -8,9 +8,9 @@ from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial
 
-from iceblink.run.pipeline.backend import Block, Order, Signal, Task
+from iceblink.run.pipeline.backend import Block, Calling, Order, Signal, Task
 from iceblink.run.pipeline.held_rows import call_of, in_heap
-from iceblink.run.pipeline.worker_loop import Calling, WorkerLoop
+from iceblink.run.pipeline.worker_loop import WorkerLoop
 from iceblink.scan.batch import Batch
 
 CALL_S = 0.2  # most functions come back soon, an abandoned one may never do

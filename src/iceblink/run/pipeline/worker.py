@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain, islice, pairwise
 from typing import Any, TypeAlias
 
 import pyarrow as pa
@@ -19,6 +21,7 @@ import pyarrow as pa
 from iceblink.errors import BatchContractBroken
 from iceblink.plan.function import Function
 from iceblink.run.formats import returned
+from iceblink.run.pipeline.ahead import Ahead
 from iceblink.run.pipeline.backend import Call, Output
 from iceblink.run.pipeline.calls import Begun, Caller, Results
 from iceblink.run.pipeline.contract import Contract, called
@@ -60,15 +63,18 @@ class MapWorker:
 
     def __init__(self, functions: tuple[Function, ...]) -> None:
         self._stages: list[_Stage] = []
+        self.ahead = Ahead() if any(function.built and not function.awaits for function in functions) else None
         try:
             for function in functions:
-                self._stages.append(_Stage(function))
+                self._stages.append(_Stage(function, self.ahead))
         except BaseException:
             self.close()
             raise
 
     def __call__(self, call: Call, begun: Begun) -> Iterator[Output]:
-        """Yield what comes of a task; at its end all is dealt with, whether or not an output says so.
+        """Return what comes of a task; at its end all is dealt with, whether or not an output says so.
+
+        Its first call is asked for at once, if another thread makes it.
 
         Raises
         ------
@@ -77,15 +83,15 @@ class MapWorker:
         BatchContractBroken
             It returned something else than promised.
         """
-        steps: Iterator[Step] = pieces(call.parts, call.batch_rows)
-        last = self._stages[-1]
-        for stage in self._stages[:-1]:
-            steps = _onwards(stage.run(steps, None, begun))
-            begun = _unheard
-        yield from sized(_after(call.skip, last.run(steps, call.schema, begun)))
+        asked = self._stages[0].asked(pieces(call.parts, call.batch_rows), begun, at_once=True)
+        for stage, following in pairwise(self._stages):
+            asked = following.asked(_onwards(stage.run(asked, None)), begun)
+        return sized(_after(call.skip, self._stages[-1].run(asked, call.schema)))
 
     def stop(self) -> None:
         """Let nothing be tried again, so that a task ends soon; from any thread."""
+        if self.ahead is not None:
+            self.ahead.stop()
         for stage in self._stages:
             stage.caller.stop()
 
@@ -109,46 +115,62 @@ class MapWorker:
 class _Stage:
     """One function of a worker."""
 
-    def __init__(self, function: Function) -> None:
-        self.caller = Caller(function)
-        self._function = function
+    def __init__(self, function: Function, ahead: Ahead | None = None) -> None:
+        self.caller = Caller(function, ahead)
+        self._function, self._ahead = function, ahead
+        self._spent = False  # no more will be asked for by the task
         self._contract = Contract(function)
+        # of rows, `calls` are awaited in any case; whether what a class gives must first be drawn is not known yet
+        self._most = 1 if ahead is not None else 2 if function.per_row else function.calls
 
-    def run(self, steps: Iterable[Step], known: pa.Schema | None, begun: Begun) -> Iterator[Output]:
+    def run(self, asked: Iterable[tuple[Step, _Answer]], known: pa.Schema | None) -> Iterator[Output]:
         """Yield what the function makes of each piece, in order; what was refused before stays in its place."""
-        for step, answer in self._asked(steps, begun):
+        for step, answer in asked:
             if isinstance(step, Output):
                 yield step
             else:
                 yield from settled(step, self._attempt(step, answer, known), self._function)
 
-    def _asked(self, steps: Iterable[Step], begun: Begun) -> Iterator[tuple[Step, _Answer]]:
-        """Yield steps with what asks the function; coroutines are under way for up to `calls` of them."""
-        if not self._function.awaits:
-            yield from ((step, lambda piece: self._ask(piece, begun)) for step in steps)
-            return
-        most = 2 if self._function.per_row else self._function.calls  # of rows, `calls` are awaited in any case
-        window: deque[tuple[Step, Future[list[Any]] | None]] = deque()
+    def asked(self, steps: Iterator[Step], begun: Begun, at_once: bool = False) -> Iterator[tuple[Step, _Answer]]:
+        """Yield steps with what asks the function; of calls made elsewhere the first may be asked for `at_once`."""
+        if not self.caller.elsewhere:
+            return ((step, partial(self._ask, begun=begun)) for step in steps)
+        submit = partial(self.caller.submit, begun=begun)
+        under_way = ((step, submit(step) if isinstance(step, Piece) else None) for step in steps)
+        return self._in_turn(chain(list(islice(under_way, int(at_once))), under_way), submit)
+
+    def _in_turn(self, under_way: Iterable[_UnderWay], submit: _Submit) -> Iterator[tuple[Step, _Answer]]:
+        """Yield the oldest when `most` are under way, or when it is done."""
+        window: deque[_UnderWay] = deque()
+        self._spent = False
         try:
-            for step in steps:
-                if isinstance(step, Piece):
-                    begun(step.before)
-                window.append((step, self.caller.submit(step) if isinstance(step, Piece) else None))
-                while window and (len(window) >= most or window[0][1] is None or window[0][1].done()):
-                    yield self._first(window)
+            for asked in under_way:
+                window.append(asked)
+                while window and (len(window) >= self._most or window[0][1] is None or window[0][1].done()):
+                    yield self._first(window, submit)
+            self._spent = True
             while window:
-                yield self._first(window)
+                yield self._first(window, submit)
         finally:
             for _, future in window:
                 if future is not None:
                     future.cancel()
 
-    def _first(self, window: deque[tuple[Step, Future[list[Any]] | None]]) -> tuple[Step, _Answer]:
+    def _first(self, window: deque[_UnderWay], submit: _Submit) -> tuple[Step, _Answer]:
         """Take the oldest; a part of it, asked for because the whole had failed, is awaited by itself."""
         step, future = window.popleft()
 
         def answer(piece: Piece) -> Iterable[Any]:
-            return (future if piece is step and future is not None else self.caller.submit(piece)).result()
+            nonlocal future  # whose result shall not be held any longer than it is needed
+            asked, future = submit(piece) if future is None else future, None
+            if self._ahead is None:
+                values: Iterable[Any] = asked.result()
+                return values
+            values = self._ahead.last(asked) if self._spent else asked.result()
+            if isinstance(values, Iterator):
+                return self._ahead.drawn(values)
+            self._most = 2  # each call is over when it returns: the next one can be asked for
+            return values
 
         return step, answer
 
@@ -186,6 +208,8 @@ class _Stage:
 
 
 _Answer: TypeAlias = Callable[[Piece], Iterable[Any]]
+_Submit: TypeAlias = Callable[[Piece], Future[Any]]
+_UnderWay: TypeAlias = tuple[Step, Future[Any] | None]
 
 
 def _onwards(outputs: Iterable[Output]) -> Iterator[Step]:
@@ -208,7 +232,7 @@ def _after(skip: int, outputs: Iterable[Output]) -> Iterator[Output]:
 
 
 def _unheard(consumed: int) -> None:
-    """Take the begin of a call that is not the first."""
+    """Take the begin of a call that nobody watches."""
 
 
 def first_schema(function: Function, batches: Iterable[Batch], source: pa.Schema) -> pa.Schema:
@@ -229,7 +253,7 @@ def first_schema(function: Function, batches: Iterable[Batch], source: pa.Schema
     empty = Piece((Batch(no_rows(source), "", 0),), 0, 0)
     with closing(stage.caller):
         for steps in (pieces(batches, function.batch_rows), iter([empty])):
-            for output in stage.run(steps, None, _unheard):
+            for output in stage.run(stage.asked(steps, _unheard), None):
                 if output.kind == "rows":
                     schema: pa.Schema = output.data.data.schema
                     return schema

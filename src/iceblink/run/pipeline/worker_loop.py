@@ -4,30 +4,38 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
 
 from iceblink.errors import FunctionError
-from iceblink.run.pipeline.backend import PAUSED, Block, Call, Failed, Finished, Produced, Ready, Signal, Stored, Work
+from iceblink.run.pipeline.ahead import Ahead
+from iceblink.run.pipeline.backend import (
+    PAUSED,
+    Block,
+    Call,
+    Calling,
+    Failed,
+    Finished,
+    Output,
+    Produced,
+    Ready,
+    Signal,
+    Stored,
+    Work,
+)
 from iceblink.scan.batch import Batch
 
-
-@dataclass(frozen=True, slots=True)
-class Calling:
-    """A call of the user's function that has begun: of which task, after how many of its rows, when [monotonic s]."""
-
-    task: int
-    consumed: int
-    began_s: float
+LONG_S = 1e-3  # to hand a call over to another thread takes a tenth of this
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Job:
     task: int
     call: Callable[[], Call]
     credit: threading.Semaphore
+    outputs: Iterator[Output | Stored] | None = None
 
 
 class WorkerLoop:
@@ -60,12 +68,18 @@ class WorkerLoop:
         self._credits: dict[int, threading.Semaphore] = {}
         self._abandoned = threading.Event()
         self._work: Work | None = None
-        self._consumed = -1  # by the calls before the one under way; -1 before the first of a task
+        self._ahead: Ahead | None = None
+        self._next: _Job | None = None  # begun while the one before it is not done
+        self._ended = False
+        self._began_s = 0.0  # the last call
+        self._long = False  # it took so long that calls are worth to be asked for ahead
 
     def submit(self, task: int, call: Callable[[], Call], credit: int) -> None:
         """Queue a task; `call` gives its rows when it is begun."""
         self._credits[task] = threading.Semaphore(credit)
         self._inbox.put(_Job(task, call, self._credits[task]))
+        if self._ahead is not None:
+            self._ahead.look()
 
     def allow(self, task: int) -> None:
         """Give credit for one more output; a task that is done needs none."""
@@ -94,21 +108,52 @@ class WorkerLoop:
             self._say(Failed(self._worker, None, _raisable(error, self._label)))
             return
         self._say(Ready(self._worker))
-        while not self._abandoned.is_set() and (job := self._inbox.get()) is not None:
-            self._do(work, job)
-            del job  # while this waits for the next one, it holds no rows
+        self._ahead = getattr(work, "ahead", None)
+        while not self._ended:
+            if self._ahead is not None and self._long:
+                self._ahead.serve(partial(self._do_tasks, work), partial(self._begin_next, work))
+            else:
+                self._do_tasks(work)
         try:
             if (close := getattr(work, "close", None)) is not None:
                 close()
         except BaseException as error:
             self._say(Failed(self._worker, None, _raisable(error, self._label)))
 
+    def _do_tasks(self, work: Work) -> None:
+        """Do tasks until the end is asked for, or calls that were short are long, or the other way round."""
+        long = self._long
+        while self._next is not None or self._long == long:
+            job = self._next or self._inbox.get()
+            if job is None or self._abandoned.is_set():
+                self._ended = True
+                return
+            self._next = None
+            self._do(work, job)
+            del job  # while this waits for the next one, it holds no rows
+
+    def _begin_next(self, work: Work) -> None:
+        """Begin the task that waits, if there is one, while the last call of the one before is under way."""
+        if self._next is not None or self._inbox.empty():
+            return
+        job = self._inbox.get()
+        if job is None:
+            self._inbox.put(None)
+            return
+        try:
+            job.outputs = self._begin(work, job)
+        except BaseException as error:
+            job.outputs = _raising(error)
+        self._next = job
+
+    def _begin(self, work: Work, job: _Job) -> Iterator[Output | Stored]:
+        return iter(work(job.call(), partial(self._begun, job.task)))
+
     def _do(self, work: Work, job: _Job) -> None:
         began = time.perf_counter()
         try:
             waited = self._stream(work, job)
         except BaseException as error:
-            self._note(None)
             self._say(Failed(self._worker, job.task, _raisable(error, self._label)))
         else:
             self._say(Finished(job.task, time.perf_counter() - began - waited))
@@ -118,8 +163,7 @@ class WorkerLoop:
     def _stream(self, work: Work, job: _Job) -> float:
         """Hand on a task's outputs; return how long it waited for credit [s]."""
         waited = 0.0
-        self._consumed = -1
-        outputs = iter(work(job.call(), partial(self._begun, job.task)))
+        outputs, job.outputs = job.outputs or self._begin(work, job), None
         try:
             while True:
                 asked = time.perf_counter()
@@ -127,10 +171,7 @@ class WorkerLoop:
                 waited += time.perf_counter() - asked
                 if self._abandoned.is_set():
                     return waited
-                if self._consumed >= 0:  # a call that gives several outputs has its time for each of them
-                    self._begun(job.task, self._consumed)
                 output = next(outputs, None)
-                self._note(None)
                 if output is None or self._abandoned.is_set():
                     return waited
                 if isinstance(output, Stored):
@@ -145,15 +186,22 @@ class WorkerLoop:
                 close()
 
     def _begun(self, task: int, consumed: int) -> None:
+        now = time.monotonic()
         if consumed == PAUSED:
+            self._long = now - self._began_s >= LONG_S
             self._note(None)
-            return
-        self._consumed = consumed
-        self._note(Calling(task, consumed, time.monotonic()))
+        else:
+            self._began_s = now
+            self._note(Calling(task, consumed, now))
 
     def _say(self, signal: Signal) -> None:
         if not self._abandoned.is_set():
             self._tell(signal)
+
+
+def _raising(error: BaseException) -> Iterator[Output | Stored]:
+    yield from ()
+    raise error
 
 
 def _raisable(error: BaseException, label: str) -> Exception:

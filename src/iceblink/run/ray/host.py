@@ -16,11 +16,11 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import ray
 
-from iceblink.run.pipeline.backend import Block, Call, Failed, Produced, Signal, Work
+from iceblink.run.pipeline.backend import Block, Call, Calling, Failed, Produced, Signal, Work
 from iceblink.run.pipeline.function_pickle import carried, rebuilt
 from iceblink.run.pipeline.held_rows import block_of
 from iceblink.run.pipeline.messages import OUT_OF_MEMORY, Allow, Raised, Stop
-from iceblink.run.pipeline.worker_loop import Calling, WorkerLoop
+from iceblink.run.pipeline.worker_loop import WorkerLoop
 from iceblink.run.ray.last_words import LastWords
 from iceblink.run.ray.objects import FEW_BYTES, Part, Parts, encoded
 from iceblink.run.ray.steward import Place

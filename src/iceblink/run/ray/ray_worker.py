@@ -11,9 +11,8 @@ from typing import Any
 
 import ray
 
-from iceblink.run.pipeline.backend import Died, Failed, Finished, Order, Produced, Ready, Signal, Task
+from iceblink.run.pipeline.backend import Calling, Died, Failed, Finished, Order, Produced, Ready, Signal, Task
 from iceblink.run.pipeline.messages import Allow, Raised, Stop
-from iceblink.run.pipeline.worker_loop import Calling
 from iceblink.run.ray.host import Given, Start
 from iceblink.run.ray.objects import Part, RayRows
 from iceblink.run.ray.session import Session
@@ -129,5 +128,5 @@ class RayWorker:
             return None
         end = self._host.end()
         if end is not None:
-            return Died(self._worker, end.why, end.begun)
+            return Died(self._worker, end.why, end.calling)
         return Died(self._worker, f"is gone: {error}")

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
+from iceblink.run.pipeline.backend import Calling
 from iceblink.run.pipeline.endings import ending, late
 from iceblink.run.pipeline.resources import resident
 from iceblink.run.ray.last_words import LastWords
@@ -30,11 +31,11 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a host ended, in words; `begun` as in `Died`."""
+    """How a host ended, in words; `calling` as in `Died`."""
 
     host: int
     why: str
-    begun: int | None
+    calling: Calling | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ class Steward:
         calling = one.words.slate.read()
         unsaid = -signal.SIGKILL  # all other ends leave a word
         why = self._killed.pop(host, None) or ending(unsaid if status is None else status)
-        return End(host, why, None if calling is None else calling.consumed)
+        return End(host, why, calling)
 
     def _end_late(self, watched: dict[int, _Watched]) -> Iterator[float]:
         """Kill the hosts whose call takes too long; yield when to look at each again [s from now]."""

@@ -7,10 +7,12 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from iceblink.run.pipeline.backend import (
     Block,
     Call,
+    Calling,
     Died,
     Failed,
     Finished,
@@ -32,19 +34,30 @@ class WorkerDies(BaseException):
     """Raised by a function in these tests where a real one would take its process along."""
 
 
+Made: TypeAlias = tuple[Task, Output | Stored | None]
+"""An output of a task, or None at its end."""
+
+
 @dataclass
 class SimulatedWorker:
     order: Order
     work: Work | None = None
     tasks: deque[Task] = field(default_factory=deque)
     outputs: Iterator[Output | Stored] | None = None
+    at: int = 0  # the place of the task that `outputs` are of
+    ahead: Made | Exception | None = None  # made, and not told
+    calling: Calling | None = None
 
 
 class SimulatedBackend:
-    """See the module; `death_rate` is the chance of a death at each step of a worker that has a task."""
+    """See the module; `death_rate` is the chance of a death at each step of a worker that has a task.
+
+    In every other one, workers make a call before they tell what came of the one before.
+    """
 
     def __init__(self, slots: Slots, seed: int, death_rate: float = 0.0) -> None:
         self._slots, self._random, self._death_rate = slots, random.Random(seed), death_rate
+        self._ahead = bool(seed % 2)
         self.workers: dict[int, SimulatedWorker] = {}
         self.credit: dict[int, int] = {}
         self.alive: dict[int, Block] = {}
@@ -97,14 +110,16 @@ class SimulatedBackend:
         if worker.work is None:
             worker.work = worker.order.build()
             return Ready(number)
-        task = worker.tasks[0]
-        if worker.outputs is None:
-            parts = [self.fetch(part.block).slice(part.start, part.rows) for part in task.slices]
-            worker.outputs = worker.work(Call(parts, task.batch_rows, task.schema, task.skip), lambda consumed: None)
-        output = next(worker.outputs, None)
+        made, worker.ahead = worker.ahead or self._made(worker.work, worker), None
+        if isinstance(made, Exception):
+            raise made
+        task, output = made
+        more = worker.order.label != "source" and worker.at < len(worker.tasks)
+        if self._ahead and more and not isinstance(output, Stored):
+            worker.ahead = self._made(worker.work, worker)
         if output is None:
-            worker.outputs = None
             worker.tasks.popleft()
+            worker.at -= 1
             return Finished(task.number, 0.05 * max(1, task.rows))
         self.credit[task.number] -= 1
         assert self.credit[task.number] >= 0
@@ -112,10 +127,29 @@ class SimulatedBackend:
             return Produced(task.number, "rows", output.block, 0)
         return Produced(task.number, output.kind, self.put(output.data), output.consumed, output.part)
 
+    def _made(self, work: Work, worker: SimulatedWorker) -> Made | Exception:
+        """Return the next output that a worker makes, of whichever task."""
+        task = worker.tasks[worker.at]
+        if worker.outputs is None:
+            parts = [self.fetch(part.block).slice(part.start, part.rows) for part in task.slices]
+
+            def begun(consumed: int) -> None:
+                worker.calling = Calling(task.number, consumed, 0.0)
+
+            worker.outputs = work(Call(parts, task.batch_rows, task.schema, task.skip), begun)
+        try:
+            output = next(worker.outputs, None)
+        except Exception as error:
+            return error
+        if output is None:
+            worker.outputs = None
+            worker.at += 1
+        return task, output
+
     def _died(self, number: int, why: str) -> Died:
         self.deaths += 1
-        del self.workers[number]
-        return Died(number, why)
+        worker = self.workers.pop(number)
+        return Died(number, why, worker.calling if self._ahead else None)
 
     def wake(self) -> None:
         self._woken.set()

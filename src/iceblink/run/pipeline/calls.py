@@ -94,9 +94,7 @@ class Caller:
             call = partial(self.rows, piece, begun) if per_row else partial(self._batches, value, piece, begun)
             return self._ahead.submit(call)
         begun(piece.before)
-        awaited = self._loop.submit(self._awaited_rows(piece) if per_row else self._awaited_batch(value, piece))
-        awaited.add_done_callback(lambda _: begun(PAUSED))
-        return awaited
+        return self._loop.submit(self._awaited_rows(piece) if per_row else self._awaited_batch(value, piece))
 
     def stop(self) -> None:
         """Let nothing be tried again; from any thread."""

@@ -22,7 +22,7 @@ from iceblink.errors import BatchContractBroken
 from iceblink.plan.function import Function
 from iceblink.run.formats import returned
 from iceblink.run.pipeline.ahead import Ahead
-from iceblink.run.pipeline.backend import Call, Output
+from iceblink.run.pipeline.backend import PAUSED, Call, Output
 from iceblink.run.pipeline.calls import Begun, Caller, Results
 from iceblink.run.pipeline.contract import Contract, called
 from iceblink.run.pipeline.failures import Attempt, settled
@@ -135,11 +135,10 @@ class _Stage:
         """Yield steps with what asks the function; of calls made elsewhere the first may be asked for `at_once`."""
         if not self.caller.elsewhere:
             return ((step, partial(self._ask, begun=begun)) for step in steps)
-        submit = partial(self.caller.submit, begun=begun)
-        under_way = ((step, submit(step) if isinstance(step, Piece) else None) for step in steps)
-        return self._in_turn(chain(list(islice(under_way, int(at_once))), under_way), submit)
+        under_way = ((step, self.caller.submit(step, begun) if isinstance(step, Piece) else None) for step in steps)
+        return self._in_turn(chain(list(islice(under_way, int(at_once))), under_way), begun)
 
-    def _in_turn(self, under_way: Iterable[_UnderWay], submit: _Submit) -> Iterator[tuple[Step, _Answer]]:
+    def _in_turn(self, under_way: Iterable[_UnderWay], begun: Begun) -> Iterator[tuple[Step, _Answer]]:
         """Yield the oldest when `most` are under way, or when it is done."""
         window: deque[_UnderWay] = deque()
         self._spent = False
@@ -147,22 +146,24 @@ class _Stage:
             for asked in under_way:
                 window.append(asked)
                 while window and (len(window) >= self._most or window[0][1] is None or window[0][1].done()):
-                    yield self._first(window, submit)
+                    yield self._first(window, begun)
             self._spent = True
             while window:
-                yield self._first(window, submit)
+                yield self._first(window, begun)
         finally:
+            if self._ahead is None:
+                begun(PAUSED)
             for _, future in window:
                 if future is not None:
                     future.cancel()
 
-    def _first(self, window: deque[_UnderWay], submit: _Submit) -> tuple[Step, _Answer]:
+    def _first(self, window: deque[_UnderWay], begun: Begun) -> tuple[Step, _Answer]:
         """Take the oldest; a part of it, asked for because the whole had failed, is awaited by itself."""
         step, future = window.popleft()
 
         def answer(piece: Piece) -> Iterable[Any]:
             nonlocal future  # whose result shall not be held any longer than it is needed
-            asked, future = submit(piece) if future is None else future, None
+            asked, future = self.caller.submit(piece, begun) if future is None else future, None
             if self._ahead is None:
                 values: Iterable[Any] = asked.result()
                 return values
@@ -208,7 +209,6 @@ class _Stage:
 
 
 _Answer: TypeAlias = Callable[[Piece], Iterable[Any]]
-_Submit: TypeAlias = Callable[[Piece], Future[Any]]
 _UnderWay: TypeAlias = tuple[Step, Future[Any] | None]
 
 

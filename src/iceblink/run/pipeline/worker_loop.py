@@ -36,6 +36,7 @@ class _Job:
     call: Callable[[], Call]
     credit: threading.Semaphore
     outputs: Iterator[Output | Stored] | None = None
+    called_s: float = 0.0  # the time that calls took, also while something else was done
 
 
 class WorkerLoop:
@@ -147,7 +148,7 @@ class WorkerLoop:
         self._next = job
 
     def _begin(self, work: Work, job: _Job) -> Iterator[Output | Stored]:
-        return iter(work(job.call(), partial(self._begun, job.task)))
+        return iter(work(job.call(), partial(self._begun, job)))
 
     def _do(self, work: Work, job: _Job) -> None:
         began = time.perf_counter()
@@ -156,7 +157,7 @@ class WorkerLoop:
         except BaseException as error:
             self._say(Failed(self._worker, job.task, _raisable(error, self._label)))
         else:
-            self._say(Finished(job.task, time.perf_counter() - began - waited))
+            self._say(Finished(job.task, max(job.called_s, time.perf_counter() - began - waited)))
         finally:
             del self._credits[job.task]
 
@@ -185,14 +186,17 @@ class WorkerLoop:
             if close is not None:
                 close()
 
-    def _begun(self, task: int, consumed: int) -> None:
+    def _begun(self, job: _Job, consumed: int) -> None:
+        """Take note that a call of a task has begun, or is over; in the thread that makes the calls."""
         now = time.monotonic()
         if consumed == PAUSED:
-            self._long = now - self._began_s >= LONG_S
+            took_s = now - self._began_s
+            job.called_s += took_s
+            self._long = took_s >= LONG_S
             self._note(None)
         else:
             self._began_s = now
-            self._note(Calling(task, consumed, now))
+            self._note(Calling(job.task, consumed, now))
 
     def _say(self, signal: Signal) -> None:
         if not self._abandoned.is_set():

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from iceblink.errors import BatchContractBroken, FunctionError, TypeMismatch
 from iceblink.plan.function import Function, Policy
-from iceblink.run.pipeline.backend import Call, Output
+from iceblink.run.pipeline.backend import PAUSED, Call, Output
 from iceblink.run.pipeline.worker import MapWork, MapWorker, first_schema
 from iceblink.scan.batch import Batch
 
@@ -91,7 +91,8 @@ def test_begun_is_told_what_is_done_before_each_call(lengths: list[int], batch_r
         return batch
 
     list(worker(seen)(Call(parts(*lengths), batch_rows, None), begun.append))
-    assert len(begun) == len(calls)
+    assert begun[1::2] == [PAUSED] * len(calls)
+    assert len(begun) == 2 * len(calls)
     assert all(told == first for told, first in calls)
 
 

@@ -318,6 +318,76 @@ class BackendContract:
         assert [type(signal) for signal in driver.heard] == [Ready, Produced, Died]
         self.nothing_follows(driver)
 
+    def ahead(self, driver: Driver, build: Callable[[], Work], timeout_s: float | None = None) -> int:
+        """Start a worker that has made a call, long enough for the next ones to be made ahead, and another one."""
+        worker = driver.start(Order("op", build, self.processes, timeout_s=timeout_s))
+        for row in (-2, -1):
+            assert driver.batches(worker, numbers(1, row))
+        driver.heard.clear()
+        return worker
+
+    @pytest.mark.parametrize("tasks", [1, 2])
+    def test_the_next_call_is_made_while_the_output_of_one_is_looked_at(
+        self, driver: Driver, tmp_path: Path, tasks: int
+    ) -> None:
+        worker = self.ahead(driver, works.aside(str(tmp_path)))
+        _, last = self.calls(driver, worker, tasks)
+        driver.until(lambda signal: isinstance(signal, Finished) and signal.task == last)
+        made = [driver.backend.fetch(signal.block) for signal in driver.heard if isinstance(signal, Produced)]
+        assert [row for batch in made for row in batch.data["n"].to_pylist()] == [0, 1]
+
+    def test_one_thread_builds_calls_and_closes(self, driver: Driver, tmp_path: Path) -> None:
+        worker = self.ahead(driver, works.aside(str(tmp_path)))
+        driver.until(finished(driver.submit(worker, *(numbers(1, row) for row in range(5)))))
+        driver.backend.stop_worker(worker)
+        works.seen(tmp_path / "closed")
+        files = list(tmp_path.iterdir())
+        assert {file.name for file in files} == {"built", *(f"called {row}" for row in range(-2, 5)), "closed"}
+        assert len({file.read_text() for file in files}) == 1
+
+    @pytest.mark.parametrize("tasks", [1, 2])
+    def test_a_call_is_too_late_while_the_output_before_it_is_looked_at(
+        self, driver: Driver, tmp_path: Path, tasks: int
+    ) -> None:
+        worker = self.ahead(driver, works.aside(str(tmp_path), "never", "waits"), timeout_s=0.3)
+        first, second = self.calls(driver, worker, tasks)
+        died = driver.until(lambda signal: isinstance(signal, Died))
+        assert driver.heard == [died]
+        assert isinstance(died, Died)
+        assert died.calling is not None
+        assert (died.calling.task, died.calling.consumed) == ((second, 0) if tasks == 2 else (first, 1))
+        (tmp_path / "never").touch()  # a thread cannot be ended otherwise
+        (tmp_path / "go on").touch()
+        self.nothing_follows(driver)
+
+    def calls(self, driver: Driver, worker: int, tasks: int) -> tuple[int, int]:
+        """Ask for calls with row 0 and 1, in one task or two; return the tasks of each."""
+        rows = [numbers(1, 0), numbers(1, 1)]
+        given = [driver.submit(worker, *rows)] if tasks == 1 else [driver.submit(worker, row) for row in rows]
+        return given[0].number, given[-1].number
+
+    def test_a_call_may_be_made_for_which_there_is_no_credit_but_not_two(self, driver: Driver, tmp_path: Path) -> None:
+        worker = self.ahead(driver, works.aside(str(tmp_path)))
+        task = driver.submit(worker, *(numbers(1, row) for row in range(100)), credit=1)
+        output = driver.until(produced(task))
+        assert isinstance(output, Produced)
+        made = output.block.rows  # of several calls: outputs so small are joined
+        works.seen(tmp_path / f"called {made}")
+        assert driver.backend.wait(0.1) == []
+        assert not (tmp_path / f"called {made + 1}").exists()
+
+    def test_no_call_begins_once_a_worker_is_ended(self, driver: Driver, tmp_path: Path) -> None:
+        worker = self.ahead(driver, works.aside(str(tmp_path), "never", "waits"))
+        driver.submit(worker, *(numbers(1, row) for row in range(4)))
+        works.seen(tmp_path / "called 1")
+        driver.backend.stop_worker(worker, at_once=True)
+        (tmp_path / "never").touch()
+        (tmp_path / "go on").touch()
+        if not self.processes:
+            works.seen(tmp_path / "closed")
+        assert not (tmp_path / "called 2").exists()
+        self.nothing_follows(driver)
+
     def test_waiting_for_credit_is_no_call_that_takes_too_long(self, driver: Driver, tmp_path: Path) -> None:
         worker = driver.start(self.order(works.same, timeout_s=0.05))
         task = driver.submit(worker, numbers(1), credit=0)
@@ -381,6 +451,16 @@ class DeathContract(BackendContract):
         assert why in died.why
         assert [type(signal) for signal in driver.heard] == [Ready, Produced, Died]
         self.nothing_follows(driver)
+
+    @pytest.mark.parametrize("tasks", [1, 2])
+    def test_a_death_in_a_call_that_is_made_ahead_names_it(self, driver: Driver, tmp_path: Path, tasks: int) -> None:
+        worker = self.ahead(driver, works.aside(str(tmp_path), "never", "is killed"))
+        first, second = self.calls(driver, worker, tasks)
+        died = driver.until(lambda signal: isinstance(signal, Died))
+        assert driver.heard == [died]
+        assert isinstance(died, Died)
+        assert died.calling is not None
+        assert (died.calling.task, died.calling.consumed) == ((second, 0) if tasks == 2 else (first, 1))
 
     def test_a_worker_that_dies_while_it_is_stopped_says_so(self, driver: Driver) -> None:
         worker = driver.start(self.order(partial(works.dies, "exits 0")))

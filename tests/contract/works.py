@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -18,7 +19,9 @@ import numpy as np
 import pyarrow as pa
 
 from iceblink.errors import SchemaMismatch
+from iceblink.plan.function import Function
 from iceblink.run.pipeline.backend import PAUSED, Call, Order, Output, Work
+from iceblink.run.pipeline.worker import MapWork
 from iceblink.scan.batch import Batch
 
 
@@ -127,6 +130,60 @@ def dies(how: str, call: Call, begun: Callable[[int], None]) -> Iterator[Output]
     yield Output("rows", call.parts[0], 1)
     begun(1)
     DEATHS[how]()
+
+
+class Aside:
+    """Calls that may be made ahead: the rows of the first can be looked at once a file has a name.
+
+    Each call, and the end, leaves a file that says in which thread it was; the one with row 1 then does `second`.
+    """
+
+    def __init__(self, folder: str, shown: str = "called 1", second: str = "goes on") -> None:
+        self.folder, self.shown, self.second = Path(folder), shown, second
+        self.noted("built")
+
+    def noted(self, what: str) -> None:
+        part = self.folder / "part"
+        part.write_text(str(threading.get_ident()))
+        part.rename(self.folder / what)
+
+    def __call__(self, batch: pa.RecordBatch) -> dict[str, Any]:
+        row = batch["n"][0].as_py()
+        time.sleep(0.002)  # a short call is not made ahead
+        self.noted(f"called {row}")
+        if row == 1 and self.second == "waits":
+            seen(self.folder / "go on")
+        elif row == 1 and self.second in DEATHS:
+            DEATHS[self.second]()
+        columns = {"n": batch["n"]}
+        return Late(self.folder / self.shown, columns) if row == 0 else columns
+
+    def close(self) -> None:
+        self.noted("closed")
+
+
+class Late(dict[str, Any]):
+    """Columns that can be looked at once a file exists."""
+
+    def __init__(self, file: Path, columns: dict[str, Any]) -> None:
+        super().__init__(columns)
+        self.file = file
+
+    def items(self) -> Any:
+        seen(self.file)
+        return super().items()
+
+
+def seen(file: Path) -> None:
+    """Wait until a file exists; or until whoever waits for us has given up."""
+    end = time.monotonic() + 90
+    while not file.exists() and time.monotonic() < end:
+        time.sleep(0.001)
+
+
+def aside(*how: str) -> Callable[[], Work]:
+    """Return what builds workers that call an `Aside`."""
+    return MapWork((Function(partial(Aside, *how)),))
 
 
 def _kill() -> NoReturn:

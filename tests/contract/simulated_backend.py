@@ -45,7 +45,7 @@ class SimulatedWorker:
     tasks: deque[Task] = field(default_factory=deque)
     outputs: Iterator[Output | Stored] | None = None
     at: int = 0  # the place of the task that `outputs` are of
-    ahead: Made | Exception | None = None  # made, and not told
+    ahead: deque[Made | Exception] = field(default_factory=deque)  # made, and not told
     calling: Calling | None = None
 
 
@@ -61,6 +61,7 @@ class SimulatedBackend:
         self.workers: dict[int, SimulatedWorker] = {}
         self.credit: dict[int, int] = {}
         self.alive: dict[int, Block] = {}
+        self.deadly: frozenset[int] = frozenset()  # an output with such a value takes along who tells of it
         self.deaths = self.started = 0
         self.most_bytes = self.most_workers = 0
         self.closed = False
@@ -110,13 +111,16 @@ class SimulatedBackend:
         if worker.work is None:
             worker.work = worker.order.build()
             return Ready(number)
-        made, worker.ahead = worker.ahead or self._made(worker.work, worker), None
+        made = worker.ahead.popleft() if worker.ahead else self._made(worker.work, worker)
         if isinstance(made, Exception):
             raise made
         task, output = made
-        more = worker.order.label != "source" and worker.at < len(worker.tasks)
-        if self._ahead and more and not isinstance(output, Stored):
-            worker.ahead = self._made(worker.work, worker)
+        source = worker.order.label == "source"
+        ahead = self._ahead and not source and not isinstance(output, Stored)
+        while ahead and len(worker.ahead) < 2 and worker.at < len(worker.tasks):  # the end of a task, and a call
+            worker.ahead.append(self._made(worker.work, worker))
+        if isinstance(output, Output) and not source and not self.deadly.isdisjoint(output.data.data[0].to_pylist()):
+            raise WorkerDies
         if output is None:
             worker.tasks.popleft()
             worker.at -= 1

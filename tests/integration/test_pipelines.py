@@ -324,6 +324,30 @@ def test_a_worker_that_dies_takes_only_its_poison_along(lake: ib.Lake, how: str)
     assert dataset.stats().operators[1].deaths == 2
 
 
+@pytest.mark.parametrize("where", ["call", "output"])
+def test_poison_is_told_from_the_calls_that_are_made_at_the_same_time(lake: ib.Lake, where: str) -> None:
+    die = DEATHS["is killed"]
+
+    class Fatal(dict[str, Any]):
+        def items(self) -> Any:  # asked for when the output is turned into Arrow, and the next call is under way
+            die()
+
+    class Model:
+        def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+            time.sleep(0.02)
+            poison = 1234 in batch["id"]
+            if poison and where == "call":
+                die()
+            kept = {"id": batch["id"]}
+            return Fatal(kept) if poison else kept
+
+    dataset = lake.table("d.t").map_batches(
+        Model, batch_size=100, batch_format="numpy", processes=True, on_error="skip", schema={"id": "long"}
+    )
+    assert ids(dataset) == [number for number in range(ROWS) if not 1200 <= number < 1300]
+    assert dataset.stats().operators[1].deaths == 2
+
+
 def test_a_poison_batch_is_named(lake: ib.Lake) -> None:
     def fragile(batch: pa.RecordBatch) -> pa.RecordBatch:
         if 1234 in batch["id"].to_pylist():

@@ -365,7 +365,7 @@ class Scheduler:
                 stage = self.stage_of_task.pop(task)
                 running = stage.finished(task, busy_s)
                 stage.workers[running.worker].idle_since = time.monotonic()
-                rows_in = sum(part.rows for part in running.stretch.slices)
+                rows_in = running.rows
                 index = self.stages.index(stage)
                 left = rows_in - running.consumed
                 self.recorder.task(index, running.worker, busy_s, left, rows_in or running.rows_out)
@@ -400,9 +400,10 @@ class Scheduler:
             return
         stage, worker = found
         tasks = list(worker.tasks)
-        begun = {task: 0 for task in tasks[:1] if worker.ready}  # whatever it called, the first was under way
-        if death.calling is not None:
-            begun[death.calling.task] = death.calling.consumed
+        begun = {task: 0 for task in tasks[:1] if worker.ready}
+        if (calling := death.calling) is not None:
+            # a task is begun when all calls of the one before have been
+            begun = {task: stage.running[task].rows for task in begun} | {calling.task: calling.consumed}
         for task in reversed(tasks):
             del self.stage_of_task[task]
             poison = stage.died(task, begun.get(task))

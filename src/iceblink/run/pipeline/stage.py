@@ -83,6 +83,11 @@ class Running:
     bytes_out: int = 0
 
     @property
+    def rows(self) -> int:
+        """Input rows."""
+        return sum(part.rows for part in self.stretch.slices)
+
+    @property
     def nbytes(self) -> int:
         """Input bytes."""
         return sum(part.nbytes for part in self.stretch.slices)
@@ -285,13 +290,15 @@ class Stage:
             return None
         calls = [Stretch(call) for call in self._single_calls(left)]
         killer = _call_at(calls, max(0, begun - running.consumed))
-        killer.kills = running.stretch.kills + 1
-        calls[0].kills = max(1, calls[0].kills)  # the worker may have died of what it gave
+        upto = next(place for place, call in enumerate(calls, 1) if call is killer)
+        for call in calls[:upto]:  # the worker may have died of what an earlier one gave
+            call.kills = 1
+        killer.kills += running.stretch.kills
         poison = killer.kills >= POISON_KILLS
         if poison:
-            calls.remove(killer)
+            upto -= 1
+            del calls[upto]
         if running.kept:  # which of the calls up to the killer made them is not known: they are one task again
-            upto = next((place for place, call in enumerate(calls) if call is killer), 0) + 1
             parts = tuple(part for call in calls[:upto] for part in call.slices)
             calls[:upto] = [Stretch(parts, 0 if poison else killer.kills, running.kept)] if parts else []
         running.lane.todo.extendleft(reversed(calls))

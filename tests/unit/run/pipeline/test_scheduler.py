@@ -256,6 +256,25 @@ def test_a_call_that_kills_two_workers_is_rejected_with_its_rows_and_nothing_els
     assert backend.deaths == 2 * len({value // rows for value in bad})
 
 
+@given(
+    rows=st.integers(1, 4),
+    deadly=st.frozensets(st.integers(0, 19), max_size=3),
+    most=st.integers(1, 2),
+    seed=st.integers(0, 1 << 16),
+)
+def test_an_output_that_kills_two_workers_is_told_from_calls_made_at_the_same_time(
+    rows: int, deadly: frozenset[int], most: int, seed: int
+) -> None:
+    def same(given: Batch) -> Iterator[Batch]:
+        yield given
+
+    backend = SimulatedBackend(SLOTS, seed)
+    backend.deadly = deadly
+    items = run(backend, source([7, 13]), operator(same, rows, most, on_error="skip"))
+    assert values(items) == [value for value in range(20) if value // rows not in {value // rows for value in deadly}]
+    assert not backend.alive
+
+
 @given(sizes=sizes, rows=st.integers(1, 4), deaths=st.sampled_from([0.1, 0.3]), seed=st.integers(0, 1 << 16))
 def test_a_row_is_rejected_once_though_its_worker_dies_in_the_middle_of_a_call(
     sizes: list[int], rows: int, deaths: float, seed: int

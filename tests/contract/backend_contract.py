@@ -349,7 +349,7 @@ class BackendContract:
     def test_a_call_is_too_late_while_the_output_before_it_is_looked_at(
         self, driver: Driver, tmp_path: Path, tasks: int
     ) -> None:
-        worker = self.ahead(driver, works.aside(str(tmp_path), "never", "waits"), timeout_s=0.3)
+        worker = self.ahead(driver, works.aside(str(tmp_path), "never", "waits"), timeout_s=1.5)
         first, second = self.calls(driver, worker, tasks)
         died = driver.until(lambda signal: isinstance(signal, Died))
         assert driver.heard == [died]

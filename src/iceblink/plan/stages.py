@@ -84,7 +84,8 @@ def _cut(tree: exp.Query, leaves: Mapping[str, Leaf], describe: Describe, broadc
 
 
 def _one_task(tree: exp.Query, leaves: Sequence[Leaf], describe: Describe, why: str) -> Stage:
-    reads = tuple(Read(leaf.name, (leaf.name,), whole=True) for leaf in leaves)
+    names = {table.name.lower() for table in tree.find_all(exp.Table)}
+    reads = tuple(Read(leaf.name, (leaf.name,), whole=True) for leaf in leaves if leaf.name.lower() in names)
     schema, _ = describe(tree.sql("duckdb"), {leaf.name: leaf.schema for leaf in leaves})
     size = Observed(sum(leaf.rows for leaf in leaves), sum(leaf.nbytes for leaf in leaves))
     return Stage("result", tree.copy(), reads, Result(ordered=True), schema, why, size)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from iceblink.plan.cut.functions import aggregates
 from iceblink.plan.cut.prepared import column, named, unique
-from iceblink.plan.cut.rows import ONE_TASK, Making, Placed, Relation, Steps, item, unordered
+from iceblink.plan.cut.rows import ONE_TASK, Making, Placed, Relation, Steps, item, one_query, unordered
 from iceblink.plan.late import exp
 from iceblink.plan.stage import Gather, Hash, Observed, Send
 
@@ -46,6 +46,7 @@ class Block:
         self.where: list[exp.Expression] = []
         self.aliases: dict[str, tuple[str, ...]] = {alias: relation.columns}
         self.size = relation.size
+        self.kinds = {(alias, name): kind for name, kind in relation.kinds.items()}
         self.placed: Placed | None = None
         if relation.placed is not None and len(self.heads) == 1:
             self.placed = relation.placed.renamed({name: (alias, name) for name in relation.columns})
@@ -72,8 +73,9 @@ class Block:
         for node in [*self.heads, *self.joins]:
             self.making.divide(node, divisible)
 
-    def attach(self, query: exp.Query, columns: Sequence[str], alias: str, kind: str, on: list[exp.Expression]) -> None:
+    def attach(self, relation: Relation, alias: str, kind: str, on: list[exp.Expression]) -> None:
         """Join what every task sees the right part of."""
+        query = one_query(relation)
         condition = exp.and_(*(part.copy() for part in on), copy=False) if on else None
         if kind == "INNER" and condition is None:
             join = exp.Join(this=item(query, alias), kind="CROSS")
@@ -83,7 +85,17 @@ class Block:
             join = exp.Join(this=item(query, alias), side=side, kind=word, on=condition or exp.true())
         self.joins.append(join)
         if kind not in ("SEMI", "ANTI"):
-            self.aliases[alias] = tuple(columns)
+            self.aliases[alias] = relation.columns
+            self.kinds |= {(alias, name): kind for name, kind in relation.kinds.items()}
+
+    def kinds_of(self, expressions: Sequence[exp.Expression]) -> list[str]:
+        """Return the kernel's words for the types of expressions."""
+        known = [self.kinds.get((one.table, one.name)) for one in expressions if isinstance(one, exp.Column)]
+        found = [kind for kind in known if kind is not None]
+        if len(found) == len(expressions):
+            return found
+        relation = self.close([(expression, f"value_{at}") for at, expression in enumerate(expressions)])
+        return list(self.making.described(relation.pieces[0])[1])
 
     def close(
         self,
@@ -101,7 +113,9 @@ class Block:
                 (e.table, e.name): name for e, name in outputs if isinstance(e, exp.Column)
             }
             placed = self.placed.renamed(by_column)
-        return Relation(pieces, tuple(name for _, name in outputs), placed, self.size)
+        known = [(self.kinds.get((e.table, e.name)), name) for e, name in outputs if isinstance(e, exp.Column)]
+        kinds = {name: kind for kind, name in known if kind is not None}
+        return Relation(pieces, tuple(name for _, name in outputs), placed, self.size, kinds=kinds)
 
     def _select(
         self,

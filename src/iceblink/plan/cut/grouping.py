@@ -129,7 +129,7 @@ def _again_sum(block: Block, function: exp.Expression, condition: exp.Expression
 
 def _average(block: Block, function: exp.Expression, condition: exp.Expression | None, name: str) -> Split | None:
     value = function.this
-    (kind,) = block.making.described(block.close([(value, "value")]).pieces[0])[1]
+    (kind,) = block.kinds_of([value])
     if (
         not kind.startswith(("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE", "DECIMAL"))
         or "[" in kind

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from iceblink.plan.cut.block import Block, Rest
 from iceblink.plan.cut.prepared import column
-from iceblink.plan.cut.rows import Making, Placed, Relation, Steps, one_query
+from iceblink.plan.cut.rows import Making, Placed, Relation, Steps
 from iceblink.plan.late import exp
 from iceblink.plan.stage import Keep
 
@@ -104,7 +104,7 @@ def _as_side(block: Block) -> Side:
 
 
 def _attach(block: Block, side: Side, kind: str, on: list[exp.Expression]) -> None:
-    block.attach(one_query(side.relation), side.relation.columns, side.alias, kind, on)
+    block.attach(side.relation, side.alias, kind, on)
     if kind == "FULL" and not block.single:
         block.placed = None
 
@@ -146,19 +146,14 @@ def _keys(block: Block, side: Side, on: list[exp.Expression]) -> list[Key]:
     if not pairs:
         return []
     right_block = Block(block.making, side.relation, side.alias, Rest([]))
-    lefts = _kinds(block, [left for left, _ in pairs])
-    rights = _kinds(right_block, [right for _, right in pairs])
+    lefts = block.kinds_of([left for left, _ in pairs])
+    rights = right_block.kinds_of([right for _, right in pairs])
     keys = []
     for (left, right), one, other in zip(pairs, lefts, rights, strict=True):
         kind = one if one == other else _common(block.making, one, other)
         if kind is not None:
             keys.append(Key(left, right, kind, one != other))
     return keys
-
-
-def _kinds(block: Block, expressions: list[exp.Expression]) -> tuple[str, ...]:
-    relation = block.close([(expression, f"key_{at}") for at, expression in enumerate(expressions)])
-    return block.making.described(relation.pieces[0])[1]
 
 
 _NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE", "DECIMAL")
@@ -198,7 +193,7 @@ def _hashed(block: Block, side: Side, kind: str, on: list[exp.Expression], keys:
         yield from right.hash([key.of(key.right) for key in keys], f"{side.alias}, by the key of the join", like)
         right.divide(kind == "INNER")
     placed = _placed(block, right, kind, keys)
-    block.attach(one_query(_as_side(right).relation), right.aliases[side.alias], side.alias, kind, on)
+    block.attach(_as_side(right).relation, side.alias, kind, on)
     block.placed = placed
 
 

@@ -47,6 +47,12 @@ def _rewrite(query: exp.Query, fresh: Fresh) -> exp.Query:
             return query
         query = _separated(query, fresh)
         decorrelate(query, fresh)
+    elif isinstance(query, exp.SetOperation):
+        reason = _why_not_combined(query)
+        if reason is not None:
+            query.meta[WHOLE] = reason
+            return query
+        _tell_apart(query.right.unnest())
     for inner in list(nested(query)):
         new = _rewrite(inner, fresh)
         if new is not inner:
@@ -68,12 +74,8 @@ def why_not(select: exp.Select) -> str | None:
     for clause, value in select.args.items():
         if value and clause not in _SELECT:
             return f"{clause.strip('_').replace('_', ' ').upper()} is not cut"
-    for clause in ("limit", "offset"):
-        node = select.args.get(clause)
-        if node is not None and (
-            node.args.get("limit_options") or not isinstance(node.expression, exp.Literal) or node.expression.is_string
-        ):
-            return f"its {clause.upper()} is not a plain number"
+    if reason := _why_no_number(select):
+        return reason
     joins: list[exp.Join] = select.args.get("joins") or []
     from_ = select.args.get("from_")
     sources = ([from_.this] if from_ is not None else []) + [join.this for join in joins]
@@ -100,6 +102,42 @@ def why_not(select: exp.Select) -> str | None:
     if _needs_order(select, sources):
         return "an aggregate depends on the order of a subquery's rows"
     return None
+
+
+def _why_no_number(query: exp.Query) -> str | None:
+    for clause in ("limit", "offset"):
+        node = query.args.get(clause)
+        if node is not None and (
+            node.args.get("limit_options") or not isinstance(node.expression, exp.Literal) or node.expression.is_string
+        ):
+            return f"its {clause.upper()} is not a plain number"
+    return None
+
+
+def _why_not_combined(query: exp.SetOperation) -> str | None:
+    """Return what a UNION, INTERSECT or EXCEPT has that is not cut."""
+    if query.args.get("by_name") or any(query.args.get(part) for part in ("side", "kind", "on")):
+        return "columns are matched by name"
+    if reason := _why_no_number(query):
+        return reason
+    order = query.args.get("order")
+    if order is not None and not all(
+        isinstance(key.this, exp.Column) and not key.this.table for key in order.expressions
+    ):
+        return "an order of it is computed"
+    return None
+
+
+def _tell_apart(query: exp.Expression) -> None:
+    """Give columns of one name names of their own where names do not matter."""
+    if not isinstance(query, exp.Select):
+        return
+    taken: set[str] = set()
+    for output in list(query.expressions):
+        name = unique(output.alias_or_name, taken)
+        taken.add(name)
+        if name != output.alias_or_name:
+            output.replace(exp.alias_(output.unalias().copy(), named(name)))
 
 
 _PARTS = {

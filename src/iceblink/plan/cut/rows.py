@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias, TypeVar
 
 import pyarrow as pa
@@ -65,6 +65,8 @@ class Relation:
     size : Observed
     order : tuple of Order
         In which order the rows are wanted, if nobody else orders them; its columns may be others than `columns`.
+    kinds : mapping of str to str
+        The kernel's words for the types of columns, where they are known without asking.
     """
 
     pieces: tuple[exp.Query, ...]
@@ -72,6 +74,7 @@ class Relation:
     placed: Placed | None
     size: Observed
     order: tuple[Order, ...] = ()
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def single(self) -> bool:
@@ -90,6 +93,7 @@ class Made:
 
     stages: tuple[str, ...]
     schema: pa.Schema
+    kinds: Mapping[str, str]
     casts: Mapping[str, str]
     size: Observed
     placed: Placed | None
@@ -106,6 +110,7 @@ class Making:
         self._stages = 0
         self._notes: list[str] = []
         self._reads: dict[str, tuple[Read, pa.Schema]] = {}
+        self._words: dict[pa.DataType, str] = {}
 
     def fresh(self, base: str) -> str:
         """Return a name that nothing in the statement has."""
@@ -123,7 +128,8 @@ class Making:
         self._reads[read] = Read(read, (leaf.name,), whole), leaf.schema
         columns = tuple(field.lower() for field in leaf.schema.names)
         query = exp.Select(expressions=[exp.column(named(c)) for c in columns], from_=_from(read))
-        return Relation((query,), columns, ONE_TASK if whole else None, Observed(leaf.rows, leaf.nbytes))
+        placed, size = ONE_TASK if whole else None, Observed(leaf.rows, leaf.nbytes)
+        return Relation((query,), columns, placed, size, kinds=self._as_read(leaf.schema, columns))
 
     def reading(self, made: Made, whole: bool = False) -> Relation:
         """Return the rows of earlier stages: a partition or share of them, or all."""
@@ -137,7 +143,7 @@ class Making:
             for c in columns
         ]
         query = exp.Select(expressions=outputs, from_=_from(read))
-        return Relation((query,), columns, ONE_TASK if whole else made.placed, made.size)
+        return Relation((query,), columns, ONE_TASK if whole else made.placed, made.size, kinds=made.kinds)
 
     def divide(self, query: exp.Expression, divisible: bool) -> None:
         """Say whether the partitions that a query reads may be shared out."""
@@ -181,19 +187,25 @@ class Making:
             names.append(name)
             rows += (seen or expected).rows
             nbytes += (seen or expected).nbytes
-        _, back = self._describe("SELECT * FROM made", {"made": schema})
-        casts = {n: kind for n, kind, came in zip(schema.names, kinds, back, strict=True) if kind != came}
+        types = dict(zip(schema.names, kinds, strict=True))
+        casts = {name: types[name] for name, word in self._as_read(schema, schema.names).items() if types[name] != word}
         placed: Placed | None = None
         if isinstance(send, Hash):
-            types = dict(zip(schema.names, kinds, strict=True))
             classes = tuple(frozenset((key,)) for key in send.keys)
             placed = Placed(classes, send.like or names[0], tuple(types[key] for key in send.keys))
-        return Made(tuple(names), schema, casts, Observed(rows, nbytes), placed)
+        return Made(tuple(names), schema, types, casts, Observed(rows, nbytes), placed)
 
     def exchanged(self, relation: Relation, send: Send, why: str) -> Steps[Relation]:
         """Send rows on and return them where they arrive."""
         made = yield from self.emit(relation, send, why)
         return self.reading(made, whole=isinstance(send, Gather))
+
+    def _as_read(self, schema: pa.Schema, names: Sequence[str]) -> dict[str, str]:
+        """Return the kernel's words for the types of what it reads."""
+        if new := list(dict.fromkeys(one.type for one in schema if one.type not in self._words)):
+            asked = pa.schema([pa.field(f"type_{at}", dtype) for at, dtype in enumerate(new)])
+            self._words.update(zip(new, self._describe("SELECT * FROM types", {"types": asked})[1], strict=True))
+        return {name: self._words[one.type] for name, one in zip(names, schema, strict=True)}
 
     def _named_in(self, query: exp.Expression) -> list[str]:
         found = (table.name for table in query.find_all(exp.Table) if isinstance(table.this, exp.Identifier))

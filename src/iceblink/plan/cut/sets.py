@@ -51,7 +51,7 @@ def _renamed(relation: Relation, columns: tuple[str, ...]) -> Relation:
     names: dict[object, object] = dict(zip(relation.columns, columns, strict=True))
     pieces = tuple(selecting(piece, relation.columns, names=columns) for piece in relation.pieces)
     placed = relation.placed.renamed(names) if relation.placed is not None else None
-    return replace(relation, pieces=pieces, columns=columns, placed=placed)
+    return replace(relation, pieces=pieces, columns=columns, placed=placed, kinds={})
 
 
 def _cast(relation: Relation, given: tuple[str, ...], wanted: tuple[str, ...]) -> Relation:
@@ -59,4 +59,4 @@ def _cast(relation: Relation, given: tuple[str, ...], wanted: tuple[str, ...]) -
     if not casts:
         return relation
     pieces = tuple(selecting(piece, relation.columns, casts) for piece in relation.pieces)
-    return replace(relation, pieces=pieces, placed=relation.placed if relation.single else None)
+    return replace(relation, pieces=pieces, placed=relation.placed if relation.single else None, kinds={})

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
+from datetime import UTC, datetime
 
 from iceblink.errors import IceblinkError
 from iceblink.plan.cut.finish import in_order
-from iceblink.plan.cut.functions import changing
+from iceblink.plan.cut.functions import at_one_moment, changing
 from iceblink.plan.cut.prepared import Uncuttable, prepared
 from iceblink.plan.cut.queries import Queries
 from iceblink.plan.cut.rewritten import rewritten
@@ -57,6 +58,7 @@ def stages(
     if sum(leaf.nbytes for leaf in leaves) < small_bytes:
         yield _one_task(tree, leaves, describe, "little data: one task runs the statement")
         return
+    tree = at_one_moment(tree, datetime.now(UTC))
     if (name := changing(tree)) is not None:
         yield _one_task(tree, leaves, describe, f"one task runs the statement: {name}() differs from task to task")
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 
 from iceblink.plan.late import exp
 
@@ -71,6 +72,26 @@ def unwrapped(node: exp.Expression) -> exp.Expression:
     while isinstance(node, exp.Filter | exp.WithinGroup | exp.IgnoreNulls | exp.RespectNulls):
         node = node.this
     return node
+
+
+_CLOCK = {
+    **dict.fromkeys(["now", "current_timestamp", "get_current_timestamp", "transaction_timestamp"], "TIMESTAMPTZ"),
+    **dict.fromkeys(["localtimestamp", "current_localtimestamp"], "TIMESTAMP"),
+    **dict.fromkeys(["current_date", "today"], "DATE"),
+}
+
+
+def at_one_moment(tree: exp.Query, now: datetime) -> exp.Query:
+    """Return a copy in which the clock stands still: all tasks see the same `now`, in UTC as the kernel's."""
+
+    def stopped(node: exp.Expression) -> exp.Expression:
+        kind = _CLOCK.get(function_name(node))
+        if kind is None or any(True for _ in node.iter_expressions()):
+            return node
+        text = now.isoformat(" ") if kind == "TIMESTAMPTZ" else now.replace(tzinfo=None).isoformat(" ")
+        return exp.cast(exp.Literal.string(text if kind != "DATE" else text[:10]), kind)
+
+    return tree.transform(stopped)
 
 
 def changing(tree: exp.Expression) -> str | None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from iceblink.plan.cut.block import Block, Output
+from iceblink.plan.cut.block import Block, Output, Rest
+from iceblink.plan.cut.finish import distinct_rows
 from iceblink.plan.cut.functions import unwrapped
-from iceblink.plan.cut.prepared import named
+from iceblink.plan.cut.prepared import column, named, unique
 from iceblink.plan.cut.rows import Relation, Steps
 from iceblink.plan.late import exp
 from iceblink.plan.stage import Gather, Hash
@@ -31,6 +32,8 @@ def grouped(block: Block, outputs: Sequence[Output], is_key: Sequence[bool]) -> 
     names = [name for _, name in keys]
     if all(splits.values()):
         return (yield from _in_two_steps(block, outputs, names, splits, kinds))
+    if (value := _one_distinct(outputs, is_key)) is not None:
+        return (yield from _of_distinct_rows(block, outputs, is_key, value))
     which = ", ".join(name for name, one in splits.items() if one is None)
     if keys:
         yield from block.hash([key for key, _ in keys], f"rows by {', '.join(names)}: {which} needs whole groups")
@@ -38,6 +41,41 @@ def grouped(block: Block, outputs: Sequence[Output], is_key: Sequence[bool]) -> 
     else:
         yield from block.gather(f"all rows: {which} needs them in one task")
     return block.close(outputs, group=bool(keys))
+
+
+def _one_distinct(outputs: Sequence[Output], is_key: Sequence[bool]) -> exp.Expression | None:
+    """Return the value of which all aggregates are over DISTINCT ones; None where there is no such."""
+    found = [aggregate for (aggregate, _), key in zip(outputs, is_key, strict=True) if not key]
+    values = {aggregate.this for aggregate in found if isinstance(aggregate, exp.AggFunc)}
+    if not all(isinstance(aggregate, exp.Count | exp.Sum | exp.Avg) for aggregate in found) or len(values) != 1:
+        return None
+    (distinct,) = values
+    if not isinstance(distinct, exp.Distinct) or distinct.args.get("on") or len(distinct.expressions) != 1:
+        return None
+    value: exp.Expression = distinct.expressions[0]
+    return None if isinstance(value, exp.Tuple) else value
+
+
+def _of_distinct_rows(
+    block: Block, outputs: Sequence[Output], is_key: Sequence[bool], value: exp.Expression
+) -> Steps[Relation]:
+    """Let equal rows meet first: what each task has twice does not travel, and no task need see all."""
+    keys = [output for output, key in zip(outputs, is_key, strict=True) if key]
+    alias, name = block.making.fresh("distinct_rows"), unique("value", {name for _, name in keys})
+    sent = block.close([*keys, (value, name)], distinct=exp.Distinct())
+    if keys:
+        send = Hash(tuple(key for _, key in keys))
+        met = yield from block.making.exchanged(sent, send, f"distinct rows by {', '.join(send.keys)}")
+    else:
+        met = yield from distinct_rows(block.making, sent)
+    over = Block(block.making, met, alias, Rest([]))
+    new: list[Output] = []
+    for (expression, output), key in zip(outputs, is_key, strict=True):
+        of = column(alias, name)
+        if not key:
+            of = type(expression)(this=exp.Distinct(expressions=[of]) if keys else of)
+        new.append((column(alias, output) if key else of, output))
+    return (yield from grouped(over, new, is_key))
 
 
 def _kinds(block: Block, outputs: Sequence[Output], group: bool) -> dict[str, str]:

@@ -10,7 +10,7 @@ from iceblink.plan.cut.finish import finished, top
 from iceblink.plan.cut.functions import aggregates
 from iceblink.plan.cut.grouping import grouped
 from iceblink.plan.cut.joins import Side, join
-from iceblink.plan.cut.prepared import column, conjuncts
+from iceblink.plan.cut.prepared import column, conjuncts, named
 from iceblink.plan.cut.rewritten import WHOLE, nested
 from iceblink.plan.cut.rows import ONE_TASK, Made, Making, Relation, Steps, item
 from iceblink.plan.cut.sets import combined
@@ -52,7 +52,8 @@ class Queries:
             return (yield from top(self.making, *_limits(tree), replace(both, order=_named_order(tree))))
         return (yield from self._select(tree, scope))
 
-    def _select(self, select: exp.Select, scope: Scope) -> Steps[Relation]:
+    def _select(self, select: exp.Select, around: Scope) -> Steps[Relation]:
+        scope = dict(around)
         yield from self._subqueries(select, scope)
         block, order = yield from self._sources(select, scope)
         outputs: list[Output] = [(output.unalias(), output.alias_or_name) for output in select.expressions]
@@ -148,7 +149,7 @@ class Queries:
             cte.made = yield from self.making.emit(relation, Keep(), f"{name}, which is read more than once")
         return cte.made
 
-    def _subqueries(self, select: exp.Select, scope: Scope) -> Steps[None]:
+    def _subqueries(self, select: exp.Select, scope: dict[str, Cte]) -> Steps[None]:
         """Make what subqueries in expressions read: all rows of it are there in every task."""
         from_, with_ = select.args.get("from_"), select.args.get("with_")
         parts = [part for part in select.iter_expressions() if part is not from_ and part is not with_]
@@ -161,7 +162,33 @@ class Queries:
                 query.set("limit", exp.Limit(expression=exp.Literal.number(1)))
             relation = yield from self.query(query.copy(), scope)
             made = yield from self.making.emit(relation, Keep(), "a subquery, for every task")
+            test = _not_in(select, query)
+            if test is not None and made.size.nbytes > self.making.broadcast_bytes:
+                yield from self._excluded(select, test, made, scope)
+                continue
             query.replace(self.making.reading(made, whole=True).pieces[0])
+
+    def _excluded(self, select: exp.Select, test: exp.Expression, made: Made, scope: dict[str, Cte]) -> Steps[None]:
+        """Turn NOT IN over many rows into an anti join, and mind the nulls: a null among them excludes every row."""
+        name = self.making.fresh("excluded")
+        scope[name] = Cte(exp.Select(), scope, 2, made)
+        (value,) = made.schema.names
+        counts = exp.select(
+            exp.alias_(exp.Count(this=exp.Star()), "n"), exp.alias_(exp.Count(this=column("them", value)), "m")
+        )
+        counted = yield from self.query(
+            counts.from_(exp.Table(this=named(name), alias=exp.to_identifier("them"))), scope
+        )
+        flags = self.making.reading((yield from self.making.emit(counted, Keep(), "how many are null")), whole=True)
+        (table,) = (piece.args["from_"].this for piece in flags.pieces)
+        given = test.this.unnest().this
+        none = exp.select(exp.EQ(this=exp.column("n"), expression=exp.Literal.number(0))).from_(table.copy())
+        no_null = exp.select(exp.EQ(this=exp.column("n"), expression=exp.column("m"))).from_(table.copy())
+        known = exp.Not(this=exp.Is(this=given.copy(), expression=exp.null()))
+        test.replace(exp.or_(none.subquery(), exp.and_(known, no_null.subquery())))
+        on = exp.EQ(this=given.copy(), expression=column(name, value))
+        source = exp.Table(this=named(name), alias=exp.TableAlias(this=named(name)))
+        select.set("joins", [*(select.args.get("joins") or []), exp.Join(this=source, kind="ANTI", on=on)])
 
     def _whole(self, tree: exp.Query, scope: Scope) -> Steps[Relation]:
         self.making.note(tree.meta[WHOLE])
@@ -244,6 +271,16 @@ class Pool:
             isinstance(one, exp.EQ) and side.alias in _tables(one) and len(_tables(one)) > 1 and _tables(one) <= reach
             for one in self._ready()
         )
+
+
+def _not_in(select: exp.Select, query: exp.Query) -> exp.Expression | None:
+    """Return the condition of WHERE that is ``x NOT IN (query)``."""
+    where = select.args.get("where")
+    for condition in conjuncts(where.this) if where is not None else []:
+        test = condition.this.unnest() if isinstance(condition, exp.Not) else None
+        if isinstance(test, exp.In) and test.args.get("query") is not None and test.args["query"].unnest() is query:
+            return condition if not isinstance(test.this, exp.Tuple) else None
+    return None
 
 
 def _tables(condition: exp.Expression) -> set[str]:

@@ -73,7 +73,10 @@ def stages(
 def _cut(tree: exp.Query, leaves: Mapping[str, Leaf], describe: Describe, broadcast_bytes: float) -> Steps[None]:
     schemas = {name: leaf.schema for name, leaf in leaves.items()}
     asked, kinds = describe(tree.sql("duckdb"), {leaf.name: leaf.schema for leaf in leaves.values()})
-    ready = rewritten(prepared(tree, schemas))
+    try:
+        ready = rewritten(prepared(tree, schemas))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # sqlglot's passes are not for every statement
+        raise Uncuttable(f"it is not understood ({type(error).__name__}: {error})") from error
     if describe(ready.sql("duckdb"), schemas)[1] != kinds:
         raise Uncuttable("it is read otherwise by the planner than by the kernel")
     taken = {identifier.name for identifier in ready.find_all(exp.Identifier)}

@@ -157,6 +157,8 @@ CUT = [
     "SELECT id, total FROM (SELECT id, k, sum(x) OVER (PARTITION BY k) AS total FROM t) WHERE total > 5",
     "SELECT k, max(total) AS m FROM (SELECT k, sum(x) OVER (PARTITION BY k) AS total FROM t) GROUP BY k",
     "SELECT id, last_value(x IGNORE NULLS) OVER (PARTITION BY k ORDER BY id) AS l FROM t",
+    "SELECT id, sum(x) OVER w AS a, max(x) OVER w AS b FROM t WINDOW w AS (PARTITION BY k)",
+    "SELECT id FROM t WINDOW w AS (PARTITION BY k ORDER BY id) QUALIFY row_number() OVER w = 2",
     # DISTINCT and sets
     "SELECT DISTINCT k FROM t",
     "SELECT DISTINCT k, s, f FROM t",

@@ -88,11 +88,19 @@ def _in_two_steps(
 ) -> Steps[Relation]:
     making = block.making
     partial = [output for output in outputs if output[1] in keys]
-    partial += [one for part in splits.values() if part is not None for one in part.partial]
+    same: dict[exp.Expression, str] = {}  # a sum that an average has too is sent once
+    stands: dict[str, str] = {}
+    for part in splits.values():
+        for expression, name in part.partial if part is not None else ():
+            stands[name] = same.setdefault(expression, name)
+    partial += list(same.items())
     title = f"aggregates by {', '.join(keys)}, of each task's rows" if keys else "aggregates of each task's rows"
     sent = block.close(partial, group=bool(keys))
     moved = yield from making.exchanged(sent, Hash(tuple(keys)) if keys else Gather(), title)
     finals = {name: one.final for name, one in splits.items() if one is not None}
+    for final in finals.values():
+        for part in final.find_all(exp.Column):
+            part.set("this", named(stands[part.name]))
     (piece,) = moved.pieces
     select = exp.Select(
         expressions=[exp.alias_(finals[name], named(name)) if name in finals else _key(name) for _, name in outputs],

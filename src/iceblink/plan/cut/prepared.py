@@ -40,6 +40,7 @@ def prepared(tree: exp.Query, leaves: Mapping[str, pa.Schema]) -> exp.Query:
     )
     for select in list(tree.find_all(exp.Select)):
         _explicit_joins(select)
+        _spelled_out_windows(select)
         _group_by_all(select)
         _order_by_all(select)
     _own_aliases(tree)
@@ -126,6 +127,26 @@ def _explicit_joins(select: exp.Select) -> None:
             raise Uncuttable(f"a comma comes before a {join.side} JOIN")
         if join.args.get("using") or join.method:
             raise Uncuttable(f"{join.method or 'USING'} joins are not cut")
+
+
+def _spelled_out_windows(select: exp.Select) -> None:
+    """Write what ``WINDOW w AS (...)`` says where ``OVER w`` stands."""
+    named_windows = {window.name: window for window in select.args.get("windows") or []}
+    for window in list(select.find_all(exp.Window)):
+        meant = named_windows.get(window.alias) if window.args.get("alias") else None
+        if meant is None:
+            continue
+        if any(window.args.get(part) for part in _OVER) or meant.args.get("alias"):
+            raise Uncuttable("a window extends another one")
+        window.set("alias", None)
+        for part in _OVER:
+            value = meant.args.get(part)
+            copied = [one.copy() for one in value] if isinstance(value, list) else value.copy() if value else None
+            window.set(part, copied)
+    select.set("windows", None)
+
+
+_OVER = ("partition_by", "order", "spec")
 
 
 def _group_by_all(select: exp.Select) -> None:

@@ -88,7 +88,10 @@ def why_not(select: exp.Select) -> str | None:
         if extra := {key for key, value in source.args.items() if value} - _PARTS[type(source)]:
             return f"{', '.join(sorted(extra)).upper()} of a table is not cut"
     group = select.args.get("group")
-    if group is not None and any(value for key, value in group.args.items() if key != "expressions"):
+    if group is not None and (
+        any(value for key, value in group.args.items() if key != "expressions")
+        or any(isinstance(key, exp.Rollup | exp.Cube | exp.GroupingSets) for key in group.expressions)
+    ):
         return "grouping sets are not cut"
     if group is not None and not all(key.find(exp.Column) for key in group.expressions):
         return "it groups by a constant"
@@ -97,8 +100,6 @@ def why_not(select: exp.Select) -> str | None:
         return "two of its columns have one name"
     if any(isinstance(projection.unalias(), exp.Star) or projection.is_star for projection in select.expressions):
         return "its columns are not spelled out"
-    if any(window.args.get("alias") or isinstance(window.this, exp.Identifier) for window in windows(select)):
-        return "named windows are not cut"
     if _needs_order(select, sources):
         return "an aggregate depends on the order of a subquery's rows"
     return None

@@ -133,7 +133,8 @@ class Making:
 
     def reading(self, made: Made, whole: bool = False) -> Relation:
         """Return the rows of earlier stages: a partition or share of them, or all."""
-        read = self.fresh(made.stages[0])
+        first = made.stages[0]
+        read = self.fresh(first) if first in self._reads else first
         self._reads[read] = Read(read, made.stages, whole), made.schema
         columns = tuple(made.schema.names)
         outputs = [
@@ -179,8 +180,7 @@ class Making:
         why = self.noted(why)
         names, rows, nbytes = [], 0.0, 0.0
         for piece in relation.pieces:
-            self._stages += 1
-            name = f"stage_{self._stages}"
+            name = self._next_stage()
             expected = Observed(relation.size.rows / len(relation.pieces), relation.size.nbytes / len(relation.pieces))
             query = _with_decimals(piece, wide)
             seen = yield Stage(name, query, self.reads(query), send, schema, why, expected)
@@ -199,6 +199,14 @@ class Making:
         """Send rows on and return them where they arrive."""
         made = yield from self.emit(relation, send, why)
         return self.reading(made, whole=isinstance(send, Gather))
+
+    def _next_stage(self) -> str:
+        """Return the next number as a name; one that a table of the user's has is passed over."""
+        while True:
+            self._stages += 1
+            if (name := f"stage_{self._stages}") not in self._taken:
+                self._taken.add(name)
+                return name
 
     def _as_read(self, schema: pa.Schema, names: Sequence[str]) -> dict[str, str]:
         """Return the kernel's words for the types of what it reads."""

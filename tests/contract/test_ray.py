@@ -1,13 +1,25 @@
-"""Ray keeps the contract of a backend."""
+"""Ray keeps the contract of a backend, and what only Ray can do wrong goes right."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import gc
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
+import ray
 
-from contract.backend_contract import BackendContract, DeathContract
-from iceblink.run.pipeline.backend import Backend
+from contract import works
+from contract.backend_contract import BackendContract, DeathContract, Driver, produced
+from contract.works import numbers, order, value
+from iceblink.config import MIB
+from iceblink.errors import ConfigError
+from iceblink.run.pipeline.backend import Backend, Call, Died, Output, Produced, Slice
+from iceblink.run.ray.objects import RayRows
 from iceblink.run.ray.ray_backend import RayBackend
 from iceblink.run.ray.session import Session
 
@@ -17,6 +29,14 @@ def backend(ray_session: Session) -> Iterator[Backend]:
     backend = RayBackend(ray_session)
     yield backend
     backend.close()
+
+
+@pytest.fixture
+def driver(backend: Backend) -> Driver:
+    return Driver(backend)
+
+
+hosted = partial(order, processes=True)
 
 
 class TestRayHosts(DeathContract):
@@ -33,3 +53,131 @@ class TestThreadsBesideRay(BackendContract):
     @pytest.fixture
     def backend(self, backend: Backend) -> Backend:
         return backend
+
+
+def _pid(call: Call, begun: object) -> Iterator[Output]:
+    yield Output("rows", value(os.getpid()))
+
+
+def _total(call: Call, begun: Callable[[int], None]) -> Iterator[Output]:
+    """Give the sum of the first column of all parts."""
+    begun(0)
+    yield Output("rows", value(sum(int(part.data.column(0).to_numpy().sum()) for part in call.parts)), len(call.parts))
+
+
+def pid_of(driver: Driver, worker: int) -> int:
+    (batch,) = driver.batches(worker, numbers(1))
+    return int(batch.data.column(0)[0].as_py())
+
+
+def test_a_host_is_used_again(driver: Driver) -> None:
+    first = driver.start(hosted(_pid))
+    pid = pid_of(driver, first)
+    driver.backend.stop_worker(first)
+    driver.backend.wait(0.5)  # for nothing: the end that was asked for is no signal
+    pids = {pid_of(driver, driver.start(hosted(_pid, label=f"other {n}"))) for n in range(2)}
+    assert pid in pids
+    assert len(pids) == 2, "a host that is at work is nobody else's"
+
+
+def test_a_host_stopped_at_once_is_gone(driver: Driver) -> None:
+    worker = driver.start(hosted(_pid))
+    pid = pid_of(driver, worker)
+    driver.backend.stop_worker(worker, at_once=True)
+    assert pid_of(driver, driver.start(hosted(_pid))) != pid
+
+
+def test_a_host_killed_from_outside_is_a_death_that_knows_its_call(driver: Driver) -> None:
+    worker = driver.start(hosted(_pid_and_hangs))
+    task = driver.submit(worker, numbers(3))
+    host = driver.until(produced(task))
+    assert isinstance(host, Produced)
+    pid = int(driver.backend.fetch(host.block).data.column(0)[0].as_py())
+    os.kill(pid, signal.SIGKILL)
+    died = driver.until(lambda signal: isinstance(signal, Died))
+    assert died == Died(worker, "was killed by signal 9, Killed (out of memory?)", 2)
+    assert len(driver.batches(driver.start(hosted(works.same)), numbers(3))) == 1
+
+
+def _pid_and_hangs(call: Call, begun: Callable[[int], None]) -> Iterator[Output]:
+    yield Output("rows", value(os.getpid()), 2)
+    begun(2)
+    time.sleep(3600)
+
+
+def test_a_call_that_lets_no_thread_run_is_ended_too(driver: Driver) -> None:
+    worker = driver.start(hosted(_hangs, timeout_s=0.2))
+    driver.submit(worker, numbers(5))
+    died = driver.until(lambda signal: isinstance(signal, Died))
+    assert died == Died(worker, "took longer than 0.2 s for a call", 3)
+
+
+def _hangs(call: Call, begun: Callable[[int], None]) -> Iterator[Output]:
+    begun(3)
+    yield from works.holds_the_lock(call, begun)
+
+
+def test_a_task_larger_than_the_object_store_spills_and_is_read_part_by_part(driver: Driver) -> None:
+    store = ray.cluster_resources()["object_store_memory"]
+    rows = 2_000_000
+    batches = [numbers(rows, first) for first in range(5)]
+    many = int(store * 2 // batches[0].data.nbytes) + 1
+    blocks = [driver.backend.put(batches[n % 5]) for n in range(many)]
+    assert sum(block.nbytes for block in blocks) > 2 * store
+    worker = driver.start(hosted(_total))
+    task = driver.of(tuple(Slice(block, 0, block.rows) for block in blocks))
+    (output,) = driver.outputs(worker, task)
+    expected = sum(rows * (rows - 1) // 2 + rows * (n % 5) for n in range(many))
+    assert driver.backend.fetch(output.block).data.column(0)[0].as_py() == expected
+    for block in blocks:
+        driver.backend.free(block)
+
+
+def test_a_slice_of_many_rows_does_not_take_the_others_along(driver: Driver) -> None:
+    batch = numbers(1_000_000)
+    block = driver.backend.put(batch.slice(10, 100_000))
+    assert block.ref.nbytes < 1 * MIB
+
+
+def test_more_gpus_than_any_node_has_are_refused_at_once(driver: Driver) -> None:
+    with pytest.raises(ConfigError, match="no node has any") as caught:
+        driver.backend.start_worker(hosted(works.same, gpus=1))
+    assert caught.value.where == "op"
+
+
+def test_the_memory_of_hosts_and_objects_is_counted_and_given_back(driver: Driver) -> None:
+    gc.collect()
+    before = RayRows.held_bytes
+    worker = driver.start(hosted(works.same))
+    (output,) = driver.outputs(worker, driver.task([numbers(1_000_000)]))
+    assert RayRows.held_bytes >= before + 8_000_000
+    assert driver.backend.memory_bytes() > RayRows.held_bytes + (60 << 20)
+    driver.backend.free(output.block)
+    driver.heard.clear()
+    del output
+    gc.collect()
+    assert RayRows.held_bytes == before
+
+
+def test_nothing_is_left_after_a_session(ray_session: Session) -> None:
+    session = Session(ray_session.capacity)
+    driver = Driver(RayBackend(session))
+    worker = driver.start(hosted(_pid))
+    pids = [pid_of(driver, worker), pid_of(driver, driver.start(hosted(_pid)))]
+    driver.backend.stop_worker(worker)
+    driver.backend.close()
+    session.close()
+    for pid in pids:
+        _gone(pid)
+
+
+def _gone(pid: int) -> None:
+    """Wait until a process has ended."""
+    try:
+        watch = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        assert select.select([watch], [], [], 30)[0]
+    finally:
+        os.close(watch)

@@ -6,8 +6,8 @@ queues or budgets; a scheduler knows nothing of threads, processes or objects.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
 import pyarrow as pa
@@ -184,6 +184,10 @@ class Order:
         Share of a device; its worker sees only that device.
     timeout_s : float or None
         A call that takes longer ends the worker [s].
+    memory_bytes : int
+        What it takes for itself [bytes]; a cluster finds a node where as much is not promised to others.
+    resources, labels : mapping
+        What else its node must have for it, by the cluster's names, and what that must be called; only clusters know.
     """
 
     label: str
@@ -191,6 +195,9 @@ class Order:
     processes: bool = False
     gpus: float = 0.0
     timeout_s: float | None = None
+    memory_bytes: int = 0
+    resources: Mapping[str, float] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

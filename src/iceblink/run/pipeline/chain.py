@@ -58,7 +58,8 @@ def mapped(functions: Sequence[Function], schema: pa.Schema | None) -> Operator:
     pool = first.pool
     # an awaited call is cancelled where it is awaited
     timeout_s = None if first.awaits else first.policy.timeout_s
-    order = Order(label, MapWork(tuple(functions)), pool.processes, pool.gpus, timeout_s)
+    memory_bytes = pool.memory_bytes or 0
+    order = Order(label, MapWork(tuple(functions)), pool.processes, pool.gpus, timeout_s, memory_bytes)
     return Operator(
         label,
         order,
@@ -67,7 +68,7 @@ def mapped(functions: Sequence[Function], schema: pa.Schema | None) -> Operator:
         fewest=pool.fewest,
         most=pool.most,
         cpus=pool.cpus,
-        memory_bytes=pool.memory_bytes or 0,
+        memory_bytes=memory_bytes,
         ordered=first.ordered,
         on_error=first.policy.on_error,
         calls=4 * first.calls if first.awaits else 1,

@@ -69,15 +69,17 @@ class Capacity:
         """
         if order.gpus < 0 or (order.gpus > 1 and order.gpus != int(order.gpus)):
             raise ConfigError(f"gpus is {order.gpus}", order.label, "take a fraction of one device, or whole ones")
-        largest = max((node.resources.get("GPU", 0.0) for node in self.nodes()), default=0.0)
-        most = most_ever() or {}
-        if order.gpus > max(largest, most.get("GPU", 0.0)):
-            have = f"the largest node of this cluster has {largest:g}" if largest else "no node of this cluster has any"
-            raise ConfigError(
-                f"a worker needs {order.gpus:g} GPUs, and {have}",
-                order.label,
-                "join a cluster with more, or ask for fewer",
-            )
+        most = most_ever()
+        needs = {"GPU": order.gpus, "memory": float(order.memory_bytes), **order.resources}
+        for name, amount in needs.items():
+            largest = max((node.resources.get(name, 0.0) for node in self.nodes()), default=0.0)
+            if amount > max(largest, (most or {}).get(name, 0.0)):
+                have = f"the most that a node has is {largest:g}" if largest else "no node has any"
+                raise ConfigError(
+                    f"a worker needs {amount:g} of {name}, and {have}",
+                    order.label,
+                    "join a cluster with more, or ask for less",
+                )
 
     def _look(self) -> _Look:
         with self._lock:

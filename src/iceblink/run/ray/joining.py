@@ -40,7 +40,8 @@ class Membership:
         """
         self._left = False
         address = address or os.environ.get("RAY_ADDRESS") or None
-        os.environ.setdefault("RAY_TQDM_PATCH_PRINT", "0")  # else Ray puts its own `print` in the place of Python's
+        # else Ray puts its own `print` in the place of Python's
+        os.environ.setdefault("RAY_TQDM_PATCH_PRINT", "0")
         with self._lock:
             if not ray.is_initialized():
                 if address is None:

@@ -53,14 +53,14 @@ class RayRows:
         Size as an object [bytes]; 0 for bytes.
     """
 
-    __slots__ = ("_held", "_nbytes")
+    __slots__ = ("_held", "nbytes")
 
     held_bytes: ClassVar[int] = 0
     """Size of all objects that this process refers to [bytes]."""
     _counting: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self, held: Any, nbytes: int = 0) -> None:
-        self._held, self._nbytes = held, nbytes
+        self._held, self.nbytes = held, nbytes
         self._count(nbytes)
 
     @classmethod
@@ -100,11 +100,11 @@ class RayRows:
     def free(self) -> None:
         """Let go of the rows; batches that were handed out stay good."""
         self._held = None
-        self._count(-self._nbytes)
-        self._nbytes = 0
+        self._count(-self.nbytes)
+        self.nbytes = 0
 
     def __del__(self) -> None:
-        if hasattr(self, "_nbytes"):  # it came to be
+        if hasattr(self, "nbytes"):  # it came to be
             self.free()
 
     @classmethod
@@ -150,12 +150,16 @@ def found(held: Any, what: str, where: str) -> pa.RecordBatch:
     ------
     RowsLost
         The node that had it is gone.
+    OutOfMemoryBudget
+        There is no room to bring it here.
     """
     if isinstance(held, bytes):
         return decoded(held)
     try:
         return decoded(ray.get(held))
-    except ray.exceptions.ObjectLostError as error:
+    except (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError) as error:
+        raise OutOfMemoryBudget(f"Ray has no room for {what}: {error}", where) from error
+    except ray.exceptions.RayError as error:  # of the object, or of the actor that made it and cannot do so again
         raise RowsLost(
             f"{what} are lost: the node that had them is gone", where, "run it again; with checkpoint= a write goes on"
         ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import sys
 import threading
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 
 import ray
 
+from iceblink.errors import ConfigError
 from iceblink.run.pipeline.backend import Calling, Died, Failed, Finished, Order, Produced, Ready, Signal, Task
 from iceblink.run.pipeline.messages import Allow, Raised, Stop
 from iceblink.run.ray.host import Given, Start
@@ -126,7 +128,20 @@ class RayWorker:
         """Say how the host ended."""
         if self._dismissed or (self._stopping and not self._tasks):  # then it does not matter
             return None
+        said = str(error)
+        if isinstance(error, ray.exceptions.RuntimeEnvSetupError):
+            return self._unbuilt(f"Ray cannot make what runtime_env asks for: {error}", "")
+        if "No module named 'iceblink" in said:
+            return self._unbuilt("iceblink is not on the nodes of this cluster", "runtime_env={'pip': ['iceblink']}")
+        if "node has died" in said:
+            return Died(self._worker, "was lost with its node" + "".join(re.findall(r"\n\s*ip:( \S+)", said)[:1]))
         end = self._host.end()
-        if end is not None:
-            return Died(self._worker, end.why, end.calling)
-        return Died(self._worker, f"is gone: {error}")
+        calling = None if end is None else end.calling
+        if "low on memory" in said:
+            return Died(self._worker, "was ended by Ray, for its node was low on memory", calling)
+        if end is None and isinstance(error, ray.exceptions.ActorUnavailableError):
+            return Died(self._worker, "cannot be reached on its node any more")
+        return Died(self._worker, f"is gone: {said}" if end is None else end.why, calling)
+
+    def _unbuilt(self, what: str, hint: str) -> Signal:
+        return Failed(self._worker, None, ConfigError(what, self._label, hint))

@@ -21,6 +21,7 @@ from iceblink.run.ray.objects import RayRows
 from iceblink.run.ray.steward import End, Place, Seen, Steward
 
 _FEW_BYTES = 256 << 20  # a host that is larger after its work is not used again
+_A_BYTE = 1  # of an actor that reserves nothing at all, Ray does not heed where it should be
 _END_S = 2.0  # a steward may take so long to say how a host died
 
 
@@ -32,13 +33,15 @@ class RayHost:
     number : int
     actor : ray.actor.ActorHandle
     gpus : float
-        What it reserves.
+        How many it reserves.
     aim : str
         The node where it should come up; empty for any.
+    reserves : bool
+        Whether it holds something that others may want.
     """
 
-    def __init__(self, number: int, actor: Any, gpus: float, aim: str) -> None:
-        self.number, self.actor, self.gpus, self.aim = number, actor, gpus, aim
+    def __init__(self, number: int, actor: Any, gpus: float, aim: str, reserves: bool) -> None:
+        self.number, self.actor, self.gpus, self.aim, self.reserves = number, actor, gpus, aim, reserves
         self.place: Place | None = None
         self.resident_bytes = 0
         self._end: End | None = None
@@ -46,7 +49,7 @@ class RayHost:
 
     def kill(self) -> None:
         """End it at once."""
-        with suppress(ray.exceptions.RaySystemError):  # Ray itself was shut down
+        if ray.is_initialized():  # else they are gone; and asked for anything, Ray would start anew
             ray.kill(self.actor)
 
     def saw(self, end: End) -> None:
@@ -86,22 +89,30 @@ class Session:
 
     def host(self, order: Order) -> RayHost:
         """Return a host that waits for work, or a new one that will come up somewhere."""
+        reserves = bool(order.gpus or order.memory_bytes or order.resources or order.labels)
         with self._lock:
-            if not order.gpus and self._idle:
+            if not reserves and self._idle:
                 return self._idle.pop()
-            aim = "" if order.gpus else self._roomiest()
-            options: dict[str, Any] = {"num_cpus": 0, "num_gpus": order.gpus, "runtime_env": self._runtime_env}
+            aim = "" if reserves else self._roomiest()
+            options: dict[str, Any] = {
+                "num_cpus": 0,
+                "num_gpus": order.gpus,
+                "memory": order.memory_bytes or _A_BYTE,
+                "resources": dict(order.resources),
+                "label_selector": dict(order.labels),
+                "runtime_env": self._runtime_env,
+            }
             if aim:
                 options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(aim, soft=True)
             actor = ray.remote(concurrency_groups={"inbox": 1})(Host).options(**options).remote()
-            host = RayHost(next(self._numbers), actor, order.gpus, aim)
+            host = RayHost(next(self._numbers), actor, order.gpus, aim, reserves)
             self._hosts[host.number] = host
             return host
 
     def rest(self, host: RayHost) -> None:
         """Keep a host whose worker has ended for the next one."""
         with self._lock:
-            if host.number in self._hosts and not host.gpus and host.resident_bytes < _FEW_BYTES:
+            if host.number in self._hosts and not host.reserves and host.resident_bytes < _FEW_BYTES:
                 self._idle.append(host)
                 return
         self.dismiss(host)

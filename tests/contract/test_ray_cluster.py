@@ -1,0 +1,41 @@
+"""Ray on several nodes: what happens when they die."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from cluster_tool import Cluster, why_not
+
+pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "never")
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    with Cluster() as cluster:
+        yield cluster
+
+
+def test_a_node_that_dies_takes_its_workers_and_rows_only(cluster: Cluster) -> None:
+    node = cluster.add_node()
+    with cluster.driver("contract.cluster_scenarios", "a_node_dies") as driver:
+        driver.hear("kill")
+        node.kill()
+        driver.answer()
+        driver.hear("right")
+
+
+def test_a_node_that_cannot_be_reached_is_a_dead_one(cluster: Cluster) -> None:
+    node = cluster.add_node()
+    with cluster.driver("contract.cluster_scenarios", "a_node_dies") as driver:
+        driver.hear("kill")
+        node.cut()
+        driver.answer()
+        driver.hear("right")
+
+
+def test_a_call_that_hangs_on_another_node_is_ended(cluster: Cluster) -> None:
+    cluster.add_node()
+    with cluster.driver("contract.cluster_scenarios", "a_call_hangs_elsewhere") as driver:
+        driver.hear("right")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from iceblink.plan.function import pure_python as pure_python
     from iceblink.plan.row import row as _
     from iceblink.run.local_engine import LocalEngine as LocalEngine
+    from iceblink.run.ray.ray_engine import RayEngine as RayEngine
     from iceblink.watch.watching import watching as watching
 
 __version__ = "0.1.0.dev0"
@@ -28,6 +29,7 @@ _HOMES = {
     "Lake": ("iceblink.lakehouse", "Lake"),
     "Dataset": ("iceblink.dataset", "Dataset"),
     "LocalEngine": ("iceblink.run.local_engine", "LocalEngine"),
+    "RayEngine": ("iceblink.run.ray.ray_engine", "RayEngine"),
     "IceblinkError": ("iceblink.errors", "IceblinkError"),
     "_": ("iceblink.plan.row", "row"),
     "pure_python": ("iceblink.plan.function", "pure_python"),
@@ -40,6 +42,7 @@ __all__ = [
     "Lake",
     "Dataset",
     "LocalEngine",
+    "RayEngine",
     "IceblinkError",
     "_",
     "pure_python",

@@ -12,12 +12,13 @@ from typing import Any, Literal, Self
 import pyarrow as pa
 
 from iceblink.dataset import Dataset
-from iceblink.errors import ConfigError, PlanError
+from iceblink.errors import ConfigError, PlanError, nearest
 from iceblink.interop import to_arrow
 from iceblink.lake.catalog import Catalog
 from iceblink.lake.format_version import check_types
 from iceblink.plan.nodes import Memory, Plan, Query, Stream
 from iceblink.plan.sql import file_query
+from iceblink.run.late import ray_engine
 from iceblink.run.local_engine import LocalEngine
 from iceblink.run.once import Once
 from iceblink.run.session import Session
@@ -28,7 +29,7 @@ def connect(
     path: str | Path | None = None,
     *,
     catalog: str | None = None,
-    engine: LocalEngine | Literal["local"] = "local",
+    engine: LocalEngine | Literal["local", "ray"] = "local",
     **properties: Any,
 ) -> Lake:
     """Open a lake.
@@ -40,7 +41,9 @@ def connect(
         that cannot be written is opened to be read.
     catalog : str, optional
         Name of a catalog in PyIceberg's own configuration.
-    engine : "local" or LocalEngine
+    engine : {"local", "ray"} or an engine
+        Where work is done: in this process, or on Ray, on the cluster that ``RAY_ADDRESS`` names or one started here.
+        ``ib.LocalEngine(...)`` and ``ib.RayEngine(...)`` have settings.
     **properties
         ``uri``, ``warehouse`` and other PyIceberg catalog properties: a catalog without configuration.
 
@@ -59,11 +62,15 @@ def connect(
         found = Catalog.of(**properties)
     else:
         found = Catalog.embedded(path or "lakehouse")
-    if isinstance(engine, str):
-        if engine != "local":
-            raise ConfigError(f"no engine {engine!r}", "connect", "engine='local', or ib.LocalEngine(...)")
-        engine = LocalEngine()
-    return Lake(Session(found, engine))
+    return Lake(Session(found, _engine(engine) if isinstance(engine, str) else engine))
+
+
+def _engine(name: str) -> LocalEngine:
+    if name == "ray":
+        return ray_engine.RayEngine()
+    if name != "local":
+        raise ConfigError(f"no engine {name!r}", "connect", nearest(name, ("local", "ray"), "engines"))
+    return LocalEngine()
 
 
 class Lake:

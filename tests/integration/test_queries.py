@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -16,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import iceblink as ib
+from contract.staged import divide_everything, staged_engine
 from iceblink import _
 
 SCHEMA = pa.schema(
@@ -53,9 +55,19 @@ ROWS = pa.Table.from_pylist(
 )
 
 
-@pytest.fixture(scope="module")
-def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ib.Lake]:
-    with ib.connect(tmp_path_factory.mktemp("lake")) as opened:
+@pytest.fixture(scope="module", params=["in one process", "in stages, exchanged", "in stages, broadcast"])
+def lake(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ib.Lake]:
+    """The same tables under engines that must agree."""
+    engine: ib.LocalEngine = ib.LocalEngine()
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param != "in one process":
+            divide_everything(patch)
+            engine = staged_engine(broadcast_bytes=0 if request.param.endswith("exchanged") else 1 << 40)
+        yield from tables_under(engine, tmp_path_factory.mktemp("lake"))
+
+
+def tables_under(engine: ib.LocalEngine, folder: Path) -> Iterator[ib.Lake]:
+    with ib.connect(folder, engine=engine) as opened:
         properties = {"write.parquet.row-group-limit": "25", "write.parquet.bloom-filter-enabled.column.s": "true"}
         for name, partition_by in {"a": ["g"], "b": ["day(ts)"], "c": ["bucket(4, i)", "truncate(1, s)"]}.items():
             opened.create(f"n.{name}", SCHEMA, partition_by=partition_by, properties=properties)

@@ -69,6 +69,13 @@ def remove_uncommitted(table: Table, tokens: Collection[str]) -> None:
     remove_writes(table.pyiceberg, tokens, _data_files(table, tokens))
 
 
+def remove_strays(table: Table, token: str, paths: Collection[str]) -> None:
+    """Remove the data files of a write that runs, but for `paths`: its workers that died left them."""
+    for path in _data_files(table, [token]):
+        if path not in paths:
+            _deleted(table.pyiceberg.io, path)
+
+
 def remove_unused(table: Table, tokens: Collection[str]) -> None:
     """Remove what these writes, and tries to commit them, left that no snapshot refers to, and their markers."""
     left = _data_files(table, tokens) + _snapshot_files(table, tokens)

@@ -72,10 +72,14 @@ class TableWriter:
         for each half of a target file size that it has received, so that large inputs are encoded in parallel.
     job : str
         Folder of the journal that will name the files, if there is one: they are no leftovers while it is there.
+    share_of : str, optional
+        The token of a write that several writers share; whoever began it has marked it, and ends it.
     """
 
-    def __init__(self, table: Table, settings: Settings, sorted: bool = False, job: str = "") -> None:
-        self.token = uuid4().hex
+    def __init__(
+        self, table: Table, settings: Settings, sorted: bool = False, job: str = "", share_of: str = ""
+    ) -> None:
+        self.token = share_of or uuid4().hex
         """Names this write: its data files begin with it. Always new, so that no two writes share a file name."""
         self._table, self._sorted, self._job = table, sorted, job
         iceberg = table.pyiceberg
@@ -102,7 +106,8 @@ class TableWriter:
         self._buffered = 0
         self._made: list[str] = []
         self._closed: list[NewFile] = []
-        self._marked = self._finished = False
+        self._shared, self._marked, self._finished = bool(share_of), bool(share_of), False
+        self._names = f"{self.token}-{uuid4().int % 10**18:018d}" if share_of else self.token
         self.peak_bytes = 0
         """Most Arrow bytes ever held, in buffers and in lanes [bytes]."""
 
@@ -145,7 +150,7 @@ class TableWriter:
             lane.abort()
         self._buffers.clear()
         if self._marked:
-            remove_writes(self._table.pyiceberg, [self.token], self._made)
+            remove_writes(self._table.pyiceberg, [] if self._shared else [self.token], self._made)
         self._made, self._marked = [], False
 
     def __enter__(self) -> Self:
@@ -201,7 +206,7 @@ class TableWriter:
 
         def new_file(partition: Partition) -> ParquetFile:
             nonlocal made
-            name = f"{self.token}-{ordinal:02d}-{made:05d}.parquet"
+            name = f"{self._names}-{ordinal:02d}-{made:05d}.parquet"
             made += 1
             path = self._locations.new_data_location(name, self._partitioner.folder(partition))
             self._made.append(path)  # before it exists, so that abort never misses one

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import replace
 
 from iceblink.plan.late import exp
@@ -36,12 +37,13 @@ def row_wise(query: Query) -> bool:
 
     A function that sqlglot does not know may be an aggregate: then the answer is no.
     """
-    return len(query.sources) == 1 and _row_wise(query.tree, query)
+    return len(query.sources) == 1 and row_wise_over(query.tree, query.sources)
 
 
-def _row_wise(tree: exp.Expression | None, query: Query) -> bool:
+def row_wise_over(tree: exp.Expression | None, names: Container[str]) -> bool:
+    """Whether each row of a tree comes of one row of one of these tables."""
     if isinstance(tree, exp.Table):
-        return tree.name in query.sources and not any(tree.args.get(part) for part in ("joins", "sample", "pivots"))
+        return tree.name in names and not any(tree.args.get(part) for part in ("joins", "sample", "pivots"))
     if isinstance(tree, exp.Subquery):
         tree = tree.this if not any(tree.args.get(part) for part in ("joins", "sample", "pivots")) else None
     if not isinstance(tree, exp.Select) or any(value for part, value in tree.args.items() if part not in _PARTS):
@@ -51,4 +53,4 @@ def _row_wise(tree: exp.Expression | None, query: Query) -> bool:
     if any(part.find(*others) is not None for part in computed):
         return False
     source = tree.args.get("from_")
-    return source is not None and _row_wise(source.this, query)
+    return source is not None and row_wise_over(source.this, names)

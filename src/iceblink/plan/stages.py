@@ -55,6 +55,9 @@ def stages(
         As `describe` does, when the statement itself is wrong.
     """
     by_name = {leaf.name.lower(): leaf for leaf in leaves}
+    if not leaves:
+        yield _one_task(tree, leaves, describe, "it reads no table: one task runs the statement")
+        return
     if sum(leaf.nbytes for leaf in leaves) < small_bytes:
         yield _one_task(tree, leaves, describe, "little data: one task runs the statement")
         return

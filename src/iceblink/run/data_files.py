@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing
 
 from iceblink.errors import SchemaMismatch, nearest
 from iceblink.lake.files import NewFile
 from iceblink.lake.table import Table
-from iceblink.lake.write import TableWriter
 from iceblink.plan.nodes import Plan
 from iceblink.plan.sql import sorted_query, widened_query
 from iceblink.run.kernel_types import kernel_type
@@ -54,15 +52,7 @@ def written(
     sorts = bool(table.sort_by) and all(_column(word) in table.schema.names for word in table.sort_by)
     if sorts:  # all rows, not file by file: files then hold disjoint ranges, and readers skip more of them
         plan = session.engine.query(sorted_query(plan.name, table.sort_by), {plan.name: plan})
-    with (
-        closing(session.engine.batches(plan)) as batches,
-        TableWriter(table, session.engine.settings, sorted=sorts, job=job) as writer,
-    ):
-        if begun is not None:
-            begun(writer.token)
-        for batch in batches:
-            writer.write(batch.data)
-        return writer.finish()
+    return session.engine.files(plan, table, sorts, begun, job)
 
 
 def _column(word: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
@@ -10,12 +10,17 @@ from typing import Any
 import pyarrow as pa
 
 from iceblink.config import Settings
+from iceblink.lake.files import NewFile
+from iceblink.lake.table import Table
+from iceblink.lake.write import TableWriter
 from iceblink.plan.function import Function
 from iceblink.plan.lineage import restored
 from iceblink.plan.nodes import MapBatches, Plan, Query, Tree
 from iceblink.plan.query import sql_of
 from iceblink.run.kernel import Kernel
 from iceblink.run.lower import Batches, Job, run
+from iceblink.run.pipeline.backend import Backend
+from iceblink.run.pipeline.local_backend import local_backend
 from iceblink.run.pipeline.stats import PipelineStats
 from iceblink.run.pipeline.worker import first_schema
 from iceblink.run.quarantine import Quarantine
@@ -82,6 +87,24 @@ class LocalEngine:
         With `prompt` statements hand on what functions make as it comes; otherwise they are as fast as they can.
         """
         return run(plan, replace(self.job, prompt=prompt))
+
+    def backend(self) -> Backend:
+        """Open what runs Python functions."""
+        return local_backend(self.settings)
+
+    def files(
+        self, plan: Plan, table: Table, sorted: bool, begun: Callable[[str], None] | None, job: str
+    ) -> list[NewFile]:
+        """Write the rows of `plan` to data files of `table` that nothing refers to; see `run.data_files.written`."""
+        with (
+            closing(self.batches(plan)) as batches,
+            TableWriter(table, self.settings, sorted=sorted, job=job) as writer,
+        ):
+            if begun is not None:
+                begun(writer.token)
+            for batch in batches:
+                writer.write(batch.data)
+            return writer.finish()
 
     def close(self) -> None:
         """Free what the engine holds; it opens again when next used."""

@@ -21,6 +21,7 @@ from iceblink.predicate import Everything, Predicate
 from iceblink.run.checked import checked
 from iceblink.run.kernel import Input, Kernel
 from iceblink.run.kernel_types import kernel_type, literal, quoted
+from iceblink.run.pipeline.local_backend import local_backend
 from iceblink.run.pipeline.stats import Recorder
 from iceblink.run.pipeline.stream import stream
 from iceblink.run.source import Source
@@ -79,7 +80,11 @@ def _(plan: Query, job: Job) -> Batches:
 def _(plan: MapBatches, job: Job) -> Batches:
     nodes, below = chain_of(plan)
     return stream(
-        nodes, titled(below), lambda: run(below, job), job.settings, lambda made: job.recorders.__setitem__(plan, made)
+        nodes,
+        titled(below),
+        lambda: run(below, job),
+        lambda: local_backend(job.settings),
+        lambda made: job.recorders.__setitem__(plan, made),
     )
 
 

@@ -269,7 +269,7 @@ class Slots:
 
 
 class Backend(Protocol):
-    """Runs workers. All calls come from the scheduler's thread but `wake`, `fetch` and `free`."""
+    """Runs workers. All calls come from the scheduler's thread but `wake`, `put`, `fetch` and `free`."""
 
     def slots(self) -> Slots:
         """Return what there is now; a cluster may grow."""
@@ -300,7 +300,7 @@ class Backend(Protocol):
         ...
 
     def put(self, batch: Batch) -> Block:
-        """Keep rows for tasks to come."""
+        """Keep rows for tasks to come; from any thread."""
         ...
 
     def fetch(self, block: Block) -> Batch:

@@ -5,16 +5,22 @@ from __future__ import annotations
 import math
 from functools import partial
 
+from iceblink.config import Settings
 from iceblink.run.pipeline.backend import Block, Order, Signal, Slots, Task
 from iceblink.run.pipeline.function_pickle import pickled
 from iceblink.run.pipeline.gpus import gpus_of, visible_devices
 from iceblink.run.pipeline.held_rows import fetched, in_heap
 from iceblink.run.pipeline.processes import ProcessWorker
-from iceblink.run.pipeline.resources import allow_many_files, resident
+from iceblink.run.pipeline.resources import allow_many_files, local_slots, resident
 from iceblink.run.pipeline.roster import Roster, Tell
 from iceblink.run.pipeline.shared_rows import SharedRows
 from iceblink.run.pipeline.threads import ThreadWorker
 from iceblink.scan.batch import Batch
+
+
+def local_backend(settings: Settings) -> LocalBackend:
+    """Return a backend with all that this machine has to share out."""
+    return LocalBackend(local_slots(settings), settings.spill_dir)
 
 
 class LocalBackend:

@@ -208,7 +208,7 @@ class Scheduler:
     def _typed(self, index: int, item: Item) -> Item:
         """Hold rows to the operator's schema: the declared one, or that of its first output; a source keeps its own."""
         held, block = self.held[index], item.block
-        if item.kind != "rows" or not index:
+        if item.kind != "rows" or not index or self.stages[index].operator.exchanged:
             return item
         if held.fits(block.schema):
             self.stages[index].schema = held.schema

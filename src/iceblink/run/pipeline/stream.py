@@ -8,13 +8,10 @@ from typing import Any, cast
 
 import pyarrow as pa
 
-from iceblink.config import Settings
 from iceblink.plan.nodes import MapBatches
-from iceblink.run.pipeline.backend import Kind, Output
+from iceblink.run.pipeline.backend import Backend, Kind, Output
 from iceblink.run.pipeline.chain import Outputs, fused, mapped, source
-from iceblink.run.pipeline.local_backend import LocalBackend
 from iceblink.run.pipeline.rejected import rejected_schema
-from iceblink.run.pipeline.resources import local_slots
 from iceblink.run.pipeline.scheduler import Scheduler
 from iceblink.run.pipeline.stats import Recorder
 from iceblink.run.quarantine import Quarantine, Refusals
@@ -28,7 +25,7 @@ def stream(
     nodes: Sequence[MapBatches],
     label: str,
     open: Callable[[], Batches],
-    settings: Settings,
+    backend: Callable[[], Backend],
     record: Callable[[Recorder], None],
 ) -> Batches:
     """Yield what the last of `nodes` makes of the batches of `open`, in order unless it was told otherwise.
@@ -44,13 +41,14 @@ def stream(
         The source's name.
     open : callable
         Called in a thread of its own.
-    settings : Settings
+    backend : callable
+        Opens a backend for the run.
     record : callable
         Given the recorder before the run begins.
     """
     refused = Refused(nodes)
     try:
-        with closing(items(nodes, label, lambda: _rows(open), settings, record)) as found:
+        with closing(items(nodes, label, lambda: _rows(open), backend(), record)) as found:
             for place, kind, batch in found:
                 if kind == "rejected":
                     refused.take(place, batch)
@@ -66,10 +64,13 @@ def items(
     nodes: Sequence[MapBatches],
     label: str,
     open: Callable[[], Outputs],
-    settings: Settings,
+    backend: Backend,
     record: Callable[[Recorder], None],
 ) -> Items:
-    """Yield (place in `nodes`, kind, batch): rows and marks of the last, rejected rows of any; see `stream`."""
+    """Yield (place in `nodes`, kind, batch): rows and marks of the last, rejected rows of any; see `stream`.
+
+    The backend is closed at the end.
+    """
     groups = fused([node.function for node in nodes])
     last_of_group = [sum(map(len, groups[: place + 1])) - 1 for place in range(len(groups))]
     held = [nodes[place].known_schema for place in last_of_group]
@@ -79,7 +80,6 @@ def items(
     ]
     recorder = Recorder([operator.label for operator in operators])
     record(recorder)
-    backend = LocalBackend(local_slots(settings), settings.spill_dir)
     with closing(Scheduler(operators, backend, recorder).run()) as found:
         for place, kind, batch in found:
             yield last_of_group[place - 1], kind, batch

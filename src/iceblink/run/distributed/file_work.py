@@ -1,0 +1,89 @@
+"""The work of a distributed write: rows go to the tasks of their partition, and each task writes data files."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from zlib import crc32
+
+import pyarrow as pa
+
+from iceblink.config import Settings
+from iceblink.lake.files import NewFile
+from iceblink.lake.partition import Partitioner
+from iceblink.lake.portable import PortableTable
+from iceblink.lake.table import Table
+from iceblink.lake.write import TableWriter
+from iceblink.run.distributed.exchange import Piece, gathered
+from iceblink.run.pipeline.backend import Call, Output, Work
+from iceblink.scan.batch import Batch
+from iceblink.types import conform
+
+FILES = pa.schema([pa.field("files", pa.binary())])
+
+
+@dataclass(frozen=True)
+class RouteWork:
+    """Builds workers that say to which task each row goes: those of one partition of the table to one.
+
+    Parameters
+    ----------
+    table : PortableTable
+    tasks : int
+    """
+
+    table: PortableTable
+    tasks: int
+
+    def __call__(self) -> Work:
+        return self._run
+
+    def _run(self, call: Call, begun: Callable[[int], None]) -> Iterator[Output]:
+        begun(0)
+        for piece in gathered(self._numbered(call, self.table.table())):
+            yield Output("rows", Batch(piece.data, "", 0), part=piece.part)
+
+    def _numbered(self, call: Call, table: Table) -> Iterator[Piece]:
+        partitioner = Partitioner(table.iceberg_schema, table.pyiceberg.spec())
+        for part in call.parts:
+            for partition, rows in partitioner.split(conform(part.data, table.schema, table.name)):
+                yield Piece(crc32(repr(partition).encode()) % self.tasks, rows)
+
+
+@dataclass(frozen=True)
+class WriteWork:
+    """Builds workers that write a task's rows to data files of their own, and tell which.
+
+    Parameters
+    ----------
+    table : PortableTable
+    settings : Settings
+        Of the worker.
+    token : str
+        Of the write that all workers share.
+    sorted : bool
+        The rows of each task come in the table's sort order.
+    """
+
+    table: PortableTable
+    settings: Settings
+    token: str
+    sorted: bool
+
+    def __call__(self) -> Work:
+        return self._run
+
+    def _run(self, call: Call, begun: Callable[[int], None]) -> Iterator[Output]:
+        begun(0)
+        with TableWriter(self.table.table(), self.settings, self.sorted, share_of=self.token) as writer:
+            for part in call.parts:
+                writer.write(part.data)
+            files = writer.finish()
+        packed = pa.record_batch([pa.array([pickle.dumps(files)], pa.binary())], schema=FILES)
+        yield Output("rows", Batch(packed, "", 0))
+
+
+def files_of(batch: Batch) -> list[NewFile]:
+    """Return the files that a task wrote."""
+    return [file for packed in batch.data.column(0).to_pylist() for file in pickle.loads(packed)]

@@ -1,0 +1,47 @@
+"""What one task of a stage reads: splits that it decodes itself, and blocks of rows that others made."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from iceblink.run.pipeline.backend import Block
+from iceblink.scan.batch import Batch
+from iceblink.scan.split import Split
+
+_SCHEMA = pa.schema([pa.field("share", pa.binary())])
+
+
+@dataclass(frozen=True)
+class Share:
+    """The order for one task, as its worker gets it: the first part of its input; the blocks follow.
+
+    Parameters
+    ----------
+    splits : mapping of str to tuple of Split
+        By the name of the read.
+    blocks : tuple of str
+        The read that each following part belongs to.
+    """
+
+    splits: Mapping[str, tuple[Split, ...]] = field(default_factory=dict)
+    blocks: tuple[str, ...] = ()
+
+    def packed(self) -> Batch:
+        """Return it as one row."""
+        return Batch(pa.record_batch([pa.array([pickle.dumps(self)], pa.binary())], schema=_SCHEMA), "", 0)
+
+    @classmethod
+    def unpacked(cls, batch: Batch) -> Share:
+        """Read what `packed` wrote."""
+        found: Share = pickle.loads(batch.data.column(0)[0].as_py())
+        return found
+
+
+def grouped(schema: pa.Schema, blocks: Sequence[Block]) -> Block:
+    """Return the one block that stands for several."""
+    rows, nbytes = sum(block.rows for block in blocks), sum(block.nbytes for block in blocks)
+    return Block(None, rows, nbytes, schema, parts=tuple(blocks))

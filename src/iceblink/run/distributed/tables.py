@@ -1,0 +1,70 @@
+"""What a statement reads, once the run knows: splits to be decoded by whoever needs them, or rows in blocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from iceblink.config import MIB, Settings
+from iceblink.plan.optimize import Reference
+from iceblink.run.distributed.kept import Kept
+from iceblink.run.distributed.stage_work import ReadSpec, Scanned
+from iceblink.scan.plan import ScanPlan, projected
+from iceblink.scan.split import Split
+
+TASK_BYTES = 128 * MIB
+"""Decoded bytes that one task of a scan reads, of a large table."""
+SHARES = 4
+"""Tasks for each CPU, where there is enough to share out: the last ones then end at about the same time."""
+LEAST_BYTES = 8 * MIB
+
+
+@dataclass(frozen=True)
+class ScanTable:
+    """A scan whose splits are planned."""
+
+    plan: ScanPlan
+    schema: pa.Schema
+    expected: tuple[str, ...]
+
+    @classmethod
+    def of(cls, plan: ScanPlan, reference: Reference) -> ScanTable:
+        return cls(plan, projected(plan.table_schema, reference.named, plan.table_name), reference.columns)
+
+    @property
+    def rows(self) -> int:
+        """Rows before deletes."""
+        return self.plan.rows
+
+    @property
+    def total_bytes(self) -> int:
+        """Estimated Arrow size [bytes]."""
+        return self.plan.decoded_bytes
+
+    @property
+    def spec(self) -> ReadSpec:
+        """What the work of a stage must know of it."""
+        return ReadSpec(self.schema, Scanned.of(self.plan), self.expected)
+
+    def shares(self, cpus: float) -> list[tuple[Split, ...]]:
+        """Return consecutive splits in groups of about one decoded size, enough to keep all CPUs at work to the end."""
+        total = self.plan.decoded_bytes
+        size = max(LEAST_BYTES, min(TASK_BYTES, total / max(1.0, SHARES * cpus)))
+        groups: list[list[Split]] = []
+        filled = 0.0
+        for split in self.plan.splits:
+            if not groups or filled + split.decoded_bytes / 2 > size:
+                groups.append([])
+                filled = 0.0
+            groups[-1].append(split)
+            filled += split.decoded_bytes
+        return [tuple(group) for group in groups]
+
+
+def split_bytes(settings: Settings) -> Settings:
+    """Return settings that plan splits small enough to be grouped evenly."""
+    return replace(settings, split_bytes=min(settings.split_bytes, 2 * LEAST_BYTES))
+
+
+Table = ScanTable | Kept

@@ -1,0 +1,26 @@
+"""Engines whose statements run in stages over the threads of this process, however little data there is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from iceblink.config import Settings
+from iceblink.run.distributed import kept, tables
+from iceblink.run.distributed.engine import DistributedEngine
+from iceblink.run.pipeline.local_backend import local_backend
+
+
+def staged_engine(small_bytes: int = 0, broadcast_bytes: int = 0, **given: Any) -> DistributedEngine:
+    """Return an engine that exchanges rows wherever it may, or sends the smaller side of joins to all."""
+    settings = Settings.from_environment(**given)
+    return DistributedEngine(settings, lambda: local_backend(settings), False, small_bytes, broadcast_bytes)
+
+
+def divide_everything(patch: pytest.MonkeyPatch) -> None:
+    """Let a few rows be large enough for many partitions and tasks."""
+    patch.setattr(kept, "LARGE_BYTES", 64)
+    patch.setattr(kept, "PARTITION_BYTES", 256)
+    patch.setattr(tables, "LEAST_BYTES", 256)
+    patch.setattr(tables, "TASK_BYTES", 4096)

@@ -22,14 +22,9 @@ settings.load_profile("iceblink")
 @pytest.fixture(scope="session")
 def ray_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
     """Start Ray for the first test that wants it, with a small object store."""
-    from iceblink.run.ray.capacity import Capacity
-    from iceblink.run.ray.joining import Membership
     from iceblink.run.ray.session import Session
 
     folder: Path = tmp_path_factory.mktemp("ray-spill")
-    budget = Settings(threads=2, memory_bytes=500 * MIB, spill_dir=str(folder))
-    membership = Membership(budget)
-    session = Session(Capacity(budget.memory_bytes))
+    session = Session(Settings(threads=2, memory_bytes=500 * MIB, spill_dir=str(folder)))
     yield session
     session.close()
-    membership.leave()

@@ -17,8 +17,6 @@ from contract.works import numbers, order, value
 from iceblink.config import Settings
 from iceblink.errors import RowsLost
 from iceblink.run.pipeline.backend import Call, Died, Failed, Output, Slice
-from iceblink.run.ray.capacity import Capacity
-from iceblink.run.ray.joining import Membership
 from iceblink.run.ray.ray_backend import RayBackend
 from iceblink.run.ray.session import Session
 
@@ -96,9 +94,7 @@ def a_call_hangs_elsewhere(driver: Driver) -> None:
 SCENARIOS = {scenario.__name__: scenario for scenario in (a_node_dies, a_call_hangs_elsewhere)}
 
 if __name__ == "__main__":
-    membership = Membership(Settings())
-    session = Session(Capacity())
+    session = Session(Settings())
     SCENARIOS[sys.argv[1]](Driver(RayBackend(session)))
     session.close()
-    membership.leave()
     print(f"{SAYS}right", flush=True)

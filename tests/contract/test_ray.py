@@ -16,7 +16,7 @@ import ray
 from contract import works
 from contract.backend_contract import BackendContract, DeathContract, Driver, produced
 from contract.works import numbers, order, value
-from iceblink.config import MIB
+from iceblink.config import MIB, Settings
 from iceblink.errors import ConfigError
 from iceblink.run.pipeline.backend import Backend, Call, Died, Output, Produced, Slice
 from iceblink.run.ray.objects import RayRows
@@ -166,7 +166,7 @@ def test_the_memory_of_hosts_and_objects_is_counted_and_given_back(driver: Drive
 
 
 def test_nothing_is_left_after_a_session(ray_session: Session) -> None:
-    session = Session(ray_session.capacity)
+    session = Session(Settings())
     driver = Driver(RayBackend(session))
     worker = driver.start(hosted(_pid))
     pids = [pid_of(driver, worker), pid_of(driver, driver.start(hosted(_pid)))]
@@ -175,6 +175,33 @@ def test_nothing_is_left_after_a_session(ray_session: Session) -> None:
     session.close()
     for pid in pids:
         _gone(pid)
+    assert ray.is_initialized(), "others still use it"
+
+
+def test_another_cluster_cannot_be_joined_meanwhile(ray_session: Session) -> None:
+    with pytest.raises(ConfigError, match="this process is in the Ray cluster at"):
+        Session(Settings(), address="10.1.2.3:6379")
+
+
+def test_a_start_that_fails_is_tried_again_and_explained(ray_session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = []
+
+    def init(**how: object) -> None:
+        tries.append(how)
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(ConfigError, match="did not start in 3 tries: The current node timed out") as caught:
+        Session(Settings())
+    assert len(tries) == 3
+    assert "ray start --head" in caught.value.hint
+    monkeypatch.setenv("RAY_ADDRESS", "10.1.2.3:6379")
+    with pytest.raises(ConfigError, match="no Ray cluster can be joined") as caught:
+        Session(Settings())
+    assert caught.value.where == "10.1.2.3:6379"
 
 
 def _gone(pid: int) -> None:

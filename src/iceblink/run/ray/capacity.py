@@ -29,6 +29,7 @@ class _Look:
     at: float
     nodes: tuple[Node, ...]
     free: Mapping[str, float]
+    most: Mapping[str, float] | None  # what it may grow to, if it may
 
 
 class Capacity:
@@ -43,7 +44,7 @@ class Capacity:
     def __init__(self, memory_bytes: int | None = None) -> None:
         self._memory_bytes = memory_bytes
         self._lock = threading.Lock()
-        self._last = _Look(-_LOOK_S, (), {})
+        self._last = _Look(-_LOOK_S, (), {}, None)
 
     def slots(self, gpus_held: float) -> Slots:
         """Return what there is, without what others use; hosts of ours hold `gpus_held` of it."""
@@ -51,8 +52,8 @@ class Capacity:
         total = _sum(look.nodes, "memory") + _sum(look.nodes, "object_store_memory")
         memory = int(total) if self._memory_bytes is None else self._memory_bytes
         gpus = look.free.get("GPU", 0.0) + gpus_held
-        if (most := most_ever()) is not None:  # asked for, they come
-            gpus = max(gpus, most.get("GPU", 0.0))
+        if look.most is not None:  # asked for, they come
+            gpus = max(gpus, look.most.get("GPU", 0.0))
         return Slots(look.free.get("CPU", 0.0), gpus, memory)
 
     def nodes(self) -> Sequence[Node]:
@@ -69,11 +70,11 @@ class Capacity:
         """
         if order.gpus < 0 or (order.gpus > 1 and order.gpus != int(order.gpus)):
             raise ConfigError(f"gpus is {order.gpus}", order.label, "take a fraction of one device, or whole ones")
-        most = most_ever()
+        most = self._look().most or {}
         needs = {"GPU": order.gpus, "memory": float(order.memory_bytes), **order.resources}
         for name, amount in needs.items():
             largest = max((node.resources.get(name, 0.0) for node in self.nodes()), default=0.0)
-            if amount > max(largest, (most or {}).get(name, 0.0)):
+            if amount > max(largest, most.get(name, 0.0)):
                 have = f"the most that a node has is {largest:g}" if largest else "no node has any"
                 raise ConfigError(
                     f"a worker needs {amount:g} of {name}, and {have}",
@@ -85,11 +86,11 @@ class Capacity:
         with self._lock:
             if time.monotonic() >= self._last.at + _LOOK_S:
                 nodes = tuple(Node(node["NodeID"], node["Resources"]) for node in ray.nodes() if node["Alive"])
-                self._last = _Look(time.monotonic(), nodes, ray.available_resources())
+                self._last = _Look(time.monotonic(), nodes, ray.available_resources(), _most())
             return self._last
 
 
-def most_ever() -> Mapping[str, float] | None:
+def _most() -> Mapping[str, float] | None:
     """Return the resources that the cluster may grow to; None for one that stays as it is."""
     state: Any = ray._private.state.state  # its autoscaler writes it there, and Ray's own libraries read it from there
     most: Mapping[str, float] | None = state.get_max_resources_from_cluster_config()

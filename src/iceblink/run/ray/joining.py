@@ -29,6 +29,8 @@ class Membership:
     _members = 0
     _ours = False
     """Whether Ray was initialised here, and not by the user before."""
+    _started = False
+    """Whether the cluster is ours too."""
 
     def __init__(self, settings: Settings, address: str | None = None) -> None:
         """Join the cluster at `address`, else the one that ``RAY_ADDRESS`` names or this process is in, else start one.
@@ -39,17 +41,19 @@ class Membership:
             There is no such cluster, this process is in another one, or none can be started here.
         """
         self._left = False
-        address = address or os.environ.get("RAY_ADDRESS") or None
         # else Ray puts its own `print` in the place of Python's
         os.environ.setdefault("RAY_TQDM_PATCH_PRINT", "0")
         with self._lock:
             if not ray.is_initialized():
-                if address is None:
-                    _start(settings)
+                if named := address or os.environ.get("RAY_ADDRESS"):
+                    _join(named)
                 else:
-                    _join(address)
+                    _start(settings)
+                Membership._started = not named
                 Membership._ours = True
-            self.started_here = self._ours and address is None
+            elif address is not None:
+                _see_same(address)
+            self.started_here = self._ours and self._started
             Membership._members += 1
 
     def leave(self) -> None:
@@ -67,10 +71,16 @@ class Membership:
 def _join(address: str) -> None:
     try:
         ray.init(address=address, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+    except Exception as error:  # Ray raises bare Exceptions here
         raise ConfigError(
             f"no Ray cluster can be joined: {error}", address, "see that it runs, and that RAY_ADDRESS names its head"
         ) from error
+
+
+def _see_same(address: str) -> None:
+    here = ray.get_runtime_context().gcs_address
+    if address not in {"auto", here}:
+        raise ConfigError(f"this process is in the Ray cluster at {here}", address, "call ray.shutdown() first")
 
 
 def _start(settings: Settings) -> None:
@@ -88,7 +98,7 @@ def _start(settings: Settings) -> None:
                     logging_level=logging.ERROR,
                 )
             return
-        except Exception as error:  # Ray raises bare Exceptions here
+        except Exception as error:
             ray.shutdown()
             if attempt == _TRIES:
                 raise ConfigError(

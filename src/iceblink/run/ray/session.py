@@ -13,10 +13,12 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from iceblink.config import Settings
 from iceblink.run.pipeline.backend import Order, Slots
 from iceblink.run.pipeline.resources import resident
 from iceblink.run.ray.capacity import Capacity
 from iceblink.run.ray.host import Host, Message
+from iceblink.run.ray.joining import Membership
 from iceblink.run.ray.objects import RayRows
 from iceblink.run.ray.steward import End, Place, Seen, Steward
 
@@ -66,17 +68,28 @@ class RayHost:
 
 
 class Session:
-    """Made when Ray is there; any thread may call.
+    """Joins or starts Ray; any thread may call.
 
     Parameters
     ----------
-    capacity : Capacity
+    settings : Settings
+        Threads, memory and spill folder of a Ray that is started here.
+    address : str, optional
+        The cluster to join.
     runtime_env : mapping, optional
         What hosts run in, as Ray takes it.
+
+    Raises
+    ------
+    ConfigError
+        Ray cannot be joined or started.
     """
 
-    def __init__(self, capacity: Capacity, runtime_env: Mapping[str, Any] | None = None) -> None:
-        self.capacity = capacity
+    def __init__(
+        self, settings: Settings, address: str | None = None, runtime_env: Mapping[str, Any] | None = None
+    ) -> None:
+        self._membership = Membership(settings, address)
+        self.capacity = Capacity(settings.memory_bytes if self._membership.started_here else None)
         self._runtime_env = dict(runtime_env or {})
         self._numbers = itertools.count(1)
         self._hosts: dict[int, RayHost] = {}
@@ -143,7 +156,7 @@ class Session:
         return resident().own + RayRows.held_bytes + sum(host.resident_bytes for host in hosts)
 
     def close(self) -> None:
-        """End all hosts and their stewards."""
+        """End all hosts and their stewards, and leave Ray."""
         with self._lock:
             hosts, stewards = list(self._hosts.values()), list(self._stewards.values())
             self._hosts.clear()
@@ -157,6 +170,7 @@ class Session:
             else:
                 ray.kill(steward)
         self._post.put(None)
+        self._membership.leave()
 
     def slots(self) -> Slots:
         """Return what the cluster has for us."""

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import select
 import signal
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
+from ray._private.ray_constants import AUTOSCALER_RESOURCE_REQUEST_CHANNEL
+from ray.core.generated.autoscaler_pb2 import ClusterConfig, NodeGroupConfig
 
 from contract import works
-from contract.backend_contract import BackendContract, DeathContract, Driver, produced
+from contract.backend_contract import BackendContract, DeathContract, Driver
 from contract.works import numbers, order, value
 from iceblink.config import MIB, Settings
 from iceblink.errors import ConfigError
-from iceblink.run.pipeline.backend import Backend, Call, Died, Output, Produced, Slice
+from iceblink.run.pipeline.backend import Backend, Call, Died, Output, Slice
+from iceblink.run.ray.capacity import Capacity
 from iceblink.run.ray.objects import RayRows
 from iceblink.run.ray.ray_backend import RayBackend
 from iceblink.run.ray.session import Session
@@ -87,13 +93,12 @@ def test_a_host_stopped_at_once_is_gone(driver: Driver) -> None:
     assert pid_of(driver, driver.start(hosted(_pid))) != pid
 
 
-def test_a_host_killed_from_outside_is_a_death_that_knows_its_call(driver: Driver) -> None:
-    worker = driver.start(hosted(_pid_and_hangs))
-    task = driver.submit(worker, numbers(3))
-    host = driver.until(produced(task))
-    assert isinstance(host, Produced)
-    pid = int(driver.backend.fetch(host.block).data.column(0)[0].as_py())
-    os.kill(pid, signal.SIGKILL)
+def test_a_host_killed_from_outside_is_a_death_that_knows_its_call(driver: Driver, tmp_path: Path) -> None:
+    worker = driver.start(hosted(_tells_pid_and_hangs))
+    task = driver.submit(worker, value(str(tmp_path)))
+    while not (told := list(tmp_path.iterdir())):
+        time.sleep(0.001)
+    os.kill(int(told[0].name), signal.SIGKILL)
     died = driver.until(lambda signal: isinstance(signal, Died))
     assert isinstance(died, Died)
     assert (died.worker, died.why) == (worker, "was killed by signal 9, Killed (out of memory?)")
@@ -102,10 +107,11 @@ def test_a_host_killed_from_outside_is_a_death_that_knows_its_call(driver: Drive
     assert len(driver.batches(driver.start(hosted(works.same)), numbers(3))) == 1
 
 
-def _pid_and_hangs(call: Call, begun: Callable[[int], None]) -> Iterator[Output]:
-    yield Output("rows", value(os.getpid()), 2)
+def _tells_pid_and_hangs(call: Call, begun: Callable[[int], None]) -> Iterator[Output]:
     begun(2)
+    (Path(call.parts[0].data.column(0)[0].as_py()) / str(os.getpid())).touch()
     time.sleep(3600)
+    yield from works.same(call, begun)
 
 
 def test_a_call_that_lets_no_thread_run_is_ended_too(driver: Driver) -> None:
@@ -214,3 +220,45 @@ def _gone(pid: int) -> None:
         assert select.select([watch], [], [], 30)[0]
     finally:
         os.close(watch)
+
+
+@pytest.fixture
+def growing(ray_session: Session) -> Iterator[Capacity]:
+    """Tell Ray, as an autoscaler does, that there may be two nodes of four CPUs and one with a GPU."""
+    groups = [
+        NodeGroupConfig(name="cpu", resources={"CPU": 4}, max_count=2),
+        NodeGroupConfig(name="gpu", resources={"CPU": 1, "GPU": 1}, max_count=1),
+    ]
+    raylet: Any = ray._raylet
+    key, namespace = raylet.GCS_AUTOSCALER_CLUSTER_CONFIG_KEY, raylet.GCS_AUTOSCALER_STATE_NAMESPACE
+    gcs = ray._private.worker.global_worker.gcs_client
+    config = ClusterConfig(node_group_configs=groups).SerializeToString()
+    gcs.internal_kv_put(key.encode(), config, True, namespace.encode())
+    capacity = Capacity()
+    yield capacity
+    capacity.close()
+    gcs.internal_kv_del(key.encode(), False, namespace.encode())
+
+
+def asked_for() -> int:
+    """Return the CPUs that the autoscaler is asked for."""
+    gcs = ray._private.worker.global_worker.gcs_client
+    return len(json.loads(gcs.internal_kv_get(AUTOSCALER_RESOURCE_REQUEST_CHANNEL, None) or b"[]"))
+
+
+def test_a_cluster_that_can_grow_is_asked_to_when_all_its_cpus_are_at_work(growing: Capacity) -> None:
+    growing.want(1)
+    assert asked_for() == 0
+    growing.want(2)
+    assert asked_for() == 3, "half as many again as there are"
+    growing.want(1)
+    assert asked_for() == 3, "not taken back at once"
+    growing.close()
+    assert asked_for() == 0
+
+
+def test_a_gpu_that_can_come_is_waited_for(growing: Capacity) -> None:
+    growing.check(hosted(works.same, gpus=1))
+    assert growing.slots(0).gpus == 1
+    with pytest.raises(ConfigError, match="a worker needs 2 of GPU"):
+        growing.check(hosted(works.same, gpus=2))

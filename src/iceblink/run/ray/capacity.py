@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -9,11 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray.autoscaler.sdk import request_resources
 
 from iceblink.errors import ConfigError
 from iceblink.run.pipeline.backend import Order, Slots
 
 _LOOK_S = 1.0  # the cluster is asked at most so often
+_GROW = 1.5  # times the CPUs there are, when all of them are at work
+_PATIENCE_S = 30.0  # what was asked for is still wanted so long after the last time that all were at work
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,7 @@ class Capacity:
         self._memory_bytes = memory_bytes
         self._lock = threading.Lock()
         self._last = _Look(-_LOOK_S, (), {}, None)
+        self._wanted, self._wanted_at = 0, 0.0
 
     def slots(self, gpus_held: float) -> Slots:
         """Return what there is, without what others use; hosts of ours hold `gpus_held` of it."""
@@ -81,6 +86,31 @@ class Capacity:
                     order.label,
                     "join a cluster with more, or ask for less",
                 )
+
+    def want(self, busy: float) -> None:
+        """Ask a cluster that can grow for more when `busy` CPUs, all that we may have, are at work.
+
+        Our workers reserve no CPU, so its autoscaler would see none of them.
+        """
+        look = self._look()
+        if look.most is None:
+            return
+        now = time.monotonic()
+        if busy >= look.free.get("CPU", 0.0):
+            here = _sum(look.nodes, "CPU")
+            self._wanted_at = now
+            self._ask(int(min(look.most.get("CPU", 0.0), max(self._wanted, math.ceil(here * _GROW)))))
+        elif now > self._wanted_at + _PATIENCE_S:
+            self._ask(0)
+
+    def close(self) -> None:
+        """Want nothing any more."""
+        self._ask(0)
+
+    def _ask(self, cpus: int) -> None:
+        if cpus != self._wanted and ray.is_initialized():
+            self._wanted = cpus
+            request_resources(num_cpus=cpus)
 
     def _look(self) -> _Look:
         with self._lock:

@@ -32,7 +32,8 @@ class RayBackend:
         self._builds: dict[Order, Any] = {}  # pickled once, however many workers are started
 
     def slots(self) -> Slots:
-        """Return what the cluster has that others do not use; it may grow and shrink."""
+        """Return what the cluster has that others do not use; one that can grow is asked to when that is little."""
+        self._session.capacity.want(sum(worker.busy for worker in self._hosted()))
         return self._session.slots()
 
     def start_worker(self, order: Order) -> int | None:
@@ -112,11 +113,14 @@ class RayBackend:
         FunctionError
             One of those could not close what it held.
         """
-        for number, worker in self._roster.hands().items():
-            if isinstance(worker, RayWorker) and worker.idle:  # its host is good for another one
-                self._roster.stop(number)
+        for worker in self._hosted():
+            if worker.idle:  # its host is good for another one
+                self._roster.stop(worker.number)
         self._roster.close(patience_s)
         self._builds.clear()
+
+    def _hosted(self) -> list[RayWorker]:
+        return [worker for worker in self._roster.hands().values() if isinstance(worker, RayWorker)]
 
 
 def _nothing() -> None:

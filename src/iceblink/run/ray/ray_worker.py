@@ -40,7 +40,7 @@ class RayWorker:
     def __init__(
         self, worker: int, order: Order, build: Any, session: Session, tell: Callable[[Signal | None], None]
     ) -> None:
-        self._worker, self._label, self._timeout_s = worker, order.label, order.timeout_s
+        self.number, self._label, self._timeout_s = worker, order.label, order.timeout_s
         self.timeout_s: float | None = None  # what is called, and since when, the host's steward knows
         self.calling: Calling | None = None
         self._session, self._tell = session, tell
@@ -59,21 +59,26 @@ class RayWorker:
         """Whether it is built and has nothing to do."""
         return self._ready and not self._tasks
 
+    @property
+    def busy(self) -> bool:
+        """Whether it has tasks."""
+        return bool(self._tasks)
+
     def submit(self, task: Task, credit: int) -> None:
         """Queue a task."""
         self._tasks.add(task.number)
         parts = tuple(map(Part.of, task.slices))
         given = Given(task.number, parts, task.batch_rows, task.schema, task.skip, credit)
-        self._session.send(self._host, self._worker, given)
+        self._session.send(self._host, self.number, given)
 
     def allow(self, task: int) -> None:
         """Give a task credit for one more output."""
-        self._session.send(self._host, self._worker, Allow(task))
+        self._session.send(self._host, self.number, Allow(task))
 
     def stop(self) -> None:
         """End after the tasks that are queued; its host waits for another worker."""
         self._stopping = True
-        self._session.send(self._host, self._worker, Stop())
+        self._session.send(self._host, self.number, Stop())
 
     def end(self) -> None:
         """End the host at once."""
@@ -88,7 +93,7 @@ class RayWorker:
         """Hear the worker until it ends, and say how it went."""
         try:
             built = self._hear()
-        except ray.exceptions.RayError as error:
+        except Exception as error:  # of Ray, or what was said cannot be understood here
             self._tell(self._ended(error))
             self._session.dismiss(self._host)
         else:
@@ -110,7 +115,7 @@ class RayWorker:
                 case Raised(task, error):
                     built = built and task is not None
                     self._forget(task)
-                    self._tell(Failed(self._worker, task, pickle.loads(error)))
+                    self._tell(Failed(self.number, task, pickle.loads(error)))
                 case Finished(task=task) as finished:
                     self._forget(task)
                     self._tell(finished)
@@ -134,14 +139,14 @@ class RayWorker:
         if "No module named 'iceblink" in said:
             return self._unbuilt("iceblink is not on the nodes of this cluster", "runtime_env={'pip': ['iceblink']}")
         if "node has died" in said:
-            return Died(self._worker, "was lost with its node" + "".join(re.findall(r"\n\s*ip:( \S+)", said)[:1]))
+            return Died(self.number, "was lost with its node" + "".join(re.findall(r"\n\s*ip:( \S+)", said)[:1]))
         end = self._host.end()
         calling = None if end is None else end.calling
         if "low on memory" in said:
-            return Died(self._worker, "was ended by Ray, for its node was low on memory", calling)
+            return Died(self.number, "was ended by Ray, for its node was low on memory", calling)
         if end is None and isinstance(error, ray.exceptions.ActorUnavailableError):
-            return Died(self._worker, "cannot be reached on its node any more")
-        return Died(self._worker, f"is gone: {said}" if end is None else end.why, calling)
+            return Died(self.number, "cannot be reached on its node any more")
+        return Died(self.number, f"is gone: {said}" if end is None else end.why, calling)
 
     def _unbuilt(self, what: str, hint: str) -> Signal:
-        return Failed(self._worker, None, ConfigError(what, self._label, hint))
+        return Failed(self.number, None, ConfigError(what, self._label, hint))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -24,6 +25,7 @@ from iceblink.run.ray.steward import End, Place, Seen, Steward
 
 _FEW_BYTES = 256 << 20  # a host that is larger after its work is not used again
 _A_BYTE = 1  # of an actor that reserves nothing at all, Ray does not heed where it should be
+_REST_S = 60.0
 _END_S = 2.0  # a steward may take so long to say how a host died
 
 
@@ -46,6 +48,7 @@ class RayHost:
         self.number, self.actor, self.gpus, self.aim, self.reserves = number, actor, gpus, aim, reserves
         self.place: Place | None = None
         self.resident_bytes = 0
+        self.rests_since = 0.0
         self._end: End | None = None
         self._ended = threading.Event()
 
@@ -104,8 +107,9 @@ class Session:
         """Return a host that waits for work, or a new one that will come up somewhere."""
         reserves = bool(order.gpus or order.memory_bytes or order.resources or order.labels)
         with self._lock:
-            if not reserves and self._idle:
-                return self._idle.pop()
+            while not reserves and self._idle:
+                if (rested := self._idle.pop()).number in self._hosts:  # else it has died meanwhile
+                    return rested
             aim = "" if reserves else self._roomiest()
             options: dict[str, Any] = {
                 "num_cpus": 0,
@@ -126,6 +130,7 @@ class Session:
         """Keep a host whose worker has ended for the next one."""
         with self._lock:
             if host.number in self._hosts and not host.reserves and host.resident_bytes < _FEW_BYTES:
+                host.rests_since = time.monotonic()
                 self._idle.append(host)
                 return
         self.dismiss(host)
@@ -170,6 +175,7 @@ class Session:
             else:
                 ray.kill(steward)
         self._post.put(None)
+        self.capacity.close()
         self._membership.leave()
 
     def slots(self) -> Slots:
@@ -177,6 +183,15 @@ class Session:
         with self._lock:
             held = sum(host.gpus for host in self._hosts.values() if host.place is not None)
         return self.capacity.slots(held)
+
+    def _dismiss_rested(self) -> None:
+        """End hosts that have long had nothing to do: an autoscaler keeps their nodes for them."""
+        limit = time.monotonic() - _REST_S
+        with self._lock:
+            old = [host for host in self._idle if host.rests_since < limit]
+            self._idle = [host for host in self._idle if host.rests_since >= limit]
+        for host in old:
+            self.dismiss(host)
 
     def _roomiest(self) -> str:
         """Return the node with the most CPUs for each host; nothing where there is no choice."""
@@ -207,6 +222,7 @@ class Session:
     def _see(self, node: str, rounds: Iterator[Seen]) -> None:
         with suppress(ray.exceptions.RayError):  # the node is gone, and so are its hosts, as each of them says
             for seen in rounds:
+                self._dismiss_rested()
                 for number, nbytes in seen.resident.items():
                     if (host := self._hosts.get(number)) is not None:
                         host.resident_bytes = nbytes

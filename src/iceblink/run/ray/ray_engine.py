@@ -10,8 +10,6 @@ from iceblink.config import Settings
 from iceblink.run.distributed.engine import DistributedEngine
 from iceblink.run.distributed.lowering import BROADCAST_BYTES, SMALL_BYTES
 from iceblink.run.pipeline.backend import Backend
-from iceblink.run.ray.capacity import Capacity
-from iceblink.run.ray.joining import Membership
 from iceblink.run.ray.ray_backend import RayBackend
 from iceblink.run.ray.session import Session
 
@@ -61,25 +59,21 @@ class RayEngine(DistributedEngine):
         self._address, self._runtime_env = address, runtime_env
         self._memory_bytes: int | None = settings.get("memory_bytes")
         self._lock = threading.Lock()
-        self._joined: tuple[Membership, Session] | None = None
+        self._session: Session | None = None
 
     def close(self) -> None:
         """End the workers, leave the cluster, or shut it down if it was started here; the next run joins anew."""
         with self._lock:
-            joined, self._joined = self._joined, None
-        if joined is not None:
-            membership, session = joined
+            session, self._session = self._session, None
+        if session is not None:
             session.close()
-            membership.leave()
         super().close()
 
     def _opened(self) -> Backend:
         with self._lock:
-            if self._joined is None:
-                membership = Membership(self.settings, self._address)
-                budget = self.settings.memory_bytes if membership.started_here else self._memory_bytes
-                self._joined = membership, Session(Capacity(budget), self._runtime_env)
-            return RayBackend(self._joined[1])
+            if self._session is None:
+                self._session = Session(self.settings, self._address, self._runtime_env, self._memory_bytes)
+            return RayBackend(self._session)
 
     def __repr__(self) -> str:
         return f"RayEngine({self._address or ''})"

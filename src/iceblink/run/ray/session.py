@@ -81,6 +81,8 @@ class Session:
         The cluster to join.
     runtime_env : mapping, optional
         What hosts run in, as Ray takes it.
+    memory_bytes : int or None
+        The budget on a cluster that is joined [bytes]; None takes what its nodes offer.
 
     Raises
     ------
@@ -89,10 +91,14 @@ class Session:
     """
 
     def __init__(
-        self, settings: Settings, address: str | None = None, runtime_env: Mapping[str, Any] | None = None
+        self,
+        settings: Settings,
+        address: str | None = None,
+        runtime_env: Mapping[str, Any] | None = None,
+        memory_bytes: int | None = None,
     ) -> None:
         self._membership = Membership(settings, address)
-        self.capacity = Capacity(settings.memory_bytes if self._membership.started_here else None)
+        self.capacity = Capacity(settings.memory_bytes if self._membership.started_here else memory_bytes)
         self._runtime_env = dict(runtime_env or {})
         self._numbers = itertools.count(1)
         self._hosts: dict[int, RayHost] = {}

@@ -9,6 +9,7 @@ from iceblink.errors import IceblinkError
 from iceblink.plan.cut.finish import in_order
 from iceblink.plan.cut.functions import at_one_moment, changing
 from iceblink.plan.cut.prepared import Uncuttable, prepared
+from iceblink.plan.cut.pruned import pruned
 from iceblink.plan.cut.queries import Queries
 from iceblink.plan.cut.rewritten import rewritten
 from iceblink.plan.cut.rows import Describe, Making, Steps
@@ -77,7 +78,7 @@ def _cut(tree: exp.Query, leaves: Mapping[str, Leaf], describe: Describe, broadc
     schemas = {name: leaf.schema for name, leaf in leaves.items()}
     asked, kinds = describe(tree.sql("duckdb"), {leaf.name: leaf.schema for leaf in leaves.values()})
     try:
-        ready = rewritten(prepared(tree, schemas))
+        ready = pruned(rewritten(prepared(tree, schemas)))
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # sqlglot's passes are not for every statement
         raise Uncuttable(f"it is not understood ({type(error).__name__}: {error})") from error
     if describe(ready.sql("duckdb"), schemas)[1] != kinds:

@@ -135,7 +135,10 @@ CUT = [
     "SELECT id FROM t WHERE x > ALL (SELECT y FROM u WHERE y < 3)",
     "SELECT id FROM t WHERE k IN (SELECT k FROM u GROUP BY k HAVING count(*) > 3)",
     "SELECT sum(x) AS s FROM t WHERE k IN (SELECT k FROM u) AND NOT EXISTS (SELECT 1 FROM v WHERE v.k = t.k)",
+    "SELECT count(*) AS n, (SELECT count(*) FROM u) AS m FROM t",
+    "SELECT k, count(*) AS n, (SELECT count(*) FROM u WHERE u.k = t.k) AS m FROM t GROUP BY k",
     # WITH
+    "WITH c AS (SELECT id, count(*) OVER () AS n FROM u) SELECT k, count(*) AS n FROM t GROUP BY k",
     "WITH c AS (SELECT k, sum(x) AS s FROM t GROUP BY k) SELECT * FROM c WHERE s > 3",
     "WITH c AS (SELECT k, sum(x) AS s FROM t GROUP BY k) SELECT a.k, a.s FROM c AS a JOIN c AS b ON a.s = b.s",
     "WITH c AS (SELECT k, sum(x) AS s FROM t GROUP BY k), d AS (SELECT max(s) AS m FROM c)"
@@ -195,6 +198,8 @@ ORDERED = [
     "SELECT k AS key, sum(x) AS total FROM t GROUP BY k ORDER BY sum(x) + k, key",
     "SELECT id FROM (SELECT id, x, k FROM t ORDER BY x, id) WHERE k > 1",
     "SELECT id + 1 AS next FROM (SELECT * FROM t ORDER BY x, id) LIMIT 7",
+    "SELECT id + 1 AS next FROM (SELECT id FROM t ORDER BY x, id) LIMIT 7",
+    "SELECT id, sum(id) OVER (PARTITION BY k) AS s FROM (SELECT id, k FROM t ORDER BY x, id) ORDER BY id",
     "SELECT * FROM (SELECT id, x FROM t ORDER BY x, id LIMIT 9) ORDER BY id DESC",
     "SELECT x FROM (SELECT id, x FROM t ORDER BY id LIMIT 9)",
     "SELECT DISTINCT k, s FROM t ORDER BY s, k LIMIT 4",

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from iceblink.plan.cut.functions import aggregates
 from iceblink.plan.cut.prepared import column, named, unique
-from iceblink.plan.cut.rows import ONE_TASK, Making, Placed, Relation, Steps, item, one_query, unordered
+from iceblink.plan.cut.rows import ONE_TASK, Making, Placed, Relation, Steps, item, one_query
 from iceblink.plan.late import exp
 from iceblink.plan.stage import Gather, Hash, Observed, Send
 
@@ -38,13 +38,13 @@ class Block:
     def __init__(self, making: Making, relation: Relation, alias: str, rest: Rest) -> None:
         self.making = making
         self.rest = rest
-        self._start(unordered(relation), alias)
+        self._start(relation, alias)
 
     def _start(self, relation: Relation, alias: str) -> None:
         self.heads = [item(piece, alias) for piece in relation.pieces]
         self.joins: list[exp.Join] = []
         self.where: list[exp.Expression] = []
-        self.aliases: dict[str, tuple[str, ...]] = {alias: relation.columns}
+        self.aliases: dict[str, tuple[str, ...]] = {alias: (*relation.columns, *relation.hidden)}
         self.size = relation.size
         self.kinds = {(alias, name): kind for name, kind in relation.kinds.items()}
         self.placed: Placed | None = None

@@ -173,9 +173,9 @@ def _separated(select: exp.Select, fresh: Fresh) -> exp.Select:
     if group is not None:
         group.set("expressions", keys)
     direct = {projection.unalias() for projection in select.expressions}
-    rest = ("having", "qualify", "distinct", "order", "limit", "offset", "with_")
+    rest = ("having", "qualify", "distinct", "order", "limit", "offset")
     pure = direct == {*keys, *found} and len(direct) == len(select.expressions)
-    if pure and not any(select.args.get(clause) for clause in rest):
+    if pure and not any(select.args.get(clause) for clause in (*rest, "with_")):
         return select
     names: dict[exp.Expression, str] = {}
     aliases = {p.unalias(): p.alias_or_name for p in reversed(select.expressions)}
@@ -189,7 +189,9 @@ def _separated(select: exp.Select, fresh: Fresh) -> exp.Select:
     columns = {part: column(alias, name) for part, name in names.items()}
 
     def renamed(node: exp.Expression) -> exp.Expression:
-        return columns[node].copy() if node in columns else node
+        if node not in columns or (node not in keys and node.find_ancestor(exp.Query) is not None):
+            return node  # a subquery's own aggregate only looks the same
+        return columns[node].copy()
 
     inner = exp.Select(
         expressions=[exp.alias_(part.copy(), named(name)) for part, name in names.items()],
@@ -205,6 +207,7 @@ def _separated(select: exp.Select, fresh: Fresh) -> exp.Select:
     for clause in rest:
         if select.args.get(clause):
             outer.set(clause, select.args[clause].transform(renamed, copy=True))
+    outer.set("with_", select.args.get("with_"))
     having = outer.args.pop("having", None)
     if having is not None:
         outer.set("where", exp.Where(this=having.this))

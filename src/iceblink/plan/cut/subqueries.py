@@ -89,7 +89,7 @@ def _scalars_as_left_joins(select: exp.Select, expression: exp.Expression, fresh
         (value,) = query.expressions
         value = value.unalias()
         found = list(dict.fromkeys(aggregates(value)))
-        if not found or not all(_known_of_nothing(one) for one in found):
+        if value.find(exp.Query) or not found or not all(_known_of_nothing(one) for one in found):
             continue
         apart = _apart(query, outside)
         if apart is None:

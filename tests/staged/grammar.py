@@ -52,7 +52,8 @@ class Grammar:
 
     def query(self, depth: int) -> Query:
         """Return a query; `depth` bounds how deep its subqueries go."""
-        makers = [self._plain, self._plain, self._grouped, self._grouped, self._windowed, self._distinct]
+        makers = [self._plain, self._plain, self._grouped, self._grouped, self._windowed, self._distinct, self._crossed]
+        makers += [self._ranked_groups]
         if depth:
             makers += [self._set]
         return self.rng.choice(makers)(depth)
@@ -200,8 +201,41 @@ class Grammar:
                 aggregate = self.rng.choice(["max", "count", "sum"])
                 value = self._value(columns, INT)
                 outputs.append((f"(SELECT {aggregate}({value}) FROM {inner} WHERE {b.sql} = {a.sql})", INT))
+        if depth and self._chance(0.15):
+            outputs.append((self._subquery(scope, 0), BOOL))
         chosen, columns_out = self._named(outputs)
         return Query(f"SELECT {chosen} FROM {sql}{self._where(scope, depth)}", columns_out)
+
+    def _crossed(self, depth: int) -> Query:
+        """Tables with commas between, joined by WHERE, in no good order."""
+        sources, scope, conditions = [], [], []
+        for _ in range(self.rng.choice([2, 2, 3])):
+            sql, columns = self._source(depth)
+            pairs = [(a, b) for a in scope for b in columns if a.kind == b.kind and a.kind != BOOL]
+            if pairs:
+                a, b = self.rng.choice(pairs)
+                conditions.append(f"{a.sql} = {b.sql}")
+            elif scope:
+                continue
+            sources.append(sql)
+            scope += columns
+        self.rng.shuffle(sources)
+        conditions += [f"({self._condition(scope, depth)})" for _ in range(self.rng.choice([0, 1, 2]))]
+        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        chosen, columns_out = self._named(self._outputs(scope, self.rng.choice([1, 2, 3])))
+        return Query(f"SELECT {chosen} FROM {', '.join(sources)}{where}", columns_out)
+
+    def _ranked_groups(self, depth: int) -> Query:
+        """A window over groups."""
+        sql, scope = self._from(depth)
+        key, kind = self._outputs(scope, 1)[0]
+        if "." not in key:
+            key, kind = scope[0].sql, scope[0].kind
+        value, _ = self._aggregate(scope)
+        over = self.rng.choice([f"ORDER BY {value}", f"ORDER BY {value}, {key}", ""])
+        window = self.rng.choice([f"rank() OVER ({over})", "sum(count(*)) OVER ()::BIGINT"])
+        chosen, columns = self._named([(key, kind), (window, INT)])
+        return Query(f"SELECT {chosen} FROM {sql}{self._where(scope, depth)} GROUP BY {key}", columns)
 
     def _aggregate(self, scope: list[Column]) -> tuple[str, str]:
         kind = self._kind(scope)
@@ -256,7 +290,7 @@ class Grammar:
         return Query(f"SELECT {chosen} FROM {sql}{self._where(scope, depth)}{qualify}", columns)
 
     def _distinct(self, depth: int) -> Query:
-        query = self._plain(depth)
+        query = self._plain(0)
         return Query(query.sql.replace("SELECT", "SELECT DISTINCT", 1), query.columns)
 
     def _set(self, depth: int) -> Query:

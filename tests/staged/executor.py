@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import sqlglot
 
 from iceblink.config import Settings
+from iceblink.errors import IceblinkError
 from iceblink.plan.stage import Gather, Hash, Keep, Leaf, Observed, Range, Read, Result, Stage
 from iceblink.plan.stages import stages
 from iceblink.run.kernel import Kernel
@@ -181,9 +182,16 @@ def _rounded(value: object, digits: int) -> object:
     return value
 
 
+class Refused(Exception):
+    """The kernel itself does not run the statement."""
+
+
 def check(cluster: Cluster, sql: str, ordered: bool = False, broadcasts: Sequence[float] = (0, 1e9)) -> list[Stage]:
     """Assert that stages give what the kernel gives for the whole, in its types; return the last plan."""
-    expected = cluster.whole(sql)
+    try:
+        expected = cluster.whole(sql)
+    except IceblinkError as error:
+        raise Refused(sql) from error
     key: Callable[[list[tuple[object, ...]]], list[tuple[object, ...]]] = (
         list if ordered else (lambda rows: sorted(rows, key=repr))
     )

@@ -208,7 +208,9 @@ class Grammar:
 
     def _crossed(self, depth: int) -> Query:
         """Tables with commas between, joined by WHERE, in no good order."""
-        sources, scope, conditions = [], [], []
+        sources: list[str] = []
+        scope: list[Column] = []
+        conditions: list[str] = []
         for _ in range(self.rng.choice([2, 2, 3])):
             sql, columns = self._source(depth)
             pairs = [(a, b) for a in scope for b in columns if a.kind == b.kind and a.kind != BOOL]

@@ -86,6 +86,8 @@ def _cut(tree: exp.Query, leaves: Mapping[str, Leaf], describe: Describe, broadc
     taken = {identifier.name for identifier in ready.find_all(exp.Identifier)}
     making = Making(leaves, describe, broadcast_bytes, taken)
     relation = yield from Queries(making).query(ready, {})
+    if len(relation.columns) != len(asked.names):
+        raise Uncuttable("it gives other columns than it names")
     queries, ordered = yield from in_order(making, relation, asked.names)
     why = making.noted("the result")
     for query in queries:

@@ -66,6 +66,13 @@ CUT = [
     "SELECT k, percentile_cont(0.5) WITHIN GROUP (ORDER BY x) AS p, regr_slope(x, f) AS r FROM t GROUP BY k",
     "SELECT k, first(x ORDER BY id) AS f, last(x ORDER BY id) AS l, approx_count_distinct(s) AS a FROM t GROUP BY k",
     "SELECT k, min(x, 2) AS two FROM t GROUP BY k",
+    "SELECT k, count(*) AS n FROM (SELECT NULL AS k FROM t) GROUP BY k",
+    "SELECT k, count(*) AS n FROM t GROUP BY k HAVING n > 3",
+    "SELECT x % 2 AS r, count(*) AS n FROM t GROUP BY r HAVING r = 1",
+    "SELECT sum(x) AS s, sum(x) AS again, sum(x) / count(*) AS m FROM t",
+    "SELECT min(day) AS d, max(day) - min(day) AS span FROM t",
+    "SELECT 1 AS one FROM t WHERE false HAVING count(*) = 0",
+    "SELECT st.A AS a, count(*) AS n FROM t GROUP BY st.A",
     # joins
     "SELECT t.id, u.id AS uid FROM t JOIN u ON t.k = u.k",
     "SELECT t.id, u.id AS uid FROM t, u WHERE t.k = u.k AND t.x > u.y AND u.y > 2",
@@ -105,6 +112,11 @@ CUT = [
     " FULL JOIN (SELECT k, count(*) AS n FROM u GROUP BY k) AS b ON a.k = b.k",
     "SELECT a.k, a.n, b.n AS m FROM (SELECT k, count(*) AS n FROM u GROUP BY k) AS a"
     " JOIN (SELECT k, sum(y) AS n FROM u GROUP BY k) AS b ON a.k = b.k",
+    "SELECT count(*) AS n FROM t, u",
+    "SELECT count(*) AS n FROM t, u, v WHERE t.k = u.k",
+    "SELECT t.* EXCLUDE (xs) FROM t JOIN (SELECT k FROM u UNION SELECT k FROM v) AS w ON t.k = w.k",
+    "SELECT a.k FROM (SELECT DISTINCT k FROM t) AS a LEFT JOIN (SELECT DISTINCT k FROM u) AS b ON a.k = b.k"
+    " WHERE b.k IS NULL",
     # subqueries
     "SELECT id FROM t WHERE x > (SELECT avg(y) FROM u)",
     "SELECT id, x - (SELECT min(y) FROM u) AS above, (SELECT count(*) FROM e) AS none FROM t",
@@ -137,7 +149,14 @@ CUT = [
     "SELECT sum(x) AS s FROM t WHERE k IN (SELECT k FROM u) AND NOT EXISTS (SELECT 1 FROM v WHERE v.k = t.k)",
     "SELECT count(*) AS n, (SELECT count(*) FROM u) AS m FROM t",
     "SELECT k, count(*) AS n, (SELECT count(*) FROM u WHERE u.k = t.k) AS m FROM t GROUP BY k",
+    "SELECT k, sum(CASE WHEN x IN (SELECT y FROM u) THEN 1 ELSE 0 END) AS n FROM t GROUP BY k",
+    "SELECT t.id FROM t LEFT JOIN u ON t.k = u.k AND EXISTS (SELECT 1 FROM v WHERE v.k = u.k)",
+    "SELECT id, (SELECT count(*) FROM u WHERE u.k = t.k) + (SELECT max(k) FROM v) AS z FROM t",
+    "SELECT id FROM t WHERE NOT (k IN (SELECT k FROM u) AND x > 3)",
+    "SELECT id FROM t WHERE x = ANY (SELECT y FROM u)",
     # WITH
+    "WITH a AS (SELECT k FROM t), b AS (SELECT k FROM a WHERE k > 1), c AS (SELECT a.k FROM a JOIN b ON a.k = b.k)"
+    " SELECT count(*) AS n FROM c JOIN b ON b.k = c.k",
     "WITH c AS (SELECT id, count(*) OVER () AS n FROM u) SELECT k, count(*) AS n FROM t GROUP BY k",
     "WITH c AS (SELECT k, sum(x) AS s FROM t GROUP BY k) SELECT * FROM c WHERE s > 3",
     "WITH c AS (SELECT k, sum(x) AS s FROM t GROUP BY k) SELECT a.k, a.s FROM c AS a JOIN c AS b ON a.s = b.s",
@@ -162,7 +181,13 @@ CUT = [
     "SELECT id, last_value(x IGNORE NULLS) OVER (PARTITION BY k ORDER BY id) AS l FROM t",
     "SELECT id, sum(x) OVER w AS a, max(x) OVER w AS b FROM t WINDOW w AS (PARTITION BY k)",
     "SELECT id FROM t WINDOW w AS (PARTITION BY k ORDER BY id) QUALIFY row_number() OVER w = 2",
+    "SELECT k, x FROM t QUALIFY sum(x) OVER (PARTITION BY k) > 10",
+    "SELECT DISTINCT k, count(*) OVER (PARTITION BY k) AS n FROM t",
+    'SELECT "Odd name", sum(x) OVER (PARTITION BY "Odd name", k) AS s FROM t',
+    'SELECT a."Odd name", b.id FROM t AS a JOIN t AS b ON a."Odd name" = b.x',
     # DISTINCT and sets
+    "SELECT DISTINCT NULL AS z, k FROM t",
+    "SELECT k FROM t UNION SELECT NULL",
     "SELECT DISTINCT k FROM t",
     "SELECT DISTINCT k, s, f FROM t",
     "SELECT DISTINCT k + 1 AS next FROM t ORDER BY next",
@@ -234,3 +259,25 @@ def test_stages_give_the_rows_of_the_whole(cluster: Cluster, sql: str) -> None:
 def test_stages_keep_the_order(cluster: Cluster, sql: str) -> None:
     plan = check(cluster, sql, ordered=True)
     assert not plan[-1].why.startswith("one task"), plan[-1].why
+
+
+NOT_CUT = [
+    'SELECT "Odd name", n FROM (SELECT "Odd name", count(*) AS n FROM t GROUP BY ROLLUP ("Odd name")) WHERE n > 2',
+    "SELECT k, s, sum(x) AS x FROM t GROUP BY CUBE (k, s)",
+    "SELECT grouping(k) AS g, k, sum(x) AS x FROM t GROUP BY GROUPING SETS ((k), ())",
+    "SELECT * FROM t, LATERAL (SELECT max(y) AS m FROM u WHERE u.k = t.k) AS l",
+    "SELECT id, unnest(st) FROM t",
+    "SELECT * FROM (PIVOT (SELECT k, b, x FROM t) ON b IN (true, false) USING sum(x) GROUP BY k)",
+    "SELECT s, sum(x) AS total FROM t GROUP BY s ORDER BY (SELECT count(*) FROM v), s",
+    "SELECT k, n FROM (SELECT k, count(*) AS n FROM t GROUP BY ROLLUP (k)) WHERE n > 2",
+    "SELECT string_agg(s, ',') AS all_of_them FROM (SELECT s, id FROM t ORDER BY s, id)",
+]
+
+
+def test_a_statement_that_is_not_cut_keeps_its_order(cluster: Cluster) -> None:
+    check(cluster, "SELECT k, count(*) AS n FROM t GROUP BY ROLLUP (k) ORDER BY n, k NULLS FIRST LIMIT 5", ordered=True)
+
+
+@pytest.mark.parametrize("sql", NOT_CUT)
+def test_what_is_not_cut_is_right_all_the_same(cluster: Cluster, sql: str) -> None:
+    assert any("one task" in stage.why for stage in check(cluster, sql))

@@ -12,7 +12,7 @@ from iceblink.plan.cut.grouping import grouped
 from iceblink.plan.cut.joins import Side, join
 from iceblink.plan.cut.prepared import column, conjuncts, named
 from iceblink.plan.cut.rewritten import WHOLE, nested
-from iceblink.plan.cut.rows import ONE_TASK, Made, Making, Relation, Steps, item
+from iceblink.plan.cut.rows import ONE_TASK, Made, Making, Relation, Steps, item, selecting
 from iceblink.plan.cut.sets import combined
 from iceblink.plan.cut.subqueries import correlated
 from iceblink.plan.late import exp
@@ -195,8 +195,10 @@ class Queries:
         tree = tree.copy()
         yield from self._tables_whole(tree, scope)
         tree.set("with_", None)
-        names = tuple(self.making.described(tree)[0].names)
-        return Relation((tree,), names, ONE_TASK, Observed(0, 0))
+        own = self.making.described(tree)[0].names
+        names = tuple(name.lower() for name in own)
+        query = tree if names == tuple(own) else selecting(tree, own, names=names)
+        return Relation((query,), names, ONE_TASK, Observed(0, 0))
 
     def _tables_whole(self, tree: exp.Query, scope: Scope) -> Steps[None]:
         """Let a query read all rows of its tables."""

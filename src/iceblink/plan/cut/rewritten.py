@@ -108,9 +108,7 @@ def why_not(select: exp.Select) -> str | None:
 def _why_no_number(query: exp.Query) -> str | None:
     for clause in ("limit", "offset"):
         node = query.args.get(clause)
-        if node is not None and (
-            node.args.get("limit_options") or not isinstance(node.expression, exp.Literal) or node.expression.is_string
-        ):
+        if node is not None and (node.args.get("limit_options") or not node.expression.is_int):
             return f"its {clause.upper()} is not a plain number"
     return None
 

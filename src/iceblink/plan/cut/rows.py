@@ -127,7 +127,11 @@ class Making:
         read = name if name not in self._reads else self.fresh(name)
         self._reads[read] = Read(read, (leaf.name,), whole), leaf.schema
         columns = tuple(field.lower() for field in leaf.schema.names)
-        query = exp.Select(expressions=[exp.column(named(c)) for c in columns], from_=_from(read))
+        outputs = [
+            exp.column(named(own)) if own == lower else exp.alias_(exp.column(named(own)), named(lower))
+            for own, lower in zip(leaf.schema.names, columns, strict=True)
+        ]
+        query = exp.Select(expressions=outputs, from_=_from(read))
         placed, size = ONE_TASK if whole else None, Observed(leaf.rows, leaf.nbytes)
         return Relation((query,), columns, placed, size, kinds=self._as_read(leaf.schema, columns))
 
@@ -173,6 +177,8 @@ class Making:
         """Make one stage of each piece of a relation; its order is lost, except by ranges."""
         relation = relation if isinstance(send, Range) else unordered(relation)
         schema, kinds = self.described(relation.pieces[0])
+        if set(schema.names) != {*relation.columns, *relation.hidden}:
+            raise Uncuttable("a part of it gives other columns than it names")
         wide = {name for name, kind in zip(schema.names, kinds, strict=True) if kind in ("HUGEINT", "UHUGEINT")}
         if any("HUGEINT" in kind and name not in wide for name, kind in zip(schema.names, kinds, strict=True)):
             raise Uncuttable("a list or struct of 128-bit integers does not go from task to task")

@@ -5,10 +5,12 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import replace
 
+import pyarrow as pa
+
 from iceblink.plan.nodes import MapBatches, Plan, Query, Repartition, Scan
-from iceblink.plan.optimize import Reference, statement
+from iceblink.plan.optimize import Reference, Statement, statement
 from iceblink.plan.query import sql_of
-from iceblink.plan.rowwise import row_wise
+from iceblink.plan.rowwise import leaf_of
 from iceblink.predicate import Everything
 from iceblink.run.distributed.exchange import by_hash, by_turns
 from iceblink.run.distributed.flow import Flow
@@ -76,9 +78,10 @@ class Lowering:
         return self._staged({name: table}).rows_of(name, f"SELECT {columns} FROM {quoted(name)}", scan.schema)
 
     def _query(self, query: Query) -> Flow:
-        if row_wise(query) and not isinstance(source := query.inputs[0], Scan | Query):
-            return self._behind(self.flow(source), query, source)
+        leaf = leaf_of(query)
         found = statement(query, lambda constant: self.job.kernel.evaluate(sql_of(constant)))
+        if not isinstance(leaf, Scan | Query):
+            return self._behind(self.flow(leaf), found, query.schema)
         tables: dict[str, Table] = {}
         scanned = 0.0
         for reference in found.references:
@@ -88,20 +91,25 @@ class Lowering:
                     planned = planned.first(reference.rows)
                 tables[reference.name] = ScanTable.of(planned, reference)
                 scanned += planned.decoded_bytes
-        small = self.small_bytes / (16 if row_wise(query) else 1)  # rows that are looked at one by one cost no exchange
+        row_wise = isinstance(leaf, Scan)
+        small = self.small_bytes / (16 if row_wise else 1)  # rows that are looked at one by one cost no exchange
         if len(tables) == len(found.references) and scanned < small and travels(query):
-            return self._whole(query, scanned)
+            return self._whole(query, scanned, row_wise)
+        if row_wise:
+            (reference,) = found.references
+            return self._staged(tables).rows_of(reference.name, sql_of(found.tree), query.schema)
         for reference in found.references:
             if reference.name not in tables:
                 tables[reference.name] = self.runner.exchange(self.flow(reference.plan))
         return self._staged(tables).statement(found.tree, query.schema)
 
-    def _behind(self, flow: Flow, query: Query, source: Plan) -> Flow:
-        """Return a chain in which a row-wise statement follows what it reads, batch by batch."""
-        sql = sql_of(query.tree)
-        reads = {source.name: ReadSpec(source.schema)}
-        work = StageWork(sql, reads, query.schema, "as it is", self.runner.worker_settings(), source.name)
-        return flow.then(self.runner.operator("query", work), query.schema)
+    def _behind(self, flow: Flow, found: Statement, schema: pa.Schema) -> Flow:
+        """Return a chain in which a statement follows what it reads, and looks at one row at a time."""
+        (reference,) = found.references
+        reads = {reference.name: ReadSpec(reference.plan.schema)}
+        settings = self.runner.worker_settings()
+        work = StageWork(sql_of(found.tree), reads, schema, "as it is", settings, reference.name)
+        return flow.then(self.runner.operator("query", work), schema)
 
     def repartitioned(self, plan: Repartition) -> Kept:
         """Return the rows of a plan in as many partitions as it says."""
@@ -113,11 +121,11 @@ class Lowering:
         operator = self.runner.operator("repartition", work, call_bytes=PIECES_BYTES, atomic=True)
         return self.runner.exchange(self.flow(plan.source).then(operator, plan.schema), count)
 
-    def _whole(self, query: Query, nbytes: float) -> Flow:
+    def _whole(self, query: Query, nbytes: float, row_wise: bool) -> Flow:
         """Return the chain that is one task: the engine of one process, in a worker."""
         settings = self.runner.worker_settings(alone=True)
         work = PlanWork(query, settings)
-        operator = self.runner.operator("query", work, settings.threads, call_bytes=1, atomic=not row_wise(query))
+        operator = self.runner.operator("query", work, settings.threads, call_bytes=1, atomic=not row_wise)
         return Flow("query", lambda: _rows(_one_row()), query.schema, nbytes=nbytes).then(operator, query.schema)
 
     def _staged(self, tables: dict[str, Table]) -> Staged:

@@ -121,7 +121,7 @@ class Runner:
             return
         batch = self.backend.fetch(item.block)
         self.backend.free(item.block)
-        refused.take(node, batch)
+        refused.take(node, replace(batch, first_row=0))  # there is one unit
 
     def _scheduler(self, flow: Flow) -> Scheduler:
         operators: Sequence[Operator] = [source(flow.label, flow.open), *flow.operators]

@@ -1,0 +1,100 @@
+"""Datasets of several kinds in stages over the threads of this process: the same rows, in the same order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+import iceblink as ib
+from contract.staged import divide_everything, staged_engine
+from iceblink import _
+
+ROWS = 4_000
+DATA = pa.table({"id": list(range(ROWS)), "g": [n % 7 for n in range(ROWS)], "x": [n * 0.5 for n in range(ROWS)]})
+
+
+@pytest.fixture
+def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ib.Lake]:
+    divide_everything(monkeypatch)
+    with ib.connect(tmp_path / "lake", engine=staged_engine()) as opened:
+        properties = {"write.parquet.row-group-limit": "300"}
+        opened.write("n.t", DATA, mode="create", properties=properties)
+        yield opened
+
+
+def plus(batch: pa.RecordBatch) -> pa.RecordBatch:
+    return batch.append_column("y", pa.compute.add(batch["x"], 1.0))
+
+
+def test_rows_that_are_looked_at_one_by_one_keep_their_order(lake: ib.Lake) -> None:
+    odd = lake.table("n.t").select("id", "x").filter(_.id % 2 == 1).mutate(z=_.x * 2).map_batches(plus)
+    found = odd.filter(_.id > 10).select("id", "y").to_arrow()
+    assert found["id"].to_pylist() == list(range(11, ROWS, 2))
+    assert found["y"].to_pylist() == [n * 0.5 + 1 for n in range(11, ROWS, 2)]
+
+
+def test_a_function_between_statements_that_gather_rows(lake: ib.Lake) -> None:
+    grouped = lake.table("n.t").group_by("g").agg(x=_.x.sum()).map_batches(plus).order_by(_.g.desc())
+    assert grouped.to_pylist() == [
+        {"g": g, "x": sum(n * 0.5 for n in range(g, ROWS, 7)), "y": sum(n * 0.5 for n in range(g, ROWS, 7)) + 1}
+        for g in reversed(range(7))
+    ]
+
+
+def test_rows_in_memory_meet_rows_of_a_table(lake: ib.Lake) -> None:
+    names = lake.from_arrow(pa.table({"g": [0, 3], "name": ["null", "drei"]}))
+    found = lake.table("n.t").join(names, on="g").filter(_.id < 20).order_by("id").to_pylist()
+    assert [(row["id"], row["name"]) for row in found] == [
+        (0, "null"), (3, "drei"), (7, "null"), (10, "drei"), (14, "null"), (17, "drei")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("by", [None, "g"])
+def test_repartition_gives_each_row_to_one_part_and_each_part_a_file(lake: ib.Lake, by: str | None) -> None:
+    lake.table("n.t").repartition(5, by=by).write("n.r", mode="create")
+    assert lake.table("n.r").order_by("id").to_arrow() == lake.table("n.t").to_arrow()
+    files = lake.sql("SELECT file_path FROM n.r.files").to_pylist()
+    assert len(files) == 5 if by is None else 1 < len(files) <= 5
+
+
+def test_a_partitioned_table_gets_few_files_a_partition_and_all_rows(lake: ib.Lake) -> None:
+    lake.create("n.p", DATA.schema, partition_by=["g"])
+    lake.table("n.t").write("n.p")
+    assert lake.table("n.p").order_by("id").to_arrow() == lake.table("n.t").to_arrow()
+
+
+def test_a_sorted_table_gets_files_of_disjoint_ranges(lake: ib.Lake) -> None:
+    lake.create("n.s", DATA.schema, sort_by=["x desc"])
+    lake.table("n.t").write("n.s")
+    assert [row["x"] for row in lake.table("n.s").to_pylist()] == [n * 0.5 for n in reversed(range(ROWS))]
+
+
+def test_refused_rows_of_a_function_in_the_middle_go_to_quarantine_once(lake: ib.Lake) -> None:
+    def picky(batch: pa.RecordBatch) -> pa.RecordBatch:
+        if any(n % 1000 == 7 for n in batch["id"].to_pylist()):
+            raise ValueError("seven")
+        return batch
+
+    mapped = lake.table("n.t").map_batches(
+        picky, schema=DATA.schema, batch_size=64, on_error="quarantine", quarantine="n.bad"
+    )
+    assert mapped.group_by("g").agg(n=_.count()).to_arrow()["n"].to_pylist() != []
+    assert sorted(row["id"] for row in lake.table("n.bad").to_pylist()) == [7, 1007, 2007, 3007]
+
+
+def test_an_empty_table_and_a_filter_that_keeps_nothing_answer_like_any_other(lake: ib.Lake) -> None:
+    lake.create("n.e", DATA.schema)
+    assert lake.sql("SELECT count(*) AS n, sum(x) AS s FROM n.e").to_pylist() == [{"n": 0, "s": None}]
+    assert lake.table("n.t").filter(_.id < 0).group_by("g").agg(n=_.count()).to_pylist() == []
+    lake.table("n.t").filter(_.id < 0).write("n.e")
+    assert lake.table("n.e").count() == 0
+
+
+def test_closing_in_the_middle_ends_the_work(lake: ib.Lake) -> None:
+    batches = lake.table("n.t").map_batches(plus, batch_size=10).to_batches()
+    next(batches)
+    batches.close()
+    assert lake.table("n.t").count() == ROWS

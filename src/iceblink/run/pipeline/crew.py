@@ -42,16 +42,15 @@ class Crew:
         while len(stage.workers) < stage.operator.fewest and self.grow(stage):
             pass
         ready = {number: worker for number, worker in stage.workers.items() if worker.ready}
-        in_use = self._cpus_in_use()
-        free_cpus = in_use + stage.operator.cpus <= self._backend.slots().cpus
+        has_cpu = self.has_cpu(stage)
         gains = self._gains(stage)
         idle = next((number for number, worker in ready.items() if not worker.tasks), None)
         if idle is not None and (gains or not stage.running):
-            return (idle, "") if free_cpus or not in_use else (None, "cpu")
+            return (idle, "") if has_cpu else (None, "cpu")
         starting = len(stage.workers) - len(ready)
         if not stage.workers:
             self.make_way(stage, WAITED_S)
-        if not starting and free_cpus and stage.waiting_calls + 1 > len(ready) and gains:
+        if not starting and has_cpu and stage.waiting_calls + 1 > len(ready) and gains:
             self.grow(stage)
         at_work = [number for number, worker in ready.items() if worker.tasks and not stage.tries(worker)]
         number = min(at_work, key=lambda number: len(ready[number].tasks), default=None)
@@ -150,10 +149,12 @@ class Crew:
         del self._stage_of[number]
         self._backend.stop_worker(number, at_once)
 
-    def _cpus_in_use(self) -> float:
-        return sum(
-            stage.operator.cpus * sum(running.credit > 0 for _, running in stage.at_work()) for stage in self._stages
+    def has_cpu(self, stage: Stage) -> bool:
+        """Whether one more worker of a stage may be at work; what waits for credit is not."""
+        in_use = sum(
+            other.operator.cpus * sum(running.credit > 0 for _, running in other.at_work()) for other in self._stages
         )
+        return not in_use or in_use + stage.operator.cpus <= self._backend.slots().cpus
 
     def _gains(self, stage: Stage) -> bool:
         """Whether one more worker at work helps; threads that make short calls would wait for each other instead."""

@@ -243,10 +243,11 @@ class Scheduler:
 
     def _admit(self) -> None:
         self._look()
-        wanted = False  # a CPU, by an operator nearer the sink: those before it begin nothing that takes one
+        wanted = False  # a CPU, by an operator nearer the sink: those before it neither begin what takes one nor go on
         for index in reversed(range(len(self.stages))):
             stage = self.stages[index]
-            self._ask_on(index)
+            if not (wanted and stage.operator.cpus):
+                self._ask_on(index)
             stall = "cpu" if wanted and stage.operator.cpus else ""
             while not stall and (lane := stage.next_lane()) is not None:
                 worker, stall = self.crew.find(stage, lane)
@@ -266,6 +267,8 @@ class Scheduler:
             if lane.task is None:
                 continue
             running = stage.running[lane.task]
+            if not running.credit and not self.crew.has_cpu(stage):
+                continue  # it gave its own away
             front = lane is stage.lanes[0] and self._starving(index)
             if running.credit < CREDIT and (self._room(index, 0) or (front and not running.credit)):
                 running.credit += 1

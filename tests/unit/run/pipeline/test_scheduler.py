@@ -14,9 +14,9 @@ from contract.simulated_backend import SimulatedBackend, WorkerDies, calls_of, w
 from iceblink.config import MIB
 from iceblink.errors import ConfigError, FunctionError, OutOfMemoryBudget
 from iceblink.plan.function import OnError
-from iceblink.run.pipeline.backend import Block, Call, Order, Output, Slots, Stored, Work
+from iceblink.run.pipeline.backend import Block, Call, Order, Output, Signal, Slots, Stored, Work
 from iceblink.run.pipeline.operator import Operator
-from iceblink.run.pipeline.scheduler import Scheduler
+from iceblink.run.pipeline.scheduler import CREDIT, Scheduler
 from iceblink.run.pipeline.stats import Recorder
 from iceblink.scan.batch import Batch
 
@@ -120,17 +120,55 @@ def test_calls_that_give_no_output_or_several_are_done_again_without_a_row_too_m
     assert values(items) == [value for call in calls for _ in range(call[0] % 3) for value in call]
 
 
-def test_an_operator_nearer_the_sink_has_its_cpu_first() -> None:
-    large = pa.record_batch({"x": pa.nulls(8192, pa.int64())})  # 64 KiB of the four MiB that blocks may take
+@pytest.mark.parametrize("seed", range(4))
+def test_an_operator_nearer_the_sink_has_its_cpu_first(seed: int) -> None:
+    made = taken = 0
+    ahead = []
+
+    def many(call: Call, begun: Callable[[int], None]) -> Iterator[Output]:
+        nonlocal made
+        for made in range(1, 201):
+            if taken:
+                ahead.append(made - taken)
+            yield Output("rows", batch([made]), 0)
+
+    def taking(given: Batch) -> Iterator[Batch]:
+        nonlocal taken
+        taken += given.data.num_rows
+        yield given
+
+    backend = SimulatedBackend(Slots(1, 0, 256 * MIB), seed)
+    run(backend, source([1]), replace(operator(doubled), order=Order("many", lambda: many)), operator(taking))
+    assert taken == 200
+    assert ahead
+    assert max(ahead) <= CREDIT + 1
+
+
+def test_blocks_keep_to_their_part_of_the_memory() -> None:
+    large = pa.record_batch({"x": pa.nulls(8192, pa.int64())})  # about 64 KiB of the four MiB that blocks may take
 
     def many(given: Batch) -> Iterator[Batch]:
         for _ in range(200):
             yield Batch(large, "f", given.first_row)
 
-    backend = SimulatedBackend(Slots(1, 0, 16 * MIB), 7)
-    items = run(backend, source([1]), operator(many), operator(lambda given: iter([given])))
-    assert sum(found.data.num_rows for _, _, found in items) == 200 * 8192
-    assert backend.most_bytes <= 4 * MIB
+    class Watched(SimulatedBackend):
+        def wait(self, timeout_s: float) -> list[Signal]:
+            signals = super().wait(timeout_s)
+            if not signals:
+                still.set()
+            return signals
+
+    still = threading.Event()
+    backend = Watched(Slots(1, 0, 16 * MIB), 7)
+    operators = [source([1]), operator(many), operator(lambda given: iter([given]))]
+    with closing(Scheduler(operators, backend, Recorder(["source", "f", "g"])).run()) as items:
+        found = [next(items)]
+        still.clear()
+        assert still.wait(60)  # nobody takes, and all that may be made is
+        found += items
+    assert sum(given.data.num_rows for _, _, given in found) == 200 * 8192
+    # two more: what the taker has is his, and who feeds an operator that has nothing makes one thing
+    assert 3 * MIB < backend.most_bytes <= 4 * MIB + 2 * large.nbytes
 
 
 def test_an_error_that_is_kept_keeps_no_rows() -> None:

@@ -83,7 +83,7 @@ def test_what_a_generator_yields_arrives_while_it_goes_on(lake: ib.Lake, tmp_pat
     seen = tmp_path / "seen"
 
     def patient(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
-        yield {"n": np.zeros(200_000)}
+        yield {"n": np.zeros(2)}
         for _ in range(2_000):
             if seen.exists():
                 yield {"n": np.ones(3)}
@@ -96,7 +96,7 @@ def test_what_a_generator_yields_arrives_while_it_goes_on(lake: ib.Lake, tmp_pat
     for batch in dataset.to_batches():
         lengths.append(batch.num_rows)
         seen.touch()
-    assert lengths == [200_000, 3]
+    assert lengths == [2, 3]
 
 
 def test_coroutines_are_awaited_side_by_side_and_in_order(lake: ib.Lake) -> None:

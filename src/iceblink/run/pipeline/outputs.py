@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from iceblink.config import MIB
 from iceblink.run.pipeline.backend import Output
+from iceblink.run.pipeline.pieces import OPEN
 from iceblink.scan.batch import Batch
 
 SMALL_BYTES = MIB
@@ -21,8 +22,12 @@ def sized(outputs: Iterable[Output], now: Callable[[], float] = time.monotonic) 
     """Yield the same rows in outputs of 1 to 128 MiB, where that is possible.
 
     Neighbours of one kind and file are joined until they are large enough, or until 20 ms have passed since the call
-    that made the first of them began: what a slow function makes goes on at once. An output without rows is
-    yielded only at the end of a task that has no other, for its schema; the end itself says that all is dealt with.
+    that made the first of them began: what a slow function makes goes on at once. What a generator yields, which says
+    that it has something to show, waits for its next only behind one that came within 20 ms too. An output without rows
+    is yielded only at the end of a task that has no other, for its schema; the end itself says that all is dealt with.
+
+    Nothing here looks at the time while a function is being called: where a quick call is followed by a slow one, what
+    the quick one made waits for it. To see to that would take another thread.
 
     `consumed` grows only with the last part of an output that was cut, and never with one that is ``OPEN``: what
     was yielded since it last grew is what a task begun again from there would yield first.
@@ -30,6 +35,7 @@ def sized(outputs: Iterable[Output], now: Callable[[], float] = time.monotonic) 
     waiting: list[Output] = []
     empty: Output | None = None
     nothing = True
+    quick = False  # the last one came so soon that another one is worth waiting for
     nbytes = dealt = 0
     asked = since = now()
     for output in outputs:
@@ -47,10 +53,13 @@ def sized(outputs: Iterable[Output], now: Callable[[], float] = time.monotonic) 
         nothing = False
         waiting.append(output)
         nbytes += output.data.data.nbytes
-        if nbytes >= SMALL_BYTES or now() - since >= PATIENCE_S:
+        came = now()
+        shown = output.consumed == OPEN and not quick
+        if shown or nbytes >= SMALL_BYTES or came - since >= PATIENCE_S:
             yield from _cut(_joined(waiting), dealt)
             dealt = max(dealt, waiting[-1].consumed)
             waiting, nbytes = [], 0
+        quick = came - asked < PATIENCE_S
         asked = now()
     if waiting:
         yield from _cut(_joined(waiting), dealt)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from iceblink.run.pipeline.backend import Output
 from iceblink.run.pipeline.outputs import sized
+from iceblink.run.pipeline.pieces import OPEN
 from iceblink.scan.batch import Batch
 
 
@@ -48,6 +49,26 @@ def test_slow_calls_are_not_kept_waiting() -> None:
     clock = count()
     made = sized((output(range(n, n + 1), n + 1) for n in range(3)), now=lambda: float(next(clock)))
     assert [one.consumed for one in made] == [1, 2, 3]
+
+
+def test_what_a_generator_yields_waits_only_behind_what_came_quickly() -> None:
+    now = 0.0
+    asked = []
+
+    def yielded() -> Iterator[Output]:
+        nonlocal now
+        for number, took_s in enumerate([0.0, 0.0, 0.001, 1.0, 0.0, 0.0, 0.0]):
+            asked.append(number)
+            now += took_s
+            yield output(range(number, number + 1), OPEN)
+
+    made = sized(yielded(), now=lambda: now)
+    assert [(one.data.data["x"].to_pylist(), asked[-1]) for one in made] == [
+        ([0], 0),
+        ([1, 2, 3], 3),
+        ([4], 4),
+        ([5, 6], 6),
+    ]
 
 
 def test_the_parts_of_a_cut_output_say_so_only_at_the_end() -> None:

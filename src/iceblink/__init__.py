@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from iceblink import media as media
+    from iceblink import ray as ray
     from iceblink.dataset import Dataset as Dataset
     from iceblink.errors import IceblinkError as IceblinkError
     from iceblink.lakehouse import Lake as Lake
@@ -34,6 +35,7 @@ _HOMES = {
     "_": ("iceblink.plan.row", "row"),
     "pure_python": ("iceblink.plan.function", "pure_python"),
     "media": ("iceblink.media", ""),
+    "ray": ("iceblink.ray", ""),
     "watching": ("iceblink.watch.watching", "watching"),
 }
 
@@ -47,6 +49,7 @@ __all__ = [
     "_",
     "pure_python",
     "media",
+    "ray",
     "watching",
     "__version__",
 ]

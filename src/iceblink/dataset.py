@@ -11,6 +11,7 @@ import pyarrow as pa
 from iceblink.errors import ConfigError, PlanError
 from iceblink.events import Observer
 from iceblink.interop import to_pandas, to_polars
+from iceblink.neighbours.late import dask_frames, needs_dask, needs_ray, ray_data
 from iceblink.plan.describe_function import described, promised
 from iceblink.plan.function import BatchFormat, Function, OnError
 from iceblink.plan.nodes import MapBatches, Scan
@@ -189,6 +190,52 @@ class Dataset(Verbs):
     def to_polars(self) -> Any:
         """Run, and return a polars DataFrame."""
         return to_polars(self.to_arrow())
+
+    def to_ray(self, tasks: int | None = None, **options: Any) -> Any:
+        """Return a ``ray.data.Dataset`` of the rows; Ray is joined, or started here, if it was not yet.
+
+        A table, and what looks at one row at a time (`select`, `filter`, `mutate`), is only planned: the read tasks are
+        splits of about one decoded size, each read and computed in one thread, and columns and filters that Ray pushes
+        down prune as ours do. Anything else is run now by the engine, and its rows pass through this process into
+        Ray's object store, of which Ray spills what does not fit; the rows that this process holds at a time are few.
+
+        Parameters
+        ----------
+        tasks : int, optional
+            Read tasks. Default: by size, and at least two for each CPU of the cluster where there is enough to read.
+        **options
+            Of ``ray.data.read_datasource``, for read tasks: ``num_cpus``, ``memory``, ``concurrency``...
+
+        Raises
+        ------
+        ConfigError
+            Ray Data is not installed, or no Ray can be joined or started.
+        """
+        needs_ray()
+        return ray_data.to_ray(self.plan, self.session.engine, tasks, options)
+
+    def to_dask(self, partitions: int | None = None, *, index: str | None = None) -> Any:
+        """Return a ``dask.dataframe.DataFrame`` of a table, or of what looks at one of its rows at a time; lazy.
+
+        Partitions are splits of about one decoded size; columns are Arrow's own, as in `to_pandas`.
+
+        Parameters
+        ----------
+        partitions : int, optional
+            How many, at most. Default: by size.
+        index : str, optional
+            Column to be the index, each partition sorted by it. The divisions are known for an integer column of a
+            table whose files' statistics say that its splits follow each other.
+
+        Raises
+        ------
+        PlanError
+            It looks at several rows at a time.
+        ConfigError
+            Dask is not installed.
+        """
+        needs_dask()
+        return dask_frames.to_dask(self.plan, self.session.engine, partitions, index)
 
     def to_pylist(self) -> list[dict[str, Any]]:
         """Run, and return the rows as dicts."""

@@ -16,6 +16,7 @@ from iceblink.errors import ConfigError, PlanError, nearest
 from iceblink.interop import to_arrow
 from iceblink.lake.catalog import Catalog
 from iceblink.lake.format_version import check_types
+from iceblink.neighbours.late import dask_frames, needs_dask, needs_ray, ray_data
 from iceblink.plan.nodes import Memory, Plan, Query, Stream
 from iceblink.plan.sql import file_query
 from iceblink.run.late import ray_engine
@@ -184,6 +185,33 @@ class Lake:
         if isinstance(rows, pa.Table):
             return self._dataset(Memory(rows.schema, rows))
         return self._dataset(Stream(rows.schema, Once(rows)))
+
+    def from_ray(self, dataset: Any) -> Dataset:
+        """Return the rows of a ``ray.data.Dataset``; lazy, and streamed through this process block by block.
+
+        Ray runs it anew each time it is read. Every block is held to the schema that Ray says, so that what it mixes is
+        an error that names the block; tensors of one shape stay tensors.
+
+        Raises
+        ------
+        TypeMismatch
+            A column has pickled Python objects, or tensors of several shapes.
+        """
+        needs_ray()
+        return self._dataset(Stream(*ray_data.from_ray(dataset)))
+
+    def from_dask(self, frame: Any) -> Dataset:
+        """Return the rows of a ``dask.dataframe.DataFrame``; lazy, computed a few partitions at a time.
+
+        Dask's own scheduler computes them, anew each time. Every partition is held to one schema; a named index is the
+        first column.
+
+        Raises
+        ------
+        TypeMismatch
+        """
+        needs_dask()
+        return self._dataset(Stream(*dask_frames.from_dask(frame, self.session.engine.settings.threads)))
 
     def read_parquet(self, paths: str | Sequence[str]) -> Dataset:
         """Return the rows of Parquet files, by path or glob; columns are matched by name."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import replace
 
+import pyarrow as pa
+
 from iceblink.plan.late import exp
-from iceblink.plan.nodes import Plan, Query, Repartition
+from iceblink.plan.nodes import Plan, Query, Repartition, Scan
 
 _PARTS = {"expressions", "from_", "where"}
 """Of a SELECT that only computes columns and keeps rows; anything else needs other rows."""
@@ -30,6 +32,15 @@ def over(plan: Plan, leaf: Plan) -> Plan:
     if not isinstance(plan, Query) or not row_wise(plan):
         return leaf
     return replace(plan, sources={name: over(source, leaf) for name, source in plan.sources.items()}, expression=None)
+
+
+def chosen(plan: Plan, names: Sequence[str]) -> Plan:
+    """Return the plan of some columns of `plan`, in this order."""
+    if isinstance(plan, Scan):
+        return plan.choose(names)
+    columns = [exp.column(exp.to_identifier(name, quoted=True)) for name in names]
+    tree = exp.select(*columns).from_(exp.Table(this=exp.to_identifier(plan.name, quoted=True)))
+    return Query(pa.schema([plan.schema.field(name) for name in names]), tree, {plan.name: plan})
 
 
 def row_wise(query: Query) -> bool:

@@ -164,13 +164,45 @@ def kept_groups(
     return [group for group in groups if _Group(footer, group, known, storage, owner).may_hold(predicate)]
 
 
+def column_bounds(
+    name: str, footer: Footer, groups: Iterable[int], schema: pa.Schema, identity: Iterable[tuple[int, object]]
+) -> list[Bounds]:
+    """Return what statistics say of one column of a table in each of some row groups."""
+    (column,) = Projection.of(pa.schema([schema.field(name)]), footer.schema, identity).columns
+    return [_statistics(footer, group, column) for group in groups]
+
+
+def _statistics(footer: Footer, group: int, column: Column) -> Bounds:
+    if column.source is None:
+        if column.constant is None:
+            return Bounds(all_null=True)
+        value = column.constant[0].as_py()
+        value = getattr(value, "bytes", value)
+        return UNKNOWN if value != value else Bounds(value, value, no_nulls=True)
+    if not column.flat:
+        return UNKNOWN
+    chunk = footer.metadata.row_group(group).column(column.leaves[0])
+    found = chunk.statistics
+    if found is None:
+        return UNKNOWN
+    lower, upper = _sound(found)
+    counted = found.has_null_count
+    return Bounds(
+        lower,
+        upper,
+        no_nulls=counted and found.null_count == 0,
+        all_null=counted and found.null_count == chunk.num_values,
+        nan=pt.is_floating(column.source.type),
+    )
+
+
 class _Group:
     """One row group under question."""
 
     def __init__(self, footer: Footer, group: int, columns: Mapping[str, Column], storage: Storage, owner: str) -> None:
         self.footer, self.group, self.storage, self.owner = footer, group, storage, owner
         self.columns = columns
-        self.bounds = {name: self._statistics(column) for name, column in columns.items()}
+        self.bounds = {name: _statistics(footer, group, column) for name, column in columns.items()}
         self.blooms: dict[str, BloomFilter | None] = {}
 
     def may_hold(self, predicate: Predicate) -> bool:
@@ -185,29 +217,6 @@ class _Group:
     def _by_bounds(self, comparison: Predicate) -> bool:
         (name,) = columns(comparison)
         return within(comparison, self.bounds.get(name, UNKNOWN))
-
-    def _statistics(self, column: Column) -> Bounds:
-        if column.source is None:
-            if column.constant is None:
-                return Bounds(all_null=True)
-            value = column.constant[0].as_py()
-            value = getattr(value, "bytes", value)
-            return UNKNOWN if value != value else Bounds(value, value, no_nulls=True)
-        if not column.flat:
-            return UNKNOWN
-        chunk = self.footer.metadata.row_group(self.group).column(column.leaves[0])
-        found = chunk.statistics
-        if found is None:
-            return UNKNOWN
-        lower, upper = _sound(found)
-        counted = found.has_null_count
-        return Bounds(
-            lower,
-            upper,
-            no_nulls=counted and found.null_count == 0,
-            all_null=counted and found.null_count == chunk.num_values,
-            nan=pt.is_floating(column.source.type),
-        )
 
     def _by_bloom(self, comparison: Predicate) -> bool:
         match comparison:

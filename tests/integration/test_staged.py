@@ -98,3 +98,12 @@ def test_closing_in_the_middle_ends_the_work(lake: ib.Lake) -> None:
     next(batches)
     batches.close()
     assert lake.table("n.t").count() == ROWS
+
+
+def test_explain_tells_the_stages_and_why(lake: ib.Lake) -> None:
+    text = lake.table("n.t").group_by("g").agg(s=_.x.sum()).order_by("g").explain()
+    assert "in stages:" in text
+    assert "to hash of" in text
+    assert "result, in order" in text
+    whole = lake.sql("SELECT random() AS r FROM n.t").explain()
+    assert "one task runs the statement: rand" in whole

@@ -87,7 +87,7 @@ def _described(node: Plan, engine: LocalEngine) -> list[str]:
             lines = [_label(node), *(f"  {line}" for line in prepared.sql.splitlines())]
             for scan in prepared.scans:
                 lines += _reference_lines(scan)
-            return lines + [f"note: {note}" for note in prepared.statement.notes]
+            return lines + engine.spread(prepared) + [f"note: {note}" for note in prepared.statement.notes]
         case MapBatches(function=function, known_schema=schema):
             size = f"batches of {function.batch_rows:,}" if function.batch_rows else "batches as they come"
             returns = "found on the first batch" if schema is None else describe(schema)

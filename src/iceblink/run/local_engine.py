@@ -18,7 +18,7 @@ from iceblink.plan.lineage import restored
 from iceblink.plan.nodes import MapBatches, Plan, Query, Tree
 from iceblink.plan.query import sql_of
 from iceblink.run.kernel import Kernel
-from iceblink.run.lower import Batches, Job, run
+from iceblink.run.lower import Batches, Job, Prepared, run
 from iceblink.run.pipeline.backend import Backend
 from iceblink.run.pipeline.local_backend import local_backend
 from iceblink.run.pipeline.stats import PipelineStats
@@ -87,6 +87,10 @@ class LocalEngine:
         With `prompt` statements hand on what functions make as it comes; otherwise they are as fast as they can.
         """
         return run(plan, replace(self.job, prompt=prompt))
+
+    def spread(self, prepared: Prepared) -> list[str]:
+        """Say how a statement is divided among workers; here it is not."""
+        return []
 
     def backend(self) -> Backend:
         """Open what runs Python functions."""

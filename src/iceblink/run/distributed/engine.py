@@ -15,7 +15,10 @@ from iceblink.lake.files import NewFile
 from iceblink.lake.leftovers import mark_write, remove_strays, remove_uncommitted
 from iceblink.lake.portable import PortableTable
 from iceblink.lake.table import Table
-from iceblink.plan.nodes import MapBatches, Plan, Repartition
+from iceblink.plan.nodes import MapBatches, Memory, Plan, Repartition
+from iceblink.plan.optimize import Reference
+from iceblink.plan.stage import Leaf, described
+from iceblink.plan.stages import stages
 from iceblink.run.distributed.file_work import FILES, RouteWork, WriteWork, files_of
 from iceblink.run.distributed.flow import Flow
 from iceblink.run.distributed.kept import LARGE_BYTES, Kept, shares_of_partitions
@@ -24,7 +27,7 @@ from iceblink.run.distributed.runner import Runner
 from iceblink.run.distributed.share import grouped
 from iceblink.run.distributed.tables import LEAST_BYTES
 from iceblink.run.local_engine import LocalEngine
-from iceblink.run.lower import Batches
+from iceblink.run.lower import Batches, Prepared, PreparedScan
 from iceblink.run.pipeline.backend import Backend, Stored
 from iceblink.run.pipeline.chain import Fed
 from iceblink.run.pipeline.scheduler import QUEUE_SHARE
@@ -58,6 +61,19 @@ class DistributedEngine(LocalEngine):
         super().__init__(**vars(settings))
         self._open, self._processes = backend, processes
         self._small_bytes, self._broadcast_bytes = small_bytes, broadcast_bytes
+
+    def spread(self, prepared: Prepared) -> list[str]:
+        """Say how a statement is divided among workers, by estimates: sizes that are seen may change it."""
+        scans = {scan.reference.name: scan for scan in prepared.scans}
+        leaves = [_leaf(reference, scans.get(reference.name)) for reference in prepared.statement.references]
+        plan = stages(
+            prepared.statement.tree,
+            leaves,
+            self.kernel.describe,
+            small_bytes=self._small_bytes,
+            broadcast_bytes=self._broadcast_bytes,
+        )
+        return ["in stages:", *(f"  {line}" if line else "" for line in described(list(plan)).splitlines())]
 
     def backend(self) -> Backend:
         """Open the backend of one run."""
@@ -126,6 +142,16 @@ class DistributedEngine(LocalEngine):
             for output in outputs:
                 return output.data.schema
         return super()._find_schema(node)
+
+
+def _leaf(reference: Reference, scan: PreparedScan | None) -> Leaf:
+    """Return what is known before a run of what a statement reads; of what a function makes, nothing."""
+    schema = pa.schema([reference.plan.schema.field(name) for name in reference.named])
+    if scan is not None:
+        return Leaf(reference.name, schema, scan.plan.rows, scan.plan.decoded_bytes)
+    if isinstance(reference.plan, Memory):
+        return Leaf(reference.name, schema, reference.plan.data.num_rows, reference.plan.data.nbytes)
+    return Leaf(reference.name, schema, math.inf, math.inf)
 
 
 def tasks_of(kept: Kept, size: int, cpus: int) -> Fed:

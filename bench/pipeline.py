@@ -184,26 +184,29 @@ def _numbers(folder: str, rows: int) -> pa.Table:
     return open_catalog(Path(folder)).load_table(NAME).scan(limit=rows, selected_fields=("id", "x")).to_arrow()
 
 
+def inflate(batch: pa.RecordBatch | pa.Table) -> pa.RecordBatch:
+    """Make a megabyte of each row."""
+    size = PAYLOAD * INFLATION
+    data = np.full((batch.num_rows, size), 7, np.uint8)
+    offsets = pa.array(np.arange(batch.num_rows + 1) * size, pa.int64())
+    large = pa.LargeBinaryArray.from_buffers(
+        pa.large_binary(), batch.num_rows, [None, offsets.buffers()[1], pa.py_buffer(data)]
+    )
+    ids = batch["id"].combine_chunks() if isinstance(batch, pa.Table) else batch["id"]
+    return pa.record_batch({"id": ids, "large": large})
+
+
+def deflate(batch: pa.RecordBatch | pa.Table) -> pa.RecordBatch | pa.Table:
+    """Count the bytes of each row."""
+    return type(batch).from_pydict({"id": batch["id"], "bytes": pa.compute.binary_length(batch["large"])})
+
+
 def inflated(folder: str, rows: int) -> Job:
     """Small rows become large ones in the middle and small ones again, inside a budget of 1 GiB."""
     import iceblink as ib
 
     lake = ib.connect(folder, engine=ib.LocalEngine(memory_bytes=BUDGET))
-    small = lake.table(NAME).limit(rows)
-
-    def inflate(batch: pa.RecordBatch) -> pa.RecordBatch:
-        size = PAYLOAD * INFLATION
-        data = np.full((batch.num_rows, size), 7, np.uint8)
-        offsets = pa.array(np.arange(batch.num_rows + 1) * size, pa.int64())
-        large = pa.LargeBinaryArray.from_buffers(
-            pa.large_binary(), batch.num_rows, [None, offsets.buffers()[1], pa.py_buffer(data)]
-        )
-        return pa.record_batch({"id": batch["id"], "large": large})
-
-    def deflate(batch: pa.RecordBatch) -> pa.RecordBatch:
-        return pa.record_batch({"id": batch["id"], "bytes": pa.compute.binary_length(batch["large"])})
-
-    done = small.map_batches(inflate, batch_size=16).map_batches(deflate)
+    done = lake.table(NAME).limit(rows).map_batches(inflate, batch_size=16).map_batches(deflate)
 
     def job() -> Generator[int, None, float]:
         total = 0
@@ -215,13 +218,75 @@ def inflated(folder: str, rows: int) -> Job:
     return job
 
 
+def ray_inflated(folder: str, rows: int) -> Job:
+    """The same with Ray Data; its budget is the object store."""
+    import ray
+    import ray.data
+
+    numbers = _numbers(folder, rows)
+    ray.init(
+        num_cpus=2, object_store_memory=BUDGET, include_dashboard=False, logging_level="ERROR", log_to_driver=False
+    )
+    ray.data.DataContext.get_current().enable_progress_bars = False
+
+    def job() -> Generator[int, None, float]:
+        blocks = ray.data.from_arrow([numbers.slice(start, 1024) for start in range(0, rows, 1024)])
+        large = blocks.map_batches(lambda batch: pa.table(inflate(batch)), batch_size=16, batch_format="pyarrow")
+        total = 0
+        # other resources than before, or both become one operator, and no rows go from one to the other
+        for batch in large.map_batches(deflate, batch_format="pyarrow", num_cpus=0.9).iter_batches(
+            batch_size=None, batch_format="pyarrow"
+        ):
+            total += pa.compute.sum(batch["bytes"]).as_py()
+            yield batch.num_rows
+        return total / 2**30
+
+    return job
+
+
+def blocks(folder: str, rows: int, batch_rows: int) -> Job:
+    """A function that returns its batch, called with few rows each time."""
+    import iceblink as ib
+
+    done = ib.connect(folder).table(NAME).limit(rows).map_batches(_same, batch_size=batch_rows)
+
+    def job() -> Generator[int, None, None]:
+        for batch in done.to_batches():
+            yield batch.num_rows
+
+    return job
+
+
+def ray_blocks(folder: str, rows: int, batch_rows: int) -> Job:
+    """The same with Ray Data, whose blocks are as small."""
+    import ray
+    import ray.data
+
+    numbers = _numbers(folder, rows)
+    ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+
+    def job() -> Generator[int, None, None]:
+        small = ray.data.from_arrow([numbers.slice(start, batch_rows) for start in range(0, rows, batch_rows)])
+        done = small.map_batches(_same, batch_size=batch_rows, batch_format="pyarrow")
+        for batch in done.iter_batches(batch_size=None, batch_format="pyarrow"):
+            yield batch.num_rows
+
+    return job
+
+
+def _same(batch: Any) -> Any:
+    return batch
+
+
 DEVICES = (
     Contestant("iceblink", ours, ("iceblink",)),
     Contestant("iceblink, processes", ours_processes, ("iceblink",)),
     Contestant("Ray Data", ray_data, ("ray",)),
     Contestant("Daft", daft_native, ("daft",)),
 )
-INFLATED = (Contestant("iceblink", inflated, ("iceblink",)),)
+INFLATED = (Contestant("iceblink", inflated, ("iceblink",)), Contestant("Ray Data", ray_inflated, ("ray",)))
+BLOCKS = (Contestant("iceblink", blocks, ("iceblink",)), Contestant("Ray Data", ray_blocks, ("ray",)))
 
 
 def report(options: Options) -> str:
@@ -237,6 +302,10 @@ def report(options: Options) -> str:
     results = in_turns(options.chosen(INFLATED), {"folder": folder, "rows": rows}, options.runs, options.cpus)
     gib = rows * PAYLOAD * INFLATION / 2**30
     parts.append(f"### {gib:.1f} GiB between two functions, in a budget of 1 GiB\n\n{comparison(results)}\n")
+    count = 20 if options.small else 2000
+    arguments = {"folder": folder, "rows": 64 * count, "batch_rows": 64}
+    results = in_turns(options.chosen(BLOCKS), arguments, options.runs, options.cpus)
+    parts.append(f"### {count:,} batches of 64 rows through a function\n\n{comparison(results)}\n")
     return "\n".join(parts)
 
 

@@ -13,27 +13,19 @@ from iceblink.config import Settings
 from iceblink.events import FileWritten, emit
 from iceblink.lake.files import NewFile
 from iceblink.lake.leftovers import mark_write, remove_strays, remove_uncommitted
-from iceblink.lake.portable import PortableTable
 from iceblink.lake.table import Table
-from iceblink.plan.nodes import MapBatches, Memory, Plan, Repartition
+from iceblink.plan.nodes import MapBatches, Memory, Plan
 from iceblink.plan.optimize import Reference
 from iceblink.plan.stage import Leaf, described
 from iceblink.plan.stages import stages
-from iceblink.run.distributed.file_work import FILES, RouteWork, WriteWork, files_of
+from iceblink.run.distributed.file_flow import written_flow
+from iceblink.run.distributed.file_work import files_of
 from iceblink.run.distributed.flow import Flow
-from iceblink.run.distributed.kept import LARGE_BYTES, Kept, shares_of_partitions
 from iceblink.run.distributed.lowering import BROADCAST_BYTES, SMALL_BYTES, Lowering
 from iceblink.run.distributed.runner import Runner
-from iceblink.run.distributed.share import grouped
-from iceblink.run.distributed.tables import LEAST_BYTES
 from iceblink.run.local_engine import LocalEngine
 from iceblink.run.lower import Batches, Prepared, PreparedScan
-from iceblink.run.pipeline.backend import Backend, Stored
-from iceblink.run.pipeline.chain import Fed
-from iceblink.run.pipeline.scheduler import QUEUE_SHARE
-
-ROUTES = 4
-"""Tasks for each CPU that the partitions of a table are shared out among."""
+from iceblink.run.pipeline.backend import Backend
 
 
 class DistributedEngine(LocalEngine):
@@ -98,7 +90,9 @@ class DistributedEngine(LocalEngine):
             found: list[NewFile] = []
             with closing(self.backend()) as backend:
                 runner = self._runner(backend, plan)
-                with closing(runner.stream(self._written(runner, plan, table, token, sorted))) as written:
+                with closing(
+                    runner.stream(written_flow(self._lowering(runner), plan, table, token, sorted))
+                ) as written:
                     for batch in written:
                         for file in files_of(batch):
                             emit(FileWritten(table.name, file.path, file.rows, file.file_bytes))
@@ -110,32 +104,14 @@ class DistributedEngine(LocalEngine):
             remove_uncommitted(table, [token])
             raise
 
-    def _written(self, runner: Runner, plan: Plan, table: Table, token: str, sorted: bool) -> Flow:
-        """Return a chain whose rows go to files: as many rows a task as make a file, those of a partition together."""
-        lowering = Lowering(runner, self.job, self._small_bytes, self._broadcast_bytes)
-        portable = PortableTable.of(table)
-        work = WriteWork(portable, runner.worker_settings(), token, sorted)
-        if isinstance(plan, Repartition):
-            kept = lowering.repartitioned(plan)
-            flow = Flow("partitions", lambda: partitions_of(kept), table.schema, kept=(kept,))
-            return flow.then(runner.operator("write", work, schema=FILES, call_bytes=1, atomic=True), FILES)
-        flow = lowering.flow(plan)
-        cpus = max(1, int(runner.slots.cpus))
-        budget = runner.slots.memory_bytes * QUEUE_SHARE / (2 * (cpus + 1))  # so that those who write can be fed
-        task_bytes = int(min(self.settings.file_bytes, budget, max(LEAST_BYTES, (flow.nbytes or math.inf) / cpus)))
-        if table.partition_by and not sorted and not 0 < flow.nbytes < LARGE_BYTES:
-            count = ROUTES * cpus
-            route = runner.operator("route", RouteWork(portable, count), call_bytes=1, atomic=True)
-            routed = runner.exchange(flow.then(route, table.schema), count)
-            flow = Flow("partitions", lambda: tasks_of(routed, task_bytes, cpus), table.schema, kept=(routed,))
-            task_bytes = 1  # what was put together is a task
-        return flow.then(runner.operator("write", work, schema=FILES, call_bytes=task_bytes, atomic=True), FILES)
-
     def _runner(self, backend: Backend, plan: Plan) -> Runner:
         return Runner(backend, self.settings, lambda made: self.job.recorders.__setitem__(plan, made), self._processes)
 
     def _flow(self, runner: Runner, plan: Plan) -> Flow:
-        return Lowering(runner, self.job, self._small_bytes, self._broadcast_bytes).flow(plan)
+        return self._lowering(runner).flow(plan)
+
+    def _lowering(self, runner: Runner) -> Lowering:
+        return Lowering(runner, self.job, self._small_bytes, self._broadcast_bytes)
 
     def _find_schema(self, node: MapBatches) -> pa.Schema:
         with closing(self.batches(node)) as outputs:
@@ -152,15 +128,3 @@ def _leaf(reference: Reference, scan: PreparedScan | None) -> Leaf:
     if isinstance(reference.plan, Memory):
         return Leaf(reference.name, schema, reference.plan.data.num_rows, reference.plan.data.nbytes)
     return Leaf(reference.name, schema, math.inf, math.inf)
-
-
-def tasks_of(kept: Kept, size: int, cpus: int) -> Fed:
-    """Yield the blocks of each partition together, those of a large one in several parts."""
-    for share in shares_of_partitions({"rows": [kept]}, ["rows"], cpus, size):
-        yield Stored(grouped(kept.schema, share["rows"]))
-
-
-def partitions_of(kept: Kept) -> Fed:
-    """Yield the blocks of each partition together."""
-    for part in sorted(kept.blocks):
-        yield Stored(grouped(kept.schema, kept.blocks[part]))

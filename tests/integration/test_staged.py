@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 import iceblink as ib
 from contract.staged import divide_everything, staged_engine
 from iceblink import _
+from iceblink.run.distributed import stage_work, tables
+from iceblink.scan.read import read_split
 
 ROWS = 4_000
 DATA = pa.table({"id": list(range(ROWS)), "g": [n % 7 for n in range(ROWS)], "x": [n * 0.5 for n in range(ROWS)]})
@@ -107,3 +112,27 @@ def test_explain_tells_the_stages_and_why(lake: ib.Lake) -> None:
     assert "result, in order" in text
     whole = lake.sql("SELECT random() AS r FROM n.t").explain()
     assert "one task runs the statement: rand" in whole
+
+
+def test_the_first_rows_of_a_task_are_there_before_its_last(lake: ib.Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "LEAST_BYTES", 1 << 30)  # all row groups are one task
+    rows = 3_000_000
+    large = pa.table({"id": np.arange(rows)})
+    lake.write("n.large", large, mode="create", properties={"write.parquet.row-group-limit": "100000"})
+    arrived = threading.Event()
+
+    def stalled(split: Any, *others: Any) -> Iterator[Any]:
+        """Read one row group after the other; from 16 MB on not before a row has arrived."""
+        begun = 0
+        for batch in read_split(split, *others):
+            assert begun < 2_000_000 or arrived.wait(30), "no row came before the task was whole"
+            begun += batch.data.num_rows
+            yield batch
+
+    def seen(batch: pa.RecordBatch) -> pa.RecordBatch:
+        arrived.set()
+        return batch
+
+    monkeypatch.setattr(stage_work, "read_split", stalled)
+    mapped = lake.table("n.large").filter(_.id >= 0).map_batches(seen, schema=large.schema)
+    assert mapped.to_arrow()["id"].equals(large["id"])

@@ -68,7 +68,7 @@ class Staged:
 
     def rows_of(self, name: str, sql: str, schema: pa.Schema) -> Flow:
         """Return the chain of a statement that looks at one row of one table at a time."""
-        return self._flow(name, sql, (Read(name, (name,)),), schema, ordered=True)
+        return self._flow(name, sql, (Read(name, (name,)),), schema, ordered=True, atomic=False)
 
     def statement(self, tree: Tree, schema: pa.Schema) -> Flow:
         """Run all stages but the last, and return the chain of that one.

@@ -103,6 +103,7 @@ def test_a_long_statement_is_stopped(lake: ib.Lake, tmp_path: Path) -> None:
 
 def test_a_reader_that_stops_waits_for_no_call(lake: ib.Lake) -> None:
     called, released = threading.Event(), threading.Event()
+    before = set(threading.enumerate())  # a Ray that other tests have started
 
     def held(batch: pa.RecordBatch) -> pa.RecordBatch:
         if batch.column("id")[0].as_py() >= 800:
@@ -117,7 +118,8 @@ def test_a_reader_that_stops_waits_for_no_call(lake: ib.Lake) -> None:
         assert called.wait(CALL_S)
         batches.close()
         assert not released.is_set()
-        assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("iceblink")]
+        left = set(threading.enumerate()) - before
+        assert not [thread.name for thread in left if thread.name.startswith("iceblink")]
     finally:
         released.set()
 

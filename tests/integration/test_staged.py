@@ -112,6 +112,12 @@ def test_explain_tells_the_stages_and_why(lake: ib.Lake) -> None:
     assert "result, in order" in text
     whole = lake.sql("SELECT random() AS r FROM n.t").explain()
     assert "one task runs the statement: rand" in whole
+    assert "shared out among workers" in text
+    assert "in one stage" in lake.table("n.t").filter(_.id > 5).explain()
+    undivided = ib.connect(lake.session.catalog.folder, engine=staged_engine(small_bytes=1 << 40))
+    told = undivided.table("n.t").group_by("g").agg(s=_.x.sum()).explain()
+    assert "stage" not in told
+    assert "read by the kernel itself" in told
 
 
 def test_the_first_rows_of_a_task_are_there_before_its_last(lake: ib.Lake, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,3 +142,10 @@ def test_the_first_rows_of_a_task_are_there_before_its_last(lake: ib.Lake, monke
     monkeypatch.setattr(stage_work, "read_split", stalled)
     mapped = lake.table("n.large").filter(_.id >= 0).map_batches(seen, schema=large.schema)
     assert mapped.to_arrow()["id"].equals(large["id"])
+
+
+def test_the_clock_stands_still_and_chance_is_one_task(lake: ib.Lake) -> None:
+    assert len(lake.sql("SELECT id, now() AS t FROM n.t WHERE id >= 0").to_arrow()["t"].unique()) == 1
+    mapped = lake.table("n.t").map_batches(plus, batch_size=100)
+    assert len(mapped.sql("SELECT now() AS t FROM this").to_arrow()["t"].unique()) == 1
+    assert "one task runs the statement: rand" in lake.sql("SELECT id FROM n.t WHERE random() < 0.5").explain()

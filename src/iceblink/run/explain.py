@@ -85,9 +85,10 @@ def _described(node: Plan, engine: LocalEngine) -> list[str]:
         case Query():
             prepared = prepare(node, engine.job)
             lines = [_label(node), *(f"  {line}" for line in prepared.sql.splitlines())]
+            spread = engine.spread(node, prepared)
             for scan in prepared.scans:
-                lines += _reference_lines(scan)
-            return lines + engine.spread(prepared) + [f"note: {note}" for note in prepared.statement.notes]
+                lines += _reference_lines(scan, divided=bool(spread))
+            return lines + spread + [f"note: {note}" for note in prepared.statement.notes]
         case MapBatches(function=function, known_schema=schema):
             size = f"batches of {function.batch_rows:,}" if function.batch_rows else "batches as they come"
             returns = "found on the first batch" if schema is None else describe(schema)
@@ -126,8 +127,10 @@ def _policy(function: Function) -> str:
     return ", ".join(words)
 
 
-def _reference_lines(scan: PreparedScan) -> list[str]:
+def _reference_lines(scan: PreparedScan, divided: bool) -> list[str]:
     how = "read by the kernel itself" if not isinstance(scan.native, str) else f"read by iceblink: {scan.native}"
+    if divided:
+        how = "read by iceblink: the splits are shared out among workers"
     version = f"{scan.plan.table_name} at snapshot {scan.plan.snapshot_id}"
     pushed = str(scan.reference.predicate) if not isinstance(scan.reference.predicate, Everything) else "nothing"
     return [f"reads {scan.reference.name}: {version}", f"  pushed     {pushed}", *_scan_lines(scan.plan, how)]

@@ -88,8 +88,8 @@ class LocalEngine:
         """
         return run(plan, replace(self.job, prompt=prompt))
 
-    def spread(self, prepared: Prepared) -> list[str]:
-        """Say how a statement is divided among workers; here it is not."""
+    def spread(self, query: Query, prepared: Prepared) -> list[str]:
+        """Say how a statement is divided among workers; nothing where it is not."""
         return []
 
     def backend(self) -> Backend:

@@ -14,14 +14,14 @@ from iceblink.events import FileWritten, emit
 from iceblink.lake.files import NewFile
 from iceblink.lake.leftovers import mark_write, remove_strays, remove_uncommitted
 from iceblink.lake.table import Table
-from iceblink.plan.nodes import MapBatches, Memory, Plan
+from iceblink.plan.nodes import MapBatches, Memory, Plan, Query, Scan
 from iceblink.plan.optimize import Reference
 from iceblink.plan.stage import Leaf, described
 from iceblink.plan.stages import stages
 from iceblink.run.distributed.file_flow import written_flow
 from iceblink.run.distributed.file_work import files_of
 from iceblink.run.distributed.flow import Flow
-from iceblink.run.distributed.lowering import BROADCAST_BYTES, SMALL_BYTES, Lowering
+from iceblink.run.distributed.lowering import BROADCAST_BYTES, SMALL_BYTES, Lowering, is_small, row_wise_leaf
 from iceblink.run.distributed.runner import Runner
 from iceblink.run.local_engine import LocalEngine
 from iceblink.run.lower import Batches, Prepared, PreparedScan
@@ -54,9 +54,15 @@ class DistributedEngine(LocalEngine):
         self._open, self._processes = backend, processes
         self._small_bytes, self._broadcast_bytes = small_bytes, broadcast_bytes
 
-    def spread(self, prepared: Prepared) -> list[str]:
+    def spread(self, query: Query, prepared: Prepared) -> list[str]:
         """Say how a statement is divided among workers, by estimates: sizes that are seen may change it."""
         scans = {scan.reference.name: scan for scan in prepared.scans}
+        scanned = sum(scan.plan.decoded_bytes for scan in prepared.scans)
+        row_wise = isinstance(row_wise_leaf(query, prepared.statement), Scan)
+        if len(scans) == len(prepared.statement.references) and is_small(row_wise, scanned, self._small_bytes):
+            return []
+        if row_wise:
+            return ["in one stage: each task runs it over some of the splits, and the rows keep their order"]
         leaves = [_leaf(reference, scans.get(reference.name)) for reference in prepared.statement.references]
         plan = stages(
             prepared.statement.tree,

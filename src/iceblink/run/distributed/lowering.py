@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 
+from iceblink.plan.cut.functions import changing
 from iceblink.plan.nodes import MapBatches, Plan, Query, Repartition, Scan
 from iceblink.plan.optimize import Reference, Statement, statement
 from iceblink.plan.query import sql_of
@@ -78,9 +79,9 @@ class Lowering:
         return self._staged({name: table}).rows_of(name, f"SELECT {columns} FROM {quoted(name)}", scan.schema)
 
     def _query(self, query: Query) -> Flow:
-        leaf = leaf_of(query)
         found = statement(query, lambda constant: self.job.kernel.evaluate(sql_of(constant)))
-        if not isinstance(leaf, Scan | Query):
+        leaf = row_wise_leaf(query, found)
+        if leaf is not None and not isinstance(leaf, Scan):
             return self._behind(self.flow(leaf), found, query.schema)
         tables: dict[str, Table] = {}
         scanned = 0.0
@@ -92,8 +93,8 @@ class Lowering:
                 tables[reference.name] = ScanTable.of(planned, reference)
                 scanned += planned.decoded_bytes
         row_wise = isinstance(leaf, Scan)
-        small = self.small_bytes / (16 if row_wise else 1)  # rows that are looked at one by one cost no exchange
-        if len(tables) == len(found.references) and scanned < small and travels(query):
+        small = is_small(row_wise, scanned, self.small_bytes)
+        if len(tables) == len(found.references) and small and travels(query):
             return self._whole(query, scanned, row_wise)
         if row_wise:
             (reference,) = found.references
@@ -133,6 +134,20 @@ class Lowering:
 
     def _fine(self) -> Job:
         return replace(self.job, settings=split_bytes(self.job.settings))
+
+
+def row_wise_leaf(query: Query, found: Statement) -> Plan | None:
+    """Return what a statement reads whose rows may be looked at one by one, in any task; None for any other.
+
+    Rows that depend on chance or on the clock differ from task to task, and when a task is done again.
+    """
+    leaf = leaf_of(query)
+    return leaf if not isinstance(leaf, Query) and changing(found.tree) is None else None
+
+
+def is_small(row_wise: bool, scanned: float, small_bytes: int) -> bool:
+    """Whether a statement that reads so many bytes is one task; sharing out rows looked at one by one costs less."""
+    return scanned < small_bytes / (16 if row_wise else 1)
 
 
 def _rows(batches: Batches) -> Fed:

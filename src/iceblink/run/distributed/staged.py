@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
+from iceblink.plan.cut.functions import changing
 from iceblink.plan.nodes import Tree
 from iceblink.plan.query import sql_of
 from iceblink.plan.rowwise import row_wise_over
@@ -101,7 +102,7 @@ class Staged:
         if len(results) == 1:
             (stage,) = results
             names = [read.name for read in stage.reads]
-            streams = len(names) == 1 and row_wise_over(stage.query, names)
+            streams = len(names) == 1 and row_wise_over(stage.query, names) and changing(stage.query) is None
             ordered = streams or (isinstance(stage.send, Result) and stage.send.ordered)
             flow = self._flow(stage.name, sql_of(stage.query), stage.reads, schema, ordered, atomic=not streams)
             return replace(flow, kept=(*flow.kept, *self._all_kept()))

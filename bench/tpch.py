@@ -1,4 +1,7 @@
-"""The 22 TPC-H queries as SQL over Iceberg tables, answers compared with DuckDB's: ``python -m bench.tpch``."""
+"""The 22 TPC-H queries as SQL over Iceberg tables: ``python -m bench.tpch``.
+
+In one process first, answers compared with DuckDB's; then on Ray, where they are compared with those of one process.
+"""
 
 from __future__ import annotations
 
@@ -8,42 +11,54 @@ from statistics import median
 
 from bench.answers import difference
 from bench.command import Options, heading, read_options
-from bench.measure import Result, in_turns
+from bench.measure import Contestant, Result, in_turns
 from bench.report import OURS, mean_ratio, problem_of, problems, seconds, table
 from bench.tpch_data import QUERIES, ensure_lake, tpch_folder
-from bench.tpch_engines import ENGINES
+from bench.tpch_engines import ENGINES, RAY_ENGINES
 
 TITLE = "TPC-H"
-REFERENCE = "DuckDB"
-TOLERANCE = {OURS: 1e-9}
+OURS_TOLERANCE = 1e-9
 PEER_TOLERANCE = 1e-4  # a peer may average decimals to six digits
 
 
 def report(options: Options) -> str:
     """Measure every engine and print one row a query."""
+    return "\n".join(
+        part_report(options, title, engines, ours, reference)
+        for title, engines, ours, reference in (
+            (TITLE, ENGINES, OURS, "DuckDB"),
+            (f"{TITLE} on Ray", RAY_ENGINES, f"{OURS} on Ray", OURS),
+        )
+        if options.chosen(engines)
+    )
+
+
+def part_report(options: Options, title: str, engines: Sequence[Contestant], ours: str, reference: str) -> str:
+    """Measure engines that belong together; answers are compared with those of `reference`."""
     scale = 0.01 if options.small else 1
     ensure_lake(scale)
     folder = tpch_folder(scale)
     arguments = {"folder": str(folder), "answers": str(folder / "answers"), "cpus": options.cpus}
-    results = in_turns(options.chosen(ENGINES), arguments, options.runs, options.cpus)
-    return f"{heading(f'{TITLE} at scale factor {scale:g}', options)}\n{queries_table(results, folder / 'answers')}\n"
+    results = in_turns(options.chosen(engines), arguments, options.runs, options.cpus)
+    measured = queries_table(results, folder / "answers", ours, reference)
+    return f"{heading(f'{title} at scale factor {scale:g}', options)}\n{measured}\n"
 
 
-def queries_table(results: Mapping[str, Sequence[Result]], answers: Path) -> str:
-    """Return medians of wall seconds, ours divided by each peer's, and whether our answer equals DuckDB's."""
-    peers = [name for name in results if name != OURS]
-    header = ["query", *(f"{name} s" for name in results), *(f"{OURS} / {peer}" for peer in peers), "answer"]
+def queries_table(results: Mapping[str, Sequence[Result]], answers: Path, ours: str, reference: str) -> str:
+    """Return medians of wall seconds, `ours` divided by each peer's, and whether its answer equals the reference's."""
+    peers = [name for name in results if name != ours]
+    header = ["query", *(f"{name} s" for name in results), *(f"{ours} / {peer}" for peer in peers), "answer"]
     rows, notes = [], []
     ratios: dict[str, list[float]] = {peer: [] for peer in peers}
     for query in QUERIES:
-        verdicts = {name: verdict(results[name], answers / name, answers / REFERENCE, query) for name in results}
+        verdicts = {name: verdict(results[name], answers / name, answers / reference, query) for name in results}
         row = [query, *(cell(results[name], query, bool(verdicts[name])) for name in results)]
         for peer in peers:
-            ours, theirs = walls(results[OURS], query), walls(results[peer], query)
-            pairs = [mine / other for mine, other in zip(ours, theirs, strict=False)]
+            mine, theirs = walls(results.get(ours, ()), query), walls(results[peer], query)
+            pairs = [one / other for one, other in zip(mine, theirs, strict=False)]
             row.append(f"{median(pairs):.2f}" if pairs else "-")
             ratios[peer] += [median(pairs)] if pairs else []
-        rows.append([*row, "differs" if verdicts[OURS] else "equal"])
+        rows.append([*row, "differs" if verdicts.get(ours) else "equal"])
         notes += [
             f"{query}, {name}: {text}" for name, text in verdicts.items() if text and not problem_of(results[name])
         ]
@@ -59,7 +74,7 @@ def verdict(runs: Sequence[Result], answers: Path, reference: Path, query: str) 
         return problem
     if problem := runs[-1].detail[query].get("problem", ""):
         return str(problem)
-    tolerance = TOLERANCE.get(answers.name, PEER_TOLERANCE)
+    tolerance = OURS_TOLERANCE if answers.name.startswith(OURS) else PEER_TOLERANCE
     return difference(answers / f"{query}.arrow", reference / f"{query}.arrow", tolerance)
 
 

@@ -1,4 +1,7 @@
-"""How iceblink and each peer answers the 22 TPC-H queries: once to warm up, once measured, the answers kept."""
+"""How iceblink and each peer answers the 22 TPC-H queries: once to warm up, once measured, the answers kept.
+
+On Ray every engine has one local cluster of the same CPUs.
+"""
 
 from __future__ import annotations
 
@@ -37,11 +40,15 @@ def duckdb_engine(folder: str, answers: str, cpus: int) -> Job:
 
 def daft_engine(folder: str, answers: str, cpus: int) -> Job:
     """SQL over the Iceberg tables, on the native runner."""
+    return _daft("Daft", folder, answers)
+
+
+def _daft(name: str, folder: str, answers: str) -> Job:
     import daft
 
     catalog = open_catalog(Path(folder) / "lake")
     frames: dict[str, Any] = {name: daft.read_iceberg(catalog.load_table(f"tpch.{name}")) for name in TABLES}
-    return each_query(lambda sql: daft.sql(sql, **frames).to_arrow(), Path(answers) / "Daft")
+    return each_query(lambda sql: daft.sql(sql, **frames).to_arrow(), Path(answers) / name)
 
 
 def pyspark_engine(folder: str, answers: str, cpus: int) -> Job:
@@ -85,9 +92,51 @@ def keep(table: pa.Table, path: Path) -> None:
         writer.write_table(table)
 
 
+def iceblink_on_ray(folder: str, answers: str, cpus: int) -> Job:
+    """SQL over the Iceberg tables; a query that reads less than 256 MiB is one task."""
+    return _iceblink_on_ray("iceblink on Ray", folder, answers, cpus, 256 << 20)
+
+
+def iceblink_in_stages(folder: str, answers: str, cpus: int) -> Job:
+    """The same, every query in stages, however little it reads."""
+    return _iceblink_on_ray("iceblink in stages", folder, answers, cpus, 0)
+
+
+def _iceblink_on_ray(name: str, folder: str, answers: str, cpus: int, small_bytes: int) -> Job:
+    import iceblink as ib
+
+    lake = ib.connect(Path(folder) / "lake", engine=ib.RayEngine(threads=cpus, small_bytes=small_bytes))
+    assert lake.sql("SELECT 1 AS one").to_pylist() == [{"one": 1}]  # Ray is started
+    return each_query(lambda sql: lake.sql(qualified(sql)).to_arrow(), Path(answers) / name)
+
+
+def daft_on_ray(folder: str, answers: str, cpus: int) -> Job:
+    """SQL over the Iceberg tables, on the Ray runner."""
+    import daft
+
+    start_ray(cpus)
+    daft.set_runner_ray(noop_if_initialized=True)
+    return _daft("Daft on Ray", folder, answers)
+
+
+def start_ray(cpus: int) -> None:
+    """Start Ray here, as quietly as it can."""
+    import ray
+
+    ray.init(num_cpus=cpus, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+
+
 ENGINES = (
     Contestant("iceblink", iceblink_engine, ("iceblink",)),
     Contestant("DuckDB", duckdb_engine, ("duckdb",)),
     Contestant("Daft", daft_engine, ("daft",)),
+    Contestant("PySpark", pyspark_engine, ("pyspark",)),
+)
+
+RAY_ENGINES = (
+    Contestant("iceblink on Ray", iceblink_on_ray, ("iceblink", "ray")),
+    Contestant("iceblink in stages", iceblink_in_stages, ("iceblink", "ray")),
+    Contestant("iceblink", iceblink_engine, ("iceblink",)),
+    Contestant("Daft on Ray", daft_on_ray, ("daft", "ray")),
     Contestant("PySpark", pyspark_engine, ("pyspark",)),
 )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +123,23 @@ def test_a_stream_that_is_left_early_outlives_its_lake(tmp_path: Path) -> None:
         next(batches)
     batches.close()
     assert lake.sql("SELECT 1 AS a").to_pylist() == [{"a": 1}]  # and the lake opens again
+
+
+def test_a_lake_that_is_closed_ends_what_it_streams(tmp_path: Path) -> None:
+    lake = ib.connect(tmp_path)
+    begun = threading.Event()
+
+    def read() -> None:
+        for batch in lake.sql("SELECT * FROM range(1000000000000)").to_batches():
+            assert batch.num_rows
+            begun.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read)
+        begun.wait()
+        lake.close()
+        with pytest.raises(PlanError, match="cancelled"):
+            reading.result()
 
 
 def test_a_stream_can_be_read_once(lake: ib.Lake) -> None:

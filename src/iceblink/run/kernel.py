@@ -27,7 +27,7 @@ from iceblink.errors import (
     SqlError,
     TypeMismatch,
 )
-from iceblink.run.beside import beside
+from iceblink.run.beside import PATIENCE_S, beside
 from iceblink.run.kernel_types import arrow_type, quoted
 from iceblink.run.late import feeding
 from iceblink.run.progress import progress_told
@@ -52,6 +52,7 @@ class Kernel:
         self._settings = settings
         self._lock = threading.Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
+        self._streams: weakref.WeakSet[_Running] = weakref.WeakSet()
 
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         with self._lock:
@@ -139,16 +140,28 @@ class Kernel:
             Whatever an input stream raised.
         """
         running = _Running(self._cursor())
+        with self._lock:
+            self._streams.add(running)
         if prompt:
             sql = running.made_prompt(sql)
         yield from beside(running.rows(sql, inputs, schema, batch_rows), running.interrupt)
 
     def close(self) -> None:
-        """Free the database and what it spilled; the next call opens it anew."""
+        """End what runs, and free the database and what it spilled; the next call opens it anew."""
         with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+            connection, self._connection = self._connection, None
+            streams = list(self._streams)
+        if connection is None:
+            return
+        patient_until = time.monotonic() + PATIENCE_S
+        while time.monotonic() < patient_until:  # else it goes with its last stream
+            for running in streams:
+                running.interrupt()
+            try:
+                connection.close()
+                return
+            except duckdb.ResourceInUseException:  # a stream that was left early is making its next batch
+                time.sleep(0.01)
 
 
 class _Running:
@@ -180,6 +193,8 @@ class _Running:
                                 return
                         if self._failed:
                             raise self._failed[0]
+                        if self._stop.asked:  # between two batches there was nothing to interrupt
+                            raise cancelled()
                         if batch.num_rows:
                             yield conform(_narrowed(batch, schema), schema, "query result")
         finally:
@@ -266,6 +281,8 @@ def translated(text: str, error: Exception, columns: list[str]) -> IceblinkError
     caret = next((index for index, line in enumerate(lines) if line.strip() == "^"), None)
     where = "\n".join(lines[caret - 1 : caret + 1]) if caret else ""
     hint = next((line.strip() for line in lines[1:] if line.startswith(("Did you mean", "Either"))), "")
+    if what == "Interrupted!":  # where Arrow passes it on, it is no InterruptException
+        return cancelled()
     if "Out of Memory" in text or isinstance(error, duckdb.OutOfMemoryException):
         return OutOfMemoryBudget(what, "query", "raise ICEBLINK_MEMORY_BYTES, or free space in spill_dir")
     if isinstance(error, duckdb.IOException) and _SPILLED.search(text):
@@ -284,6 +301,4 @@ def translated(text: str, error: Exception, columns: list[str]) -> IceblinkError
         return SqlError(what, where, hint)
     if isinstance(error, duckdb.ParserException | duckdb.CatalogException | duckdb.NotImplementedException):
         return SqlError(what, where, hint)
-    if isinstance(error, duckdb.InterruptException):
-        return cancelled()
     return QueryError(what, where or "query", hint or "TRY_CAST gives null where a value does not convert")

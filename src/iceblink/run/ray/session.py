@@ -23,7 +23,7 @@ from iceblink.run.ray.joining import Membership
 from iceblink.run.ray.objects import RayRows
 from iceblink.run.ray.steward import End, Place, Seen, Steward
 
-_FEW_BYTES = 256 << 20  # a host that is larger after its work is not used again
+_FEW_BYTES = 1024 << 20  # a host that is larger after its work is not used again
 _A_BYTE = 1  # of an actor that reserves nothing at all, Ray does not heed where it should be
 _REST_S = 60.0
 _END_S = 2.0  # a steward may take so long to say how a host died

@@ -134,6 +134,8 @@ class Stage:
         What the stage does, for people.
     expected : Observed
         What it is taken to give, before it has run: to send back where nothing runs.
+    planned : bool
+        Whether its joins stand in an order that was chosen here; else in whatever order the user wrote.
     """
 
     name: str
@@ -143,6 +145,14 @@ class Stage:
     schema: pa.Schema
     why: str
     expected: Observed
+    planned: bool = True
+
+    @property
+    def names(self) -> frozenset[str] | None:
+        """Every name in the statement, in lower case: it reads no other columns; None where a star stands for all."""
+        if any(star.find_ancestor(exp.Count) is None for star in self.query.find_all(exp.Star)):
+            return None
+        return frozenset(identifier.name.lower() for identifier in self.query.find_all(exp.Identifier))
 
     @property
     def single(self) -> bool:

@@ -99,4 +99,4 @@ def _one_task(tree: exp.Query, leaves: Sequence[Leaf], describe: Describe, why: 
     reads = tuple(Read(leaf.name, (leaf.name,), whole=True) for leaf in leaves if leaf.name.lower() in names)
     schema, _ = describe(tree.sql("duckdb"), {leaf.name: leaf.schema for leaf in leaves})
     size = Observed(sum(leaf.rows for leaf in leaves), sum(leaf.nbytes for leaf in leaves))
-    return Stage("result", tree.copy(), reads, Result(ordered=True), schema, why, size)
+    return Stage("result", tree.copy(), reads, Result(ordered=True), schema, why, size, planned=False)

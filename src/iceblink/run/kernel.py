@@ -46,10 +46,17 @@ class Kernel:
     """One embedded database: no tables of its own, a memory limit, a place to spill.
 
     A connection costs tens of milliseconds and a cursor one: the kernel lives as long as its engine.
+
+    Parameters
+    ----------
+    settings : Settings
+    as_written : bool
+        Joins are made in the order in which they stand, and keep their right side in memory.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, as_written: bool = False) -> None:
         self._settings = settings
+        self._disabled = "join_order,build_side_probe_side" if as_written else ""
         self._lock = threading.Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._streams: weakref.WeakSet[_Running] = weakref.WeakSet()
@@ -71,6 +78,7 @@ class Kernel:
                         "python_enable_replacements": False,  # a Python variable is never a table
                         "autoinstall_known_extensions": False,
                         "TimeZone": "UTC",
+                        "disabled_optimizers": self._disabled,
                     }
                 )
                 # closed at exit at the latest: the kernel complains of connections that outlive the interpreter

@@ -20,7 +20,7 @@ from iceblink.plan.rowwise import leaf_of
 from iceblink.predicate import Everything, Predicate
 from iceblink.run.checked import checked
 from iceblink.run.kernel import Input, Kernel
-from iceblink.run.kernel_types import kernel_type, literal, quoted
+from iceblink.run.native_sql import native_sql
 from iceblink.run.pipeline.local_backend import local_backend
 from iceblink.run.pipeline.stats import Recorder
 from iceblink.run.pipeline.stream import stream
@@ -184,26 +184,6 @@ def plan_of(scan: Scan, columns: tuple[str, ...] | None, predicate: Predicate, j
         return scan.part.with_columns(names)
     planned = plan_scan(scan.table, names, predicate, job.settings)
     return planned if scan.files is None else planned.only(scan.files)
-
-
-def native_sql(native: NativeScan) -> str:
-    """Return the SELECT with which the kernel reads the files itself, in the table's column order.
-
-    Where all files have the table's own columns the kernel may use their statistics; else columns are matched by
-    field id, as they were renamed, added or widened since.
-    """
-    files = ", ".join(literal(path) for path in native.paths)
-    # statistics leave NaN out, and the kernel would believe them: a filter such as x > 5 would lose it
-    options = ["can_have_nan = true", "hive_partitioning = false"]  # folder names are no data in Iceberg
-    if native.evolved:
-        columns = ", ".join(
-            f"{column.field_id}: {{name: {literal(column.name)}, type: {literal(kernel_type(column.dtype))}, "
-            f"default_value: {'NULL' if column.default is None else literal(str(column.default))}}}"
-            for column in native.columns
-        )
-        options.append(f"schema = MAP {{{columns}}}")
-    names = ", ".join(quoted(column.name) for column in native.columns)
-    return f"SELECT {names} FROM read_parquet([{files}], {', '.join(options)})"
 
 
 def _scan_source(reference: Reference, planned: ScanPlan, storage: Storage, job: Job) -> Source:

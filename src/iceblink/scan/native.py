@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -11,11 +11,17 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from iceblink.lake.schemas import DEFAULT
+from iceblink.lake.storage import Storage
 from iceblink.scan.checksum import verify_pages
-from iceblink.scan.footer import FOOTERS, Footer
+from iceblink.scan.footer import FOOTERS
 from iceblink.scan.plan import ScanPlan
 from iceblink.scan.project import Column, Projection, field_id, inner_fields
-from iceblink.scan.split import WHOLE_FILE, Piece
+from iceblink.scan.split import WHOLE_FILE, Piece, Split
+
+ROW_NUMBER = "file_row_number"
+"""How the kernel calls a row's position in its file."""
+MOST_PIECES = 64
+"""Each piece is a table of its own to the kernel, which takes a fraction of a millisecond to look at it."""
 
 
 @dataclass(frozen=True)
@@ -39,43 +45,54 @@ class NativeColumn:
 
 @dataclass(frozen=True)
 class NativeScan:
-    """Whole files that the kernel's own reader reads rightly, given field ids.
+    """Files that the kernel's own reader reads rightly, given field ids.
 
     Parameters
     ----------
-    plan : ScanPlan
+    storage : Storage
+    owner : str
+        Whose files they are, for errors.
+    schema : pa.Schema
+        What is read of them.
+    pieces : tuple of Piece
+        One of each file where all of it may be read; else what is to be read and no more.
     paths : tuple of str
-        On this machine, in the table's order. More is read than the plan keeps: row groups are the kernel's to prune.
+        Of each piece, on this machine, in the table's order.
     columns : tuple of NativeColumn
-        Those of the plan and those asked for besides, in the table's order.
+        Those that are read and those asked for besides, in the table's order.
     evolved : bool
         Whether some file has columns of other names or types than the table has now, or lacks one.
+    whole : bool
+        Whether all of each file may be read: row groups are the kernel's to prune.
     """
 
-    plan: ScanPlan = field(repr=False)
+    storage: Storage
+    owner: str
+    schema: pa.Schema
+    pieces: tuple[Piece, ...] = field(repr=False)
     paths: tuple[str, ...]
     columns: tuple[NativeColumn, ...]
     evolved: bool
+    whole: bool
 
     def checks(self, threads: int = 4) -> list[Callable[[], None]]:
         """Return what verifies the page checksums of all that may be read, each once in the life of the process.
 
-        There is one call for each file. It raises DataCorrupt when a page does not fit its checksum.
+        There is one call for each piece. It raises DataCorrupt when a page does not fit its checksum.
         """
-        return [partial(self._verify, piece, threads) for piece in _files(self.plan)]
+        return [partial(self._verify, piece, threads) for piece in self.pieces]
 
     def _verify(self, piece: Piece, threads: int) -> None:
-        footer = _footer(self.plan, piece)
-        leaves = Projection.of(self.plan.schema, footer.schema).leaves
-        groups = range(footer.metadata.num_row_groups)
-        verify_pages(self.plan.storage, footer, groups, leaves, threads, self.plan.owner)
+        footer = FOOTERS.get(self.storage, piece.path, piece.file_bytes, self.owner)
+        leaves = Projection.of(self.schema, footer.schema).leaves
+        first, groups = (0, footer.metadata.num_row_groups) if self.whole else (piece.first_group, piece.groups)
+        verify_pages(self.storage, footer, range(first, first + groups), leaves, threads, self.owner)
 
 
 def native_scan(plan: ScanPlan, also: Collection[str] = ()) -> NativeScan | str:
-    """Return what the kernel needs to read a scan by itself, or in words why it must not.
+    """Return what the kernel needs to read the files of a scan by itself, or in words why it must not.
 
-    The kernel matches top-level columns by field id, fills added ones and widens numbers. It knows no deletes, no
-    partition values that a file lacks, and nothing of how the inside of a nested column changed.
+    More is read than the plan keeps: row groups are the kernel's to prune.
 
     Parameters
     ----------
@@ -83,25 +100,64 @@ def native_scan(plan: ScanPlan, also: Collection[str] = ()) -> NativeScan | str:
     also : collection of str
         Columns of the table that the kernel should know of besides those of the plan; it will not read them.
     """
-    if not len(plan.schema):
-        return "no columns are read"
-    if plan.deletes:
-        return "some rows are deleted by delete files"
     if any(piece.groups == WHOLE_FILE for piece in plan.pieces):
         return "so many files that not every footer was read"
-    schema = pa.schema(
-        [column for column in plan.table_schema if column.name in plan.schema.names or column.name in also]
-    )
+    files = {piece.path: piece for piece in plan.pieces}.values()
+    return _native(plan.storage, plan.owner, plan.table_schema, plan.schema.names, also, tuple(files), whole=True)
+
+
+def native_splits(
+    splits: Sequence[Split], storage: Storage, owner: str, schema: pa.Schema, names: Collection[str]
+) -> NativeScan | str:
+    """Return what the kernel needs to read just some splits, or in words why it must not.
+
+    Parameters
+    ----------
+    splits : sequence of Split
+    storage : Storage
+    owner : str
+        The table, for errors.
+    schema : pa.Schema
+        Of the table, with field ids.
+    names : collection of str
+        Columns that are read.
+    """
+    pieces = tuple(piece for split in splits for piece in split.pieces)
+    if len(pieces) > MOST_PIECES:
+        return "so many pieces"
+    if ROW_NUMBER in {column.name.lower() for column in schema}:
+        return f"a column is named {ROW_NUMBER}"
+    return _native(storage, owner, schema, names, (), pieces, whole=False)
+
+
+def _native(
+    storage: Storage,
+    owner: str,
+    table: pa.Schema,
+    names: Collection[str],
+    also: Collection[str],
+    pieces: tuple[Piece, ...],
+    whole: bool,
+) -> NativeScan | str:
+    """Look at all files.
+
+    The kernel matches top-level columns by field id, fills added ones and widens numbers. It knows no deletes, no
+    partition values that a file lacks, and nothing of how the inside of a nested column changed.
+    """
+    if not names:
+        return "no columns are read"
+    if any(piece.deletes for piece in pieces):
+        return "some rows are deleted by delete files"
+    schema = pa.schema([column for column in table if column.name in names or column.name in also])
     for column in schema:
         if (why := _unreadable(column)) is not None:
             return f"column {column.name!r} {why}"
-    pieces = _files(plan)
     if not pieces:
         return "no files are read"
-    local = [plan.storage.local_path(piece.path) for piece in pieces]
+    local = [storage.local_path(piece.path) for piece in pieces]
     evolved = False
     for piece in pieces:
-        footer = _footer(plan, piece)
+        footer = FOOTERS.get(storage, piece.path, piece.file_bytes, owner)
         if any(field_id(stored) is None for stored in footer.schema):
             return f"a file has columns without field ids: {piece.path}"
         for found in Projection.of(schema, footer.schema, piece.identity).columns:
@@ -111,16 +167,8 @@ def native_scan(plan: ScanPlan, also: Collection[str] = ()) -> NativeScan | str:
     paths = tuple(path for path in local if path is not None)
     if len(paths) < len(pieces):
         return "some files are not on this machine"
-    return NativeScan(plan, paths, tuple(map(_described, schema)), evolved)
-
-
-def _files(plan: ScanPlan) -> list[Piece]:
-    """Return one piece of each file."""
-    return list({piece.path: piece for piece in plan.pieces}.values())
-
-
-def _footer(plan: ScanPlan, piece: Piece) -> Footer:
-    return FOOTERS.get(plan.storage, piece.path, piece.file_bytes, plan.owner)
+    read = pa.schema([column for column in schema if column.name in names])
+    return NativeScan(storage, owner, read, pieces, paths, tuple(map(_described, schema)), evolved, whole)
 
 
 def _described(column: pa.Field) -> NativeColumn:

@@ -25,10 +25,14 @@ class Share:
         By the name of the read.
     blocks : tuple of str
         The read that each following part belongs to.
+    held : frozenset of str
+        The reads whose rows are few enough to be in memory at once: then the kernel knows how many they are, and
+        chooses the order of joins by that. Of rows that it is fed it would think there is one.
     """
 
     splits: Mapping[str, tuple[Split, ...]] = field(default_factory=dict)
     blocks: tuple[str, ...] = ()
+    held: frozenset[str] = frozenset()
 
     def packed(self) -> Batch:
         """Return it as one row."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
 
@@ -13,13 +13,16 @@ import pyarrow as pa
 
 from iceblink.config import Settings
 from iceblink.lake.storage import Storage
+from iceblink.run.checked import checked
 from iceblink.run.distributed.exchange import PART, SAMPLED_ROWS, divided
 from iceblink.run.distributed.share import Share
 from iceblink.run.kernel import Input, Kernel
+from iceblink.run.native_sql import native_sql
 from iceblink.run.pipeline.backend import Call, Output
 from iceblink.run.pipeline.outputs import sized
 from iceblink.run.source import Source
 from iceblink.scan.batch import Batch
+from iceblink.scan.native import NativeScan, native_splits
 from iceblink.scan.plan import ScanPlan, projected
 from iceblink.scan.read import read_split
 from iceblink.scan.split import Split
@@ -63,6 +66,13 @@ class ReadSpec:
     scan: Scanned | None = None
     expected: tuple[str, ...] = ()
 
+    def narrowed(self, names: Container[str] | None) -> ReadSpec:
+        """Return the input with no more columns than have one of these names, in lower case, and at least one."""
+        if names is None:
+            return self
+        kept = [field for field in self.schema if field.name.lower() in names] or [self.schema.field(0)]
+        return replace(self, schema=pa.schema(kept))
+
 
 @dataclass(frozen=True)
 class StageWork:
@@ -81,6 +91,10 @@ class StageWork:
         Of one worker: its threads and its share of the memory.
     streamed : str or None
         The one read whose rows come as they are made, without a `Share`.
+    planned : bool
+        Whether its joins stand in an order to keep, where the kernel cannot know of a better one.
+    direct : bool
+        Whether the kernel may read files itself. It decodes less, and fills a buffer before it hands on a row.
     """
 
     sql: str
@@ -89,6 +103,8 @@ class StageWork:
     sent: Sent
     settings: Settings
     streamed: str | None = None
+    planned: bool = False
+    direct: bool = False
 
     def __call__(self) -> StageWorker:
         return StageWorker(self)
@@ -99,7 +115,6 @@ class StageWorker:
 
     def __init__(self, work: StageWork) -> None:
         self._work = work
-        self._kernel = kernel_of(work.settings)
 
     def __call__(self, call: Call, begun: Begun) -> Iterator[Output]:
         """Yield the rows of the statement; all of the task is dealt with at its end.
@@ -111,9 +126,12 @@ class StageWorker:
         """
         work = self._work
         begun(0)
-        inputs = self._inputs(call.parts)
+        inputs, checks = self._inputs(call.parts)
+        fed = any(isinstance(given, Source) for given in inputs.values())
+        kernel = kernel_of(work.settings, as_written=work.planned and len(inputs) > 1 and fed)
         first = call.parts[0] if work.streamed else Batch(call.parts[0].data, "", 0)
-        with closing(self._kernel.stream(work.sql, inputs, self._full_schema(), work.settings.batch_rows)) as rows:
+        found = kernel.stream(work.sql, inputs, self._full_schema(), work.settings.batch_rows)
+        with closing(checked(found, checks)) as rows:
             match work.sent:
                 case "by partition":
                     yield from (Output("rows", Batch(one.data, "", 0), part=one.part) for one in divided(rows))
@@ -127,18 +145,35 @@ class StageWorker:
         schema = self._work.schema
         return schema.append(pa.field(PART, pa.uint16())) if self._work.sent == "by partition" else schema
 
-    def _inputs(self, parts: Sequence[Batch]) -> dict[str, Input]:
+    def _inputs(self, parts: Sequence[Batch]) -> tuple[dict[str, Input], list[Callable[[], None]]]:
+        """Return what the statement reads, and what has to be checked of it."""
         work = self._work
         if work.streamed is not None:
             data = pa.Table.from_batches([part.data for part in parts], work.reads[work.streamed].schema)
-            return {work.streamed: data}
+            return {work.streamed: data}, []
         share = Share.unpacked(parts[0])
-        return {
-            name: self._scan(spec, spec.scan, share.splits.get(name, ()))
-            if spec.scan is not None
-            else _blocks(spec, parts, [place for place, of in enumerate(share.blocks, 1) if of == name])
-            for name, spec in work.reads.items()
-        }
+        inputs: dict[str, Input] = {}
+        checks: list[Callable[[], None]] = []
+        for name, spec in work.reads.items():
+            if spec.scan is not None:
+                splits = share.splits.get(name, ())
+                native = self._native(spec, spec.scan, splits)
+                if native is not None:
+                    inputs[name] = native_sql(native)
+                    checks += native.checks(threads=1)
+                    continue
+                source = self._scan(spec, spec.scan, splits)
+            else:
+                source = _blocks(spec, parts, [place for place, of in enumerate(share.blocks, 1) if of == name])
+            inputs[name] = _held(source) if name in share.held else source
+        return inputs, checks
+
+    def _native(self, spec: ReadSpec, scan: Scanned, splits: Sequence[Split]) -> NativeScan | None:
+        """Return how the kernel reads splits itself; None where it must not, or rows are to come as they are read."""
+        if not self._work.direct:
+            return None
+        found = native_splits(splits, scan.storage, scan.owner, scan.schema, spec.schema.names)
+        return found if isinstance(found, NativeScan) else None
 
     def _scan(self, spec: ReadSpec, scan: Scanned, splits: Sequence[Split]) -> Source:
         def batches(columns: Sequence[str]) -> Generator[pa.RecordBatch, None, None]:
@@ -149,6 +184,13 @@ class StageWorker:
                     yield batch.data
 
         return Source(spec.schema, batches, spec.expected or tuple(spec.schema.names))
+
+
+def _held(source: Source) -> pa.Table:
+    """Return all rows of an input."""
+    names = source.schema.names
+    with closing(source.open(names)) as batches:
+        return pa.Table.from_batches((batch.select(names) for batch in batches), source.schema)
 
 
 def _blocks(spec: ReadSpec, parts: Sequence[Batch], places: Sequence[int]) -> Source:
@@ -195,6 +237,6 @@ def after(skip: int, outputs: Iterable[Output]) -> Iterator[Output]:
 
 
 @cache
-def kernel_of(settings: Settings) -> Kernel:
+def kernel_of(settings: Settings, as_written: bool = False) -> Kernel:
     """Return this process's kernel: one costs tens of milliseconds, and its memory limit is its own."""
-    return Kernel(settings)
+    return Kernel(settings, as_written)

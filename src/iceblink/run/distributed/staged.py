@@ -29,6 +29,9 @@ from iceblink.scan.split import Split
 
 Planning: TypeAlias = Generator[Stage, Observed | None, None]
 
+HELD_SHARE = 0.125
+"""Of a worker's memory, for rows of a task that are in memory at once; the kernel has most of the rest."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -36,6 +39,21 @@ class Task:
 
     splits: Mapping[str, tuple[Split, ...]]
     blocks: Shared
+
+    def share(self, most_bytes: float) -> Share:
+        """Return the order for the worker, which is to hold up to so many bytes of it at once.
+
+        What one read feeds has no order of joins, and streams.
+        """
+        sizes = {name: sum(split.decoded_bytes for split in splits) for name, splits in self.splits.items()}
+        sizes |= {name: sum(block.nbytes for block in blocks) for name, blocks in self.blocks.items()}
+        held: set[str] = set()
+        for name in sorted(sizes, key=lambda name: sizes[name]) if len(sizes) > 1 else ():
+            most_bytes -= sizes[name]
+            if most_bytes >= 0:
+                held.add(name)
+        names = tuple(name for name, blocks in self.blocks.items() for _ in blocks)
+        return Share(self.splits, names, frozenset(held))
 
 
 class Staged:
@@ -104,7 +122,9 @@ class Staged:
             names = [read.name for read in stage.reads]
             streams = len(names) == 1 and row_wise_over(stage.query, names) and changing(stage.query) is None
             ordered = streams or (isinstance(stage.send, Result) and stage.send.ordered)
-            flow = self._flow(stage.name, sql_of(stage.query), stage.reads, schema, ordered, atomic=not streams)
+            flow = self._flow(
+                stage.name, sql_of(stage.query), stage.reads, schema, ordered, atomic=not streams, stage=stage
+            )
             return replace(flow, kept=(*flow.kept, *self._all_kept()))
         kept = [self._exchanged(stage, sql_of(stage.query), "as it is", stage.schema) for stage in results]
 
@@ -150,7 +170,9 @@ class Staged:
         return made
 
     def _exchanged(self, stage: Stage, sql: str, sent: Sent, schema: pa.Schema, partitions: int = 1) -> Kept:
-        return self._runner.exchange(self._flow(stage.name, sql, stage.reads, schema, sent=sent), partitions)
+        return self._runner.exchange(
+            self._flow(stage.name, sql, stage.reads, schema, sent=sent, stage=stage), partitions
+        )
 
     # -- one stage as a chain --------------------------------------------------------------------------------------
 
@@ -163,21 +185,22 @@ class Staged:
         ordered: bool = False,
         atomic: bool = True,
         sent: Sent = "as it is",
+        stage: Stage | None = None,
     ) -> Flow:
-        """Return the chain that runs a statement over shares of its reads."""
+        """Return the chain that runs a statement, that of a `stage` if any, over shares of its reads."""
         runner = self._runner
         tasks = self._tasks(reads)
-        specs = {read.name: self._spec(read) for read in reads}
+        specs = {read.name: self._spec(read, stage) for read in reads}
         alone = len(tasks) == 1
         settings = runner.worker_settings(alone)
-        work = StageWork(sql, specs, schema, sent, settings)
+        planned, direct = stage is not None and stage.planned, stage is not None
+        work = StageWork(sql, specs, schema, sent, settings, planned=planned, direct=direct)
         operator = runner.operator(label, work, settings.threads, ordered=ordered, call_bytes=1, atomic=atomic)
         shares = Kept(schema)
 
         def open() -> Fed:
             for task in tasks:
-                names = tuple(name for name, blocks in task.blocks.items() for _ in blocks)
-                block = runner.backend.put(Share(task.splits, names).packed())
+                block = runner.backend.put(task.share(settings.memory_bytes * HELD_SHARE).packed())
                 shares.add(0, block)
                 read = [block for blocks in task.blocks.values() for block in blocks]
                 yield Stored(grouped(block.schema, [block, *read]))
@@ -221,9 +244,10 @@ class Staged:
                 blocks[read.name] = tuple(block for name in read.of for block in self._kept(name).all())
         return [Task({**task.splits, **splits}, {**task.blocks, **blocks}) for task in tasks]
 
-    def _spec(self, read: Read) -> ReadSpec:
+    def _spec(self, read: Read, stage: Stage | None) -> ReadSpec:
         table = self._tables[read.of[0]]  # by now a scan, if splits of it are read, else what was kept of it
-        return table.spec if isinstance(table, ScanTable) else ReadSpec(table.schema)
+        spec = table.spec if isinstance(table, ScanTable) else ReadSpec(table.schema)
+        return spec if stage is None else spec.narrowed(stage.names)
 
     def _kept(self, name: str) -> Kept:
         """Return rows in blocks; a scan is run for that."""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from iceblink.config import Settings
-from iceblink.run.distributed import kept, tables
+from iceblink.run.distributed import kept, staged, tables
 from iceblink.run.distributed.engine import DistributedEngine
 from iceblink.run.pipeline.local_backend import local_backend
 
@@ -22,5 +22,6 @@ def divide_everything(patch: pytest.MonkeyPatch) -> None:
     """Let a few rows be large enough for many partitions and tasks."""
     patch.setattr(kept, "LARGE_BYTES", 64)
     patch.setattr(kept, "PARTITION_BYTES", 256)
+    patch.setattr(staged, "FEW_BYTES", 0)
     patch.setattr(tables, "LEAST_BYTES", 256)
     patch.setattr(tables, "TASK_BYTES", 4096)

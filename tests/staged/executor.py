@@ -32,6 +32,7 @@ class Cluster:
     shares: int = 3
     partitions: int = 3
     seed: int = 0
+    few_bytes: float = 0
 
     def whole(self, sql: str) -> pa.Table:
         """Return what the kernel gives for the statement."""
@@ -41,7 +42,7 @@ class Cluster:
     def plan(self, sql: str, broadcast_bytes: float = 0) -> list[Stage]:
         """Return the stages as planned without running them."""
         return list(stages(sqlglot.parse_one(sql, dialect="duckdb"), self._leaves(), self.kernel.describe,
-                           small_bytes=0, broadcast_bytes=broadcast_bytes))  # fmt: skip
+                           small_bytes=0, broadcast_bytes=broadcast_bytes, few_bytes=self.few_bytes))  # fmt: skip
 
     def staged(self, sql: str, broadcast_bytes: float = 0) -> tuple[pa.Table, list[Stage]]:
         """Return what the stages give, and the stages."""
@@ -51,7 +52,7 @@ class Cluster:
             done[name] = self._leaf_stage(name, table), _shared_out(table, self.shares, rng)
         planner = stages(
             sqlglot.parse_one(sql, dialect="duckdb"), self._leaves(), self.kernel.describe,
-            small_bytes=0, broadcast_bytes=broadcast_bytes,
+            small_bytes=0, broadcast_bytes=broadcast_bytes, few_bytes=self.few_bytes,
         )  # fmt: skip
         plan: list[Stage] = []
         results: list[pa.Table] = []

@@ -26,6 +26,7 @@ def stages(
     *,
     small_bytes: float = 256 * MIB,
     broadcast_bytes: float = 64 * MIB,
+    few_bytes: float = 0,
 ) -> Generator[Stage, Observed | None, None]:
     """Cut a statement into stages.
 
@@ -44,6 +45,8 @@ def stages(
         When all leaves together are estimated to be smaller [B], one task runs the statement as it is.
     broadcast_bytes : float
         A side of a join up to this size [B] goes whole to every task of the other.
+    few_bytes : float
+        So little [B] is not divided any more: every task reads all of such a table, and one task what an exchange gave.
 
     Yields
     ------
@@ -67,14 +70,16 @@ def stages(
         yield _one_task(tree, leaves, describe, f"one task runs the statement: {name}() differs from task to task")
         return
     try:
-        yield from _cut(tree, by_name, describe, broadcast_bytes)
+        yield from _cut(tree, by_name, describe, broadcast_bytes, few_bytes)
     except Uncuttable as reason:
         yield _one_task(tree, leaves, describe, f"one task runs the statement: {reason}")
     except (sqlglot.errors.SqlglotError, IceblinkError, RecursionError) as error:
         yield _one_task(tree, leaves, describe, f"one task runs the statement: {str(error).splitlines()[0]}")
 
 
-def _cut(tree: exp.Query, leaves: Mapping[str, Leaf], describe: Describe, broadcast_bytes: float) -> Steps[None]:
+def _cut(
+    tree: exp.Query, leaves: Mapping[str, Leaf], describe: Describe, broadcast_bytes: float, few_bytes: float
+) -> Steps[None]:
     schemas = {name: leaf.schema for name, leaf in leaves.items()}
     asked, kinds = describe(tree.sql("duckdb"), {leaf.name: leaf.schema for leaf in leaves.values()})
     try:
@@ -84,7 +89,7 @@ def _cut(tree: exp.Query, leaves: Mapping[str, Leaf], describe: Describe, broadc
     if describe(ready.sql("duckdb"), schemas)[1] != kinds:
         raise Uncuttable("it is read otherwise by the planner than by the kernel")
     taken = {identifier.name for identifier in ready.find_all(exp.Identifier)}
-    making = Making(leaves, describe, broadcast_bytes, taken)
+    making = Making(leaves, describe, broadcast_bytes, few_bytes, taken)
     relation = yield from Queries(making).query(ready, {})
     if len(relation.columns) != len(asked.names):
         raise Uncuttable("it gives other columns than it names")

@@ -151,20 +151,27 @@ class Block:
         relation, names = self.packed([])
         self.restart(relation, names)
 
-    def hash(self, keys: Sequence[exp.Expression], why: str, like: str | None = None) -> Steps[list[exp.Column]]:
-        """Bring rows with equal `keys` together; return the columns that are the keys now."""
-        return (yield from self._exchange(keys, lambda names: Hash(names, like), why))
+    def hash(
+        self, keys: Sequence[exp.Expression], why: str, like: str | None = None, parted: bool = False
+    ) -> Steps[list[exp.Column]]:
+        """Bring rows with equal `keys` together; return the columns that are the keys now.
+
+        Few rows come to one task, unless they have to stay `parted`, as others will follow them.
+        """
+        return (yield from self._exchange(keys, lambda names: Hash(names, like), why, parted))
 
     def gather(self, why: str) -> Steps[None]:
         """Bring all rows to one task."""
         if not self.single:
             yield from self._exchange([], lambda names: Gather(), why)
 
-    def _exchange(self, keys: Sequence[exp.Expression], send: object, why: str) -> Steps[list[exp.Column]]:
+    def _exchange(
+        self, keys: Sequence[exp.Expression], send: object, why: str, parted: bool = False
+    ) -> Steps[list[exp.Column]]:
         relation, names = self.packed(keys)
         key_names = [names[key] for key in keys]
         sent: Send = send(tuple(key_names))  # type: ignore[operator]
-        moved = yield from self.making.exchanged(relation, sent, why)
+        moved = yield from self.making.exchanged(relation, sent, why, parted)
         alias = self.restart(moved, names)
         return [column(alias, name) for name in key_names]
 

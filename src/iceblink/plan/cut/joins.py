@@ -66,6 +66,11 @@ def _moved(block: Block, side: Side, kind: str, on: list[exp.Expression]) -> Ste
     left_bytes, right_bytes = block.size.nbytes, side.relation.size.nbytes
     whole_right, whole_left = kind in RIGHT_WHOLE, kind == "INNER"
     must = not keys and whole_right
+    if whole_right and right_bytes <= making.few_bytes:
+        side = filtered(making, side, [], block.rest)
+        if (few := making.few(side.relation)) is not None:
+            _attach(block, Side(few, side.alias), kind, on)
+            return block
     if whole_right and (right_bytes <= left_bytes or not whole_left):
         if must or right_bytes <= WORTH_TRYING * limit:
             side = filtered(making, side, [], block.rest)
@@ -184,13 +189,14 @@ def _hashed(block: Block, side: Side, kind: str, on: list[exp.Expression], keys:
             block.together([key.left for key in keys])
     else:
         why = f"{' and '.join(block.aliases)}, by the key of the join"
-        yield from block.hash([key.of(key.left) for key in keys], why, like)
+        yield from block.hash([key.of(key.left) for key in keys], why, like, parted=True)
         like = block.placed.like if block.placed is not None else None
         block.divide(kind in RIGHT_WHOLE)
     if right_stays:
         right.divide(False)
     else:
-        yield from right.hash([key.of(key.right) for key in keys], f"{side.alias}, by the key of the join", like)
+        why = f"{side.alias}, by the key of the join"
+        yield from right.hash([key.of(key.right) for key in keys], why, like, parted=True)
         right.divide(kind == "INNER")
     placed = _placed(block, right, kind, keys)
     block.attach(_as_side(right).relation, side.alias, kind, on)

@@ -97,13 +97,21 @@ class Made:
     casts: Mapping[str, str]
     size: Observed
     placed: Placed | None
+    seen: bool
 
 
 class Making:
     """Names, reads and types of a plan in the making."""
 
-    def __init__(self, leaves: Mapping[str, Leaf], describe: Describe, broadcast_bytes: float, taken: set[str]) -> None:
-        self.broadcast_bytes = broadcast_bytes
+    def __init__(
+        self,
+        leaves: Mapping[str, Leaf],
+        describe: Describe,
+        broadcast_bytes: float,
+        few_bytes: float,
+        taken: set[str],
+    ) -> None:
+        self.broadcast_bytes, self.few_bytes = broadcast_bytes, few_bytes
         self._leaves = leaves
         self._describe = describe
         self._taken = taken | set(leaves)
@@ -150,6 +158,18 @@ class Making:
         query = exp.Select(expressions=outputs, from_=_from(read))
         return Relation((query,), columns, ONE_TASK if whole else made.placed, made.size, kinds=made.kinds)
 
+    def few(self, relation: Relation) -> Relation | None:
+        """Return the rows of a leaf that is so small that every task may read all of it; None for any other."""
+        names = [name for piece in relation.pieces for name in self._named_in(piece)]
+        if len(relation.pieces) != 1 or len(names) != 1:
+            return None
+        read, schema = self._reads[names[0]]
+        leaf = self._leaves.get(read.of[0].lower())
+        if leaf is None or leaf.nbytes > self.few_bytes:
+            return None
+        self._reads[names[0]] = replace(read, whole=True), schema
+        return replace(relation, placed=ONE_TASK)
+
     def divide(self, query: exp.Expression, divisible: bool) -> None:
         """Say whether the partitions that a query reads may be shared out."""
         for name in self._named_in(query):
@@ -184,13 +204,14 @@ class Making:
             raise Uncuttable("a list or struct of 128-bit integers does not go from task to task")
         schema = pa.schema([pa.field(f.name, pa.decimal128(38, 0) if f.name in wide else f.type) for f in schema])
         why = self.noted(why)
-        names, rows, nbytes = [], 0.0, 0.0
+        names, rows, nbytes, known = [], 0.0, 0.0, True
         for piece in relation.pieces:
             name = self._next_stage()
             expected = Observed(relation.size.rows / len(relation.pieces), relation.size.nbytes / len(relation.pieces))
             query = _with_decimals(piece, wide)
             seen = yield Stage(name, query, self.reads(query), send, schema, why, expected)
             names.append(name)
+            known = known and seen is not None
             rows += (seen or expected).rows
             nbytes += (seen or expected).nbytes
         types = dict(zip(schema.names, kinds, strict=True))
@@ -199,12 +220,13 @@ class Making:
         if isinstance(send, Hash):
             classes = tuple(frozenset((key,)) for key in send.keys)
             placed = Placed(classes, send.like or names[0], tuple(types[key] for key in send.keys))
-        return Made(tuple(names), schema, types, casts, Observed(rows, nbytes), placed)
+        return Made(tuple(names), schema, types, casts, Observed(rows, nbytes), placed, known)
 
-    def exchanged(self, relation: Relation, send: Send, why: str) -> Steps[Relation]:
-        """Send rows on and return them where they arrive."""
+    def exchanged(self, relation: Relation, send: Send, why: str, parted: bool = False) -> Steps[Relation]:
+        """Send rows on and return them where they arrive; few of them in one task, unless they are to stay `parted`."""
         made = yield from self.emit(relation, send, why)
-        return self.reading(made, whole=isinstance(send, Gather))
+        few = isinstance(send, Hash) and not parted and made.seen and made.size.nbytes <= self.few_bytes
+        return self.reading(made, whole=few or isinstance(send, Gather))
 
     def _next_stage(self) -> str:
         """Return the next number as a name; one that a table of the user's has is passed over."""

@@ -25,10 +25,10 @@ def combined(making: Making, tree: exp.SetOperation, left: Relation, right: Rela
     placed = left.placed
     if not (left.single and right.single):
         why = "rows by all columns, to find them on both sides"
-        left = yield from making.exchanged(left, Hash(left.columns), why)
+        left = yield from making.exchanged(left, Hash(left.columns), why, parted=True)
         placed = left.placed
         like = placed.like if placed is not None else None
-        right = yield from making.exchanged(right, Hash(right.columns, like), why)
+        right = yield from making.exchanged(right, Hash(right.columns, like), why, parted=True)
     operation = type(tree)(this=one_query(left), expression=one_query(right), distinct=bool(tree.args.get("distinct")))
     query = selecting(operation, left.columns)
     return Relation((query,), left.columns, placed, left.size)

@@ -23,6 +23,7 @@ from iceblink.run.distributed.file_work import files_of
 from iceblink.run.distributed.flow import Flow
 from iceblink.run.distributed.lowering import BROADCAST_BYTES, SMALL_BYTES, Lowering, is_small, row_wise_leaf
 from iceblink.run.distributed.runner import Runner
+from iceblink.run.distributed.staged import FEW_BYTES
 from iceblink.run.local_engine import LocalEngine
 from iceblink.run.lower import Batches, Prepared, PreparedScan
 from iceblink.run.pipeline.backend import Backend
@@ -70,6 +71,7 @@ class DistributedEngine(LocalEngine):
             self.kernel.describe,
             small_bytes=self._small_bytes,
             broadcast_bytes=self._broadcast_bytes,
+            few_bytes=FEW_BYTES,
         )
         return ["in stages:", *(f"  {line}" if line else "" for line in described(list(plan)).splitlines())]
 

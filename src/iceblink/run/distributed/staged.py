@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 import pyarrow as pa
 
+from iceblink.config import MIB
 from iceblink.plan.cut.functions import changing
 from iceblink.plan.nodes import Tree
 from iceblink.plan.query import sql_of
@@ -29,6 +30,8 @@ from iceblink.scan.split import Split
 
 Planning: TypeAlias = Generator[Stage, Observed | None, None]
 
+FEW_BYTES = 1 * MIB
+"""So little is not divided: it costs more to run a stage than to read it in every task."""
 HELD_SHARE = 0.125
 """Of a worker's memory, for rows of a task that are in memory at once; the kernel has most of the rest."""
 
@@ -98,7 +101,11 @@ class Staged:
             Whatever a stage raised.
         """
         leaves = [Leaf(name, table.schema, table.rows, table.total_bytes) for name, table in self._tables.items()]
-        sizes = {"small_bytes": self._small_bytes, "broadcast_bytes": self._broadcast_bytes}
+        sizes = {
+            "small_bytes": self._small_bytes,
+            "broadcast_bytes": self._broadcast_bytes,
+            "few_bytes": FEW_BYTES,
+        }
         plan = stages(tree, leaves, self._kernel.describe, **sizes)
         results: list[Stage] = []
         try:
@@ -219,7 +226,8 @@ class Staged:
             tasks = [Task({}, {})]
         elif len(tables) == 1 and isinstance(tables[0], ScanTable):
             name = divided[0].name
-            tasks = [Task({name: splits}, {}) for splits in tables[0].shares(cpus)] or [Task({name: ()}, {})]
+            whole = self._read_bytes([read for read in reads if read.whole])
+            tasks = [Task({name: splits}, {}) for splits in tables[0].shares(cpus, whole)] or [Task({name: ()}, {})]
         else:
             kept = {read.name: [self._kept(name) for name in read.of] for read in divided}
             if len(divided) == 1 and all(name in self._free_shares for name in divided[0].of):
@@ -238,7 +246,8 @@ class Staged:
         blocks: Shared = {}
         for read in reads:
             table = self._tables[read.of[0]]
-            if isinstance(table, ScanTable) and len(read.of) == len(tasks) == 1:
+            few = len(tasks) == 1 or table.total_bytes <= FEW_BYTES
+            if isinstance(table, ScanTable) and len(read.of) == 1 and few:
                 splits[read.name] = table.plan.splits
             else:
                 blocks[read.name] = tuple(block for name in read.of for block in self._kept(name).all())

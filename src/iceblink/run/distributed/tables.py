@@ -18,6 +18,8 @@ TASK_BYTES = 128 * MIB
 SHARES = 4
 """Tasks for each CPU, where there is enough to share out: the last ones then end at about the same time."""
 LEAST_BYTES = 8 * MIB
+BESIDE = 2.0
+"""Times what all tasks see whole: a row of it goes into a hash table, which costs more than reading one."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,14 @@ class ScanTable:
         """What the work of a stage must know of it."""
         return ReadSpec(self.schema, Scanned.of(self.plan), self.expected)
 
-    def shares(self, cpus: float) -> list[tuple[Split, ...]]:
-        """Return consecutive splits in groups of about one decoded size, enough to keep all CPUs at work to the end."""
+    def shares(self, cpus: float, beside: float = 0) -> list[tuple[Split, ...]]:
+        """Return consecutive splits in groups of about one decoded size, enough to keep all CPUs at work to the end.
+
+        What each task reads besides, all of it [bytes], is not to be most of its work: then the groups are larger.
+        """
         total = self.plan.decoded_bytes
-        size = max(LEAST_BYTES, min(TASK_BYTES, total / max(1.0, SHARES * cpus)))
+        size = min(TASK_BYTES, max(total / max(1.0, SHARES * cpus), min(BESIDE * beside, total / max(1.0, cpus))))
+        size = max(LEAST_BYTES, size)
         groups: list[list[Split]] = []
         filled = 0.0
         for split in self.plan.splits:

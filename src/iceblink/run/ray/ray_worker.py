@@ -78,6 +78,8 @@ class RayWorker:
     def stop(self) -> None:
         """End after the tasks that are queued; its host waits for another worker."""
         self._stopping = True
+        if not self._tasks:
+            self._session.leaves(self._host)
         self._session.send(self._host, self.number, Stop())
 
     def end(self) -> None:

@@ -26,6 +26,7 @@ from iceblink.run.ray.steward import End, Place, Seen, Steward
 _FEW_BYTES = 1024 << 20  # a host that is larger after its work is not used again
 _A_BYTE = 1  # of an actor that reserves nothing at all, Ray does not heed where it should be
 _REST_S = 60.0
+_MOMENT_S = 0.1
 _END_S = 2.0  # a steward may take so long to say how a host died
 
 
@@ -106,6 +107,8 @@ class Session:
         self._stewards: dict[str, Any] = {}
         self._home = ray.get_runtime_context().get_node_id()
         self._lock = threading.RLock()
+        self._rested = threading.Condition(self._lock)
+        self._leaving: dict[int, float] = {}  # by number, until when they are waited for
         self._post: SimpleQueue[tuple[RayHost, int, Message] | None] = SimpleQueue()
         threading.Thread(target=self._deliver, name="iceblink to ray", daemon=True).start()
 
@@ -113,7 +116,7 @@ class Session:
         """Return a host that waits for work, or a new one that will come up somewhere."""
         reserves = bool(order.gpus or order.memory_bytes or order.resources or order.labels)
         with self._lock:
-            while not reserves and self._idle:
+            while not reserves and self._some_rest():
                 if (rested := self._idle.pop()).number in self._hosts:  # else it has died meanwhile
                     return rested
             aim = "" if reserves else self._roomiest()
@@ -135,16 +138,34 @@ class Session:
     def rest(self, host: RayHost) -> None:
         """Keep a host whose worker has ended for the next one."""
         with self._lock:
+            self._leaving.pop(host.number, None)
             if host.number in self._hosts and not host.reserves and host.resident_bytes < _FEW_BYTES:
                 host.rests_since = time.monotonic()
                 self._idle.append(host)
+                self._rested.notify_all()
                 return
         self.dismiss(host)
+
+    def leaves(self, host: RayHost) -> None:
+        """Expect a host to rest in a moment: its worker has nothing more to do."""
+        with self._lock:
+            self._leaving[host.number] = time.monotonic() + _MOMENT_S
+
+    def _some_rest(self) -> bool:
+        """Whether a host waits for work, or comes to do so in the next moment: a new one costs a second of CPU."""
+        while not self._idle:
+            left = max(self._leaving.values(), default=0.0) - time.monotonic()
+            if left <= 0:
+                return False
+            self._rested.wait(left)
+        return True
 
     def dismiss(self, host: RayHost) -> None:
         """End a host."""
         with self._lock:
             self._hosts.pop(host.number, None)
+            self._leaving.pop(host.number, None)
+            self._rested.notify_all()
         host.kill()
 
     def send(self, host: RayHost, worker: int, message: Message) -> None:

@@ -119,11 +119,11 @@ def daft_on_ray(folder: str, answers: str, cpus: int) -> Job:
     return _daft("Daft on Ray", folder, answers)
 
 
-def start_ray(cpus: int) -> None:
+def start_ray(cpus: int, **settings: Any) -> None:
     """Start Ray here, as quietly as it can."""
     import ray
 
-    ray.init(num_cpus=cpus, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    ray.init(num_cpus=cpus, include_dashboard=False, logging_level="ERROR", log_to_driver=False, **settings)
 
 
 ENGINES = (

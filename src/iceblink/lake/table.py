@@ -16,11 +16,12 @@ from pyiceberg.table.snapshots import Snapshot
 
 from iceblink.errors import ConfigError, SnapshotNotFound, nearest
 from iceblink.lake.entries import FileEntry
-from iceblink.lake.manifests import live_files, total_files
+from iceblink.lake.manifests import Made, files_as, live_files, total_files
 from iceblink.lake.metadata_tables import metadata_table
 from iceblink.lake.schemas import arrow_schema
 from iceblink.lake.storage import Storage
 from iceblink.lake.transforms import show_partition, show_sort
+from iceblink.mapped import Mapped, here
 from iceblink.predicate import Everything, Predicate
 
 if TYPE_CHECKING:
@@ -155,6 +156,12 @@ class Table:
             A manifest or the manifest list is missing or damaged.
         """
         return live_files(self, predicate or Everything(), bounds)
+
+    def files_as(
+        self, made: Callable[[FileEntry], Made], predicate: Predicate | None = None, mapped: Mapped = here
+    ) -> Iterator[Made]:
+        """Return what `made` gives of each of the same files, called wherever `mapped` reads the manifests."""
+        return files_as(self, predicate or Everything(), made, mapped=mapped)
 
     # other versions
 

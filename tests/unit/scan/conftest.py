@@ -48,8 +48,8 @@ class HandMade:
     def file_count(self) -> int:
         return len(self.entries)
 
-    def files(self, predicate: Predicate | None = None) -> Iterator[FileEntry]:
-        return iter(self.entries)
+    def files_as(self, made: Callable[[FileEntry], Any], *_: object) -> Iterator[Any]:
+        return map(made, self.entries)
 
     def write(self, data: pa.Table, group_rows: int = 1 << 20, **options: Any) -> str:
         """Write a Parquet file and return its path."""

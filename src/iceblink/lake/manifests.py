@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 READERS = 8
 """Manifests read at once: they wait on storage more than they compute."""
 BYTE_S = 2e-7
-"""What a byte of a manifest, compressed as it mostly is, takes to read [s]: 70 microseconds a file of twenty columns."""
+"""What a byte of a manifest, compressed as most are, takes to read [s]: 70 microseconds a file of twenty columns."""
 
 Made = TypeVar("Made")
 

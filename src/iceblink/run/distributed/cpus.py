@@ -29,5 +29,5 @@ class OnCpus:
 
 
 def bounded(order: Order, cpus: float) -> Order:
-    """Return the order of a worker that decodes on no more CPUs than it was given; threads of this process share its."""
+    """Return the order of a worker that decodes on no more CPUs than it was given; threads share this process's."""
     return replace(order, build=OnCpus(order.build, cpus)) if order.processes else order

@@ -64,7 +64,7 @@ class OverWorkers:
 
     def __call__(self, each: Each[Item, Result], items: Sequence[Item]) -> Iterator[Result]:
         total_s = sum(map(each.cost_s, items))
-        if total_s < WORTH_S or len(items) == 1:
+        if len(items) < 2 or total_s < WORTH_S:
             yield from here(each, items)
             return
         chunks = chunked(items, each.cost_s, max(LEAST_S, total_s / (TASKS * self.runner.slots.cpus)))

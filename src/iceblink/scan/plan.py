@@ -8,7 +8,7 @@ from functools import partial
 
 import pyarrow as pa
 
-from iceblink.config import Settings
+from iceblink.config import MIB, Settings
 from iceblink.errors import ColumnNotFound
 from iceblink.events import ScanPlanned, emit
 from iceblink.lake.storage import Storage
@@ -27,8 +27,9 @@ FOOTERS_READ = 256
 """Up to so many files, all footers are read when planning; of more, a sample, and splits end where files end."""
 FOOTERS_SAMPLED = 16
 READ_THREADS = 16  # waiting for storage, not computing
-FOOTER_S = 2e-3
-"""What a footer takes to be read and looked at [s], of some tens of columns."""
+FOOTER_S, CHUNK_S, GROUP_BYTES = 4e-4, 3e-5, 64 * MIB
+"""What a footer takes to be read and looked at [s], each column of a row group in it, and of how many bytes of a file
+there is one row group, about."""
 
 
 @dataclass(frozen=True)
@@ -228,10 +229,13 @@ class _Planner:
         """Read footers, and see to it that sizes which these do not tell can be guessed."""
         table = self.table
         finder = GroupFinder(table.uuid, table.schema, self.schema, predicate, table.storage, self.owner)
-        each = Each("footers", partial(_itself, finder), _footer_cost_s, READ_THREADS)
+        each = Each("footers", partial(_itself, finder), self._cost_s, READ_THREADS)
         found = list(self.mapped(each, files))
         self._learn_ratios(files, found)
         return found
+
+    def _cost_s(self, file: Piece) -> float:
+        return FOOTER_S + CHUNK_S * len(self.table.schema) * (1 + file.file_bytes // GROUP_BYTES)
 
     def _learn_ratios(self, files: Iterable[Piece], found: Iterable[Groups]) -> None:
         """Decode one row group of each writer that leaves no SizeStatistics, for the columns that need them."""
@@ -259,10 +263,6 @@ class _Planner:
 
 def _itself(finder: GroupFinder) -> GroupFinder:
     return finder
-
-
-def _footer_cost_s(_: Piece) -> float:
-    return FOOTER_S
 
 
 def pack(pieces: Iterable[Piece], split_bytes: int, empty: Split) -> tuple[Split, ...]:

@@ -1,17 +1,21 @@
-"""Plan a table of ten thousand files: the files, the splits, and what a split weighs: ``python -m bench.planning``."""
+"""Plan a table of ten thousand files: the files, the splits, and what a split weighs; here and by workers on Ray:
+``python -m bench.planning``.
+"""
 
 from __future__ import annotations
 
 import pickle
+import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from bench.command import Options, heading, read_options
 from bench.many_files import FILE_ROWS, NAME, ensure_many
 from bench.measure import Contestant, Job, Result, in_turns
 from bench.mixed import open_catalog
-from bench.report import comparison, problem_of, table
+from bench.report import comparison, problem_of, seconds, table
 
 TITLE = "Planning"
 FILES = "iceblink Table.files"
@@ -78,6 +82,58 @@ def weighed(planned: Sequence[Any]) -> dict[str, int]:
     return {"count": len(planned), "largest": max(sizes, default=0), "mean": sum(sizes) // max(1, len(sizes))}
 
 
+def planned_here(folder: str, cpus: int) -> Job:
+    """``plan_scan`` in this process, which has read none of the metadata before."""
+    from iceblink.mapped import here
+
+    return planned_by(folder, cpus, here)
+
+
+def planned_on_ray(folder: str, cpus: int) -> Job:
+    """``plan_scan`` in workers that are there already; not asked whether that is worth it."""
+    import iceblink as ib
+    from iceblink.config import Settings
+    from iceblink.mapped import Each
+    from iceblink.run.distributed import planning
+    from iceblink.run.distributed.planning import OverWorkers
+    from iceblink.run.distributed.runner import Runner
+
+    engine = ib.RayEngine(threads=cpus)
+    runner = Runner(engine.backend(), Settings(threads=cpus), lambda _: None, processes=True)
+    mapped = OverWorkers(runner, NAME)
+    planning.WORTH_S = 0  # measured also where it is not worth it
+    list(mapped(Each("warm-up", warming, lambda _: 1.0, 1), range(2 * cpus)))
+    list(planned_by(str(ensure_many(20)), cpus, mapped)())
+    return planned_by(folder, cpus, mapped)
+
+
+def warming() -> Callable[[int], None]:
+    """Return work so long that every worker has to do some."""
+    import iceblink.scan.plan  # what a worker imports once is no part of a plan
+
+    assert iceblink.scan.plan
+    return lambda _: time.sleep(3)
+
+
+def planned_by(folder: str, cpus: int, mapped: Any) -> Job:
+    """Return a job that plans all columns and counts the files; its detail is what this process itself did."""
+    from iceblink.config import Settings
+    from iceblink.lake.catalog import Catalog
+    from iceblink.predicate import Everything
+    from iceblink.scan.plan import plan_scan
+
+    made = Catalog.embedded(folder).load(NAME)
+
+    def job() -> Generator[int, None, dict[str, float]]:
+        before_s = time.process_time()
+        planned = plan_scan(made, None, Everything(), Settings(threads=cpus), mapped)
+        driver_s = time.process_time() - before_s
+        yield planned.files
+        return {"driver_s": driver_s}
+
+    return job
+
+
 LISTERS = (
     Contestant(FILES, iceblink_files, ("iceblink",)),
     Contestant("PyIceberg plan_files", pyiceberg_files, ("pyiceberg",)),
@@ -85,6 +141,12 @@ LISTERS = (
 SPLITTERS = (
     Contestant("iceblink plan_scan", iceblink_packed, ("iceblink",)),
     Contestant("iceblink plan_scan, a file a split", iceblink_single, ("iceblink",)),
+)
+
+HERE = "iceblink plan_scan, here"
+PLANNERS = (
+    Contestant(HERE, planned_here, ("iceblink",)),
+    Contestant("iceblink plan_scan, on Ray", planned_on_ray, ("iceblink", "ray")),
 )
 
 
@@ -101,6 +163,12 @@ def report(options: Options) -> str:
         results = in_turns(options.chosen(planners), arguments, options.runs, options.cpus)
         parts.append(f"### {name}\n\n{comparison(results, reference=FILES, amount='files')}\n")
         parts.append(f"{weights(results)}\n")
+    for count, what in ((files, "manifests are most of it"), (200, "every footer is read")):
+        arguments = {"folder": str(ensure_many(count)), "cpus": options.cpus}
+        results = in_turns(options.chosen(PLANNERS), arguments, options.runs, options.cpus)
+        name = f"{count:,} files, {what}; here and on Ray with {options.cpus} CPUs"
+        parts.append(f"### {name}\n\n{comparison(results, reference=HERE, amount='files')}\n")
+        parts.append(f"{driver_seconds(results)}\n")
     return "\n".join(parts)
 
 
@@ -112,6 +180,16 @@ def weights(results: Mapping[str, Sequence[Result]]) -> str:
         if not problem_of(runs)
     ]
     return table(["pickled", "mean bytes", "largest bytes"], rows)
+
+
+def driver_seconds(results: Mapping[str, Sequence[Result]]) -> str:
+    """Return the CPU time of the process that asked for a plan, beside that of all."""
+    rows = [
+        [name, seconds(median(run.detail["driver_s"] for run in runs)), seconds(median(run.cpu_s for run in runs))]
+        for name, runs in results.items()
+        if not problem_of(runs)
+    ]
+    return table(["", "driver CPU s", "all CPU s"], rows)
 
 
 if __name__ == "__main__":

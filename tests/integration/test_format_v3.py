@@ -33,8 +33,13 @@ from pyiceberg.typedef import Record
 from pyroaring import BitMap64
 
 import iceblink as ib
+from contract.elsewhere import elsewhere
 from iceblink import _
+from iceblink.config import Settings
 from iceblink.errors import ConfigError, DataCorrupt, WriteError
+from iceblink.mapped import here
+from iceblink.predicate import Compare
+from iceblink.scan.plan import plan_scan
 
 SNAPSHOT = 4242
 NEW_COLUMNS: list[dict[str, Any]] = [
@@ -176,6 +181,14 @@ LEFT = [1, 2, 3, 5, 6, 7, 8]
 )
 def test_a_deletion_vector_takes_out_its_rows(third: ib.Lake, read: Callable[[ib.Dataset], list[int]]) -> None:
     assert read(third.table("n.t")) == LEFT
+
+
+def test_a_plan_has_the_vector_and_the_new_columns_wherever_it_is_made(third: ib.Lake) -> None:
+    table = third.session.catalog.load("n.t")
+    plans = [plan_scan(table, None, Compare("id", ">", 2), Settings(), mapped) for mapped in (here, elsewhere)]
+    assert plans[0] == plans[1]
+    assert [[delete.kind for delete in piece.deletes] for piece in plans[1].pieces] == [["vector"]]
+    assert plans[1].schema.names == ["id", "s", *(column["name"] for column in NEW_COLUMNS)]
 
 
 def test_columns_that_a_file_lacks_have_their_defaults(third: ib.Lake) -> None:

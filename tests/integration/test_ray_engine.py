@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,14 @@ import pytest
 
 import iceblink as ib
 from iceblink import _
+from iceblink.mapped import here
+from iceblink.predicate import Compare
+from iceblink.run.distributed import planning
+from iceblink.run.distributed.planning import OverWorkers
+from iceblink.run.distributed.runner import Runner
+from iceblink.run.pipeline.stats import Recorder
 from iceblink.run.ray.session import Session
+from iceblink.scan.plan import plan_scan
 
 ROWS = 60_000
 DATA = pa.table(
@@ -65,6 +73,19 @@ def test_a_small_statement_is_one_task_of_the_cluster(lakes: tuple[ib.Lake, ib.L
     with ib.connect(local.session.catalog.folder, engine=ib.RayEngine(memory_bytes=2 << 30)) as small:
         grouped = small.table("n.t").group_by("g").agg(n=_.count()).order_by("g")
         assert grouped.to_pylist() == local.table("n.t").group_by("g").agg(n=_.count()).order_by("g").to_pylist()
+
+
+def test_workers_of_a_cluster_make_the_plan_that_one_process_makes(
+    engine: ib.RayEngine, lakes: tuple[ib.Lake, ib.Lake], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "WORTH_S", 0)
+    table = lakes[0].session.catalog.load("n.t")
+    recorders: list[Recorder] = []
+    with closing(engine.backend()) as backend:
+        over_workers = OverWorkers(Runner(backend, engine.settings, recorders.append, processes=True), "n.t")
+        plans = [plan_scan(table, None, Compare("id", ">", 5), engine.settings, one) for one in (here, over_workers)]
+    assert plans[0] == plans[1]
+    assert [made.stats().operators[1].tasks > 0 for made in recorders] == [True, True]  # manifests, then footers
 
 
 class Plus:

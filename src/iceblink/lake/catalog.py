@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import pyarrow as pa
 from pyiceberg import exceptions as refused
 from pyiceberg.catalog import Catalog as IcebergCatalog
 from pyiceberg.catalog import load_catalog
+from pyiceberg.io import FileIO
 from pyiceberg.serializers import FromInputFile
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table.metadata import TableMetadata
@@ -269,19 +270,14 @@ class Catalog:
         """Whether the catalog says where metadata is, and not what is in it."""
         return self.folder is not None or isinstance(self.pyiceberg, iceberg_sql.SqlCatalog)
 
-    def load_from(self, name: str, metadata_location: str) -> IcebergTable:
-        """Return the table as one metadata file has it, whatever the catalog says now."""
-        return self._load_from(_identifier(name), metadata_location)
+    def load_from(self, name: str, metadata_location: str, io: FileIO) -> IcebergTable:
+        """Return the table as one metadata file has it, read by `io`; the catalog is opened if that is committed to."""
+        metadata = _read_metadata(io, metadata_location)
+        return IcebergTable(_identifier(name), metadata, metadata_location, io, cast(IcebergCatalog, _Opening(self)))
 
     def _load_from(self, identifier: tuple[str, ...], location: str) -> IcebergTable:
-        file = self.pyiceberg._load_file_io(self.pyiceberg.properties, location).new_input(location)
-        key = (location, len(file))
-        metadata = _metadata.get(key)
-        if metadata is None:
-            metadata = FromInputFile.table_metadata(file)
-            if metadata.current_snapshot_id is not None and metadata.current_snapshot() is None:
-                raise ValueError(f"its current snapshot, {metadata.current_snapshot_id}, is not in it")
-            _metadata.put(key, metadata)
+        io = self.pyiceberg._load_file_io(self.pyiceberg.properties, location)
+        metadata = _read_metadata(io, location)
         io = self.pyiceberg._load_file_io(metadata.properties, location)
         return IcebergTable(identifier, metadata, location, io, self.pyiceberg)
 
@@ -367,6 +363,28 @@ class Catalog:
             raise TableExists(f"there is a table {name!r} already", repr(self), hint) from None
         except (refused.RESTError, refused.ValidationError, *database_errors()) as error:
             raise CatalogError(f"the catalog refused: {_first_line(error)}", f"{self!r}, {name}") from None
+
+
+class _Opening:
+    """Stands for a PyIceberg catalog that is opened when something is asked of it: reading a table asks nothing."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._catalog.pyiceberg, name)
+
+
+def _read_metadata(io: FileIO, location: str) -> TableMetadata:
+    file = io.new_input(location)
+    key = (location, len(file))
+    metadata = _metadata.get(key)
+    if metadata is None:
+        metadata = FromInputFile.table_metadata(file)
+        if metadata.current_snapshot_id is not None and metadata.current_snapshot() is None:
+            raise ValueError(f"its current snapshot, {metadata.current_snapshot_id}, is not in it")
+        _metadata.put(key, metadata)
+    return metadata
 
 
 def _identifier(name: str, least: int = 2) -> tuple[str, ...]:

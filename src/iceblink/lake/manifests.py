@@ -7,10 +7,11 @@ References
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Set
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass
+from functools import partial
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from pyiceberg.conversions import from_bytes
 from pyiceberg.manifest import DataFile, ManifestContent, ManifestEntry, ManifestFile
@@ -21,11 +22,12 @@ from pyiceberg.transforms import IdentityTransform, VoidTransform
 from pyiceberg.types import PrimitiveType
 
 from iceblink.errors import ColumnNotFound, PlanError
-from iceblink.lake.deletes import DeleteIndex
+from iceblink.lake.deletes import DeleteIndex, PlacedDelete
 from iceblink.lake.entries import FileEntry
 from iceblink.lake.manifest_files import Origin, forget, read_data_files, read_manifest, read_manifest_list
 from iceblink.lake.pruning import Pruner, Values, WholeMatch, partition_values
 from iceblink.lake.values import Converter, to_python
+from iceblink.mapped import Each, Mapped, Result, here
 from iceblink.predicate import Predicate, columns
 
 if TYPE_CHECKING:
@@ -33,6 +35,10 @@ if TYPE_CHECKING:
 
 READERS = 8
 """Manifests read at once: they wait on storage more than they compute."""
+BYTE_S = 2e-7
+"""What a byte of a manifest, compressed as most are, takes to read [s]: 70 microseconds a file of twenty columns."""
+
+Made = TypeVar("Made")
 
 
 def live_files(table: Table, predicate: Predicate, bounds: Collection[str] = ()) -> Iterator[FileEntry]:
@@ -51,13 +57,33 @@ def live_files(table: Table, predicate: Predicate, bounds: Collection[str] = ())
     PlanError
         A file is not Parquet.
     """
-    return (entry for entry, _ in _matching(table, predicate, bounds))
+    return files_as(table, predicate, _itself, bounds)
+
+
+def files_as(
+    table: Table,
+    predicate: Predicate,
+    made: Callable[[FileEntry], Made],
+    bounds: Collection[str] = (),
+    mapped: Mapped = here,
+) -> Iterator[Made]:
+    """Return what is made of the same files.
+
+    Parameters
+    ----------
+    made : callable
+        Called where the manifest is read, so picklable if that is elsewhere: an entry is large, and most of it is
+        seldom asked for.
+    mapped : Mapped
+        Reads the manifests.
+    """
+    return _matching(table, predicate, bounds, _EntryOnly(made), mapped)
 
 
 def files_matching(table: Table, predicate: Predicate) -> Iterator[tuple[FileEntry, Literal["all", "some"]]]:
     """Return the same files, each with whether certainly all of its rows match, or perhaps only some."""
     whole = WholeMatch(predicate, table.iceberg_schema, table.pyiceberg.specs())
-    for entry, file in _matching(table, predicate, ()):
+    for entry, file in _matching(table, predicate, (), _both, here):
         yield entry, "all" if whole.matches(file, entry.spec_id, partition_values(file)) else "some"
 
 
@@ -102,34 +128,111 @@ def _manifests(table: Table) -> list[Listed]:
     return [(manifest, origin) for manifest in read_manifest_list(snapshot.manifest_list, origin)]
 
 
-def _matching(table: Table, predicate: Predicate, bounds: Collection[str]) -> Iterator[tuple[FileEntry, DataFile]]:
+@dataclass(frozen=True)
+class FileSearch:
+    """Which files of one version are wanted: all that it takes to read a manifest, without asking any catalog.
+
+    Parameters
+    ----------
+    origin : Origin
+    schema : Schema
+        Of the version.
+    specs : mapping of int to PartitionSpec
+        All specs of the table, by id.
+    predicate : Predicate
+    bounds : collection of str
+        Columns to decode bounds of besides those in `predicate`.
+    """
+
+    origin: Origin
+    schema: Schema
+    specs: Mapping[int, PartitionSpec]
+    predicate: Predicate
+    bounds: Collection[str]
+
+
+def _matching(
+    table: Table,
+    predicate: Predicate,
+    bounds: Collection[str],
+    made: Callable[[FileEntry, DataFile], Made],
+    mapped: Mapped,
+) -> Iterator[Made]:
     schema, specs = table.iceberg_schema, table.pyiceberg.specs()
     pruner = Pruner(predicate, schema, specs)
-    decoder = _Decoder(schema, columns(predicate) | set(bounds))
-    if pruner.nothing:
+    _Decoder(schema, columns(predicate) | set(bounds))  # unknown columns are named, whether there are files or not
+    snapshot = table.snapshot
+    if pruner.nothing or snapshot is None:
         return
-    listed = [one for one in _manifests(table) if pruner.keeps_manifest(one[0])]
-    shapes = {spec_id: _SpecShape(spec, schema) for spec_id, spec in specs.items()}
-    deletes = DeleteIndex()
-    for manifest, entries in _read_ahead(one for one in listed if one[0].content == ManifestContent.DELETES):
-        spec_id = manifest.partition_spec_id
-        for entry in entries:
-            file = entry.data_file
-            key = (spec_id, partition_values(file))
-            deletes.add(file, _sequence(entry, manifest), key, shapes[spec_id].partitioned)
+    search = FileSearch(origin_of(table, snapshot), schema, specs, predicate, bounds)
+    listed = [manifest for manifest, _ in _manifests(table) if pruner.keeps_manifest(manifest)]
+    found = mapped(_each(partial(_DeleteReader, search)), _of(listed, ManifestContent.DELETES))
+    deletes = [delete for some in found for delete in some]
+    files = mapped(_each(partial(_DataReader, search, deletes, made)), _of(listed, ManifestContent.DATA))
+    for some in files:
+        yield from some
 
-    for manifest, entries in _read_ahead(one for one in listed if one[0].content == ManifestContent.DATA):
+
+def _of(listed: Iterable[ManifestFile], content: ManifestContent) -> list[ManifestFile]:
+    return [manifest for manifest in listed if manifest.content == content]
+
+
+def _each(build: Callable[[], Callable[[ManifestFile], Result]]) -> Each[ManifestFile, Result]:
+    return Each("manifests", build, _cost_s, READERS)
+
+
+def _cost_s(manifest: ManifestFile) -> float:
+    return manifest.manifest_length * BYTE_S
+
+
+class _DeleteReader:
+    """Reads the deletes of a manifest."""
+
+    def __init__(self, search: FileSearch) -> None:
+        self._search = search
+        self._shapes = _shapes(search)
+
+    def __call__(self, manifest: ManifestFile) -> list[PlacedDelete]:
         spec_id = manifest.partition_spec_id
-        shape = shapes[spec_id]
+        partitioned = self._shapes[spec_id].partitioned
+        return [
+            PlacedDelete.of(
+                entry.data_file, _sequence(entry, manifest), (spec_id, partition_values(entry.data_file)), partitioned
+            )
+            for entry in read_manifest(manifest, self._search.origin)
+        ]
+
+
+class _DataReader(Generic[Made]):
+    """Reads the wanted files of a manifest, each with its deletes."""
+
+    def __init__(
+        self, search: FileSearch, deletes: Iterable[PlacedDelete], made: Callable[[FileEntry, DataFile], Made]
+    ) -> None:
+        self._search, self._made = search, made
+        self._deletes = DeleteIndex(deletes)
+        self._pruner = Pruner(search.predicate, search.schema, search.specs)
+        self._decoder = _Decoder(search.schema, columns(search.predicate) | set(search.bounds))
+        self._shapes = _shapes(search)
+        self._lock = Lock()
+
+    def __call__(self, manifest: ManifestFile) -> list[Made]:
+        entries = read_manifest(manifest, self._search.origin)
+        with self._lock:  # PyIceberg's evaluators note down what they look at
+            return [self._made(*found) for found in self._wanted(manifest, entries)]
+
+    def _wanted(self, manifest: ManifestFile, entries: Iterable[ManifestEntry]) -> Iterator[tuple[FileEntry, DataFile]]:
+        spec_id = manifest.partition_spec_id
+        shape = self._shapes[spec_id]
         for entry in entries:
             file = entry.data_file
             values = partition_values(file)
-            if not pruner.keeps_partition(spec_id, values) or not pruner.keeps_file(file):
+            if not self._pruner.keeps_partition(spec_id, values) or not self._pruner.keeps_file(file):
                 continue
             if file.file_format.upper() != "PARQUET":
                 raise PlanError(
                     f"a data file is {file.file_format}, only Parquet can be read",
-                    f"table {table.name}, file {file.file_path}",
+                    f"table {self._search.origin.table}, file {file.file_path}",
                     "rewrite the table as Parquet with the engine that made it",
                 )
             partition, identity = shape.values(values)
@@ -143,12 +246,28 @@ def _matching(table: Table, predicate: Predicate, bounds: Collection[str]) -> It
                     identity,
                     _NOTHING if file.column_sizes is None else file.column_sizes,  # asking its length would decode it
                     _NOTHING if file.null_value_counts is None else file.null_value_counts,
-                    decoder.decode(file.lower_bounds),
-                    decoder.decode(file.upper_bounds),
-                    deletes.applying_to(file.file_path, _sequence(entry, manifest), (spec_id, values)),
+                    self._decoder.decode(file.lower_bounds),
+                    self._decoder.decode(file.upper_bounds),
+                    self._deletes.applying_to(file.file_path, _sequence(entry, manifest), (spec_id, values)),
                 ),
                 file,
             )
+
+
+@dataclass(frozen=True)
+class _EntryOnly(Generic[Made]):
+    made: Callable[[FileEntry], Made]
+
+    def __call__(self, entry: FileEntry, _: DataFile) -> Made:
+        return self.made(entry)
+
+
+def _itself(entry: FileEntry) -> FileEntry:
+    return entry
+
+
+def _both(entry: FileEntry, file: DataFile) -> tuple[FileEntry, DataFile]:
+    return entry, file
 
 
 def _sequence(entry: ManifestEntry, manifest: ManifestFile) -> int:
@@ -159,29 +278,9 @@ _NOTHING: Mapping[int, int] = {}
 _UNKNOWN = object()
 """A value that is there but cannot be said in Python: nothing may be concluded from it."""
 
-Loaded = tuple[ManifestFile, list[ManifestEntry]]
 
-
-def _read_ahead(listed: Iterable[Listed]) -> Iterator[Loaded]:
-    """Read manifests in order, a few ahead of the consumer."""
-    wanted = deque(listed)
-    if len(wanted) == 1:
-        yield _load(wanted[0])
-        return
-    pool = ThreadPoolExecutor(READERS, thread_name_prefix="iceblink-manifest")
-    running: deque[Future[Loaded]] = deque()
-    try:
-        while wanted or running:
-            while wanted and len(running) < READERS:
-                running.append(pool.submit(_load, wanted.popleft()))
-            yield running.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _load(listed: Listed) -> Loaded:
-    manifest, origin = listed
-    return manifest, read_manifest(manifest, origin)
+def _shapes(search: FileSearch) -> dict[int, _SpecShape]:
+    return {spec_id: _SpecShape(spec, search.schema) for spec_id, spec in search.specs.items()}
 
 
 class _SpecShape:

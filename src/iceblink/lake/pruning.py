@@ -8,7 +8,7 @@ References
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from pyiceberg.expressions import AlwaysFalse, AlwaysTrue, BooleanExpression
@@ -35,9 +35,13 @@ Values = tuple[Any, ...]
 
 
 def partition_values(file: DataFile) -> Values:
-    """Return the stored partition values of a file; every NaN is `math.nan`, so that the tuple equals its like."""
+    """Return the stored partition values of a file, `comparable`."""
     record = file.partition
-    values = [record[place] for place in range(len(record))]
+    return comparable([record[place] for place in range(len(record))])
+
+
+def comparable(values: Iterable[Any]) -> Values:
+    """Return partition values whose every NaN is `math.nan` itself, so that the tuple equals its like."""
     return tuple([math.nan if value != value else value for value in values])
 
 

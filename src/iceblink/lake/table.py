@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
+from pyiceberg.io import FileIO
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
@@ -16,11 +17,12 @@ from pyiceberg.table.snapshots import Snapshot
 
 from iceblink.errors import ConfigError, SnapshotNotFound, nearest
 from iceblink.lake.entries import FileEntry
-from iceblink.lake.manifests import live_files, total_files
+from iceblink.lake.manifests import Made, files_as, live_files, total_files
 from iceblink.lake.metadata_tables import metadata_table
 from iceblink.lake.schemas import arrow_schema
 from iceblink.lake.storage import Storage
 from iceblink.lake.transforms import show_partition, show_sort
+from iceblink.mapped import Mapped, here
 from iceblink.predicate import Everything, Predicate
 
 if TYPE_CHECKING:
@@ -62,8 +64,8 @@ class Table:
 
     def __reduce__(self) -> tuple[Callable[..., Table], tuple[Any, ...]]:
         # the metadata file is immutable: reading it again gives exactly this version, wherever it is unpickled
-        location = self.pyiceberg.metadata_location
-        return _unpickled, (self.catalog, self.name, location, self.schema_id, self.snapshot_id, self.branch)
+        location, io = self.pyiceberg.metadata_location, self.pyiceberg.io
+        return _unpickled, (self.catalog, self.name, location, io, self.schema_id, self.snapshot_id, self.branch)
 
     def __repr__(self) -> str:
         return f"Table({self.name!r}, snapshot={self.snapshot_id})"
@@ -155,6 +157,12 @@ class Table:
             A manifest or the manifest list is missing or damaged.
         """
         return live_files(self, predicate or Everything(), bounds)
+
+    def files_as(
+        self, made: Callable[[FileEntry], Made], predicate: Predicate | None = None, mapped: Mapped = here
+    ) -> Iterator[Made]:
+        """Return what `made` gives of each of the same files, called wherever `mapped` reads the manifests."""
+        return files_as(self, predicate or Everything(), made, mapped=mapped)
 
     # other versions
 
@@ -307,9 +315,9 @@ _HISTORY = pa.schema(
 
 
 def _unpickled(
-    catalog: Catalog, name: str, location: str, schema_id: int, snapshot_id: int | None, branch: str
+    catalog: Catalog, name: str, location: str, io: FileIO, schema_id: int, snapshot_id: int | None, branch: str
 ) -> Table:
-    loaded = catalog.load_from(name, location)
+    loaded = catalog.load_from(name, location, io)
     return Table(catalog, name, loaded, loaded.schemas()[schema_id], snapshot_id, branch)
 
 

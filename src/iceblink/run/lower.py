@@ -13,6 +13,7 @@ import pyarrow as pa
 from iceblink.config import Settings
 from iceblink.errors import PlanError
 from iceblink.lake.storage import Storage
+from iceblink.mapped import Mapped, here
 from iceblink.plan.nodes import MapBatches, Memory, Plan, Query, Repartition, Scan, Stream
 from iceblink.plan.optimize import Reference, Statement, statement
 from iceblink.plan.query import sql_of
@@ -177,12 +178,14 @@ def prepare(query: Query, job: Job) -> Prepared:
     return Prepared(fused, sql_of(fused.tree), inputs, tuple(scans), tuple(checks))
 
 
-def plan_of(scan: Scan, columns: tuple[str, ...] | None, predicate: Predicate, job: Job) -> ScanPlan:
-    """Plan a scan; of just some files or row groups when the node says so."""
+def plan_of(
+    scan: Scan, columns: tuple[str, ...] | None, predicate: Predicate, job: Job, mapped: Mapped = here
+) -> ScanPlan:
+    """Plan a scan, metadata being read by `mapped`; of just some files or row groups when the node says so."""
     names = scan.schema.names if columns is None else columns
     if scan.part is not None:
         return scan.part.with_columns(names)
-    planned = plan_scan(scan.table, names, predicate, job.settings)
+    planned = plan_scan(scan.table, names, predicate, job.settings, mapped)
     return planned if scan.files is None else planned.only(scan.files)
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.types as pt
@@ -107,10 +108,28 @@ def slot_bytes(column: Column, footer: Footer, group: int) -> int:
     return 4 * (rows + 1) + math.ceil(rows / 8) if column.flat else 0
 
 
-def decoded_bytes(
-    projection: Projection, footer: Footer, group: int, table: str = "", ratios: DecodedRatios = RATIOS
-) -> int:
-    """Estimate the Arrow size of a row group's projected columns.
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What a row group takes once decoded: what its footer tells, and what only those know who have decoded its like.
+
+    Parameters
+    ----------
+    told : float
+        Arrow bytes.
+    guessed : tuple of (RatioKey, int)
+        The ratio of a column whose size is not told, and the Parquet bytes that it is of.
+    """
+
+    told: float
+    guessed: tuple[tuple[RatioKey, int], ...] = ()
+
+    def total(self, ratios: DecodedRatios = RATIOS) -> int:
+        """Return Arrow bytes; for what was never decoded, a ratio of 1 is assumed."""
+        return math.ceil(self.told + sum(encoded * (ratios.get(key) or 1.0) for key, encoded in self.guessed))
+
+
+def size_of(projection: Projection, footer: Footer, group: int, table: str = "") -> Size:
+    """Return the size of a row group's projected columns.
 
     Parameters
     ----------
@@ -120,22 +139,22 @@ def decoded_bytes(
         Row group.
     table : str
         UUID of the table, under which ratios are remembered.
-    ratios : DecodedRatios
-        For columns without SizeStatistics; 1 is assumed for what was never decoded.
-
-    Returns
-    -------
-    int
-        Arrow bytes: within 5 % where the footer has SizeStatistics.
     """
-    total = 0.0
+    told, guessed = 0.0, []
     for column in projection.columns:
         size = exact_bytes(column, footer, group)
         if size is None:
-            ratio = ratios.get(ratio_key(table, footer, column)) or 1.0
-            size = slot_bytes(column, footer, group) + encoded_bytes(column, footer, group) * ratio
-        total += size
-    return math.ceil(total)
+            size = slot_bytes(column, footer, group)
+            guessed.append((ratio_key(table, footer, column), encoded_bytes(column, footer, group)))
+        told += size
+    return Size(told, tuple(guessed))
+
+
+def decoded_bytes(
+    projection: Projection, footer: Footer, group: int, table: str = "", ratios: DecodedRatios = RATIOS
+) -> int:
+    """Estimate the Arrow size of a row group's projected columns: within 5 % where the footer has SizeStatistics."""
+    return size_of(projection, footer, group, table).total(ratios)
 
 
 def exact_bytes(column: Column, footer: Footer, group: int) -> float | None:

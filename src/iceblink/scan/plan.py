@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pyarrow as pa
 
-from iceblink.config import Settings
+from iceblink.config import MIB, Settings
 from iceblink.errors import ColumnNotFound
 from iceblink.events import ScanPlanned, emit
-from iceblink.lake.entries import FileEntry
 from iceblink.lake.storage import Storage
 from iceblink.lake.table import Table
-from iceblink.predicate import Predicate
-from iceblink.scan.damage import damaged, reading
+from iceblink.mapped import Each, Mapped, here
+from iceblink.predicate import Everything, Predicate
+from iceblink.scan.damage import reading
 from iceblink.scan.decode import open_file, read_group
-from iceblink.scan.estimate import RATIOS, decoded_bytes, inexact, learn, ratio_key
-from iceblink.scan.footer import FOOTERS, Footer
-from iceblink.scan.project import Projection, check_named
-from iceblink.scan.prune import kept_groups
-from iceblink.scan.split import WHOLE_FILE, Piece, Split
+from iceblink.scan.estimate import RATIOS, inexact, learn, ratio_key
+from iceblink.scan.footer import FOOTERS
+from iceblink.scan.pieces import GroupFinder, Groups, whole_file
+from iceblink.scan.project import Projection
+from iceblink.scan.split import Piece, Split
 
 FOOTERS_READ = 256
 """Up to so many files, all footers are read when planning; of more, a sample, and splits end where files end."""
 FOOTERS_SAMPLED = 16
 READ_THREADS = 16  # waiting for storage, not computing
+FOOTER_S, CHUNK_S, GROUP_BYTES = 4e-4, 3e-5, 64 * MIB
+"""What a footer takes to be read and looked at [s], each column of a row group in it, and of how many bytes of a file
+there is one row group, about."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,9 @@ def owner_of(table_name: str, snapshot_id: int | None) -> str:
     return f"table {table_name}, snapshot {snapshot_id}"
 
 
-def plan_scan(table: Table, columns: Sequence[str] | None, predicate: Predicate, settings: Settings) -> ScanPlan:
+def plan_scan(
+    table: Table, columns: Sequence[str] | None, predicate: Predicate, settings: Settings, mapped: Mapped = here
+) -> ScanPlan:
     """Plan the reading of one table version.
 
     Eager in metadata: manifests, and footers of up to `FOOTERS_READ` files, are read; data is not, but for one row
@@ -144,6 +149,8 @@ def plan_scan(table: Table, columns: Sequence[str] | None, predicate: Predicate,
         Prunes files and row groups; whoever asked filters the rows.
     settings : Settings
         `split_bytes` is the decoded size aimed at.
+    mapped : Mapped
+        Reads manifests and footers; the plan is the same whoever does.
 
     Raises
     ------
@@ -153,12 +160,12 @@ def plan_scan(table: Table, columns: Sequence[str] | None, predicate: Predicate,
         A manifest or a footer is missing, cut short or changed.
     """
     schema = projected(table.schema, columns, table.name)
-    entries = list(table.files(predicate)) if table.snapshot_id is not None else []
-    planner = _Planner(table, schema, predicate)
-    if len(entries) <= FOOTERS_READ:
-        pieces, groups_total = planner.by_row_group(entries)
+    files = list(table.files_as(whole_file, predicate, mapped)) if table.snapshot_id is not None else []
+    planner = _Planner(table, schema, predicate, settings.threads, mapped)
+    if len(files) <= FOOTERS_READ:
+        pieces, groups_total = planner.by_row_group(files)
     else:
-        pieces, groups_total = planner.by_file(entries), 0
+        pieces, groups_total = planner.by_file(files), 0
     splits = pack(pieces, settings.split_bytes, planner.empty_split())
     plan = ScanPlan(
         table_name=table.name,
@@ -196,8 +203,9 @@ def projected(schema: pa.Schema, columns: Sequence[str] | None, table: str) -> p
 class _Planner:
     """What is the same for every file of one plan."""
 
-    def __init__(self, table: Table, schema: pa.Schema, predicate: Predicate) -> None:
+    def __init__(self, table: Table, schema: pa.Schema, predicate: Predicate, threads: int, mapped: Mapped) -> None:
         self.table, self.schema, self.predicate = table, schema, predicate
+        self.threads, self.mapped = threads, mapped
         self.owner = owner_of(table.name, table.snapshot_id)
 
     def empty_split(self) -> Split:
@@ -205,46 +213,40 @@ class _Planner:
         names = tuple(self.schema.names)
         return Split(self.table.uuid, snapshot, self.table.schema_id, names, self.predicate, ())
 
-    def by_row_group(self, entries: Sequence[FileEntry]) -> tuple[list[Piece], int]:
+    def by_row_group(self, files: Sequence[Piece]) -> tuple[list[Piece], int]:
         """Return a piece for each row group that is kept, and the number of all row groups."""
-        footers = self._footers(entries)
-        self._learn_ratios(footers)
-        pieces = [
-            piece for entry, footer in zip(entries, footers, strict=True) for piece in self._groups(entry, footer)
-        ]
-        return pieces, sum(footer.metadata.num_row_groups for footer in footers)
+        found = self._groups(files, self.predicate)
+        return [piece for groups in found for piece in groups.sized()], sum(groups.total for groups in found)
 
-    def by_file(self, entries: Sequence[FileEntry]) -> list[Piece]:
-        """Return a piece for each whole file, sized by the bytes a row of a sample."""
-        sample = entries[:: max(1, len(entries) // FOOTERS_SAMPLED)]
-        footers = self._footers(sample)
-        self._learn_ratios(footers)
-        measured = [piece for entry, footer in zip(sample, footers, strict=True) for piece in self._all(entry, footer)]
+    def by_file(self, files: Sequence[Piece]) -> list[Piece]:
+        """Return the files, each sized by the bytes that a row of a sample takes."""
+        sample = self._groups(files[:: max(1, len(files) // FOOTERS_SAMPLED)], Everything())
+        measured = [piece for groups in sample for piece in groups.sized()]
         row_bytes = sum(piece.decoded_bytes for piece in measured) / max(1, sum(piece.rows for piece in measured))
-        return [self._piece(entry, 0, WHOLE_FILE, 0, entry.rows, round(row_bytes * entry.rows)) for entry in entries]
+        return [replace(file, decoded_bytes=round(row_bytes * file.rows)) for file in files]
 
-    def _footers(self, entries: Sequence[FileEntry]) -> list[Footer]:
-        def read(entry: FileEntry) -> Footer:
-            footer = FOOTERS.get(self.table.storage, entry.path, entry.file_bytes, self.owner)
-            if footer.metadata.num_rows != entry.rows:
-                what = f"a file has {footer.metadata.num_rows:,} rows, the table's metadata says {entry.rows:,}"
-                raise damaged(what, self.owner, entry.path)
-            check_named(self.table.schema, footer.schema, self.owner, entry.path)
-            return footer
+    def _groups(self, files: Sequence[Piece], predicate: Predicate) -> list[Groups]:
+        """Read footers, and see to it that sizes which these do not tell can be guessed."""
+        table = self.table
+        finder = GroupFinder(table.uuid, table.schema, self.schema, predicate, table.storage, self.owner)
+        each = Each("footers", partial(_itself, finder), self._cost_s, READ_THREADS)
+        found = list(self.mapped(each, files))
+        self._learn_ratios(files, found)
+        return found
 
-        if len(entries) < 2:
-            return [read(entry) for entry in entries]
-        with ThreadPoolExecutor(min(READ_THREADS, len(entries)), "iceblink-footers") as pool:
-            return list(pool.map(read, entries))
+    def _cost_s(self, file: Piece) -> float:
+        return FOOTER_S + CHUNK_S * len(self.table.schema) * (1 + file.file_bytes // GROUP_BYTES)
 
-    def _learn_ratios(self, footers: Iterable[Footer]) -> None:
+    def _learn_ratios(self, files: Iterable[Piece], found: Iterable[Groups]) -> None:
         """Decode one row group of each writer that leaves no SizeStatistics, for the columns that need them."""
         seen: set[str] = set()
-        for footer in footers:
-            writer = footer.metadata.created_by or ""
-            if writer in seen or not footer.metadata.num_row_groups or not footer.metadata.row_group(0).num_rows:
+        for file, groups in zip(files, found, strict=True):
+            if groups.writer in seen or all(RATIOS.get(key) is not None for key in groups.guessed):
                 continue
-            seen.add(writer)
+            footer = FOOTERS.get(self.table.storage, file.path, file.file_bytes, self.owner)
+            if not footer.metadata.row_group(0).num_rows:
+                continue
+            seen.add(groups.writer)
             everything = Projection.of(self.schema, footer.schema)
             unknown = [
                 column.target
@@ -253,40 +255,14 @@ class _Planner:
             ]
             if unknown:
                 sampled = Projection.of(pa.schema(unknown), footer.schema)
-                with reading(self.owner, footer.path, 0), open_file(self.table.storage, footer) as file:
-                    batches = read_group(file, footer, 0, sampled, threads=True)
+                with reading(self.owner, footer.path, 0), open_file(self.table.storage, footer) as opened:
+                    batches = read_group(opened, footer, 0, sampled, threads=self.threads > 1)
                 sizes = {place: sum(batch.column(place).nbytes for batch in batches) for place in range(len(unknown))}
                 learn(self.table.uuid, sampled, footer, 0, sizes)
 
-    def _groups(self, entry: FileEntry, footer: Footer) -> Iterator[Piece]:
-        identity = tuple(entry.identity.items())
-        table = self.table
-        kept = kept_groups(self.predicate, footer, table.schema, identity, table.storage, self.owner)
-        return self._measured(entry, footer, kept)
 
-    def _all(self, entry: FileEntry, footer: Footer) -> Iterator[Piece]:
-        return self._measured(entry, footer, range(footer.metadata.num_row_groups))
-
-    def _measured(self, entry: FileEntry, footer: Footer, groups: Iterable[int]) -> Iterator[Piece]:
-        projection = Projection.of(self.schema, footer.schema, entry.identity.items())
-        for group in groups:
-            first, end = footer.first_rows[group : group + 2]
-            size = decoded_bytes(projection, footer, group, self.table.uuid)
-            yield self._piece(entry, group, 1, first, end - first, size)
-
-    def _piece(self, entry: FileEntry, group: int, groups: int, first_row: int, rows: int, decoded_bytes: int) -> Piece:
-        return Piece(
-            entry.path,
-            entry.file_bytes,
-            group,
-            groups,
-            first_row,
-            rows,
-            decoded_bytes,
-            entry.spec_id,
-            tuple(entry.identity.items()),
-            entry.deletes,
-        )
+def _itself(finder: GroupFinder) -> GroupFinder:
+    return finder
 
 
 def pack(pieces: Iterable[Piece], split_bytes: int, empty: Split) -> tuple[Split, ...]:

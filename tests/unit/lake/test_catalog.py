@@ -171,9 +171,8 @@ def test_what_is_done_with_a_loaded_table_stays_with_it(lake: Catalog) -> None:
         transaction.set_properties(color="green")
     assert first.properties["color"] == "green"
     assert first.refresh().properties["color"] == "green"
-    assert first.catalog.load_from("demo.t", first.pyiceberg.metadata.metadata_log[0].metadata_file).properties == {
-        "color": "red"
-    }
+    before = first.pyiceberg.metadata.metadata_log[0].metadata_file
+    assert first.catalog.load_from("demo.t", before, first.pyiceberg.io).properties == {"color": "red"}
 
 
 def test_a_catalog_pickles_and_opens_where_it_is_needed(lake: Catalog) -> None:

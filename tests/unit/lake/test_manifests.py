@@ -9,22 +9,37 @@ from typing import Any
 
 import pytest
 
+from contract.elsewhere import elsewhere
 from iceblink.errors import ColumnNotFound, DataCorrupt, PlanError
 from iceblink.lake.entries import FileEntry
 from iceblink.lake.manifests import data_files_by_path, files_matching, verify
 from iceblink.lake.table import Table
 from iceblink.predicate import Compare, Everything, IsIn, Nothing, Predicate
 
+STATISTICS = ("column_bytes", "null_counts")  # decoded when asked for
+
 Crafted = Any  # of conftest.py, which tests cannot import
 Make = Callable[..., Crafted]
 
 
+def found_files(table: Table, predicate: Predicate | None = None) -> list[FileEntry]:
+    """Return the files, which are the same wherever the manifests are read."""
+    found = list(table.files(predicate))
+    assert list(table.files_as(told, predicate, elsewhere)) == list(map(told, found))
+    return found
+
+
+def told(entry: FileEntry) -> str:
+    """Return an entry in words: not-a-number is not equal to itself."""
+    return repr([getattr(entry, name) for name in FileEntry.__slots__ if name not in STATISTICS])
+
+
 def names(table: Table, predicate: Predicate | None = None) -> list[str]:
-    return sorted(Path(entry.path).name for entry in table.files(predicate))
+    return sorted(Path(entry.path).name for entry in found_files(table, predicate))
 
 
 def deletes(table: Table) -> dict[str, list[tuple[str, str]]]:
-    found = {Path(entry.path).name: entry for entry in table.files()}
+    found = {Path(entry.path).name: entry for entry in found_files(table)}
     return {
         name: sorted((one.kind, Path(one.path).name) for one in entry.deletes) for name, entry in sorted(found.items())
     }

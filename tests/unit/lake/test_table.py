@@ -135,6 +135,18 @@ def test_a_table_pickles_to_exactly_its_version(versions: tuple[Table, Table]) -
     assert len(pickle.dumps(new)) < 1000
 
 
+def test_a_table_that_came_from_elsewhere_is_read_without_its_catalog_and_can_be_changed(
+    versions: tuple[Table, Table],
+) -> None:
+    again: Table = pickle.loads(pickle.dumps(versions[1]))
+    assert files(again) == files(versions[1])
+    assert again.schema == versions[1].schema
+    assert "pyiceberg" not in vars(again.catalog), "the catalog was opened"
+    with again.pyiceberg.transaction() as transaction:
+        transaction.set_properties(color="green")
+    assert again.refresh().properties["color"] == "green"
+
+
 def test_history_tells_what_was_done(versions: tuple[Table, Table]) -> None:
     old, new = versions
     rows = new.history().to_pylist()

@@ -18,6 +18,7 @@ from iceblink.config import MIB, Settings
 from iceblink.lake.entries import DeleteFile, FileEntry
 from iceblink.lake.storage import Storage
 from iceblink.lake.table import Table
+from iceblink.mapped import Mapped, here
 from iceblink.predicate import Everything, Predicate
 from iceblink.scan.batch import Batch
 from iceblink.scan.plan import ScanPlan, plan_scan
@@ -48,8 +49,8 @@ class HandMade:
     def file_count(self) -> int:
         return len(self.entries)
 
-    def files(self, predicate: Predicate | None = None) -> Iterator[FileEntry]:
-        return iter(self.entries)
+    def files_as(self, made: Callable[[FileEntry], Any], *_: object) -> Iterator[Any]:
+        return map(made, self.entries)
 
     def write(self, data: pa.Table, group_rows: int = 1 << 20, **options: Any) -> str:
         """Write a Parquet file and return its path."""
@@ -73,9 +74,14 @@ class HandMade:
         return path
 
     def plan(
-        self, columns: tuple[str, ...] | None = None, predicate: Predicate | None = None, **settings: Any
+        self,
+        columns: tuple[str, ...] | None = None,
+        predicate: Predicate | None = None,
+        mapped: Mapped = here,
+        **settings: Any,
     ) -> ScanPlan:
-        return plan_scan(cast(Table, self), columns, predicate or Everything(), self.settings.override(**settings))
+        predicate = predicate or Everything()
+        return plan_scan(cast(Table, self), columns, predicate, self.settings.override(**settings), mapped)
 
     def batches(
         self, columns: tuple[str, ...] | None = None, predicate: Predicate | None = None, **settings: Any

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contract.elsewhere import elsewhere
 from iceblink.config import MIB, Settings
 from iceblink.errors import ColumnNotFound
 from iceblink.lake.catalog import Catalog
 from iceblink.lake.entries import DeleteFile
+from iceblink.mapped import here
 from iceblink.predicate import Compare, Everything
 from iceblink.scan.plan import pack, plan_scan
 from iceblink.scan.split import Piece, Split
@@ -147,3 +150,26 @@ def test_a_writer_without_size_statistics_is_sampled_once(hand_made: Make, monke
         table.add(pa.table([list(range(500)), ["the same long text"] * 500], schema=SCHEMA))
     assert table.plan().decoded_bytes == pytest.approx(1000 * (8 + 4 + 18), rel=0.05)
     assert sum(batch.data.num_rows for batch in table.batches()) == 1000
+
+
+@pytest.mark.parametrize("footers_read", [256, 3])
+@pytest.mark.parametrize("sizes_told", [True, False])
+def test_a_plan_is_the_same_wherever_footers_are_read(
+    hand_made: Make, monkeypatch: pytest.MonkeyPatch, sizes_told: bool, footers_read: int
+) -> None:
+    monkeypatch.setattr("iceblink.scan.plan.FOOTERS_READ", footers_read)
+    if not sizes_told:
+        monkeypatch.setattr("iceblink.scan.footer._SIZES", 99)  # a field that no footer has
+    table = hand_made(SCHEMA)
+    deletes = DeleteFile("position", "nowhere", 1)
+    for number in range(5):
+        some = data(10 * number + 5).slice(5)
+        table.add(some, group_rows=7, identity={2: "emea"} if number == 3 else {}, deletes=(deletes,) * (number % 2))
+    for columns, predicate in ((None, Everything()), (("s",), Compare("x", ">=", 25)), (None, Compare("x", ">", 99))):
+        plans = []
+        for number, mapped in enumerate((here, elsewhere)):
+            table.uuid = f"{sizes_told} {footers_read} {columns} {number}"  # what is learned is remembered by table
+            made = table.plan(columns, predicate, mapped=mapped, split_bytes=200)
+            splits = tuple(replace(split, table="") for split in made.splits)
+            plans.append(replace(made, table_id="", splits=splits))
+        assert plans[0] == plans[1]

@@ -134,6 +134,23 @@ def test_a_reader_that_stops_stops_the_threads(hand_made: Make) -> None:
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("iceblink-scan")]
 
 
+def test_a_split_is_decoded_with_one_thread_where_there_is_one(
+    hand_made: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = filled(hand_made, [(20, 5)])
+    threads = []
+    read = pq.ParquetFile.read_row_group
+
+    def noted(file: pq.ParquetFile, *args: Any, use_threads: bool, **others: Any) -> pa.Table:
+        threads.append(use_threads)
+        return read(file, *args, use_threads=use_threads, **others)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", noted)
+    for split in table.plan().splits:
+        assert list(read_split(split, table.schema, table.storage, table.settings.override(threads=1)))
+    assert threads == [False] * 4
+
+
 def test_the_residual_prunes_row_groups_but_filters_no_rows(hand_made: Make) -> None:
     table = filled(hand_made, [(20, 5), (20, 5)])
     got = [x for batch in table.batches(("s", "x"), Compare("x", ">", 31)) for x in batch.data["x"].to_pylist()]

@@ -7,10 +7,11 @@ import math
 from iceblink.lake.portable import PortableTable
 from iceblink.lake.table import Table
 from iceblink.plan.nodes import Plan, Repartition
-from iceblink.run.distributed.file_work import FILES, RouteWork, WriteWork
+from iceblink.run.distributed.file_work import RouteWork, WriteWork
 from iceblink.run.distributed.flow import Flow
 from iceblink.run.distributed.kept import LARGE_BYTES, Kept, shares_of_partitions
 from iceblink.run.distributed.lowering import Lowering
+from iceblink.run.distributed.packed import PACKED
 from iceblink.run.distributed.share import grouped
 from iceblink.run.distributed.tables import LEAST_BYTES
 from iceblink.run.pipeline.backend import Stored
@@ -32,7 +33,7 @@ def written_flow(lowering: Lowering, plan: Plan, table: Table, token: str, sorte
     if isinstance(plan, Repartition):
         kept = lowering.repartitioned(plan)
         flow = Flow("partitions", lambda: _partitions(kept), table.schema, kept=(kept,))
-        return flow.then(runner.operator("write", work, schema=FILES, call_bytes=1, atomic=True), FILES)
+        return flow.then(runner.operator("write", work, schema=PACKED, call_bytes=1, atomic=True), PACKED)
     flow = lowering.flow(plan)
     cpus = max(1, int(runner.slots.cpus))
     budget = runner.slots.memory_bytes * QUEUE_SHARE / (2 * (cpus + 1))  # so that those who write can be fed
@@ -42,8 +43,8 @@ def written_flow(lowering: Lowering, plan: Plan, table: Table, token: str, sorte
         route = runner.operator("route", RouteWork(portable, count), call_bytes=1, atomic=True)
         routed = runner.exchange(flow.then(route, table.schema), count)
         flow = Flow("partitions", lambda: _tasks(routed, task_bytes, cpus), table.schema, kept=(routed,))
-        return flow.then(runner.operator("write", work, schema=FILES, call_bytes=1, atomic=True), FILES)
-    return flow.then(runner.operator("write", work, schema=FILES, call_bytes=task_bytes, atomic=True), FILES)
+        return flow.then(runner.operator("write", work, schema=PACKED, call_bytes=1, atomic=True), PACKED)
+    return flow.then(runner.operator("write", work, schema=PACKED, call_bytes=task_bytes, atomic=True), PACKED)
 
 
 def _tasks(kept: Kept, size: int, cpus: int) -> Fed:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from zlib import crc32
-
-import pyarrow as pa
 
 from iceblink.config import Settings
 from iceblink.lake.files import NewFile
@@ -16,11 +13,10 @@ from iceblink.lake.portable import PortableTable
 from iceblink.lake.table import Table
 from iceblink.lake.write import TableWriter
 from iceblink.run.distributed.exchange import Piece, gathered
+from iceblink.run.distributed.packed import packed, unpacked
 from iceblink.run.pipeline.backend import Call, Output, Work
 from iceblink.scan.batch import Batch
 from iceblink.types import conform
-
-FILES = pa.schema([pa.field("files", pa.binary())])
 
 
 @dataclass(frozen=True)
@@ -80,10 +76,10 @@ class WriteWork:
             for part in call.parts:
                 writer.write(part.data)
             files = writer.finish()
-        packed = pa.record_batch([pa.array([pickle.dumps(files)], pa.binary())], schema=FILES)
-        yield Output("rows", Batch(packed, "", 0))
+        yield Output("rows", packed(files))
 
 
 def files_of(batch: Batch) -> list[NewFile]:
     """Return the files that a task wrote."""
-    return [file for packed in batch.data.column(0).to_pylist() for file in pickle.loads(packed)]
+    files: list[NewFile] = unpacked(batch)
+    return files

@@ -12,10 +12,11 @@ from iceblink.plan.nodes import MapBatches, Plan, Query, Repartition, Scan
 from iceblink.plan.optimize import Reference, Statement, statement
 from iceblink.plan.query import sql_of
 from iceblink.plan.rowwise import leaf_of
-from iceblink.predicate import Everything
+from iceblink.predicate import Everything, Predicate
 from iceblink.run.distributed.exchange import by_hash, by_turns
 from iceblink.run.distributed.flow import Flow
 from iceblink.run.distributed.kept import Kept
+from iceblink.run.distributed.planning import OverWorkers
 from iceblink.run.distributed.runner import Batches, Runner
 from iceblink.run.distributed.share import Share
 from iceblink.run.distributed.small import PlanWork, travels
@@ -26,6 +27,7 @@ from iceblink.run.kernel_types import quoted
 from iceblink.run.lower import Job, chain_of, plan_of, run, titled
 from iceblink.run.pipeline.backend import Output
 from iceblink.run.pipeline.chain import Fed
+from iceblink.scan.plan import ScanPlan
 
 SMALL_BYTES = 256 << 20
 """A statement that reads no more than this, decoded, is one task: exchanging rows would cost more than it gains."""
@@ -71,7 +73,7 @@ class Lowering:
         return Flow(titled(plan), lambda: _rows(run(plan, self.job)), plan.schema)
 
     def _scan(self, scan: Scan) -> Flow:
-        planned = plan_of(scan, None, Everything(), self._fine())
+        planned = self._planned(scan, None, Everything())
         name = titled(scan)
         reference = Reference(name, scan, tuple(planned.schema.names))
         columns = ", ".join(map(quoted, planned.schema.names))
@@ -87,7 +89,7 @@ class Lowering:
         scanned = 0.0
         for reference in found.references:
             if isinstance(reference.plan, Scan):
-                planned = plan_of(reference.plan, reference.columns, reference.predicate, self._fine())
+                planned = self._planned(reference.plan, reference.columns, reference.predicate)
                 if reference.rows is not None and not planned.deletes:
                     planned = planned.first(reference.rows)
                 tables[reference.name] = ScanTable.of(planned, reference)
@@ -132,8 +134,10 @@ class Lowering:
     def _staged(self, tables: dict[str, Table]) -> Staged:
         return Staged(self.runner, self.job.kernel, tables, self.small_bytes, self.broadcast_bytes)
 
-    def _fine(self) -> Job:
-        return replace(self.job, settings=split_bytes(self.job.settings))
+    def _planned(self, scan: Scan, columns: tuple[str, ...] | None, predicate: Predicate) -> ScanPlan:
+        """Plan a scan; workers read its metadata when there is much."""
+        fine = replace(self.job, settings=split_bytes(self.job.settings))
+        return plan_of(scan, columns, predicate, fine, OverWorkers(self.runner, scan.table.name))
 
 
 def row_wise_leaf(query: Query, found: Statement) -> Plan | None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from iceblink.config import MIB, Settings
+from iceblink.run.distributed.cpus import bounded
 from iceblink.run.distributed.flow import Flow
 from iceblink.run.distributed.kept import Kept
 from iceblink.run.pipeline.backend import Backend, Order, Slots, Work
@@ -69,7 +70,8 @@ class Runner:
             Of the `Operator`.
         """
         most = max(1, int(self.slots.cpus // cpus))
-        return Operator(label, Order(label, work, processes=self.processes), most=most, cpus=cpus, **options)
+        order = bounded(Order(label, work, processes=self.processes), cpus)
+        return Operator(label, order, most=most, cpus=cpus, **options)
 
     @property
     def deaths(self) -> int:

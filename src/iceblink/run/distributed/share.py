@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from iceblink.run.distributed.packed import packed, unpacked
 from iceblink.run.pipeline.backend import Block
 from iceblink.scan.batch import Batch
 from iceblink.scan.split import Split
-
-_SCHEMA = pa.schema([pa.field("share", pa.binary())])
 
 
 @dataclass(frozen=True)
@@ -36,12 +34,12 @@ class Share:
 
     def packed(self) -> Batch:
         """Return it as one row."""
-        return Batch(pa.record_batch([pa.array([pickle.dumps(self)], pa.binary())], schema=_SCHEMA), "", 0)
+        return packed(self)
 
     @classmethod
     def unpacked(cls, batch: Batch) -> Share:
         """Read what `packed` wrote."""
-        found: Share = pickle.loads(batch.data.column(0)[0].as_py())
+        found: Share = unpacked(batch)
         return found
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from iceblink.lake.schemas import DEFAULT
+from iceblink.scan.chance import is_chance
 from iceblink.scan.checksum import verify_pages
 from iceblink.scan.footer import FOOTERS, Footer
 from iceblink.scan.plan import ScanPlan
@@ -85,6 +86,8 @@ def native_scan(plan: ScanPlan, also: Collection[str] = ()) -> NativeScan | str:
     """
     if not len(plan.schema):
         return "no columns are read"
+    if any(map(is_chance, plan.schema.names)):
+        return "chance is drawn by the place of each row"
     if plan.deletes:
         return "some rows are deleted by delete files"
     if any(piece.groups == WHOLE_FILE for piece in plan.pieces):

@@ -15,6 +15,7 @@ from iceblink.lake.entries import FileEntry
 from iceblink.lake.storage import Storage
 from iceblink.lake.table import Table
 from iceblink.predicate import Predicate
+from iceblink.scan.chance import chance_field, in_files, is_chance
 from iceblink.scan.damage import damaged, reading
 from iceblink.scan.decode import open_file, read_group
 from iceblink.scan.estimate import RATIOS, decoded_bytes, inexact, learn, ratio_key
@@ -139,7 +140,7 @@ def plan_scan(table: Table, columns: Sequence[str] | None, predicate: Predicate,
     ----------
     table : Table
     columns : sequence of str or None
-        Top-level columns to read, in that order; None for all.
+        Top-level columns to read, in that order, columns of chance among them; None for all.
     predicate : Predicate
         Prunes files and row groups; whoever asked filters the rows.
     settings : Settings
@@ -154,12 +155,12 @@ def plan_scan(table: Table, columns: Sequence[str] | None, predicate: Predicate,
     """
     schema = projected(table.schema, columns, table.name)
     entries = list(table.files(predicate)) if table.snapshot_id is not None else []
-    planner = _Planner(table, schema, predicate)
+    planner = _Planner(table, in_files(schema), predicate)
     if len(entries) <= FOOTERS_READ:
         pieces, groups_total = planner.by_row_group(entries)
     else:
         pieces, groups_total = planner.by_file(entries), 0
-    splits = pack(pieces, settings.split_bytes, planner.empty_split())
+    splits = pack(pieces, settings.split_bytes, planner.empty_split(schema.names))
     plan = ScanPlan(
         table_name=table.name,
         table_id=table.uuid,
@@ -188,9 +189,9 @@ def projected(schema: pa.Schema, columns: Sequence[str] | None, table: str) -> p
     if columns is None:
         return schema
     for name in columns:
-        if name not in schema.names:
+        if name not in schema.names and not is_chance(name):
             raise ColumnNotFound.of(name, schema.names, f"scan of {table}")
-    return pa.schema([schema.field(name) for name in columns])
+    return pa.schema([chance_field(name) if is_chance(name) else schema.field(name) for name in columns])
 
 
 class _Planner:
@@ -200,10 +201,9 @@ class _Planner:
         self.table, self.schema, self.predicate = table, schema, predicate
         self.owner = owner_of(table.name, table.snapshot_id)
 
-    def empty_split(self) -> Split:
+    def empty_split(self, names: Sequence[str]) -> Split:
         snapshot = self.table.snapshot_id or 0
-        names = tuple(self.schema.names)
-        return Split(self.table.uuid, snapshot, self.table.schema_id, names, self.predicate, ())
+        return Split(self.table.uuid, snapshot, self.table.schema_id, tuple(names), self.predicate, ())
 
     def by_row_group(self, entries: Sequence[FileEntry]) -> tuple[list[Piece], int]:
         """Return a piece for each row group that is kept, and the number of all row groups."""

@@ -26,6 +26,7 @@ from iceblink.run.pipeline.backend import (
     Task,
     Work,
 )
+from iceblink.run.pipeline.chain import SourceWork
 from iceblink.run.pipeline.held_rows import block_of
 from iceblink.scan.batch import Batch
 
@@ -47,6 +48,11 @@ class SimulatedWorker:
     at: int = 0  # the place of the task that `outputs` are of
     ahead: deque[Made | Exception] = field(default_factory=deque)  # made, and not told
     calling: Calling | None = None
+
+    @property
+    def is_source(self) -> bool:
+        """Whether it is in this process, which does not die."""
+        return self.order.label == "source" or isinstance(self.order.build, SourceWork)
 
 
 class SimulatedBackend:
@@ -95,7 +101,7 @@ class SimulatedBackend:
             return []
         number = self._random.choice(able)
         worker = self.workers[number]
-        if worker.tasks and worker.order.label != "source" and self._random.random() < self._death_rate:
+        if worker.tasks and not worker.is_source and self._random.random() < self._death_rate:
             return [self._died(number, "was killed by the simulation")]
         try:
             return [self._step(number, worker)]
@@ -115,7 +121,7 @@ class SimulatedBackend:
         if isinstance(made, Exception):
             raise made
         task, output = made
-        source = worker.order.label == "source"
+        source = worker.is_source
         ahead = self._ahead and not source and not isinstance(output, Stored)
         while ahead and len(worker.ahead) < 2 and worker.at < len(worker.tasks):  # the end of a task, and a call
             worker.ahead.append(self._made(worker.work, worker))

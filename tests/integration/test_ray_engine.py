@@ -60,6 +60,18 @@ def test_a_statement_gives_the_same_rows_on_ray(lakes: tuple[ib.Lake, ib.Lake], 
     assert ray.sql(sql).to_pylist() == local.sql(sql).to_pylist()  # sums of halves are exact
 
 
+@pytest.mark.parametrize("source", ["a table", "a function"])
+def test_chance_gives_the_same_rows_in_the_same_order_on_ray(lakes: tuple[ib.Lake, ib.Lake], source: str) -> None:
+    def drawn(lake: ib.Lake) -> list[pa.Table]:
+        rows = lake.table("n.t").filter(_.g != 3)
+        if source == "a function":
+            rows = rows.map_batches(lambda batch: batch.slice(0, 900), batch_size=1_000, schema=DATA.schema)
+        return [rows.shuffle(5).to_arrow(), rows.sample(0.1, seed=5).to_arrow(), rows.sample(n=100, seed=5).to_arrow()]
+
+    local, ray = lakes
+    assert drawn(ray) == drawn(local)
+
+
 def test_a_small_statement_is_one_task_of_the_cluster(lakes: tuple[ib.Lake, ib.Lake]) -> None:
     local, _ray = lakes
     with ib.connect(local.session.catalog.folder, engine=ib.RayEngine(memory_bytes=2 << 30)) as small:

@@ -76,6 +76,9 @@ class SimulatedBackend:
     def slots(self) -> Slots:
         return self._slots
 
+    def check(self, order: Order) -> None:
+        pass
+
     def start_worker(self, order: Order) -> int:
         self.started += 1
         self.workers[self.started] = SimulatedWorker(order)

@@ -113,6 +113,8 @@ def _pool(function: Function) -> str:
         many += " for pure Python"
     needs = [f"{pool.gpus:g} GPU each"] if pool.gpus else []
     needs += [f"{_bytes(pool.memory_bytes)} each"] if pool.memory_bytes else []
+    needs += [f"{amount:g} {name} each" for name, amount in pool.resources.items()]
+    needs += [f"where {key} is {value}" for key, value in pool.labels.items()]
     return ", ".join([many, *needs])
 
 

@@ -57,6 +57,8 @@ class Dataset(Verbs):
         cpus: float | None = None,
         gpus: float = 0.0,
         memory: int | str | None = None,
+        resources: Mapping[str, float] | None = None,
+        labels: Mapping[str, str] | None = None,
         on_error: OnError = "raise",
         quarantine: str | None = None,
         retry_on: type[Exception] | tuple[type[Exception], ...] = (),
@@ -99,6 +101,10 @@ class Dataset(Verbs):
             is.
         memory : int or str, optional
             What a worker takes for itself, a model for example [bytes, or a text such as ``"2GiB"``].
+        resources, labels : mapping, optional
+            What else a worker takes of its node, by the cluster's names (``{"licence": 1}``), and labels that the node
+            must have (``{"zone": "a"}``; of Ray's selectors also ``"!a"`` and ``"in(a, b)"``). Each worker is then a
+            process of its own. Only a cluster has them: in one process the run is refused.
         on_error : {"raise", "skip", "quarantine"}
             When a call fails, ``skip`` and ``quarantine`` find the rows at fault by halving the batch; they are left
             out, or kept in `quarantine`.
@@ -123,8 +129,8 @@ class Dataset(Verbs):
             described(
                 function, verb="map_batches", threads=self.session.engine.settings.threads, schema=schema,
                 batch_size=batch_size, batch_format=batch_format, workers=workers, processes=processes, cpus=cpus,
-                gpus=gpus, memory=memory, on_error=on_error, quarantine=quarantine, retry_on=retry_on, retries=retries,
-                timeout_s=timeout_s, ordered=ordered,
+                gpus=gpus, memory=memory, resources=resources, labels=labels, on_error=on_error, quarantine=quarantine,
+                retry_on=retry_on, retries=retries, timeout_s=timeout_s, ordered=ordered,
             )
         )  # fmt: skip
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from random import SystemRandom
 from typing import Any, Literal, Self
 
 from iceblink.errors import ColumnNotFound, ConfigError, DuplicateColumn, PlanError, SchemaMismatch, TypeMismatch
+from iceblink.plan.chance import Drawing, sampled, shuffled
 from iceblink.plan.nodes import Plan, Repartition, Scan
 from iceblink.plan.query import column, ibis_type, join, keys, relate
 from iceblink.plan.sql import union_query
@@ -27,6 +29,9 @@ class Verbs:
         relation = relate(verb, [self.plan, *(other.plan for other in others)], build)
         query = self.session.engine.query(relation.tree, relation.sources, relation.expression)
         return type(self)(query, self.session)
+
+    def _stated(self, drawing: Drawing) -> Self:
+        return type(self)(self.session.engine.query(*drawing), self.session)
 
     def filter(self, *conditions: Any) -> Self:
         """Keep the rows where every condition is true; null counts as false, as in SQL ``WHERE``.
@@ -151,22 +156,31 @@ class Verbs:
             raise ConfigError(f"limit({n}, offset={offset}) is negative", "limit")
         return self._relate("limit", lambda t: t.limit(n, offset=offset))
 
-    def sample(self, fraction: float, seed: int | None = None) -> Self:
-        """Keep each row with probability `fraction`, independently (Bernoulli). Lazy.
+    def sample(self, fraction: float | None = None, seed: int | None = None, *, n: int | None = None) -> Self:
+        """Keep each row with probability `fraction`, independently (Bernoulli), or exactly `n` rows. Lazy.
+
+        The choice is made row by row as in `shuffle`: by the seed and the row's place. With a fraction rows stream and
+        keep their order; `n` rows come in a random one.
 
         Parameters
         ----------
-        fraction : float
+        fraction : float, optional
             In [0, 1].
         seed : int, optional
-            Same seed, same data, same rows: the choice is a hash of the row's position and the seed.
+            Same seed, same table version, same rows. Default: one that is drawn here, once for this dataset.
+        n : int, optional
+            How many rows; all of them where there are no more.
         """
+        if (fraction is None) == (n is None):
+            raise ConfigError("sample() takes a fraction or n", "sample", "write .sample(0.1) or .sample(n=1000)")
+        if n is not None:
+            if n < 0:
+                raise ConfigError(f"n is {n}", "sample", "0 or more rows")
+            return self._stated(shuffled(self.plan, _seed(seed), n))
+        assert fraction is not None, "else n is given"
         if not 0 <= fraction <= 1:
             raise ConfigError(f"fraction is {fraction}, not in [0, 1]", "sample", "0.1 keeps about a tenth")
-        if seed is None:
-            return self.sql(f"SELECT * FROM this WHERE random() < {fraction!r}")
-        number = f"hash(row_number() OVER (), {int(seed)}) % 1000003 < {fraction!r} * 1000003"
-        return self.sql(f"SELECT * FROM this QUALIFY {number}")
+        return self if fraction == 1 else self._stated(sampled(self.plan, fraction, _seed(seed)))
 
     def unnest(self, name: str, keep_empty: bool = False) -> Self:
         """Give each element of the list column `name` a row of its own. Lazy.
@@ -237,9 +251,19 @@ class Verbs:
             raise ConfigError("agg() has no aggregate", "agg", "write .agg(n=_.count())")
         return self._relate("agg", lambda t: t.aggregate(**named))
 
-    def shuffle(self, seed: int = 0) -> Self:
-        """Put all rows in a random order that only `seed` and the data decide. Lazy; larger than memory uses disk."""
-        return self.sql(f"SELECT * FROM this ORDER BY hash(row_number() OVER (), {int(seed)})")
+    def shuffle(self, seed: int | None = None) -> Self:
+        """Put all rows in a random order: every row may come to any place. Lazy; larger than memory uses disk.
+
+        Rows are sorted by a random number that the seed and the row's place give: its data file and position there,
+        also behind `filter`, `select` and the like, on any engine. Rows of anything else (of memory, functions, joins)
+        have the number with which they come; they are the same again if those rows come in the same order again.
+
+        Parameters
+        ----------
+        seed : int, optional
+            Same seed, same table version, same order. Default: one that is drawn here, once for this dataset.
+        """
+        return self._stated(shuffled(self.plan, _seed(seed)))
 
     def repartition(self, n: int, by: str | Sequence[str] | None = None) -> Self:
         """Divide the rows in `n` parts, rows of equal `by` in the same part. Lazy.
@@ -262,6 +286,10 @@ class Verbs:
         >>> ds.sql("SELECT city, count(*) AS n FROM this GROUP BY city")  # doctest: +SKIP
         """
         return type(self)(self.session.sql(text, this=self.plan), self.session)
+
+
+def _seed(given: int | None) -> int:
+    return SystemRandom().randrange(2**63) if given is None else int(given)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from iceblink.run.pipeline.backend import (
     Task,
     Work,
 )
+from iceblink.run.pipeline.chain import SourceWork
 from iceblink.run.pipeline.held_rows import block_of
 from iceblink.scan.batch import Batch
 
@@ -48,6 +49,11 @@ class SimulatedWorker:
     ahead: deque[Made | Exception] = field(default_factory=deque)  # made, and not told
     calling: Calling | None = None
 
+    @property
+    def is_source(self) -> bool:
+        """Whether it is in this process, which does not die."""
+        return self.order.label == "source" or isinstance(self.order.build, SourceWork)
+
 
 class SimulatedBackend:
     """See the module; `death_rate` is the chance of a death at each step of a worker that has a task.
@@ -69,6 +75,9 @@ class SimulatedBackend:
 
     def slots(self) -> Slots:
         return self._slots
+
+    def check(self, order: Order) -> None:
+        pass
 
     def start_worker(self, order: Order) -> int:
         self.started += 1
@@ -95,7 +104,7 @@ class SimulatedBackend:
             return []
         number = self._random.choice(able)
         worker = self.workers[number]
-        if worker.tasks and worker.order.label != "source" and self._random.random() < self._death_rate:
+        if worker.tasks and not worker.is_source and self._random.random() < self._death_rate:
             return [self._died(number, "was killed by the simulation")]
         try:
             return [self._step(number, worker)]
@@ -115,7 +124,7 @@ class SimulatedBackend:
         if isinstance(made, Exception):
             raise made
         task, output = made
-        source = worker.order.label == "source"
+        source = worker.is_source
         ahead = self._ahead and not source and not isinstance(output, Stored)
         while ahead and len(worker.ahead) < 2 and worker.at < len(worker.tasks):  # the end of a task, and a call
             worker.ahead.append(self._made(worker.work, worker))

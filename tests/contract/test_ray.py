@@ -9,6 +9,7 @@ import select
 import signal
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from contract.works import numbers, order, value
 from iceblink.config import MIB, Settings
 from iceblink.errors import ConfigError
 from iceblink.run.pipeline.backend import Backend, Call, Died, Output, Slice
-from iceblink.run.ray.capacity import Capacity
+from iceblink.run.ray.capacity import Capacity, Node
 from iceblink.run.ray.objects import RayRows
 from iceblink.run.ray.ray_backend import RayBackend
 from iceblink.run.ray.session import Session
@@ -153,7 +154,7 @@ def test_a_slice_of_many_rows_does_not_take_the_others_along(driver: Driver) -> 
 
 def test_more_gpus_than_any_node_has_are_refused_at_once(driver: Driver) -> None:
     with pytest.raises(ConfigError, match="no node has any") as caught:
-        driver.backend.start_worker(hosted(works.same, gpus=1))
+        driver.backend.check(hosted(works.same, gpus=1))
     assert caught.value.where == "op"
 
 
@@ -255,6 +256,22 @@ def test_a_cluster_that_can_grow_is_asked_to_when_all_its_cpus_are_at_work(growi
     assert asked_for() == 3, "not taken back at once"
     growing.close()
     assert asked_for() == 0
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [("a", ["a"]), ("!a", ["b", None]), ("in(a, b)", ["a", "b"]), ("in(b)", ["b"]), ("!in(a,b)", [None])],
+)
+def test_a_selector_chooses_the_nodes_that_are_called_so(wanted: str, found: list[str | None]) -> None:
+    nodes = {name: Node("id", {}, {"zone": name} if name else {}) for name in ("a", "b", None)}
+    assert [name for name, node in nodes.items() if node.has({}, {"zone": wanted})] == found
+
+
+def test_a_label_that_a_node_to_come_may_have_is_waited_for(growing: Capacity) -> None:
+    elsewhere = replace(hosted(works.same), labels={"zone": "a"})
+    growing.check(elsewhere)
+    with pytest.raises(ConfigError):
+        growing.check(replace(elsewhere, resources={"licence": 1}))
 
 
 def test_a_gpu_that_can_come_is_waited_for(growing: Capacity) -> None:

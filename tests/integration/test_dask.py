@@ -46,6 +46,11 @@ def test_filters_and_columns_are_read_in_the_partitions(t: ib.Dataset) -> None:
     assert rows(frame) == [{"twice": 2 * k} for k in range(300, 400)]
 
 
+def test_a_sample_is_the_same_rows_in_partitions(t: ib.Dataset) -> None:
+    sampled = t.filter(_.k >= 100).sample(0.3, seed=1)
+    assert rows(sampled.to_dask(4)) == sampled.to_pylist()
+
+
 def test_deletes_apply(lake: ib.Lake) -> None:
     lake.write("n.v", {"k": range(6)}, "create")
     upgrade(lake, "n.v", deleted=[0, 4], columns=[])

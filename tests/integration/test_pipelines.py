@@ -440,6 +440,11 @@ def test_what_cannot_be_pickled_is_named_before_anything_runs(lake: ib.Lake) -> 
         {"timeout_s": 0},
         {"memory": "much"},
         {"batch_format": "numpi"},
+        {"resources": {"GPU": 1}},
+        {"resources": {"licence": 0}},
+        {"resources": {"licence": 1.5}},
+        {"labels": {"zone": 1}},
+        {"labels": {"zone": "a"}, "processes": False},
     ],
     ids=str,
 )
@@ -453,6 +458,25 @@ def test_a_worker_larger_than_the_machine_is_refused(lake: ib.Lake) -> None:
         lake.table("d.t").map_batches(unchanged, gpus=64).to_arrow()
     with pytest.raises(ConfigError, match="the budget is"):
         lake.table("d.t").map_batches(unchanged, memory="100TiB").to_arrow()
+
+
+@pytest.mark.parametrize("wanted", [{"resources": {"licence": 1}}, {"labels": {"zone": "a"}}], ids=str)
+def test_what_only_a_cluster_has_is_refused_before_anything_runs(lake: ib.Lake, wanted: dict[str, Any]) -> None:
+    read: list[int] = []
+
+    def seen(batch: pa.RecordBatch) -> pa.RecordBatch:
+        read.append(batch.num_rows)
+        return batch
+
+    table = lake.table("d.t")
+    mapped = table.map_batches(seen, schema=table.schema).map_batches(unchanged, schema=table.schema, **wanted)
+    with pytest.raises(ConfigError) as caught:
+        mapped.to_arrow()
+    assert caught.value.where == "unchanged"
+    assert "ray" in caught.value.hint
+    assert not read
+    with pytest.raises(ConfigError):
+        table.map(lambda row: row, **wanted).to_arrow()
 
 
 def test_what_happened_is_told_in_tasks_of_several_calls(lake: ib.Lake) -> None:

@@ -11,9 +11,11 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+import ray as ray_itself
 
 import iceblink as ib
 from iceblink import _
+from iceblink.errors import ConfigError
 from iceblink.mapped import here
 from iceblink.predicate import Compare
 from iceblink.run.distributed import planning
@@ -66,6 +68,18 @@ def lakes(engine: ib.RayEngine, tmp_path: Path) -> Iterator[tuple[ib.Lake, ib.La
 def test_a_statement_gives_the_same_rows_on_ray(lakes: tuple[ib.Lake, ib.Lake], sql: str) -> None:
     local, ray = lakes
     assert ray.sql(sql).to_pylist() == local.sql(sql).to_pylist()  # sums of halves are exact
+
+
+@pytest.mark.parametrize("source", ["a table", "a function"])
+def test_chance_gives_the_same_rows_in_the_same_order_on_ray(lakes: tuple[ib.Lake, ib.Lake], source: str) -> None:
+    def drawn(lake: ib.Lake) -> list[pa.Table]:
+        rows = lake.table("n.t").filter(_.g != 3)
+        if source == "a function":
+            rows = rows.map_batches(lambda batch: batch.slice(0, 900), batch_size=1_000, schema=DATA.schema)
+        return [rows.shuffle(5).to_arrow(), rows.sample(0.1, seed=5).to_arrow(), rows.sample(n=100, seed=5).to_arrow()]
+
+    local, ray = lakes
+    assert drawn(ray) == drawn(local)
 
 
 def test_a_small_statement_is_one_task_of_the_cluster(lakes: tuple[ib.Lake, ib.Lake]) -> None:
@@ -158,6 +172,44 @@ def test_a_gpu_that_no_node_has_is_told_at_once(lakes: tuple[ib.Lake, ib.Lake]) 
     _local, ray = lakes
     with pytest.raises(ib.IceblinkError, match="GPU"):
         ray.table("n.t").map_batches(Plus, schema={"id": "long"}, gpus=1).to_arrow()
+
+
+def test_a_function_runs_on_a_node_with_its_resources_and_labels(lakes: tuple[ib.Lake, ib.Lake]) -> None:
+    local, ray = lakes
+    (node,) = ray_itself.nodes()
+    placed = (
+        ray.table("n.t")
+        .select("id", "x")
+        .map_batches(
+            Plus,
+            schema={"id": "long", "y": "double", "process": "long"},
+            batch_format="numpy",
+            batch_size=1_000,
+            workers=3,  # there is room for two
+            resources={"node:__internal_head__": 0.5},
+            labels={"ray.io/node-id": node["NodeID"], "zone": "!in(a, b)"},
+        )
+    )
+    assert "0.5 node:__internal_head__ each" in placed.explain()
+    assert placed.to_arrow()["id"] == local.table("n.t").to_arrow()["id"]
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"resources": {"licence": 1}},
+        {"labels": {"zone": "a"}},
+        {"labels": {"zone": "in(a, b)"}},
+        {"labels": {"zone": "!!"}},
+        {"labels": {"ray.io/node-id": "!nothing"}, "resources": {"node:__internal_head__": 2}},
+    ],
+    ids=str,
+)
+def test_what_no_node_has_is_told_before_anything_runs(lakes: tuple[ib.Lake, ib.Lake], wanted: dict[str, Any]) -> None:
+    _local, ray = lakes
+    with pytest.raises(ConfigError) as caught:
+        ray.table("n.t").map_batches(Plus, schema={"id": "long"}, **wanted).to_arrow()
+    assert caught.value.where == "Plus"
 
 
 def test_a_job_with_a_checkpoint_that_failed_is_one_commit_when_it_is_run_again(

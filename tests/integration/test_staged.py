@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,13 @@ import pyarrow as pa
 import pytest
 
 import iceblink as ib
+from contract.simulated_backend import SimulatedBackend
 from contract.staged import divide_everything, staged_engine
 from iceblink import _
+from iceblink.config import Settings
 from iceblink.run.distributed import stage_work, tables
+from iceblink.run.distributed.engine import DistributedEngine
+from iceblink.run.pipeline.backend import Slots
 from iceblink.scan.read import read_split
 
 ROWS = 4_000
@@ -96,6 +100,55 @@ def test_an_empty_table_and_a_filter_that_keeps_nothing_answer_like_any_other(la
     assert lake.table("n.t").filter(_.id < 0).group_by("g").agg(n=_.count()).to_pylist() == []
     lake.table("n.t").filter(_.id < 0).write("n.e")
     assert lake.table("n.e").count() == 0
+
+
+def halved(batch: pa.RecordBatch) -> pa.RecordBatch:
+    return batch.slice(0, batch.num_rows // 2)
+
+
+SOURCES: dict[str, Callable[[ib.Lake], ib.Dataset]] = {
+    "a table": lambda lake: lake.table("n.t"),
+    "rows of a table": lambda lake: lake.table("n.t").filter(_.id % 3 > 0).mutate(y=_.x * 2),
+    "rows in memory": lambda lake: lake.from_arrow(DATA),
+    "a function": lambda lake: lake.table("n.t").map_batches(halved, batch_size=100, schema=DATA.schema),
+    "an order": lambda lake: lake.table("n.t").group_by("g", h=_.id % 50).agg(x=_.x.sum()).order_by("g", "h"),
+}
+CHANCE: dict[str, Callable[[ib.Dataset], ib.Dataset]] = {
+    "shuffle": lambda rows: rows.shuffle(3),
+    "sample": lambda rows: rows.sample(0.3, seed=3),
+    "n": lambda rows: rows.sample(n=50, seed=3),
+    "both": lambda rows: rows.sample(0.5, seed=3).shuffle(3).filter(_.x > 9.0).select("x"),
+}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("verb", CHANCE)
+def test_chance_gives_the_same_rows_in_the_same_order_as_in_one_process(lake: ib.Lake, source: str, verb: str) -> None:
+    with ib.connect(lake.session.catalog.folder) as local:
+        expected = CHANCE[verb](SOURCES[source](local)).to_arrow()
+    assert expected.num_rows > 0
+    assert CHANCE[verb](SOURCES[source](lake)).to_arrow() == expected
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_worker_that_dies_changes_neither_a_shuffle_nor_a_sample(lake: ib.Lake, seed: int) -> None:
+    backend = SimulatedBackend(Slots(3, 0, 1 << 30), seed, 0.03)
+    engine = DistributedEngine(Settings.from_environment(), lambda: backend, False, 0, 0)
+    with ib.connect(lake.session.catalog.folder, engine=engine) as deadly:
+        for verb in CHANCE.values():
+            assert verb(deadly.table("n.t")).to_arrow() == verb(lake.table("n.t")).to_arrow()
+    assert backend.deaths
+    assert not backend.alive
+
+
+def test_a_shuffle_is_divided_by_ranges_and_a_sample_streams(lake: ib.Lake) -> None:
+    rows = lake.table("n.t").filter(_.id > 5)
+    shuffled = rows.shuffle(3).explain()
+    assert "to ranges of iceblink chance 3" in shuffled
+    assert "result, in order" in shuffled
+    assert "in one stage: each task runs it over some of the splits" in rows.sample(0.1).explain()
+    assert "first rows of each task" in rows.sample(n=9).explain()
+    assert "numbered" in rows.group_by("g").agg(n=_.count()).shuffle().explain()
 
 
 def test_closing_in_the_middle_ends_the_work(lake: ib.Lake) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 import iceblink as ib
 from iceblink import _
-from iceblink.errors import ColumnNotFound, WriteError
+from iceblink.errors import ColumnNotFound, ConfigError, WriteError
 from iceblink.verbs import JoinHow
 
 ROWS = [{"k": n % 7, "x": n, "tags": [f"t{n % 3}"] * (n % 3)} for n in range(2000)]
@@ -30,9 +30,58 @@ def test_a_shuffle_is_a_permutation_that_its_seed_decides(t: ib.Dataset) -> None
 
 def test_a_sample_is_about_its_fraction_and_its_seed_decides_which(t: ib.Dataset) -> None:
     once, again = (t.sample(0.25, seed=3).select("x").to_pylist() for _time in range(2))
-    assert once == again
+    assert once == again == sorted(once, key=lambda row: int(row["x"]))
     assert 400 < len(once) < 600
     assert (t.sample(0.0).count(), t.sample(1.0).count()) == (0, 2000)
+
+
+def test_what_is_computed_or_left_out_before_changes_no_choice(t: ib.Dataset) -> None:
+    rows = t.sample(0.25, seed=3).to_pylist()
+    sampled = t.filter(_.k != 3).mutate(y=_.x * 2).select("x", "y").sample(0.25, seed=3)
+    assert sampled.to_pylist() == [{"x": row["x"], "y": 2 * row["x"]} for row in rows if row["k"] != 3]
+    assert sampled.filter(_.x < 500).count() == sum(row["k"] != 3 and row["x"] < 500 for row in rows)
+    stars = t.sql("SELECT *, x + 1 AS z FROM (SELECT t.* FROM this AS t)").sample(0.25, seed=3)
+    assert stars.select("k", "x", "tags").to_pylist() == rows
+
+
+def test_a_sample_of_n_rows_is_the_beginning_of_the_shuffle(t: ib.Dataset) -> None:
+    assert t.sample(n=9, seed=3).to_pylist() == t.shuffle(3).limit(9).to_pylist()
+    assert (t.sample(n=0).count(), t.sample(n=5000).count()) == (0, 2000)
+
+
+def test_chance_without_a_seed_is_drawn_once_for_a_dataset(t: ib.Dataset) -> None:
+    shuffled, other = t.shuffle(), t.shuffle()
+    assert shuffled.to_pylist() == shuffled.to_pylist() != other.to_pylist()
+    assert t.sample(0.5).to_pylist() != t.sample(0.5).to_pylist()
+
+
+def test_one_seed_used_twice_in_a_dataset_is_two_draws(t: ib.Dataset) -> None:
+    for source in (t, t.order_by("x")):
+        half = source.sample(0.5, seed=3)
+        assert 400 < half.sample(0.5, seed=3).count() < 600
+        assert [row["x"] for row in half.shuffle(3).to_pylist()] != [row["x"] for row in source.shuffle(3).to_pylist()]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT k, unnest(range(3)) AS x FROM this",
+        "SELECT COLUMNS('k|x') FROM this",
+        "SELECT k, sum(x) AS x FROM this GROUP BY k ORDER BY k",
+        "SELECT both.* FROM (SELECT {'k': k, 'x': x} AS both FROM this)",
+    ],
+)
+def test_a_shuffle_of_any_statement_has_its_rows_and_no_other_column(t: ib.Dataset, text: str) -> None:
+    before = t.sql(text)
+    after = before.shuffle(1)
+    assert after.schema == before.schema
+    assert sorted(map(repr, after.to_pylist())) == sorted(map(repr, before.to_pylist()))
+
+
+def test_a_sample_takes_a_fraction_or_a_number(t: ib.Dataset) -> None:
+    for wrong in ({}, {"fraction": 0.1, "n": 3}, {"fraction": 1.5}, {"n": -1}):
+        with pytest.raises(ConfigError):
+            t.sample(**wrong)
 
 
 def test_parts_become_files_and_equal_keys_share_one(t: ib.Dataset, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +18,9 @@ from iceblink.types import to_schema
 
 AWAITED = 16
 """Calls of a coroutine function that are awaited at the same time, unless `workers` says otherwise."""
+
+_WORDS = {"CPU": "cpus", "GPU": "gpus", "memory": "memory"}
+"""What a cluster calls the amounts that have words of their own."""
 
 
 def described(
@@ -33,6 +36,8 @@ def described(
     cpus: float | None = None,
     gpus: float = 0.0,
     memory: int | str | None = None,
+    resources: Mapping[str, float] | None = None,
+    labels: Mapping[str, str] | None = None,
     on_error: OnError = "raise",
     quarantine: str | None = None,
     retry_on: type[Exception] | tuple[type[Exception], ...] = (),
@@ -64,9 +69,13 @@ def described(
         cpus = getattr(target, "cpus", None)
     if cpus is None:  # what waits for a device or a server does not compute
         cpus = 0.0 if gpus or bare.awaits else min(1.0, threads / most)
+    _check_places(resources or {}, labels or {}, verb)
+    if (resources or labels) and processes is False:
+        hint = "leave processes= out: a node is chosen for a process of its own"
+        raise ConfigError("processes=False goes with neither resources= nor labels=", verb, hint)
     if processes is None:  # a device is chosen for a whole process, and Python's lock is one for a whole process
-        processes = bool(gpus) or bare.pure_python
-    pool = Pool(fewest, most, processes, cpus, gpus, _bytes(memory, verb))
+        processes = bool(gpus or resources or labels) or bare.pure_python
+    pool = Pool(fewest, most, processes, cpus, gpus, _bytes(memory, verb), dict(resources or {}), dict(labels or {}))
     policy = _policy(on_error, quarantine, retry_on, retries, timeout_s, verb)
     declared = to_schema(schema) if schema is not None else schema_of(bare.method or target)
     return Function(target, bare.per_row, batch_size, batch_format, declared, pool, policy, awaited, ordered)
@@ -124,6 +133,17 @@ def _bytes(memory: int | str | None, verb: str) -> int | None:
     if size is not None and size < 0:
         raise ConfigError(f"memory is {memory}", verb, "bytes, or a text such as '2GiB'")
     return size
+
+
+def _check_places(resources: Mapping[str, float], labels: Mapping[str, str], verb: str) -> None:
+    for name, amount in resources.items():
+        if (word := _WORDS.get(name)) is not None:
+            raise ConfigError(f"resources has {name!r}", verb, f"write {word}={amount!r}")
+        if not isinstance(amount, int | float) or amount <= 0 or (amount > 1 and amount != int(amount)):
+            raise ConfigError(f"resources has {amount!r} of {name!r}", verb, "a fraction of one, or whole ones")
+    for key, value in labels.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise ConfigError(f"labels has {key!r}: {value!r}", verb, 'texts, such as {"zone": "a"}')
 
 
 def _policy(

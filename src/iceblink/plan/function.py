@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -27,6 +27,8 @@ class Pool:
         What a worker at work occupies.
     memory_bytes : int or None
         What a worker takes for itself besides its batches, a model for example [bytes].
+    resources, labels : mapping
+        What else the node of a worker must have for it, and what it must be called: words of a cluster.
     """
 
     fewest: int = 1
@@ -35,6 +37,8 @@ class Pool:
     cpus: float = 1.0
     gpus: float = 0.0
     memory_bytes: int | None = None
+    resources: Mapping[str, float] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

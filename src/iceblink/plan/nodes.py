@@ -13,6 +13,7 @@ import pyarrow as pa
 from iceblink.lake.table import Table
 from iceblink.plan.function import Function
 from iceblink.plan.late import exp
+from iceblink.scan.chance import chance_field
 from iceblink.scan.plan import ScanPlan
 
 Tree: TypeAlias = "exp.Query"
@@ -44,6 +45,7 @@ class Scan(Plan):
     Parameters
     ----------
     schema : pa.Schema
+        Of columns of the table, and after them columns of chance.
     table : Table
     files : frozenset of str or None
         Just these data files.
@@ -67,6 +69,10 @@ class Scan(Plan):
     def choose(self, names: Sequence[str]) -> Scan:
         """Return the scan of just these columns, in this order."""
         return replace(self, schema=pa.schema([self.schema.field(name) for name in names]))
+
+    def with_chance(self, name: str) -> Scan:
+        """Return the scan with one more column of chance, by each row's place in its data file."""
+        return replace(self, schema=self.schema.append(chance_field(name)))
 
     @property
     def name(self) -> str:
@@ -174,6 +180,27 @@ class Repartition(_Numbered):
     def schema(self) -> pa.Schema:
         """The source's."""
         return self.source.schema
+
+    @property
+    def inputs(self) -> tuple[Plan, ...]:
+        return (self.source,)
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn(_Numbered):
+    """Number the rows, and give them columns of chance by their number."""
+
+    source: Plan
+    chances: tuple[str, ...] = ()
+
+    def with_chance(self, name: str) -> Drawn:
+        """Return the same with one more column."""
+        return replace(self, chances=(*self.chances, name))
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """The source's, and the columns of chance."""
+        return pa.schema([*self.source.schema, *map(chance_field, self.chances)])
 
     @property
     def inputs(self) -> tuple[Plan, ...]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from iceblink.events import BatchDone, Event, SplitRead, observing
 from iceblink.plan.function import Function, Policy
-from iceblink.plan.nodes import MapBatches, Memory, Plan, Query, Repartition, Scan, Stream
+from iceblink.plan.nodes import Drawn, MapBatches, Memory, Plan, Query, Repartition, Scan, Stream
 from iceblink.predicate import Everything
 from iceblink.run.formats import describe
 from iceblink.run.local_engine import LocalEngine
@@ -64,6 +64,8 @@ def _label(node: Plan) -> str:
             return f"{label}: {data.num_rows:,} rows in memory"
         case Stream():
             return "a stream, read once"
+        case Drawn():
+            return "the rows are numbered, and chance is drawn by number"
         case Repartition(partitions=n):
             return f"repartition in {n}"
     return type(node).__name__
@@ -111,6 +113,8 @@ def _pool(function: Function) -> str:
         many += " for pure Python"
     needs = [f"{pool.gpus:g} GPU each"] if pool.gpus else []
     needs += [f"{_bytes(pool.memory_bytes)} each"] if pool.memory_bytes else []
+    needs += [f"{amount:g} {name} each" for name, amount in pool.resources.items()]
+    needs += [f"where {key} is {value}" for key, value in pool.labels.items()]
     return ", ".join([many, *needs])
 
 

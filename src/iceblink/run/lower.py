@@ -14,7 +14,7 @@ from iceblink.config import Settings
 from iceblink.errors import PlanError
 from iceblink.lake.storage import Storage
 from iceblink.mapped import Mapped, here
-from iceblink.plan.nodes import MapBatches, Memory, Plan, Query, Repartition, Scan, Stream
+from iceblink.plan.nodes import Drawn, MapBatches, Memory, Plan, Query, Repartition, Scan, Stream
 from iceblink.plan.optimize import Reference, Statement, statement
 from iceblink.plan.query import sql_of
 from iceblink.plan.rowwise import leaf_of
@@ -27,6 +27,7 @@ from iceblink.run.pipeline.stats import Recorder
 from iceblink.run.pipeline.stream import stream
 from iceblink.run.source import Source
 from iceblink.scan.batch import Batch
+from iceblink.scan.chance import with_chances
 from iceblink.scan.native import NativeScan, native_scan
 from iceblink.scan.plan import ScanPlan, plan_scan, projected
 from iceblink.scan.read import read_scan
@@ -92,6 +93,16 @@ def _(plan: MapBatches, job: Job) -> Batches:
 @run.register
 def _(plan: Repartition, job: Job) -> Batches:
     return run(plan.source, job)  # in one process the parts matter only to whoever writes a file for each
+
+
+@run.register
+def _(plan: Drawn, job: Job) -> Batches:
+    first = 0
+    with closing(run(plan.source, job)) as batches:
+        for batch in batches:
+            yield Batch(with_chances(batch.data, plan.chances, "", first), "", first)
+            first += batch.data.num_rows
+            del batch
 
 
 def chain_of(plan: MapBatches) -> tuple[list[MapBatches], Plan]:

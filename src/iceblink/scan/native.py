@@ -12,6 +12,7 @@ import pyarrow.types as pt
 
 from iceblink.lake.schemas import DEFAULT
 from iceblink.lake.storage import Storage
+from iceblink.scan.chance import is_chance
 from iceblink.scan.checksum import verify_pages
 from iceblink.scan.footer import FOOTERS
 from iceblink.scan.plan import ScanPlan
@@ -85,7 +86,8 @@ class NativeScan:
     def _verify(self, piece: Piece, threads: int) -> None:
         footer = FOOTERS.get(self.storage, piece.path, piece.file_bytes, self.owner)
         leaves = Projection.of(self.schema, footer.schema).leaves
-        first, groups = (0, footer.metadata.num_row_groups) if self.whole else (piece.first_group, piece.groups)
+        every = self.whole or piece.groups == WHOLE_FILE
+        first, groups = (0, footer.metadata.num_row_groups) if every else (piece.first_group, piece.groups)
         verify_pages(self.storage, footer, range(first, first + groups), leaves, threads, self.owner)
 
 
@@ -146,6 +148,8 @@ def _native(
     """
     if not names:
         return "no columns are read"
+    if any(map(is_chance, names)):
+        return "chance is drawn by the place of each row"
     if any(piece.deletes for piece in pieces):
         return "some rows are deleted by delete files"
     schema = pa.schema([column for column in table if column.name in names or column.name in also])

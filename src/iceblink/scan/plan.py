@@ -15,6 +15,7 @@ from iceblink.lake.storage import Storage
 from iceblink.lake.table import Table
 from iceblink.mapped import Each, Mapped, here
 from iceblink.predicate import Everything, Predicate
+from iceblink.scan.chance import chance_field, in_files, is_chance
 from iceblink.scan.damage import reading
 from iceblink.scan.decode import open_file, read_group
 from iceblink.scan.estimate import RATIOS, inexact, learn, ratio_key
@@ -144,7 +145,7 @@ def plan_scan(
     ----------
     table : Table
     columns : sequence of str or None
-        Top-level columns to read, in that order; None for all.
+        Top-level columns to read, in that order, columns of chance among them; None for all.
     predicate : Predicate
         Prunes files and row groups; whoever asked filters the rows.
     settings : Settings
@@ -161,12 +162,12 @@ def plan_scan(
     """
     schema = projected(table.schema, columns, table.name)
     files = list(table.files_as(whole_file, predicate, mapped)) if table.snapshot_id is not None else []
-    planner = _Planner(table, schema, predicate, settings.threads, mapped)
+    planner = _Planner(table, in_files(schema), predicate, settings.threads, mapped)
     if len(files) <= FOOTERS_READ:
         pieces, groups_total = planner.by_row_group(files)
     else:
         pieces, groups_total = planner.by_file(files), 0
-    splits = pack(pieces, settings.split_bytes, planner.empty_split())
+    splits = pack(pieces, settings.split_bytes, planner.empty_split(schema.names))
     plan = ScanPlan(
         table_name=table.name,
         table_id=table.uuid,
@@ -195,9 +196,9 @@ def projected(schema: pa.Schema, columns: Sequence[str] | None, table: str) -> p
     if columns is None:
         return schema
     for name in columns:
-        if name not in schema.names:
+        if name not in schema.names and not is_chance(name):
             raise ColumnNotFound.of(name, schema.names, f"scan of {table}")
-    return pa.schema([schema.field(name) for name in columns])
+    return pa.schema([chance_field(name) if is_chance(name) else schema.field(name) for name in columns])
 
 
 class _Planner:
@@ -208,10 +209,9 @@ class _Planner:
         self.threads, self.mapped = threads, mapped
         self.owner = owner_of(table.name, table.snapshot_id)
 
-    def empty_split(self) -> Split:
+    def empty_split(self, names: Sequence[str]) -> Split:
         snapshot = self.table.snapshot_id or 0
-        names = tuple(self.schema.names)
-        return Split(self.table.uuid, snapshot, self.table.schema_id, names, self.predicate, ())
+        return Split(self.table.uuid, snapshot, self.table.schema_id, tuple(names), self.predicate, ())
 
     def by_row_group(self, files: Sequence[Piece]) -> tuple[list[Piece], int]:
         """Return a piece for each row group that is kept, and the number of all row groups."""

@@ -24,6 +24,7 @@ from iceblink.config import Settings
 from iceblink.events import SplitRead, emit
 from iceblink.lake.storage import Storage
 from iceblink.scan.batch import Batch
+from iceblink.scan.chance import in_files, is_chance, with_chances
 from iceblink.scan.checksum import check_headers
 from iceblink.scan.damage import reading
 from iceblink.scan.decode import checked, open_file, read_group, stream_group
@@ -147,7 +148,10 @@ class _Reader:
         owner: str,
         threads: bool,
     ) -> None:
-        self.schema = projected(schema, tuple(columns), owner)
+        names = tuple(columns)
+        schema = in_files(schema)
+        self.schema = projected(schema, [name for name in names if not is_chance(name)], owner)
+        self.chances = [name for name in names if is_chance(name)]
         self.storage, self.settings, self.owner, self.threads = storage, settings, owner, threads
         self.deletes = Deletes(storage, schema, owner)
 
@@ -183,7 +187,8 @@ class _Reader:
             start = 0
             for data in checked(decoded, self.schema, self.owner, piece.path, group):
                 part = None if gone is None else gone[start : start + data.num_rows]
-                yield from self._cut(data, piece.path, first + start, part)
+                drawn = with_chances(data, self.chances, piece.path, first + start)
+                yield from self._cut(drawn, piece.path, first + start, part)
                 start += data.num_rows
 
     def _decoded(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pyroaring import BitMap64
 
 from iceblink.errors import DataCorrupt
 from iceblink.lake.entries import DeleteFile
+from iceblink.scan.chance import chance_of
 from iceblink.scan.deletes import POSITION_DELETES
 from iceblink.scan.roaring import MAGIC
 
@@ -91,6 +93,15 @@ def test_positions_and_vectors_take_out_their_rows(
     for batch in batches:
         values = batch.data["x"].to_pylist()
         assert batch.exact == (values == list(range(values[0], values[0] + len(values))))
+
+
+def test_rows_beside_deleted_ones_keep_their_chance(hand_made: Make) -> None:
+    table, chance = hand_made(SCHEMA), chance_of(1)
+    table.add(data(30), 7)
+    before = table.rows(("x", chance))
+    (entry,) = table.entries
+    table.entries = [replace(entry, deletes=(vector(table, [0, 3, 4, 5, 20, 29]),))]
+    assert table.rows(("x", chance)) == [row for row in before if row["x"] not in (0, 3, 4, 5, 20, 29)]
 
 
 VALUES = st.none() | st.integers(0, 3)

@@ -182,7 +182,7 @@ def _order(
             if not name and not free:
                 raise Uncuttable("DISTINCT rows are ordered by something else")
             if not name:
-                name = unique("order_key", taken)
+                name = unique(expression.name if isinstance(expression, exp.Column) else "order_key", taken)
                 taken.add(name)
                 hidden.append((expression, name))
         keys.append(Order(name, bool(one.args.get("desc")), bool(one.args.get("nulls_first"))))

@@ -59,11 +59,13 @@ class DistributedEngine(LocalEngine):
         """Say how a statement is divided among workers, by estimates: sizes that are seen may change it."""
         scans = {scan.reference.name: scan for scan in prepared.scans}
         scanned = sum(scan.plan.decoded_bytes for scan in prepared.scans)
-        row_wise = isinstance(row_wise_leaf(query, prepared.statement), Scan)
+        leaf = row_wise_leaf(query, prepared.statement)
+        row_wise = leaf is not None
         if len(scans) == len(prepared.statement.references) and is_small(row_wise, scanned, self._small_bytes):
             return []
         if row_wise:
-            return ["in one stage: each task runs it over some of the splits, and the rows keep their order"]
+            shared = "splits" if isinstance(leaf, Scan) else "rows"
+            return [f"in one stage: each task runs it over some of the {shared}, and the rows keep their order"]
         leaves = [_leaf(reference, scans.get(reference.name)) for reference in prepared.statement.references]
         plan = stages(
             prepared.statement.tree,

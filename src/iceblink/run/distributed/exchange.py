@@ -31,6 +31,12 @@ def by_turns(sql: str, partitions: int) -> str:
     return f"SELECT *, ((row_number() OVER () - 1) % {partitions})::USMALLINT AS {quoted(PART)} FROM ({sql})"
 
 
+def by_chance(sql: str, column: str, partitions: int) -> str:
+    """Return a statement that numbers partitions by ranges of a column of chance: all are as likely."""
+    part = f"least({partitions - 1}, floor(({quoted(column)} / 18446744073709551616e0 + 0.5e0) * {partitions}))"
+    return f"SELECT *, {part}::USMALLINT AS {quoted(PART)} FROM ({sql})"
+
+
 def with_sort_key(sql: str, order: Sequence[Order]) -> str:
     """Return a statement that also gives a key for each row; keys compare byte by byte as the rows are ordered."""
     parts = ", ".join(f"{quoted(key.column)}, '{_direction(key)}'" for key in order)

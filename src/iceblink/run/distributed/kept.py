@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
@@ -56,6 +56,15 @@ class Kept:
     def total_bytes(self) -> int:
         """Size of all partitions [bytes]."""
         return sum(block.nbytes for block in self.all())
+
+    def numbered(self, schema: pa.Schema) -> Kept:
+        """Return the same rows under another schema, each block with the number of its first row as its place."""
+        numbered = Kept(schema)
+        row = 0
+        for block in self.all():
+            numbered.add(0, replace(block, path="", first_row=row, exact=True))
+            row += block.rows
+        return numbered
 
     def handed_on(self) -> Generator[Stored, None, None]:
         """Yield the blocks, which are then somebody else's to let go of."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pyarrow as pa
 
 from iceblink.plan.cut.functions import changing
-from iceblink.plan.nodes import MapBatches, Plan, Query, Repartition, Scan
+from iceblink.plan.nodes import Drawn, MapBatches, Plan, Query, Repartition, Scan
 from iceblink.plan.optimize import Reference, Statement, statement
 from iceblink.plan.query import sql_of
 from iceblink.plan.rowwise import leaf_of
@@ -83,7 +83,7 @@ class Lowering:
     def _query(self, query: Query) -> Flow:
         found = statement(query, lambda constant: self.job.kernel.evaluate(sql_of(constant)))
         leaf = row_wise_leaf(query, found)
-        if leaf is not None and not isinstance(leaf, Scan):
+        if leaf is not None and not isinstance(leaf, Scan | Drawn):
             return self._behind(self.flow(leaf), found, query.schema)
         tables: dict[str, Table] = {}
         scanned = 0.0
@@ -94,17 +94,23 @@ class Lowering:
                     planned = planned.first(reference.rows)
                 tables[reference.name] = ScanTable.of(planned, reference)
                 scanned += planned.decoded_bytes
-        row_wise = isinstance(leaf, Scan)
+        row_wise = leaf is not None
         small = is_small(row_wise, scanned, self.small_bytes)
         if len(tables) == len(found.references) and small and travels(query):
             return self._whole(query, scanned, row_wise)
+        for reference in found.references:
+            if reference.name not in tables:
+                tables[reference.name] = self._rows_kept(reference.plan)
         if row_wise:
             (reference,) = found.references
             return self._staged(tables).rows_of(reference.name, sql_of(found.tree), query.schema)
-        for reference in found.references:
-            if reference.name not in tables:
-                tables[reference.name] = self.runner.exchange(self.flow(reference.plan))
         return self._staged(tables).statement(found.tree, query.schema)
+
+    def _rows_kept(self, plan: Plan) -> Kept:
+        """Return the rows of a plan in blocks; whoever reads those that chance is drawn for makes its columns."""
+        if isinstance(plan, Drawn):
+            return self.runner.exchange(self.flow(plan.source)).numbered(plan.schema)
+        return self.runner.exchange(self.flow(plan))
 
     def _behind(self, flow: Flow, found: Statement, schema: pa.Schema) -> Flow:
         """Return a chain in which a statement follows what it reads, and looks at one row at a time."""

@@ -22,6 +22,7 @@ from iceblink.run.pipeline.backend import Call, Output
 from iceblink.run.pipeline.outputs import sized
 from iceblink.run.source import Source
 from iceblink.scan.batch import Batch
+from iceblink.scan.chance import is_chance, with_chances
 from iceblink.scan.native import NativeScan, native_splits
 from iceblink.scan.plan import ScanPlan, projected
 from iceblink.scan.read import read_split
@@ -197,7 +198,9 @@ def _blocks(spec: ReadSpec, parts: Sequence[Batch], places: Sequence[int]) -> So
     """Return an input whose rows are fetched one block after the other, each time they are read."""
 
     def batches(columns: Sequence[str]) -> Generator[pa.RecordBatch, None, None]:
-        yield from (parts[place].data for place in places)
+        for part in (parts[place] for place in places):
+            drawn = [name for name in columns if is_chance(name) and name not in part.data.schema.names]
+            yield with_chances(part.data, drawn, part.path, part.first_row)
 
     return Source(spec.schema, batches, tuple(spec.schema.names))
 

@@ -15,7 +15,7 @@ from iceblink.plan.query import sql_of
 from iceblink.plan.rowwise import row_wise_over
 from iceblink.plan.stage import Hash, Keep, Leaf, Observed, Order, Range, Read, Result, Stage
 from iceblink.plan.stages import stages
-from iceblink.run.distributed.exchange import KEY, bounds_of, by_hash, by_range, with_sort_key
+from iceblink.run.distributed.exchange import KEY, bounds_of, by_chance, by_hash, by_range, with_sort_key
 from iceblink.run.distributed.flow import Flow
 from iceblink.run.distributed.kept import Kept, Shared, partitions_for, shares_of_blocks, shares_of_partitions
 from iceblink.run.distributed.runner import Runner
@@ -26,6 +26,7 @@ from iceblink.run.kernel import Kernel
 from iceblink.run.kernel_types import quoted
 from iceblink.run.pipeline.backend import Stored
 from iceblink.run.pipeline.chain import Fed
+from iceblink.scan.chance import is_chance
 from iceblink.scan.split import Split
 
 Planning: TypeAlias = Generator[Stage, Observed | None, None]
@@ -90,7 +91,8 @@ class Staged:
 
     def rows_of(self, name: str, sql: str, schema: pa.Schema) -> Flow:
         """Return the chain of a statement that looks at one row of one table at a time."""
-        return self._flow(name, sql, (Read(name, (name,)),), schema, ordered=True, atomic=False)
+        flow = self._flow(name, sql, (Read(name, (name,)),), schema, ordered=True, atomic=False)
+        return replace(flow, kept=(*flow.kept, *self._all_kept()))
 
     def statement(self, tree: Tree, schema: pa.Schema) -> Flow:
         """Run all stages but the last, and return the chain of that one.
@@ -149,6 +151,10 @@ class Staged:
                 count = self._kept(like).partitions if like else self._partitions(stage.reads)
                 return self._exchanged(stage, by_hash(sql, keys, count), "by partition", stage.schema, count)
             case Range(order=order) if (count := self._partitions(stage.reads)) > 1:
+                first = order[0]
+                if is_chance(first.column) and not first.descending:  # ranges of it are known to be of one size
+                    numbered = by_chance(sql, first.column, count)
+                    return self._exchanged(stage, numbered, "by partition", stage.schema, count)
                 return self._sorted_apart(stage, order, count)
             case Keep():
                 self._free_shares.add(stage.name)

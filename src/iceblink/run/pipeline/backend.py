@@ -275,6 +275,16 @@ class Backend(Protocol):
         """Return what there is now; a cluster may grow."""
         ...
 
+    def check(self, order: Order) -> None:
+        """See that a worker can ever have what it needs; called before a run begins.
+
+        Raises
+        ------
+        ConfigError
+            It would be waited for in vain.
+        """
+        ...
+
     def start_worker(self, order: Order) -> int | None:
         """Begin to build a worker; `Ready`, `Failed` or `Died` follows. None while no device is free for it."""
         ...

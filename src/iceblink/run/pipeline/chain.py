@@ -59,7 +59,8 @@ def mapped(functions: Sequence[Function], schema: pa.Schema | None) -> Operator:
     # an awaited call is cancelled where it is awaited
     timeout_s = None if first.awaits else first.policy.timeout_s
     memory_bytes = pool.memory_bytes or 0
-    order = Order(label, MapWork(tuple(functions)), pool.processes, pool.gpus, timeout_s, memory_bytes)
+    work = MapWork(tuple(functions))
+    order = Order(label, work, pool.processes, pool.gpus, timeout_s, memory_bytes, pool.resources, pool.labels)
     return Operator(
         label,
         order,

@@ -6,6 +6,7 @@ import math
 from functools import partial
 
 from iceblink.config import Settings
+from iceblink.errors import ConfigError
 from iceblink.run.pipeline.backend import Block, Order, Signal, Slots, Task
 from iceblink.run.pipeline.function_pickle import pickled
 from iceblink.run.pipeline.gpus import gpus_of, visible_devices
@@ -46,6 +47,20 @@ class LocalBackend:
     def slots(self) -> Slots:
         """Return what this machine has; it does not grow."""
         return self._slots
+
+    def check(self, order: Order) -> None:
+        """See that a worker needs nothing that only a cluster has.
+
+        Raises
+        ------
+        ConfigError
+            It is to be on a node with some resource or label.
+        """
+        wanted = [f"{amount:g} {name}" for name, amount in order.resources.items()]
+        wanted += [f"{key}={value}" for key, value in order.labels.items()]
+        if wanted:
+            what = f"a worker wants a node with {', '.join(wanted)}, and here is no cluster"
+            raise ConfigError(what, order.label, 'use ib.connect(engine="ray"), or leave out resources= and labels=')
 
     def start_worker(self, order: Order) -> int | None:
         """Begin to build a worker; None while no device is free for it.

@@ -75,6 +75,8 @@ class Scheduler:
         self.budget = int(slots.memory_bytes * QUEUE_SHARE)
         call_bytes = int(min(CALL_BYTES, self.budget * CALL_SHARE))
         self.stages = [Stage(_possible(operator, slots), call_bytes) for operator in operators]
+        for operator in operators:
+            backend.check(operator.order)
         self.crew = Crew(self.stages, backend, recorder)
         self.held = [Held(operator.schema, operator.label) for operator in operators]
         self.passed = [0] * len(operators)  # marks that each operator has handed on

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -22,10 +23,16 @@ _PATIENCE_S = 30.0  # what was asked for is still wanted so long after the last 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node that lives, and its resources as Ray names them."""
+    """A node that lives, its resources as Ray names them, and its labels."""
 
     id: str
     resources: Mapping[str, float]
+    labels: Mapping[str, str]
+
+    def has(self, needs: Mapping[str, float], labels: Mapping[str, str]) -> bool:
+        """Whether a worker of these needs could be here, were nobody else."""
+        enough = all(self.resources.get(name, 0.0) >= amount for name, amount in needs.items())
+        return enough and all(_is_called(self.labels.get(key), wanted) for key, wanted in labels.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +82,11 @@ class Capacity:
         """
         if order.gpus < 0 or (order.gpus > 1 and order.gpus != int(order.gpus)):
             raise ConfigError(f"gpus is {order.gpus}", order.label, "take a fraction of one device, or whole ones")
-        most = self._look().most or {}
+        look = self._look()
+        most = look.most or {}
         needs = {"GPU": order.gpus, "memory": float(order.memory_bytes), **order.resources}
         for name, amount in needs.items():
-            largest = max((node.resources.get(name, 0.0) for node in self.nodes()), default=0.0)
+            largest = max((node.resources.get(name, 0.0) for node in look.nodes), default=0.0)
             if amount > max(largest, most.get(name, 0.0)):
                 have = f"the most that a node has is {largest:g}" if largest else "no node has any"
                 raise ConfigError(
@@ -86,6 +94,20 @@ class Capacity:
                     order.label,
                     "join a cluster with more, or ask for less",
                 )
+        if look.most is not None:  # the labels of nodes that may come are not known
+            return
+        for key, wanted in order.labels.items():
+            if not any(node.has({}, {key: wanted}) for node in look.nodes):
+                found = ", ".join(sorted({node.labels[key] for node in look.nodes if key in node.labels}))
+                raise ConfigError(
+                    f"a worker needs a node whose label {key!r} is {wanted!r}, and there is none",
+                    order.label,
+                    f"there are {found}" if found else f"no node has a label {key!r}: ray start --labels sets them",
+                )
+        if not any(node.has(needs, order.labels) for node in look.nodes):
+            wants = [*(f"{amount:g} of {name}" for name, amount in needs.items() if amount), *order.labels.values()]
+            what = f"a worker needs {' and '.join(wants)}, and no node has them together"
+            raise ConfigError(what, order.label, "ask for less, or join a cluster with a node that has all")
 
     def want(self, busy: float) -> None:
         """Ask a cluster that can grow for more when `busy` CPUs, all that we may have, are at work.
@@ -115,9 +137,18 @@ class Capacity:
     def _look(self) -> _Look:
         with self._lock:
             if time.monotonic() >= self._last.at + _LOOK_S:
-                nodes = tuple(Node(node["NodeID"], node["Resources"]) for node in ray.nodes() if node["Alive"])
+                alive = [node for node in ray.nodes() if node["Alive"]]
+                nodes = tuple(Node(node["NodeID"], node["Resources"], node["Labels"]) for node in alive)
                 self._last = _Look(time.monotonic(), nodes, ray.available_resources(), _most())
             return self._last
+
+
+def _is_called(found: str | None, wanted: str) -> bool:
+    """Whether a label is what a selector of Ray asks for: ``a``, ``!a``, ``in(a, b)`` or ``!in(a, b)``."""
+    plain = wanted.removeprefix("!")
+    several = re.fullmatch(r"in\((.*)\)", plain)
+    names = [name.strip() for name in several[1].split(",")] if several else [plain]
+    return (found in names) != wanted.startswith("!")
 
 
 def _most() -> Mapping[str, float] | None:

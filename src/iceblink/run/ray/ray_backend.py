@@ -36,6 +36,17 @@ class RayBackend:
         self._session.capacity.want(sum(worker.busy for worker in self._hosted()))
         return self._session.slots()
 
+    def check(self, order: Order) -> None:
+        """See that some node has what a worker needs, or could come to have it.
+
+        Raises
+        ------
+        ConfigError
+            No node of the cluster will ever have it.
+        """
+        if order.processes:
+            self._session.check(order)
+
     def start_worker(self, order: Order) -> int | None:
         """Begin to build a worker; Ray looks for a place for it.
 
@@ -48,7 +59,7 @@ class RayBackend:
         """
         if not order.processes:
             return self._roster.enter(lambda number, tell: ThreadWorker(number, order, tell, self.put), _nothing)
-        self._session.capacity.check(order)
+        self.check(order)  # again: nodes may have gone
         if order not in self._builds:
             self._builds[order] = ray.put(pickled(order.build, order.label))
         build = self._builds[order]

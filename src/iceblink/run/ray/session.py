@@ -15,6 +15,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from iceblink.config import Settings
+from iceblink.errors import ConfigError
 from iceblink.run.pipeline.backend import Order, Slots
 from iceblink.run.pipeline.resources import resident
 from iceblink.run.ray.capacity import Capacity
@@ -120,20 +121,37 @@ class Session:
                 if (rested := self._idle.pop()).number in self._hosts:  # else it has died meanwhile
                     return rested
             aim = "" if reserves else self._roomiest()
-            options: dict[str, Any] = {
-                "num_cpus": 0,
-                "num_gpus": order.gpus,
-                "memory": order.memory_bytes or _A_BYTE,
-                "resources": dict(order.resources),
-                "label_selector": dict(order.labels),
-                "runtime_env": self._runtime_env,
-            }
-            if aim:
-                options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(aim, soft=True)
-            actor = ray.remote(concurrency_groups={"inbox": 1})(Host).options(**options).remote()
+            where = {"scheduling_strategy": NodeAffinitySchedulingStrategy(aim, soft=True)} if aim else {}
+            actor = self._hosts_for(order, **where).remote()
             host = RayHost(next(self._numbers), actor, order.gpus, aim, reserves)
             self._hosts[host.number] = host
             return host
+
+    def check(self, order: Order) -> None:
+        """See that some node has what a worker needs, or could come to have it.
+
+        Raises
+        ------
+        ConfigError
+            The job would wait for ever; or Ray does not understand what is needed.
+        """
+        self.capacity.check(order)
+        self._hosts_for(order)
+
+    def _hosts_for(self, order: Order, **options: Any) -> Any:
+        """Return what makes hosts that reserve what a worker needs."""
+        try:
+            return ray.remote(concurrency_groups={"inbox": 1})(Host).options(
+                num_cpus=0,
+                num_gpus=order.gpus,
+                memory=order.memory_bytes or _A_BYTE,
+                resources=dict(order.resources),
+                label_selector=dict(order.labels),
+                runtime_env=self._runtime_env,
+                **options,
+            )
+        except ValueError as error:
+            raise ConfigError(str(error), order.label, "labels and resources as Ray takes them") from error
 
     def rest(self, host: RayHost) -> None:
         """Keep a host whose worker has ended for the next one."""

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iceblink.plan.stage import Order
-from iceblink.run.distributed.exchange import KEY, PART, bounds_of, by_hash, by_range, divided, with_sort_key
+from iceblink.run.distributed.exchange import KEY, PART, bounds_of, by_chance, by_hash, by_range, divided, with_sort_key
 from iceblink.run.distributed.stage_work import SAMPLE, sampled
 
 KEYS = pa.schema([("i", pa.int32()), ("f", pa.float64()), ("s", pa.string())])
@@ -81,6 +81,15 @@ def test_ranges_follow_each_other_in_the_order_of_the_kernel(
     )
     in_order = connection.sql(f'SELECT "{PART}" FROM parts ORDER BY {words}').fetchall()
     assert [part for (part,) in in_order] == sorted(part for (part,) in in_order)
+
+
+@given(found=st.lists(st.integers(-(2**63), 2**63 - 1) | st.sampled_from([-(2**63), 2**63 - 1]), min_size=1))
+def test_ranges_of_chance_follow_each_other_and_none_is_beyond_the_last(found: list[int]) -> None:
+    connection = duckdb.connect()
+    connection.register("t", pa.table({"c": pa.array(found, pa.int64())}))
+    parts = connection.sql(f"FROM ({by_chance('SELECT * FROM t', 'c', 7)}) ORDER BY c").to_arrow_table()
+    assert parts[PART].to_pylist() == sorted(parts[PART].to_pylist())
+    assert parts[PART].to_pylist() == [min(6, int((value / 2**64 + 0.5) * 7)) for value in sorted(found)]
 
 
 def test_samples_of_many_rows_are_few_and_divide_them_evenly() -> None:

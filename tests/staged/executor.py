@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -64,6 +64,7 @@ class Cluster:
                 return pa.concat_tables(results), plan
             plan.append(stage)
             assert not any(isinstance(earlier.send, Result) for earlier in plan[:-1]) or isinstance(stage.send, Result)
+            assert not any(done[name][0].name == "gone" for read in stage.reads for name in read.of)
             outputs = [self._run_task(stage, inputs) for inputs in self._tasks(stage, done, rng)]
             empty = stage.schema.empty_table()
             made = pa.concat_tables([empty, *outputs]) if not isinstance(stage.send, Hash) else None
@@ -72,6 +73,10 @@ class Cluster:
                 results.append(made)
                 seen = None
                 continue
+            for name in [name for read in stage.reads for name in read.of]:
+                if isinstance(done[name][0].send, Hash | Range | Gather):
+                    del done[name][1][:]  # who runs stages lets go of what has met: nobody reads it again
+                    done[name] = replace(done[name][0], send=Keep(), name="gone"), done[name][1]
             done[stage.name] = stage, self._sent(stage, outputs)
             everything = done[stage.name][1]
             seen = Observed(sum(t.num_rows for t in everything), sum(t.nbytes for t in everything))

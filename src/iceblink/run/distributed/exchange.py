@@ -88,9 +88,12 @@ class Piece:
     data: pa.RecordBatch
 
 
-def divided(batches: Iterable[pa.RecordBatch]) -> Iterator[Piece]:
-    """Yield rows by the partition that their last column numbers, without it; a piece may hold rows of many batches."""
-    return gathered(piece for batch in batches for piece in _cut(batch))
+def divided(batches: Iterable[pa.RecordBatch], memory_bytes: int) -> Iterator[Piece]:
+    """Yield rows by the partition that their last column numbers, without it; a piece may hold rows of many batches.
+
+    An eighth of the memory is for rows that are held back.
+    """
+    return gathered((piece for batch in batches for piece in _cut(batch)), min(HELD_BYTES, memory_bytes // 8))
 
 
 def gathered(pieces: Iterable[Piece], held_bytes: int = HELD_BYTES) -> Iterator[Piece]:

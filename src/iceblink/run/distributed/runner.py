@@ -22,6 +22,12 @@ from iceblink.scan.batch import Batch
 
 Batches = Generator[Batch, None, None]
 
+WORKERS_SHARE = 0.7
+"""Of the memory budget; the rest is for rows between workers, which lie in an object store on a cluster."""
+PROCESS_BYTES = 128 * MIB
+"""What a worker's process has before it works: Python, Arrow, the kernel."""
+LEAST_BYTES = 96 * MIB
+
 
 class Runner:
     """Runs the chains of one job, one after the other.
@@ -53,8 +59,8 @@ class Runner:
         """Return the settings of a worker: one CPU and its share of the memory, or those of a whole machine."""
         slots = self.slots
         threads = max(1, min(self.settings.threads, int(slots.cpus))) if alone else 1
-        memory = int(slots.memory_bytes * threads / max(1.0, slots.cpus))
-        return replace(self.settings, threads=threads, memory_bytes=max(64 * MIB, memory))
+        memory = slots.memory_bytes * WORKERS_SHARE * threads / max(1.0, slots.cpus)
+        return replace(self.settings, threads=threads, memory_bytes=int(max(LEAST_BYTES, memory - PROCESS_BYTES)))
 
     def operator(self, label: str, work: Callable[[], Work], cpus: float = 1.0, **options: Any) -> Operator:
         """Return an operator with as many workers as there is room for.

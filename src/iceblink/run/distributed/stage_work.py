@@ -135,7 +135,10 @@ class StageWorker:
         with closing(checked(found, checks)) as rows:
             match work.sent:
                 case "by partition":
-                    yield from (Output("rows", Batch(one.data, "", 0), part=one.part) for one in divided(rows))
+                    yield from (
+                        Output("rows", Batch(one.data, "", 0), part=one.part)
+                        for one in divided(rows, work.settings.memory_bytes)
+                    )
                 case "with samples":
                     yield from sampled(rows)
                 case _:

@@ -13,7 +13,7 @@ from iceblink.plan.cut.functions import changing
 from iceblink.plan.nodes import Tree
 from iceblink.plan.query import sql_of
 from iceblink.plan.rowwise import row_wise_over
-from iceblink.plan.stage import Hash, Keep, Leaf, Observed, Order, Range, Read, Result, Stage
+from iceblink.plan.stage import Gather, Hash, Keep, Leaf, Observed, Order, Range, Read, Result, Send, Stage
 from iceblink.plan.stages import stages
 from iceblink.run.distributed.exchange import KEY, bounds_of, by_chance, by_hash, by_range, with_sort_key
 from iceblink.run.distributed.flow import Flow
@@ -88,6 +88,7 @@ class Staged:
         self._small_bytes, self._broadcast_bytes = small_bytes, broadcast_bytes
         self._tables = dict(tables)
         self._free_shares = {name for name, table in tables.items() if isinstance(table, Kept)}
+        self._sent: dict[str, Send] = {}
 
     def rows_of(self, name: str, sql: str, schema: pa.Schema) -> Flow:
         """Return the chain of a statement that looks at one row of one table at a time."""
@@ -119,6 +120,8 @@ class Staged:
                     continue
                 self._tables[stage.name] = made = self._run(stage)
                 observed = Observed(made.rows, made.total_bytes)
+                self._free_met(stage)
+                self._sent[stage.name] = stage.send
             return self._last(results, schema)
         except BaseException:
             for kept in self._all_kept():
@@ -159,6 +162,13 @@ class Staged:
             case Keep():
                 self._free_shares.add(stage.name)
         return self._exchanged(stage, sql, "as it is", stage.schema)
+
+    def _free_met(self, stage: Stage) -> None:
+        """Let go of what a stage has read of exchanges: nobody reads these again, as they may what others keep."""
+        for read in stage.reads:
+            for name in read.of:
+                if isinstance(self._sent.get(name), Hash | Range | Gather):
+                    self._kept(name).free(self._runner.backend)
 
     def _sorted_apart(self, stage: Stage, order: Sequence[Order], count: int) -> Kept:
         """Divide rows by ranges of their sort keys; the ranges are known when a sample of all keys is."""

@@ -38,10 +38,12 @@ def plain(value: Any) -> Any:
     return "nan" if value != value else value + 0.0 if isinstance(value, float) else value
 
 
-@given(found=rows, count=st.integers(1, 7))
-def test_rows_with_equal_keys_go_to_one_partition_and_no_row_is_lost(found: list[tuple[Any, ...]], count: int) -> None:
+@given(found=rows, count=st.integers(1, 7), held_bytes=st.sampled_from([1, 1 << 20]))
+def test_rows_with_equal_keys_go_to_one_partition_and_no_row_is_lost(
+    found: list[tuple[Any, ...]], count: int, held_bytes: int
+) -> None:
     batches = numbered(found, by_hash("SELECT * FROM t", KEYS.names, count)).to_batches()
-    pieces = list(divided(batches))
+    pieces = list(divided(batches, held_bytes * 8))
     homes: dict[tuple[Any, ...], int] = {}
     seen = []
     for piece in pieces:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pyarrow as pa
 import pytest
 import sqlglot
@@ -157,6 +159,23 @@ def test_little_data_is_one_task(kernel: Kernel) -> None:
     (stage,) = plan(kernel, "SELECT shop, count(*) AS n FROM sales GROUP BY shop", small_bytes=1e12)
     assert stage.single
     assert stage.send == Result(ordered=True)
+
+
+def test_little_is_read_by_every_task_and_few_rows_of_a_grouping_by_one(kernel: Kernel) -> None:
+    sql = "SELECT town, sum(amount) AS total FROM sales JOIN shops USING (shop) GROUP BY town ORDER BY total"
+    tree = sqlglot.parse_one(sql, dialect="duckdb")
+
+    def made(seen: float) -> list[tuple[str, list[tuple[str, bool]]]]:
+        planner = stages(tree, LEAVES, kernel.describe, few_bytes=50e3)
+        plan = [next(planner)]
+        with contextlib.suppress(StopIteration):
+            while True:
+                plan.append(planner.send(Observed(9, seen)))
+        return [(type(stage.send).__name__, [(read.name, read.whole) for read in stage.reads]) for stage in plan]
+
+    joined = ("Hash", [("sales", False), ("shops", True)])
+    assert made(50e3) == [joined, ("Result", [("stage_1", True)])]
+    assert made(50e3 + 1) == [joined, ("Range", [("stage_1", False)]), ("Result", [("stage_2", False)])]
 
 
 def test_a_side_that_turns_out_small_is_broadcast_and_else_it_is_not_read_again(kernel: Kernel) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pytest
 
 from iceblink.errors import DataCorrupt
 from iceblink.lake.entries import DeleteFile
-from iceblink.scan.native import NativeColumn, NativeScan, native_scan
+from iceblink.run.native_sql import native_sql
+from iceblink.scan.native import NativeColumn, NativeScan, native_scan, native_splits
 
 HandMade = Any  # see conftest.py
 Make = Callable[[pa.Schema], HandMade]
@@ -57,6 +60,28 @@ def test_renamed_widened_and_added_columns_are_the_kernels_to_read(hand_made: Ma
     )
     for check in scan.checks():
         check()
+
+
+def test_row_groups_of_renamed_columns_are_the_kernels_to_read_and_no_other_rows_are(hand_made: Make) -> None:
+    table = hand_made(pa.schema([field("long", pa.int64(), 1)]))
+    path = table.add(pa.table([pa.array(range(50), pa.int32())], schema=pa.schema([STORED.field("x")])), group_rows=10)
+    (whole,) = table.plan().splits
+    (piece,) = whole.pieces
+    parts = [replace(piece, first_group=at, groups=1, first_row=10 * at, rows=10) for at in (1, 4)]
+    scan = native_splits([replace(whole, pieces=tuple(parts))], table.storage, "demo.t", table.schema, ["long"])
+    assert isinstance(scan, NativeScan)
+    assert (scan.paths, scan.evolved, scan.whole) == ((path, path), True, False)
+    found = duckdb.sql(f"SELECT list(long ORDER BY long) FROM ({native_sql(scan)})").fetchall()
+    assert found == [([*range(10, 20), *range(40, 50)],)]
+
+
+def test_row_groups_of_a_table_with_a_column_of_the_kernels_name_for_positions_are_not(hand_made: Make) -> None:
+    named = field("File_Row_Number", pa.int32(), 1)
+    table = hand_made(pa.schema([named]))
+    table.add(pa.table([pa.array([1], pa.int32())], schema=pa.schema([named])))
+    assert isinstance(native_scan(table.plan()), NativeScan)
+    reason = native_splits(table.plan().splits, table.storage, "demo.t", table.schema, [named.name])
+    assert "file_row_number" in str(reason)
 
 
 def test_damage_is_found_before_the_kernel_reads(hand_made: Make) -> None:

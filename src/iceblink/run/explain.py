@@ -134,7 +134,7 @@ def _policy(function: Function) -> str:
 def _reference_lines(scan: PreparedScan, divided: bool) -> list[str]:
     how = "read by the kernel itself" if not isinstance(scan.native, str) else f"read by iceblink: {scan.native}"
     if divided:
-        how = "read by iceblink: the splits are shared out among workers"
+        how = "its splits are shared out among workers"
     version = f"{scan.plan.table_name} at snapshot {scan.plan.snapshot_id}"
     pushed = str(scan.reference.predicate) if not isinstance(scan.reference.predicate, Everything) else "nothing"
     return [f"reads {scan.reference.name}: {version}", f"  pushed     {pushed}", *_scan_lines(scan.plan, how)]

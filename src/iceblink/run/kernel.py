@@ -60,6 +60,8 @@ class Kernel:
         self._lock = threading.Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._streams: weakref.WeakSet[_Running] = weakref.WeakSet()
+        self._describing = threading.Lock()
+        self._bound: tuple[duckdb.DuckDBPyConnection, dict[str, pa.Schema]] | None = None
 
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         with self._lock:
@@ -101,10 +103,8 @@ class Kernel:
         ------
         ColumnNotFound, AmbiguousColumn, DuplicateColumn, TypeMismatch, SqlError
         """
-        with self._cursor() as cursor, said_plainly(sql, inputs):
-            for name, schema in inputs.items():
-                cursor.register(name, pa.Table.from_batches([], schema))
-            relation = cursor.sql(sql)
+        with self._describing, said_plainly(sql, inputs):
+            relation = self._binder(inputs).sql(sql)
             names = list(relation.columns)
             kinds = tuple(str(kind) for kind in relation.types)
             types = [arrow_type(kind, name) for name, kind in zip(names, relation.types, strict=True)]
@@ -115,6 +115,23 @@ class Kernel:
             )
         schema = pa.schema([pa.field(name, dtype) for name, dtype in zip(names, types, strict=True)])
         return schema, kinds
+
+    def _binder(self, inputs: Mapping[str, pa.Schema]) -> duckdb.DuckDBPyConnection:
+        """Return the cursor that describes, with empty tables of these schemas and no others.
+
+        To register one takes as long as to bind a statement, and the next statement often reads the same.
+        """
+        if self._bound is None:
+            self._bound = self._cursor(), {}
+        cursor, known = self._bound
+        for name in [name for name in known if name not in inputs]:
+            cursor.unregister(name)
+            del known[name]
+        for name, schema in inputs.items():
+            if name not in known or not known[name].equals(schema, check_metadata=True):
+                cursor.register(name, pa.Table.from_batches([], schema))
+                known[name] = schema
+        return cursor
 
     def evaluate(self, sql: str) -> object:
         """Return the value of a constant expression.
@@ -156,8 +173,9 @@ class Kernel:
 
     def close(self) -> None:
         """End what runs, and free the database and what it spilled; the next call opens it anew."""
-        with self._lock:
+        with self._describing, self._lock:
             connection, self._connection = self._connection, None
+            self._bound = None
             streams = list(self._streams)
         if connection is None:
             return

@@ -99,10 +99,13 @@ class Talk:
 
 
 class Cluster:
-    """A head and as many nodes as are added; all is gone at the end of the `with`."""
+    """A head and as many nodes of one CPU as are added; all is gone at the end of the `with`.
 
-    def __init__(self, cpus: int = 1) -> None:
-        self._cpus, self._number = cpus, next(_numbers)
+    Where the head has no CPU, all work is done on the others.
+    """
+
+    def __init__(self, head_cpus: int = 1) -> None:
+        self._head_cpus, self._number = head_cpus, next(_numbers)
         self._bridge = f"ibb{self._number}"
         self._net = f"10.{77 + self._number // 250}.{self._number % 250}"
         self._nodes: list[Node] = []
@@ -140,6 +143,10 @@ class Cluster:
                 return node
         raise RuntimeError(f"no node started in {_TRIES} tries; see {self._folder}")
 
+    def node_at(self, address: str) -> Node:
+        """Return the node of an address."""
+        return next(node for node in self._nodes if node.address == address)
+
     @contextmanager
     def driver(self, module: str, *arguments: str) -> Iterator[Talk]:
         """Run ``python -m module`` on the head node."""
@@ -172,10 +179,11 @@ class Cluster:
         ):
             _run("ip", "-n", name, *command)
         ray = str(Path(sys.executable).with_name("ray"))
-        role = ["--address", self.address]
+        role = ["--address", self.address, "--num-cpus=1"]
         if not self._nodes:
             role = ["--head", "--port=6379", "--include-dashboard=false", f"--temp-dir={self._folder}/r{attempt}"]
-        limits = [f"--num-cpus={self._cpus}", f"--object-store-memory={STORE_BYTES}", "--disable-usage-stats"]
+            role += [f"--num-cpus={self._head_cpus}"]
+        limits = [f"--object-store-memory={STORE_BYTES}", "--disable-usage-stats"]
         own = ["ip", "netns", "exec", name, "unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
         start = [ray, "start", "--block", f"--node-ip-address={address}", *role, *limits]
         log = Path(self._folder, f"{name}.log")

@@ -216,10 +216,12 @@ def test_a_job_with_a_checkpoint_that_failed_is_one_commit_when_it_is_run_again(
     lakes: tuple[ib.Lake, ib.Lake], tmp_path: Path
 ) -> None:
     local, ray = lakes
-    broken = tmp_path / "broken"
+    broken, seen = tmp_path / "broken", tmp_path / "seen"
     broken.touch()
+    seen.mkdir()
 
     def fails_late(batch: pa.RecordBatch) -> pa.RecordBatch:
+        (seen / str(os.getpid())).touch()
         if broken.exists() and batch["id"][0].as_py() >= ROWS // 2:
             raise ValueError("not yet")
         return batch
@@ -232,6 +234,7 @@ def test_a_job_with_a_checkpoint_that_failed_is_one_commit_when_it_is_run_again(
         job()
     broken.unlink()
     job()
+    assert not (seen / str(os.getpid())).exists(), "functions run in workers"
     assert local.table("n.c").order_by("id").to_arrow() == DATA
     assert len(local.sql("SELECT * FROM n.c.snapshots").to_pylist()) == 1
     files = {path.name for path in (tmp_path / "lake" / "n" / "c" / "data").glob("*.parquet")}

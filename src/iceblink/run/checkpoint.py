@@ -218,7 +218,12 @@ class Checkpointed:
             return ((0, output.kind, output.data) for output in outputs())
         engine, last = self._session.engine, self._nodes[-1]
         return items(
-            self._nodes, label, outputs, engine.backend(), lambda made: engine.job.recorders.__setitem__(last, made)
+            self._nodes,
+            label,
+            outputs,
+            engine.backend(),
+            lambda made: engine.job.recorders.__setitem__(last, made),
+            engine.processes,
         )
 
     def _begin_files(self, token: str) -> None:

@@ -44,6 +44,8 @@ class LocalEngine:
         self.settings = Settings.from_environment(**settings)
         self.kernel = Kernel(self.settings)
         self.job = Job(self.settings, self.kernel)
+        self.processes = False
+        """Whether all functions run in processes of their own, also those that do not ask for one."""
 
     def query(self, tree: Tree, sources: Mapping[str, Plan], expression: Any = None) -> Query:
         """Return a query node, its names and types checked by the kernel; nothing is read.

@@ -52,7 +52,7 @@ class DistributedEngine(LocalEngine):
         broadcast_bytes: int = BROADCAST_BYTES,
     ) -> None:
         super().__init__(**vars(settings))
-        self._open, self._processes = backend, processes
+        self._open, self.processes = backend, processes
         self._small_bytes, self._broadcast_bytes = small_bytes, broadcast_bytes
 
     def spread(self, query: Query, prepared: Prepared) -> list[str]:
@@ -115,7 +115,7 @@ class DistributedEngine(LocalEngine):
             raise
 
     def _runner(self, backend: Backend, plan: Plan) -> Runner:
-        return Runner(backend, self.settings, lambda made: self.job.recorders.__setitem__(plan, made), self._processes)
+        return Runner(backend, self.settings, lambda made: self.job.recorders.__setitem__(plan, made), self.processes)
 
     def _flow(self, runner: Runner, plan: Plan) -> Flow:
         return self._lowering(runner).flow(plan)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 import pyarrow as pa
 
 from iceblink.plan.nodes import MapBatches
-from iceblink.run.distributed.cpus import bounded
 from iceblink.run.distributed.kept import Kept
 from iceblink.run.pipeline.chain import Fed, fused, mapped
 from iceblink.run.pipeline.operator import Operator
@@ -63,10 +62,7 @@ class Flow:
         """
         groups = fused([node.function for node in nodes])
         ends = [nodes[sum(map(len, groups[: place + 1])) - 1] for place in range(len(groups))]
-        operators = [
-            replace(made, order=bounded(replace(made.order, processes=made.order.processes or processes), made.cpus))
-            for made in (mapped(group, end.known_schema) for group, end in zip(groups, ends, strict=True))
-        ]
+        operators = [mapped(group, end.known_schema, processes) for group, end in zip(groups, ends, strict=True)]
         return replace(
             self,
             operators=(*self.operators, *operators),

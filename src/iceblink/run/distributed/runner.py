@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from iceblink.config import MIB, Settings
-from iceblink.run.distributed.cpus import bounded
 from iceblink.run.distributed.flow import Flow
 from iceblink.run.distributed.kept import Kept
 from iceblink.run.pipeline.backend import Backend, Order, Slots, Work
 from iceblink.run.pipeline.chain import source
+from iceblink.run.pipeline.cpus import bounded
 from iceblink.run.pipeline.operator import Operator
 from iceblink.run.pipeline.scheduler import Scheduler
 from iceblink.run.pipeline.stage import Item

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from iceblink.plan.function import Function
 from iceblink.run.pipeline.backend import Call, Order, Output, Stored, Work
+from iceblink.run.pipeline.cpus import bounded
 from iceblink.run.pipeline.operator import Operator
 from iceblink.run.pipeline.worker import MapWork
 from iceblink.run.stop import Stop
@@ -51,8 +52,11 @@ def source(label: str, open: Callable[[], Fed]) -> Operator:
     return Operator(label, Order(label, SourceWork(open)), cpus=0.0)
 
 
-def mapped(functions: Sequence[Function], schema: pa.Schema | None) -> Operator:
-    """Return the operator whose workers call functions one after the other; `schema` is of the last, if known."""
+def mapped(functions: Sequence[Function], schema: pa.Schema | None, processes: bool = False) -> Operator:
+    """Return the operator whose workers call functions one after the other; `schema` is of the last, if known.
+
+    Where `processes` is set, they are processes of their own, on no more CPUs than the functions have.
+    """
     first = functions[0]
     label = " > ".join(function.label for function in functions)
     pool = first.pool
@@ -60,10 +64,11 @@ def mapped(functions: Sequence[Function], schema: pa.Schema | None) -> Operator:
     timeout_s = None if first.awaits else first.policy.timeout_s
     memory_bytes = pool.memory_bytes or 0
     work = MapWork(tuple(functions))
-    order = Order(label, work, pool.processes, pool.gpus, timeout_s, memory_bytes, pool.resources, pool.labels)
+    apart = pool.processes or processes
+    order = Order(label, work, apart, pool.gpus, timeout_s, memory_bytes, pool.resources, pool.labels)
     return Operator(
         label,
-        order,
+        bounded(order, pool.cpus) if processes else order,
         batch_rows=first.batch_rows,
         schema=schema,
         fewest=pool.fewest,

@@ -66,17 +66,18 @@ def items(
     open: Callable[[], Outputs],
     backend: Backend,
     record: Callable[[Recorder], None],
+    processes: bool = False,
 ) -> Items:
     """Yield (place in `nodes`, kind, batch): rows and marks of the last, rejected rows of any; see `stream`.
 
-    The backend is closed at the end.
+    The backend is closed at the end. Where `processes` is set, all functions run in processes of their own.
     """
     groups = fused([node.function for node in nodes])
     last_of_group = [sum(map(len, groups[: place + 1])) - 1 for place in range(len(groups))]
     held = [nodes[place].known_schema for place in last_of_group]
     operators = [
         source(label, open),
-        *(mapped(group, schema) for group, schema in zip(groups, held, strict=True)),
+        *(mapped(group, schema, processes) for group, schema in zip(groups, held, strict=True)),
     ]
     recorder = Recorder([operator.label for operator in operators])
     record(recorder)

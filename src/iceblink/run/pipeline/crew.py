@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from iceblink.errors import FunctionError
 from iceblink.run.pipeline.backend import Backend, Died, Slots
-from iceblink.run.pipeline.stage import DEPTH, Lane, Stage, Worker
+from iceblink.run.pipeline.stage import Lane, Stage, Worker
 from iceblink.run.pipeline.stats import Recorder
 
 SHORT_S = 1e-3  # the interpreter's lock changes hands every five of these

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from bench import embed, estimate, imports, pipeline, planning, scan, tpch, udf, write
+from bench import balance, driver, embed, estimate, imports, pipeline, planning, scan, splits, tpch, udf, write
 from bench.command import read_options
 
-BENCHMARKS = (imports, estimate, planning, udf, pipeline, embed, scan, tpch, write)  # the quick ones first
+BENCHMARKS = (
+    imports,
+    estimate,
+    planning,
+    udf,
+    pipeline,
+    embed,
+    scan,
+    balance,
+    driver,
+    tpch,
+    write,
+    splits,
+)  # the quick ones first
 
 
 def main() -> None:

@@ -46,12 +46,12 @@ class Peak:
 
 
 @contextmanager
-def peak_memory() -> Iterator[Peak]:
+def peak_memory(every_s: float = 0.1) -> Iterator[Peak]:
     """Sample the memory of all processes inside the block, over what it was before."""
     before, peak, over = memory(), Peak(), threading.Event()
 
     def look() -> None:
-        while not over.wait(0.1):
+        while not over.wait(every_s):
             peak.nbytes = max(peak.nbytes, memory() - before)
 
     sampler = threading.Thread(target=look)

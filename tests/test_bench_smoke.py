@@ -31,6 +31,9 @@ ROOT = Path(__file__).resolve().parent.parent
         ("pipeline", "iceblink"),
         ("scan", "iceblink"),
         ("write", "iceblink"),
+        ("balance", "iceblink"),
+        ("splits", "iceblink"),
+        ("driver", "scheduler, behind"),
     ],
 )
 def test_a_benchmark_runs_small_without_a_failure(name: str, contestant: str, tmp_path: Path) -> None:

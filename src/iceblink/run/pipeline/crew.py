@@ -6,11 +6,10 @@ import time
 from collections.abc import Sequence
 
 from iceblink.errors import FunctionError
-from iceblink.run.pipeline.backend import Backend, Died
+from iceblink.run.pipeline.backend import Backend, Died, Slots
 from iceblink.run.pipeline.stage import Lane, Stage, Worker
 from iceblink.run.pipeline.stats import Recorder
 
-DEPTH = 2  # tasks a worker has: the next one lies there when it is done
 SHORT_S = 1e-3  # the interpreter's lock changes hands every five of these
 RENEW_S = 1.0  # a process that lived so long is begun anew when memory is tight
 FREED = 0.9  # of the memory at a renewal must have been undercut since, before there is another
@@ -22,12 +21,15 @@ BUILDS = 2  # times that a worker may die while it is built
 class Crew:
     """The workers of all stages of one run.
 
-    A worker is in `_stage_of` as long as it is among the workers of its stage, and so long its share is taken.
+    A worker is in `_stage_of` as long as it is among the workers of its stage, and so long its share is taken. What
+    costs as much as there are workers is found out once for all tasks that are begun together, see `look`.
     """
 
     def __init__(self, stages: Sequence[Stage], backend: Backend, recorder: Recorder) -> None:
         self._stages, self._backend, self._recorder = stages, backend, recorder
         self._stage_of: dict[int, Stage] = {}
+        self._slots: Slots | None = None
+        self._cpus_in_use: float | None = None
         self._builds_lost = 0
         self._tight = False
         self._resident = self._lowest = self._renewed_at = 0
@@ -41,22 +43,32 @@ class Crew:
             self._renew(stage)
         while len(stage.workers) < stage.operator.fewest and self.grow(stage):
             pass
-        ready = {number: worker for number, worker in stage.workers.items() if worker.ready}
-        has_cpu = self.has_cpu(stage)
         gains = self._gains(stage)
-        idle = next((number for number, worker in ready.items() if not worker.tasks), None)
+        idle = next(reversed(stage.by_tasks[0]), None)  # others go on to rest, and are let go of
         if idle is not None and (gains or not stage.running):
-            return (idle, "") if has_cpu else (None, "cpu")
-        starting = len(stage.workers) - len(ready)
+            return (idle, "") if self.has_cpu(stage) else (None, "cpu")
         if not stage.workers:
             self.make_way(stage, WAITED_S)
-        if not starting and has_cpu and stage.waiting_calls + 1 > len(ready) and gains:
-            self.grow(stage)
-        at_work = [number for number, worker in ready.items() if worker.tasks and not stage.tries(worker)]
-        number = min(at_work, key=lambda number: len(ready[number].tasks), default=None)
-        if number is None or lane.suspect or len(ready[number].tasks) >= DEPTH:
-            return None, "worker"
-        return number, ""
+        while gains and self._more(stage) and self.has_cpu(stage) and self.grow(stage):
+            pass
+        for number in () if lane.suspect else (number for some in stage.by_tasks[1:] for number in some):
+            if not stage.tries(stage.workers[number]):
+                return number, ""
+        return None, "worker"
+
+    def _more(self, stage: Stage) -> bool:
+        """Whether to build one more: as many at a time as there are, which is soon all that a cluster has room for."""
+        starting, ready = len(stage.starting), len(stage.workers) - len(stage.starting)
+        return starting < max(1, ready) and stage.waiting_calls + 1 > ready + starting
+
+    def look(self) -> None:
+        """Begin anew to know what there is, and who is at work."""
+        self._slots = self._cpus_in_use = None
+
+    def at_work(self, stage: Stage) -> None:
+        """Take note that one more worker of a stage is at work."""
+        if self._cpus_in_use is not None:
+            self._cpus_in_use += stage.operator.cpus
 
     def grow(self, stage: Stage) -> bool:
         """Begin to build one more worker, if the operator may have one and its share is free."""
@@ -66,6 +78,7 @@ class Crew:
         if number is None:  # what a leaving worker holds is not free yet, or shares of devices do not add up
             return False
         stage.workers[number] = Worker(born=time.monotonic())
+        stage.sort_in(number)
         self._stage_of[number] = stage
         self._recorder.worker(self._place(stage), len(stage.workers))
         return True
@@ -75,6 +88,7 @@ class Crew:
         if (stage := self._stage_of.get(number)) is not None:
             stage.workers[number].ready = True
             stage.workers[number].born = stage.workers[number].idle_since = time.monotonic()
+            stage.sort_in(number)
 
     def make_way(self, needy: Stage, idle_s: float = 0.0) -> None:
         """If a stage without any worker lacks what others hold, end those of them that have been idle so long [s]."""
@@ -144,6 +158,7 @@ class Crew:
 
     def _stop(self, stage: Stage, number: int, at_once: bool = False) -> None:
         worker = stage.workers.pop(number)
+        stage.sort_in(number)
         if worker.ready and not worker.tasks:
             self._recorder.idle(self._place(stage), worker.idle_since)
         del self._stage_of[number]
@@ -151,10 +166,15 @@ class Crew:
 
     def has_cpu(self, stage: Stage) -> bool:
         """Whether one more worker of a stage may be at work; what waits for credit is not."""
-        in_use = sum(
-            other.operator.cpus * sum(running.credit > 0 for _, running in other.at_work()) for other in self._stages
-        )
-        return not in_use or in_use + stage.operator.cpus <= self._backend.slots().cpus
+        with_tasks = sum(other.operator.cpus * other.with_tasks for other in self._stages)
+        if with_tasks + stage.operator.cpus <= self._there().cpus:
+            return True
+        if self._cpus_in_use is None:
+            self._cpus_in_use = sum(
+                other.operator.cpus * sum(running.credit > 0 for _, running in other.at_work())
+                for other in self._stages
+            )
+        return not self._cpus_in_use or self._cpus_in_use + stage.operator.cpus <= self._there().cpus
 
     def _gains(self, stage: Stage) -> bool:
         """Whether one more worker at work helps; threads that make short calls would wait for each other instead."""
@@ -169,11 +189,16 @@ class Crew:
         """Whether GPUs and memory are left for one more worker; it holds them as long as it lives."""
         gpus = sum(len(other.workers) * other.operator.order.gpus for other in self._stages)
         memory = sum(len(other.workers) * other.operator.memory_bytes for other in self._stages)
-        slots = self._backend.slots()
+        slots = self._there()
         return (
             gpus + stage.operator.order.gpus <= slots.gpus + 1e-9
             and memory + stage.operator.memory_bytes <= slots.memory_bytes
         )
+
+    def _there(self) -> Slots:
+        if self._slots is None:
+            self._slots = self._backend.slots()
+        return self._slots
 
     def _place(self, stage: Stage) -> int:
         return self._stages.index(stage)

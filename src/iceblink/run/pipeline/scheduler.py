@@ -245,6 +245,7 @@ class Scheduler:
 
     def _admit(self) -> None:
         self._look()
+        self.crew.look()
         wanted = False  # a CPU, by an operator nearer the sink: those before it neither begin what takes one nor go on
         for index in reversed(range(len(self.stages))):
             stage = self.stages[index]
@@ -265,7 +266,7 @@ class Scheduler:
     def _ask_on(self, index: int) -> None:
         """Give credit to the tasks of a stage, the front one first, while there is room for what they make."""
         stage = self.stages[index]
-        for lane in stage.lanes:
+        for lane in () if stage.operator.atomic else stage.lanes:  # atomic tasks have all the credit that they want
             if lane.task is None:
                 continue
             running = stage.running[lane.task]
@@ -273,6 +274,8 @@ class Scheduler:
                 continue  # it gave its own away
             front = lane is stage.lanes[0] and self._starving(index)
             if running.credit < CREDIT and (self._room(index, 0) or (front and not running.credit)):
+                if not running.credit and stage.workers[running.worker].tasks[0] == lane.task:
+                    self.crew.at_work(stage)
                 running.credit += 1
                 self.backend.allow(lane.task)
 
@@ -301,6 +304,7 @@ class Scheduler:
         number = next(_numbers)
         if not (at := stage.workers[worker]).tasks:
             self.recorder.begun(self.stages.index(stage), worker, at.idle_since)
+            self.crew.at_work(stage)
         credit = UNBOUNDED if stage.operator.atomic else CREDIT
         task = stage.begin(lane, number, worker, credit)
         stage.running[number].begun_s = time.monotonic()
@@ -313,14 +317,7 @@ class Scheduler:
         Where this is false and something is left to do, `_force` sets one thing going before the loop waits. Tasks that
         have no credit do not count: they wait for us, and we for room that they may be the only ones to make.
         """
-        if self.out:
-            return True
-        for stage in self.stages:
-            if any(running.credit for _, running in stage.at_work()):
-                return True
-            if any(not worker.ready for worker in stage.workers.values()):
-                return True
-        return False
+        return bool(self.out) or any(stage.goes_on for stage in self.stages)
 
     def _force(self) -> None:
         """Go one step over the budget, nearest the sink, so that it can be kept again: else all would wait for all."""
@@ -336,7 +333,7 @@ class Scheduler:
                 self._start(stage, lane, worker)
                 return
             self.crew.make_way(stage)
-            if any(not worker.ready for worker in stage.workers.values()) or self.crew.grow(stage):
+            if stage.starting or self.crew.grow(stage):
                 return
 
     def _look(self) -> None:
@@ -415,6 +412,7 @@ class Scheduler:
             if poison is not None:
                 self._reject(stage, *poison, death.why)
         del stage.workers[death.worker]
+        stage.sort_in(death.worker)
 
     def _reject(self, stage: Stage, lane: Lane, stretch: Stretch, why: str) -> None:
         """Deal with rows that killed two workers as their operator says."""

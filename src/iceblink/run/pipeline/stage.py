@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import takewhile
+from itertools import accumulate, islice
 
 from iceblink.config import MIB
 from iceblink.run.pipeline.backend import Block, Kind, Produced, Slice, Task
@@ -20,6 +20,8 @@ TASK_S = 0.05
 """Calls are put together to a task up to about this time, so that handing tasks over costs little."""
 MOST_CALLS = 256
 POISON_KILLS = 2
+DEPTH = 2
+"""Tasks a worker has: the next one lies there when it is done."""
 _RECENT = 0.3  # weight of the newest observation in a moving average
 
 
@@ -121,12 +123,16 @@ class Stage:
         self.lanes: deque[Lane] = deque()
         self.running: dict[int, Running] = {}
         self.workers: dict[int, Worker] = {}
+        self.starting: set[int] = set()  # workers that are being built
+        self.by_tasks: tuple[dict[int, None], ...] = tuple({} for _ in range(DEPTH))  # workers with none, with one...
         self.ended = False  # upstream will send no more
         self.spent: list[Block] = []  # blocks that nobody here needs any more
         self._taken = 0  # rows of the first waiting block that tasks have already
         self._rows = deque([0])  # waiting rows up to each mark, and after the last
         self._unfinished: dict[int, int] = {}  # rows of a block, by its identity, that some task may still need
         self._ratio: float | None = None  # bytes out for each byte in
+        self._again = False  # whether a task ended, and may have left its lane something to do
+        self._in_flight: int | None = None  # see `in_flight_bytes`; None until somebody asks again
         self.call_s: float | None = None  # how long a call takes, as of late
 
     # -- input ---------------------------------------------------------------------------------------------------------
@@ -164,9 +170,11 @@ class Stage:
 
     def next_lane(self) -> Lane | None:
         """Return a lane with a stretch to run: one to be run again, else the next of the queue; None for now."""
-        for lane in self.lanes:
+        # all are looked through only when that may find one: else a task would cost as much as there are under way
+        for lane in self.lanes if self._again else islice(reversed(self.lanes), 1):
             if lane.todo and lane.task is None:
                 return lane
+        self._again = False
         while self.queue and self.queue[0].kind == "mark" and not self._rows[0]:
             self._rows.popleft()
             self.lanes.append(Lane(deque(), items=deque([self.queue.popleft()])))
@@ -189,7 +197,7 @@ class Stage:
             return ()
         slices: list[Slice] = []
         if (call_bytes := self.operator.call_bytes) is not None:
-            if self._first_bytes() < call_bytes and not self.ended and len(self._rows) == 1:
+            if not self.ended and len(self._rows) == 1 and not self._has_bytes(call_bytes):
                 return ()
             while self._rows[0] and (not slices or sum(part.nbytes for part in slices) < call_bytes):
                 slices.append(self._take(self.queue[0].block.rows))
@@ -211,9 +219,9 @@ class Stage:
                 break
         return tuple(parts)
 
-    def _first_bytes(self) -> int:
-        """Return the bytes that wait up to the first mark."""
-        return sum(item.block.nbytes for item in takewhile(lambda item: item.kind == "rows", self.queue))
+    def _has_bytes(self, wanted: int) -> bool:
+        """Whether so many bytes wait, where no mark does; it looks no further than it must."""
+        return any(waiting >= wanted for waiting in accumulate(item.block.nbytes for item in self.queue))
 
     def _rows_for_a_call(self) -> int:
         block = self.queue[0].block
@@ -237,14 +245,18 @@ class Stage:
         """Give the first stretch of a lane to a worker."""
         stretch = lane.todo.popleft()
         lane.task = number
-        self.running[number] = Running(lane, stretch, worker, credit, kept=stretch.kept)
+        self.running[number] = running = Running(lane, stretch, worker, credit, kept=stretch.kept)
+        if self._in_flight is not None:
+            self._in_flight += self._to_come(running)
         self.workers[worker].tasks.append(number)
+        self.sort_in(worker)
         slices = tuple(piece for part in stretch.slices for piece in part.pieces)
         return Task(number, slices, self.operator.batch_rows, self.schema, stretch.kept)
 
     def produced(self, signal: Produced) -> None:
         """Keep an output of a task until it is its turn."""
         running = self.running[signal.task]
+        self._in_flight = None
         running.credit -= 1
         if signal.consumed > running.consumed:
             running.consumed, running.kept = signal.consumed, 0
@@ -309,9 +321,11 @@ class Stage:
 
     def _over(self, number: int) -> Running:
         running = self.running.pop(number)
+        self._in_flight, self._again = None, True
         running.lane.task = None
         if (worker := self.workers.get(running.worker)) is not None:
             worker.tasks.remove(number)
+            self.sort_in(running.worker)
         return running
 
     def _single_calls(self, slices: tuple[Slice, ...]) -> Iterator[tuple[Slice, ...]]:
@@ -349,12 +363,38 @@ class Stage:
     @property
     def in_flight_bytes(self) -> int:
         """Estimate what the running tasks will make beyond what they made already [bytes]."""
-        ratio = self._ratio or 1.0
-        return sum(max(0, int(ratio * running.nbytes) - running.bytes_out) for running in self.running.values())
+        if self._in_flight is None:
+            self._in_flight = sum(map(self._to_come, self.running.values()))
+        return self._in_flight
+
+    def _to_come(self, running: Running) -> int:
+        return max(0, int((self._ratio or 1.0) * running.nbytes) - running.bytes_out)
+
+    def sort_in(self, number: int) -> None:
+        """Keep a worker among those with as many tasks, whatever has happened to it; the last one comes last."""
+        self.starting.discard(number)
+        for numbers in self.by_tasks:
+            numbers.pop(number, None)
+        worker = self.workers.get(number)
+        if worker is not None and not worker.ready:
+            self.starting.add(number)
+        elif worker is not None and len(worker.tasks) < DEPTH:
+            self.by_tasks[len(worker.tasks)][number] = None
+
+    @property
+    def with_tasks(self) -> int:
+        """Workers that have a task, with credit or without."""
+        return len(self.workers) - len(self.starting) - len(self.by_tasks[0])
 
     def tries(self, worker: Worker) -> bool:
         """Whether a worker has a task of which another one may have died."""
         return any(self.running[task].stretch.kills for task in worker.tasks)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a worker is being built, or is at a task that has credit."""
+        at = (self.running[worker.tasks[0]] for worker in self.workers.values() if worker.tasks)
+        return bool(self.starting) or any(running.credit for running in at)
 
     def at_work(self) -> Iterator[tuple[int, Running]]:
         """Yield the task each worker is at, in the order of the input; what waits behind it does nothing yet."""

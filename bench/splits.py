@@ -31,7 +31,7 @@ def single(folder: str, what: str, files: int, cpus: int) -> Job:
     """One file a split and one split a task, which nobody should want."""
     import iceblink.run.distributed.tables as tables
 
-    tables.LEAST_BYTES = 0  # of a task: each then has one split, and a split one file
+    tables.LEAST_BYTES = 1  # of a task: each then has one split, and a split one file
     tables.TASK_BYTES = 1
     return _ours(folder, what, files, cpus, split_bytes=1)
 

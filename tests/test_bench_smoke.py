@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
         ("scan", "iceblink"),
         ("write", "iceblink"),
         ("balance", "iceblink"),
-        ("splits", "iceblink"),
+        ("splits", "iceblink, a file a task"),
         ("driver", "scheduler, behind"),
     ],
 )

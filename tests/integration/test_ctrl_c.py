@@ -24,6 +24,12 @@ LAKE = """
     from pathlib import Path
     import iceblink as ib
 
+    def started(thread):
+        try:
+            return (thread / "children").read_text().split()
+        except OSError:  # it has ended meanwhile
+            return []
+
     def slow(batch):
         if batch.column("id")[0].as_py() >= 500:  # by then the statement has begun to read
             os.write(1, b"working\\n")  # in one piece: there are several of them
@@ -38,7 +44,7 @@ LAKE = """
     finally:
         threads = [thread.name for thread in threading.enumerate() if thread.name.startswith("iceblink")]
         tasks = Path("/proc/self/task").iterdir()
-        children = [child for task in tasks for child in (task / "children").read_text().split()]
+        children = [child for task in tasks for child in started(task)]
         print("left:", *threads, *children, flush=True)
 """
 

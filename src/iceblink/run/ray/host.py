@@ -105,6 +105,7 @@ class _Life:
         self._start = start
         self._slate = words.slate
         self._loop = WorkerLoop(start.worker, start.label, self._tell, self._keep, self._note)
+        self._last: Given | None = None
         self._said: Queue[Signal | Raised | None] = Queue()
 
     def items(self) -> Iterator[Any]:
@@ -123,9 +124,13 @@ class _Life:
         match message:
             case Given(task=task, credit=credit):
                 self._loop.submit(task, partial(self._call, message), credit)
+                # Ray forgets an object whose last reference here goes, and may do so just when the next task brings
+                # another one to it: who asks for that would wait for ever. So what a task reads is held until then.
+                self._last = message
             case Allow(task=task):
                 self._loop.allow(task)
             case Stop():
+                self._last = None
                 self._loop.stop()
 
     def _run(self) -> None:

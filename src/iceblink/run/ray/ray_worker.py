@@ -52,7 +52,7 @@ class RayWorker:
         live = self._host.actor.live.options(num_returns="streaming", _generator_backpressure_num_objects=1)
         self._stream = live.remote(Start(worker, order.label, (build,), sys.path))
         self._thread = threading.Thread(target=self._live, name=f"{order.label} {worker}", daemon=True)
-        self._thread.start()
+        session.hear(self._thread)
 
     @property
     def idle(self) -> bool:

@@ -28,6 +28,7 @@ _FEW_BYTES = 1024 << 20  # a host that is larger after its work is not used agai
 _A_BYTE = 1  # of an actor that reserves nothing at all, Ray does not heed where it should be
 _REST_S = 60.0
 _MOMENT_S = 0.1
+_LEAVE_S = 5.0
 _END_S = 2.0  # a steward may take so long to say how a host died
 
 
@@ -111,7 +112,8 @@ class Session:
         self._rested = threading.Condition(self._lock)
         self._leaving: dict[int, float] = {}  # by number, until when they are waited for
         self._post: SimpleQueue[tuple[RayHost, int, Message] | None] = SimpleQueue()
-        threading.Thread(target=self._deliver, name="iceblink to ray", daemon=True).start()
+        self._hearing: set[threading.Thread] = set()
+        self.hear(threading.Thread(target=self._deliver, name="iceblink to ray", daemon=True))
 
     def host(self, order: Order) -> RayHost:
         """Return a host that waits for work, or a new one that will come up somewhere."""
@@ -152,6 +154,13 @@ class Session:
             )
         except ValueError as error:
             raise ConfigError(str(error), order.label, "labels and resources as Ray takes them") from error
+
+    def hear(self, thread: threading.Thread) -> None:
+        """Start a thread that speaks with Ray: it has to end before Ray is left, or Ray would start anew for it."""
+        with self._lock:
+            self._hearing = {one for one in self._hearing if one.is_alive()}
+            self._hearing.add(thread)
+            thread.start()
 
     def rest(self, host: RayHost) -> None:
         """Keep a host whose worker has ended for the next one."""
@@ -220,6 +229,8 @@ class Session:
             else:
                 ray.kill(steward)
         self._post.put(None)
+        for thread in self._hearing - {threading.current_thread()}:
+            thread.join(_LEAVE_S)
         self.capacity.close()
         self._membership.leave()
 
@@ -261,7 +272,7 @@ class Session:
                     self._stewards[node] = actor
                     rounds = actor.rounds.options(num_returns="streaming", concurrency_group="rounds").remote()
                     seen = map(ray.get, rounds)
-                threading.Thread(target=self._see, args=(node, seen), name="iceblink steward", daemon=True).start()
+                self.hear(threading.Thread(target=self._see, args=(node, seen), name="iceblink steward", daemon=True))
             return self._stewards[node]
 
     def _see(self, node: str, rounds: Iterator[Seen]) -> None:

@@ -35,6 +35,10 @@ class WorkerDies(BaseException):
     """Raised by a function in these tests where a real one would take its process along."""
 
 
+class NodeDies(WorkerDies):
+    """Raised by a function in these tests at the moment at which its node is lost."""
+
+
 Made: TypeAlias = tuple[Task, Output | Stored | None]
 """An output of a task, or None at its end."""
 
@@ -108,6 +112,8 @@ class SimulatedBackend:
             return [self._died(number, "was killed by the simulation")]
         try:
             return [self._step(number, worker)]
+        except NodeDies:
+            return [self._died(number, "was lost with its node", with_node=True)]
         except WorkerDies:
             return [self._died(number, "died of its rows")]
         except Exception as error:
@@ -159,10 +165,10 @@ class SimulatedBackend:
             worker.at += 1
         return task, output
 
-    def _died(self, number: int, why: str) -> Died:
+    def _died(self, number: int, why: str, with_node: bool = False) -> Died:
         self.deaths += 1
         worker = self.workers.pop(number)
-        return Died(number, why, worker.calling if self._ahead else None)
+        return Died(number, why, worker.calling if self._ahead else None, with_node)
 
     def wake(self) -> None:
         self._woken.set()

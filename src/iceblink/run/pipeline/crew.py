@@ -15,7 +15,7 @@ RENEW_S = 1.0  # a process that lived so long is begun anew when memory is tight
 FREED = 0.9  # of the memory at a renewal must have been undercut since, before there is another
 WAITED_S = 0.5  # a worker idle so long gives its device to a stage that has none
 IDLE_S = 5.0  # a worker beyond the fewest is let go after this
-BUILDS = 2  # times that a worker may die while it is built
+BUILDS = 2  # times that workers may die of themselves while they are built
 
 
 class Crew:
@@ -143,13 +143,13 @@ class Crew:
         Raises
         ------
         FunctionError
-            It is not the first that died while it was built.
+            It is not the first that died of itself while it was built.
         """
         stage = self._stage_of.pop(death.worker, None)
         if stage is None:
             return None
         worker = stage.workers[death.worker]
-        if not worker.ready:
+        if not worker.ready and not death.with_node:
             self._builds_lost += 1
             if self._builds_lost >= BUILDS:
                 raise FunctionError(f"a worker {death.why}, while it was built", stage.operator.label)

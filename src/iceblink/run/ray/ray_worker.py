@@ -141,13 +141,14 @@ class RayWorker:
         if "No module named 'iceblink" in said:
             return self._unbuilt("iceblink is not on the nodes of this cluster", "runtime_env={'pip': ['iceblink']}")
         if "node has died" in said:
-            return Died(self.number, "was lost with its node" + "".join(re.findall(r"\n\s*ip:( \S+)", said)[:1]))
+            which = "".join(re.findall(r"\n\s*ip:( \S+)", said)[:1])
+            return Died(self.number, f"was lost with its node{which}", with_node=True)
         end = self._host.end()
         calling = None if end is None else end.calling
         if "low on memory" in said:
             return Died(self.number, "was ended by Ray, for its node was low on memory", calling)
         if end is None and isinstance(error, ray.exceptions.ActorUnavailableError):
-            return Died(self.number, "cannot be reached on its node any more")
+            return Died(self.number, "cannot be reached on its node any more", with_node=True)
         return Died(self.number, f"is gone: {said}" if end is None else end.why, calling)
 
     def _unbuilt(self, what: str, hint: str) -> Signal:

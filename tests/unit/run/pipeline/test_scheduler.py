@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contract.simulated_backend import SimulatedBackend, WorkerDies, calls_of, working
+from contract.simulated_backend import NodeDies, SimulatedBackend, WorkerDies, calls_of, working
 from iceblink.config import MIB
 from iceblink.errors import ConfigError, FunctionError, OutOfMemoryBudget
 from iceblink.plan.function import OnError
@@ -464,6 +464,19 @@ def test_a_worker_that_dies_while_it_is_built_twice_is_an_error() -> None:
 
     with pytest.raises(FunctionError, match="while it was built"):
         run(SimulatedBackend(SLOTS, 1), source([1]), Operator("f", Order("f", build)))
+
+
+def test_workers_that_are_lost_with_their_nodes_while_they_are_built_are_built_again() -> None:
+    nodes = iter(range(4))
+
+    def build() -> Work:
+        if next(nodes, None) is not None:
+            raise NodeDies
+        return working(doubled)()
+
+    backend = SimulatedBackend(SLOTS, 1)
+    assert values(run(backend, source([1]), Operator("f", Order("f", build)))) == [0]
+    assert backend.deaths == 4
 
 
 @given(

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 
 from iceblink.errors import ConfigError, PlanError
 from iceblink.events import Observer
 from iceblink.interop import to_pandas, to_polars
+from iceblink.load.batches import Ragged, Text
+from iceblink.load.late import needs_torch, torch_loader
+from iceblink.load.loader import Loader
+from iceblink.load.opening import Options, setup_of
+from iceblink.load.order import Quality
 from iceblink.neighbours.late import dask_frames, needs_dask, needs_ray, ray_data
 from iceblink.plan.describe_function import described, promised
 from iceblink.plan.function import BatchFormat, Function, OnError
@@ -22,6 +27,9 @@ from iceblink.run.pipeline.stats import PipelineStats
 from iceblink.run.write import Mode, WriteOptions, write_table
 from iceblink.types import show_field
 from iceblink.verbs import GroupBy, Verbs
+
+if TYPE_CHECKING:
+    from iceblink.load.torch_loader import TorchLoader
 
 __all__ = ["Dataset", "GroupBy", "Observer"]
 
@@ -242,6 +250,106 @@ class Dataset(Verbs):
         """
         needs_dask()
         return dask_frames.to_dask(self.plan, self.session.engine, partitions, index)
+
+    def to_torch(
+        self,
+        batch_size: int,
+        *,
+        columns: Sequence[str] | None = None,
+        shuffle: bool = False,
+        quality: Quality | None = None,
+        seed: int = 0,
+        drop_last: bool = False,
+        pad: bool = False,
+        rank: int | None = None,
+        world: int | None = None,
+        device: Any = None,
+        memory: int | str | None = None,
+        prefetch: int | str | None = None,
+        nulls: Any = "raise",
+        tensors: Mapping[str, bool] | None = None,
+        ragged: Ragged = "values",
+        text: Text = "list",
+        transform: Callable[[dict[str, Any]], Any] | None = None,
+        collate: Callable[[Any], Any] | None = None,
+    ) -> TorchLoader:
+        """Return a loader of batches for PyTorch: dicts of tensors, read ahead by threads, epoch after epoch.
+
+        Eager in metadata, and in one row group, whose lists tell their length. Filters and deletes are counted, so that
+        the length is exact and every rank has the same number of batches. A table, and what looks at one row of it at
+        a time, is read where it lies; anything else is run now, and its rows are kept in the engine's ``spill_dir``.
+
+        The loader is an iterable for a bare loop, and for ``DataLoader(loader, batch_size=None)``. It has
+        ``state_dict`` and ``load_state_dict``; the order of its rows is a function of dataset, seed and epoch alone.
+
+        Parameters
+        ----------
+        batch_size : int
+            Rows of a batch of one rank.
+        columns : sequence of str, optional
+            Those to read. Default: all.
+        shuffle : bool
+            Whether each epoch has an order of its own.
+        quality : {"block", "window", "global"}, optional
+            "global" is a permutation of all rows, which must fit in memory. "window" takes the rows of a batch from as
+            many row groups as the memory allows, "block" from one at a time; both permute them inside.
+            Default: the best that `memory` allows. ``loader.explain()`` says what it is worth.
+        seed : int
+        drop_last, pad : bool
+            Whether the last batch, if short, is left out, or filled up with the epoch's first rows, which a column
+            ``padded`` then tells apart. Default: it is shorter.
+        rank, world : int, optional
+            Which of how many this process is. Default: as ``torch.distributed`` says, else ``RANK`` and
+            ``WORLD_SIZE``, else alone.
+        device : str or torch.device, optional
+            Where tensors go; to a GPU they are copied from pinned memory while it computes.
+        memory : int or str, optional
+            For decoded rows of this rank [bytes, or a text such as ``"1GiB"``]. Default: 512 MiB, or the engine's
+            budget if that is less. One row group is always in it.
+        prefetch : int or str, optional
+            Finished batches that wait [bytes]. Default: 16 MiB.
+        nulls : {"raise", "mask"} or mapping of str to value
+            What becomes of nulls in numbers: an error, a column ``NAME_valid`` beside zeros, or values that fill them.
+        tensors : mapping of str to bool, optional
+            Columns of lists that have lists of any length although the first row group does not: ``{"ids": False}``.
+        ragged : {"values", "pad", "nested"}
+            Lists of any length as ``(values, offsets)``, padded with zeros beside a mask ``NAME_valid``, or as a
+            nested tensor of jagged layout.
+        text : {"list", "arrow"}
+            Strings and bytes as Python's, or as Arrow arrays, which cost nothing until somebody looks.
+        transform : callable, optional
+            Applied to each batch as a dict of NumPy arrays, ahead of whoever waits for it.
+        collate : callable, optional
+            Applied to each batch of tensors, as the last step; may return anything.
+
+        Returns
+        -------
+        TorchLoader
+            Numbers have shape (rows,), lists of one length, tensors and fixed bytes (rows, ...), without a copy where
+            rows lie as they are wanted; times are integers in their unit; what has no place in a tensor is an Arrow
+            array.
+
+        Raises
+        ------
+        ConfigError
+            PyTorch is not installed, or something asked for cannot be: now, and not as ranks that wait for each other.
+        ColumnNotFound
+        BatchContractBroken
+            A null or a list of another length where the tensor has no place for it; also while iterating.
+        DataCorrupt, FunctionError
+            While iterating: of a file, of `transform` or `collate`.
+        """
+        needs_torch()
+        options = Options(
+            batch_size, columns, shuffle, quality, seed, drop_last, pad, rank, world, memory, prefetch, nulls,
+            tensors or {}, ragged, text, transform, collate,
+        )  # fmt: skip
+        convert = torch_loader.Tensors(ragged, device)
+        return torch_loader.TorchLoader(setup_of(self.plan, self.session.engine, options, "to_torch", convert))
+
+    def to_numpy(self, batch_size: int, **options: Any) -> Loader:
+        """Return a loader of batches as dicts of NumPy arrays; options are those of `to_torch`, but for `device`."""
+        return Loader(setup_of(self.plan, self.session.engine, Options.of(batch_size, options, "to_numpy"), "to_numpy"))
 
     def to_pylist(self) -> list[dict[str, Any]]:
         """Run, and return the rows as dicts."""

@@ -14,9 +14,9 @@ import pyarrow.types as pt
 
 from iceblink.errors import ColumnNotFound, PlanError, TypeMismatch
 from iceblink.interop import to_arrow, to_pandas
-from iceblink.neighbours.parts import Parts, Reader
 from iceblink.plan.nodes import Plan, Scan
 from iceblink.run.local_engine import LocalEngine
+from iceblink.run.parts import Parts, Reader
 from iceblink.scan.footer import FOOTERS
 from iceblink.scan.prune import Bounds, column_bounds
 from iceblink.scan.split import WHOLE_FILE, Piece, Split

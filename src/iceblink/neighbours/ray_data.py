@@ -13,10 +13,10 @@ import ray.data
 from ray.data.extensions import ArrowTensorType, ArrowTensorTypeV2
 
 from iceblink.errors import FunctionError, IceblinkError, SchemaMismatch, TypeMismatch
-from iceblink.neighbours.parts import TASK_BYTES, Parts
 from iceblink.neighbours.ray_datasource import IceblinkDatasource
 from iceblink.plan.nodes import Plan
 from iceblink.run.local_engine import LocalEngine
+from iceblink.run.parts import TASK_BYTES, Parts
 from iceblink.run.ray.joining import Membership
 from iceblink.run.ray.ray_engine import RayEngine
 from iceblink.types import conform

@@ -14,7 +14,6 @@ from ray.data.datasource import ReadTask
 from ray.data.expressions import BinaryExpr, ColumnExpr, Expr, LiteralExpr, Operation, UnaryExpr
 
 from iceblink.config import Settings
-from iceblink.neighbours.parts import Parts, Reader
 from iceblink.plan.nodes import Plan
 from iceblink.plan.rowwise import chosen
 from iceblink.predicate import (
@@ -29,6 +28,7 @@ from iceblink.predicate import (
     Predicate,
     conjunction,
 )
+from iceblink.run.parts import Parts, Reader
 from iceblink.scan.split import Split
 
 _COMPARE: dict[Operation, Operator] = {

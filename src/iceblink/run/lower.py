@@ -29,7 +29,7 @@ from iceblink.run.source import Source
 from iceblink.scan.batch import Batch
 from iceblink.scan.chance import with_chances
 from iceblink.scan.native import NativeScan, native_scan
-from iceblink.scan.plan import ScanPlan, plan_scan, projected
+from iceblink.scan.plan import FOOTERS_READ, ScanPlan, plan_scan, projected
 from iceblink.scan.read import read_scan
 
 
@@ -190,13 +190,18 @@ def prepare(query: Query, job: Job) -> Prepared:
 
 
 def plan_of(
-    scan: Scan, columns: tuple[str, ...] | None, predicate: Predicate, job: Job, mapped: Mapped = here
+    scan: Scan,
+    columns: tuple[str, ...] | None,
+    predicate: Predicate,
+    job: Job,
+    mapped: Mapped = here,
+    footers_read: float = FOOTERS_READ,
 ) -> ScanPlan:
     """Plan a scan, metadata being read by `mapped`; of just some files or row groups when the node says so."""
     names = scan.schema.names if columns is None else columns
     if scan.part is not None:
         return scan.part.with_columns(names)
-    planned = plan_scan(scan.table, names, predicate, job.settings, mapped)
+    planned = plan_scan(scan.table, names, predicate, job.settings, mapped, footers_read)
     return planned if scan.files is None else planned.only(scan.files)
 
 

@@ -7,10 +7,11 @@ rows the row is read.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from hashlib import blake2b
 
 import numpy as np
 import pyarrow as pa
+
+from iceblink.splitmix import numbers, start_of
 
 _PREFIX = "iceblink chance "  # in lower case, as the planner has names
 
@@ -61,15 +62,6 @@ def with_chances(data: pa.RecordBatch, names: Sequence[str], path: str, first_ro
 
 
 def _chances(name: str, path: str, first_row: int, rows: int) -> pa.Array:
-    """Return numbers `first_row` and following of a SplitMix64 [1]_, which no two rows of a file have in common.
-
-    References
-    ----------
-    .. [1] Steele, Lea, Flood: Fast splittable pseudorandom number generators, OOPSLA 2014.
-    """
-    start = int.from_bytes(blake2b(f"{name}\0{path}".encode(), digest_size=8).digest(), "little")
-    places = np.arange(first_row + 1, first_row + 1 + rows, dtype=np.uint64)
-    state = np.uint64(start) + places * np.uint64(0x9E3779B97F4A7C15)
-    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return pa.array((state ^ (state >> np.uint64(31))).view(np.int64))
+    """Return numbers `first_row` and following of the file, which no two rows of it have in common."""
+    places = np.arange(first_row, first_row + rows, dtype=np.uint64)
+    return pa.array(numbers(start_of(name, path), places).view(np.int64))

@@ -134,11 +134,16 @@ def owner_of(table_name: str, snapshot_id: int | None) -> str:
 
 
 def plan_scan(
-    table: Table, columns: Sequence[str] | None, predicate: Predicate, settings: Settings, mapped: Mapped = here
+    table: Table,
+    columns: Sequence[str] | None,
+    predicate: Predicate,
+    settings: Settings,
+    mapped: Mapped = here,
+    footers_read: float = FOOTERS_READ,
 ) -> ScanPlan:
     """Plan the reading of one table version.
 
-    Eager in metadata: manifests, and footers of up to `FOOTERS_READ` files, are read; data is not, but for one row
+    Eager in metadata: manifests, and footers of up to `footers_read` files, are read; data is not, but for one row
     group of files whose writer left no SizeStatistics.
 
     Parameters
@@ -152,6 +157,8 @@ def plan_scan(
         `split_bytes` is the decoded size aimed at.
     mapped : Mapped
         Reads manifests and footers; the plan is the same whoever does.
+    footers_read : float
+        With more files than this, only a sample of the footers is read, and row groups are not told apart.
 
     Raises
     ------
@@ -163,7 +170,7 @@ def plan_scan(
     schema = projected(table.schema, columns, table.name)
     files = list(table.files_as(whole_file, predicate, mapped)) if table.snapshot_id is not None else []
     planner = _Planner(table, in_files(schema), predicate, settings.threads, mapped)
-    if len(files) <= FOOTERS_READ:
+    if len(files) <= footers_read:
         pieces, groups_total = planner.by_row_group(files)
     else:
         pieces, groups_total = planner.by_file(files), 0

@@ -20,7 +20,7 @@ from iceblink.predicate import Everything, Predicate
 from iceblink.run.kernel import Kernel
 from iceblink.run.lower import Job, plan_of
 from iceblink.run.source import Source
-from iceblink.scan.plan import projected
+from iceblink.scan.plan import FOOTERS_READ, projected
 from iceblink.scan.read import read_split
 from iceblink.scan.split import Split
 
@@ -109,11 +109,17 @@ class Parts:
     every_row: bool
 
     @classmethod
-    def of(cls, plan: Plan, settings: Settings, predicate: Predicate | None = None) -> Self | None:
+    def of(
+        cls,
+        plan: Plan,
+        settings: Settings,
+        predicate: Predicate | None = None,
+        footers_read: float = FOOTERS_READ,
+    ) -> Self | None:
         """Plan a dataset that looks at one row of one table at a time; None for any other.
 
-        Eager in metadata: manifests and footers are read. `predicate` prunes the scan of a whole table; whoever gives
-        it filters the rows.
+        Eager in metadata: manifests, and footers of up to `footers_read` files, are read. `predicate` prunes the scan
+        of a whole table; whoever gives it filters the rows.
         """
         scan = leaf_of(plan)
         if not isinstance(scan, Scan):
@@ -127,7 +133,7 @@ class Parts:
             (reference,) = fused.references
             made = Statement(sql_of(fused.tree), reference.name, reference.named, reference.columns)
             columns, wanted = reference.columns, reference.predicate
-        planned = plan_of(scan, columns, wanted, job)
+        planned = plan_of(scan, columns, wanted, job, footers_read=footers_read)
         one = replace(settings, threads=1, memory_bytes=max(LEAST_MEMORY, settings.memory_bytes // settings.threads))
         reader = Reader(plan.schema, planned.table_schema, planned.owner, planned.storage, one, made)
         every_row = made is None and predicate is None and not planned.deletes

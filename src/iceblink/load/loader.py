@@ -1,0 +1,325 @@
+"""A dataset as batches for a model: the order, the state and the waits of one loader, whatever the batches are."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from iceblink.errors import DataCorrupt, PlanError
+from iceblink.load.columns import Columns, Layout, bytes_of, columns_of, rows_of, shown
+from iceblink.load.order import Order, Rank, Shape
+from iceblink.load.shape import OPEN_SHARE, spread_of
+from iceblink.load.steps import Reading, steps
+from iceblink.load.units import Units
+from iceblink.load.waits import LoaderStats, Waits
+from iceblink.scan.ordered import in_order
+
+FORMAT = 1  # of the state
+MADE_BYTES = 4 << 20  # of the steps that are made at once
+PADDED = "padded"
+"""Name of the column that says which rows of a batch only fill it up."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """All that a loader is made of.
+
+    Parameters
+    ----------
+    units : Units
+    layouts : tuple of Layout
+    shape : Shape
+    rank : Rank
+    threads : int
+        That decode.
+    memory_bytes : int
+        For decoded rows [bytes].
+    prefetch_bytes : int
+        Of finished batches that wait for the consumer [bytes].
+    finish : callable
+        Makes a batch of columns, and knows the step; called in one thread, in order, ahead of the consumer.
+    where : str
+        The word that the user wrote.
+    """
+
+    units: Units
+    layouts: tuple[Layout, ...]
+    shape: Shape
+    rank: Rank
+    threads: int
+    memory_bytes: int
+    prefetch_bytes: int
+    finish: Callable[[Columns, int], Any]
+    where: str
+
+
+class Loader:
+    """Batches of a dataset, epoch after epoch.
+
+    Made by `Dataset.to_torch` and its like. Each pass over it is one epoch, and the next pass the next one. It knows
+    where it is: `state_dict` is small, and a loader of the same dataset goes on from there, whatever its number of
+    ranks.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._process = os.getpid()
+        self._epoch, self._step = 0, 0
+        self._placed = False  # by a state, and no pass has begun since
+        self._moved = 0  # times that it was sent elsewhere
+        self._pass: _Pass | None = None
+        self._waits = Waits()
+        self._reader = _Reader(setup)
+
+    def __len__(self) -> int:
+        """Batches of an epoch; the same for every rank."""
+        return self._order(0).steps
+
+    def __iter__(self) -> Iterator[Any]:
+        """Begin the epoch, or go on with the one that a loaded state is in; an earlier pass is over."""
+        return self._begin()
+
+    def _begin(self, worker: int = 0, workers: int = 1) -> _Pass:
+        """Begin a pass over the steps of one of several workers, who take turns."""
+        if self._pass is not None:
+            self._pass.close()
+        if not self._placed:
+            self._step = 0
+        self._placed = False
+        self._pass = _Pass(self, worker, workers)
+        return self._pass
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that is under way, or comes next."""
+        return self._epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to an epoch: to its beginning, unless it is the one that is under way."""
+        if epoch != self._epoch:
+            self._go(epoch, 0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the consumer is: a few words and numbers, which JSON can hold, the same on every rank.
+
+        Batches that were prefetched and not handed over do not count.
+        """
+        shape = self._setup.shape
+        return {
+            "format": FORMAT,
+            "dataset": dict(self._setup.units.identity),
+            "rows": self._order(0).rows,
+            "batch_rows": shape.batch_rows,
+            "lanes": shape.lanes,
+            "quality": shape.quality,
+            "tail": shape.tail,
+            "seed": shape.seed,
+            "epoch": self._epoch,
+            "step": self._step,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go where a state says; a pass that is under way goes on from there, too.
+
+        The rows of a step are those that they would have been: seed, lanes and quality are the state's. The number of
+        ranks may be another one, if all together still take as many rows a step.
+
+        Raises
+        ------
+        PlanError
+            The dataset is not the one of the state, or a step has another number of rows; says what differs.
+        """
+        self._check(state)
+        shape = replace(
+            self._setup.shape, lanes=state["lanes"], quality=state["quality"], tail=state["tail"], seed=state["seed"]
+        )
+        self._setup = replace(self._setup, shape=shape)
+        self._go(state["epoch"], state["step"])
+
+    def _check(self, state: Mapping[str, Any]) -> None:
+        where = f"{self._setup.where}: load_state_dict"
+        if state.get("format") != FORMAT:
+            raise PlanError(f"no state of a loader: format {state.get('format')!r}", where)
+        mine, theirs = self._setup.units.identity, state["dataset"]
+        differing = [name for name in {**theirs, **mine} if mine.get(name) != theirs.get(name)]
+        if differing:
+            name = differing[0]
+            raise PlanError(
+                f"the state is of another dataset: {', '.join(differing)}",
+                f"{where}: {name} was {theirs.get(name, 'absent')}; now {mine.get(name, 'absent')}",
+                "open the table as it was: lake.table(name, snapshot=...)",
+            )
+        rows = self._setup.shape.batch_rows
+        if state["batch_rows"] != rows:
+            world = self._setup.rank.world
+            fits = state["batch_rows"] % world == 0
+            raise PlanError(
+                f"a step had {state['batch_rows']:,} rows, and now {rows:,}: {rows // world:,} for each of {world} ranks",
+                where,
+                f"batch_size={state['batch_rows'] // world}" if fits else f"a divisor of {state['batch_rows']:,} ranks",
+            )
+
+    def stats(self) -> LoaderStats:
+        """Return how long the consumer waited, and what was read."""
+        return self._waits.stats(self._reader.decoded_bytes, self._reader.busy_s)
+
+    def explain(self) -> str:
+        """Return in words what will be read, in which order, and what that takes."""
+        setup, shape = self._setup, self._setup.shape
+        units = setup.units
+        order = self._order(0)
+        spread = spread_of(shape, units)
+        count = max(1, len(units.rows))
+        lines = [
+            f"{order.rows:,} rows in {len(units.rows):,} units, about {units.decoded_bytes // count:,} bytes each",
+            f"{order.steps:,} steps of {shape.batch_rows:,} rows, rank {setup.rank.number} of {setup.rank.world}; "
+            f"{order.tail_rows:,} rows behind the last whole step: {shape.tail}",
+            f"order {shape.quality}, {shape.lanes} lanes, seed {shape.seed}: the mean of a batch varies at most "
+            f"{spread:.0f} times as much as with rows drawn one by one",
+            f"memory {setup.memory_bytes:,} bytes, {setup.threads} threads decode",
+            *(f"  {shown(layout, units.schema.field(layout.name))}" for layout in setup.layouts),
+        ]
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}\n{self.explain()}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"setup": self._setup, "at": (self._epoch, self._step, self._placed)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        Loader.__init__(self, state["setup"])
+        self._epoch, self._step, self._placed = state["at"]
+
+    def _order(self, epoch: int) -> Order:
+        return Order(self._setup.units.rows, self._setup.shape, epoch)
+
+    def _go(self, epoch: int, step: int) -> None:
+        self._epoch, self._step, self._placed = epoch, step, True
+        self._moved += 1
+
+    def _batches(self, worker: int, workers: int) -> Generator[_Made, None, None]:
+        """Yield the other batches of the epoch, made ahead in a thread of its own."""
+        made = partial(self._made, self._order(self._epoch), self._step, worker, workers)
+        yield from in_order([made], 1, lambda one: one.nbytes, self._setup.prefetch_bytes)
+
+    def _handed(self, batch: Any) -> Any:
+        """Return a batch as the consumer gets it, in whose thread this is."""
+        return batch
+
+    def _made(self, order: Order, first: int, worker: int, workers: int) -> Iterator[_Made]:
+        setup = self._setup
+        size = max(1, setup.units.decoded_bytes // max(1, order.rows)) * setup.shape.batch_rows // setup.rank.world
+        ahead = int(setup.memory_bytes * (1 - OPEN_SHARE)) // 2  # as much again is in the hands of the threads
+        reading = Reading(self._reader.read, setup.threads, ahead, max(1, MADE_BYTES // max(1, size)))
+        self._reader.prepare(order)
+        with closing(steps(order, setup.rank, first, reading)) as made:
+            for step, columns in enumerate(made, first):
+                if step % workers != worker:
+                    continue
+                rows, size = rows_of(columns), bytes_of(columns)
+                if setup.shape.tail == "pad":
+                    columns = columns | {PADDED: self._padding(order, step)}
+                yield _Made(step, setup.finish(columns, step), rows, size)
+
+    def _padding(self, order: Order, step: int) -> np.ndarray[Any, Any]:
+        rows, repeated = order.rows_of(step), order.repeated(step)
+        begin, end = self._setup.rank.share(rows)
+        return np.arange(begin, end) >= rows - repeated
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A batch ahead of its consumer."""
+
+    step: int
+    batch: Any
+    rows: int
+    nbytes: int
+
+
+class _Pass:
+    """One epoch, from where its loader is on; it follows when the loader is sent elsewhere."""
+
+    def __init__(self, loader: Loader, worker: int, workers: int) -> None:
+        self._loader, self._worker, self._workers = loader, worker, workers
+        self._batches: Generator[_Made, None, None] | None = None
+        self._moved: int | None = None
+        self._ended = False
+
+    def __iter__(self) -> _Pass:
+        return self
+
+    def __next__(self) -> Any:
+        loader = self._loader
+        if loader._pass is not self:
+            raise PlanError("another pass over this loader has begun", loader._setup.where, "make a loader for each")
+        asked = time.perf_counter()
+        if self._moved != loader._moved:
+            self.close()
+            self._batches, self._moved, self._ended = loader._batches(self._worker, self._workers), loader._moved, False
+            loader._waits.begun()
+        if self._ended or self._batches is None:
+            raise StopIteration
+        found = next(self._batches, None)
+        if found is None:
+            self._ended = True
+            loader._epoch, loader._step = loader._epoch + 1, 0
+            raise StopIteration
+        loader._step = found.step + 1
+        loader._waits.waited(asked, found.rows)
+        return loader._handed(found.batch)
+
+    def close(self) -> None:
+        """End the threads that make batches."""
+        if self._batches is not None:
+            self._batches.close()
+
+
+class _Reader:
+    """Reads the units of a loader, from many threads, and counts."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._lock = threading.Lock()
+        self._held: dict[int, Columns] = {}
+        self.decoded_bytes, self.busy_s = 0, 0.0
+
+    def prepare(self, order: Order) -> None:
+        """Read all units now, if any of them may be wanted at any time."""
+        if order.shape.quality != "global" or self._held:
+            return
+
+        def held(unit: int) -> Iterator[int]:
+            self._held[unit] = self._read(unit)
+            yield unit
+
+        tasks = (partial(held, int(unit)) for unit in np.flatnonzero(self._setup.units.rows))
+        with closing(in_order(tasks, self._setup.threads, lambda _: 0, 1)) as units:
+            for _ in units:
+                pass
+
+    def read(self, unit: int) -> Columns:
+        """Return the rows of a unit."""
+        found = self._held.get(unit)
+        return self._read(unit) if found is None else found
+
+    def _read(self, unit: int) -> Columns:
+        begun = time.perf_counter()
+        units, place = self._setup.units, self._setup.units.place(unit)
+        table = units.read(unit)
+        if table.num_rows != units.rows[unit]:
+            raise DataCorrupt(f"{units.rows[unit]:,} rows were counted here, and {table.num_rows:,} are read", place)
+        columns = columns_of(table, self._setup.layouts, place)
+        with self._lock:
+            self.decoded_bytes += table.nbytes
+            self.busy_s += time.perf_counter() - begun
+        return columns

@@ -1,0 +1,91 @@
+"""How long a consumer waited for its batches."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass
+
+REMEMBERED = 10_000  # waits, of which the quantiles are told
+
+
+@dataclass(frozen=True)
+class LoaderStats:
+    """What a loader did since it began, or was last asked to forget.
+
+    Parameters
+    ----------
+    steps, rows : int
+        Handed over.
+    seconds : float
+        From the first batch asked for to the last one handed over [s].
+    waited_s : float
+        Of these, how long the consumer waited [s].
+    wait_p50_s, wait_p99_s, wait_max_s : float
+        Of the last 10,000 steps, but for the first batch of each epoch [s].
+    first_batch_s : float
+        How long the last epoch's first batch took [s].
+    decoded_bytes : int
+        Decoded, or mapped from the cache [bytes].
+    decode_s : float
+        Threads were busy with that for so long together [s].
+    """
+
+    steps: int = 0
+    rows: int = 0
+    seconds: float = 0.0
+    waited_s: float = 0.0
+    wait_p50_s: float = 0.0
+    wait_p99_s: float = 0.0
+    wait_max_s: float = 0.0
+    first_batch_s: float = 0.0
+    decoded_bytes: int = 0
+    decode_s: float = 0.0
+
+    @property
+    def stalled(self) -> float:
+        """The share of the time in which the consumer waited."""
+        return self.waited_s / self.seconds if self.seconds else 0.0
+
+    def __str__(self) -> str:
+        return (
+            f"{self.steps:,} steps, {self.rows:,} rows, waited {100 * self.stalled:.1f} % of {self.seconds:.1f} s; "
+            f"wait p50 {1e3 * self.wait_p50_s:.2f} ms, p99 {1e3 * self.wait_p99_s:.2f} ms, "
+            f"max {1e3 * self.wait_max_s:.1f} ms; first batch {self.first_batch_s:.2f} s"
+        )
+
+
+class Waits:
+    """Counts as steps go by; told from the consumer's thread."""
+
+    def __init__(self) -> None:
+        self._waits: deque[float] = deque(maxlen=REMEMBERED)
+        self.steps = self.rows = 0
+        self.waited_s = self.first_batch_s = self.seconds = 0.0
+        self._last: float | None = None
+
+    def begun(self) -> None:
+        """Take note that an epoch begins: the time between epochs is nobody's."""
+        self._last = None
+
+    def waited(self, since: float, rows: int) -> None:
+        """Take note of a step that was asked for at a moment [s of `time.perf_counter`], and has come."""
+        now = time.perf_counter()
+        if self._last is None:
+            self.first_batch_s = now - since
+        else:
+            self._waits.append(now - since)
+        self.seconds += now - (since if self._last is None else self._last)
+        self.waited_s += now - since
+        self._last = now
+        self.steps += 1
+        self.rows += rows
+
+    def stats(self, decoded_bytes: int, decode_s: float) -> LoaderStats:
+        """Return what was counted."""
+        waits = sorted(self._waits) or [0.0]
+        p50, p99, most = (waits[int(share * (len(waits) - 1))] for share in (0.5, 0.99, 1.0))
+        return LoaderStats(
+            self.steps, self.rows, self.seconds, self.waited_s, p50, p99, most, self.first_batch_s, decoded_bytes,
+            decode_s,
+        )  # fmt: skip

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from iceblink.errors import IceblinkError as IceblinkError
     from iceblink.lakehouse import Lake as Lake
     from iceblink.lakehouse import connect as connect
+    from iceblink.load.cache.disk import Cache as Cache
     from iceblink.plan.function import pure_python as pure_python
     from iceblink.plan.row import row as _
     from iceblink.run.local_engine import LocalEngine as LocalEngine
@@ -31,6 +32,7 @@ _HOMES = {
     "Dataset": ("iceblink.dataset", "Dataset"),
     "LocalEngine": ("iceblink.run.local_engine", "LocalEngine"),
     "RayEngine": ("iceblink.run.ray.ray_engine", "RayEngine"),
+    "Cache": ("iceblink.load.cache.disk", "Cache"),
     "IceblinkError": ("iceblink.errors", "IceblinkError"),
     "_": ("iceblink.plan.row", "row"),
     "pure_python": ("iceblink.plan.function", "pure_python"),
@@ -45,6 +47,7 @@ __all__ = [
     "Dataset",
     "LocalEngine",
     "RayEngine",
+    "Cache",
     "IceblinkError",
     "_",
     "pure_python",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ from iceblink.errors import ConfigError, PlanError
 from iceblink.events import Observer
 from iceblink.interop import to_pandas, to_polars
 from iceblink.load.batches import Ragged, Text
+from iceblink.load.cache.disk import Cache
 from iceblink.load.late import needs_torch, torch_loader
 from iceblink.load.loader import Loader
 from iceblink.load.opening import Options, setup_of
@@ -266,6 +268,7 @@ class Dataset(Verbs):
         device: Any = None,
         memory: int | str | None = None,
         prefetch: int | str | None = None,
+        cache: Cache | str | Path | bool | None = None,
         nulls: Any = "raise",
         tensors: Mapping[str, bool] | None = None,
         ragged: Ragged = "values",
@@ -291,8 +294,8 @@ class Dataset(Verbs):
         shuffle : bool
             Whether each epoch has an order of its own.
         quality : {"block", "window", "global"}, optional
-            "global" is a permutation of all rows, which must fit in memory. "window" takes the rows of a batch from as
-            many row groups as the memory allows, "block" from one at a time; both permute them inside.
+            "global" is a permutation of all rows, which must fit in memory or in the cache. "window" takes the rows of
+            a batch from as many row groups as the memory allows, "block" from one at a time; both permute them inside.
             Default: the best that `memory` allows. ``loader.explain()`` says what it is worth.
         seed : int
         drop_last, pad : bool
@@ -308,6 +311,9 @@ class Dataset(Verbs):
             budget if that is less. One row group is always in it.
         prefetch : int or str, optional
             Finished batches that wait [bytes]. Default: 16 MiB.
+        cache : Cache, folder or bool, optional
+            Keeps decoded row groups on a local disk for the next epochs and jobs, which then map them; True: in
+            ``~/.cache/iceblink``, up to 50 GiB. Data files never change, so it is never stale.
         nulls : {"raise", "mask"} or mapping of str to value
             What becomes of nulls in numbers: an error, a column ``NAME_valid`` beside zeros, or values that fill them.
         tensors : mapping of str to bool, optional
@@ -341,8 +347,8 @@ class Dataset(Verbs):
         """
         needs_torch()
         options = Options(
-            batch_size, columns, shuffle, quality, seed, drop_last, pad, rank, world, memory, prefetch, nulls,
-            tensors or {}, ragged, text, transform, collate,
+            batch_size, columns, shuffle, quality, seed, drop_last, pad, rank, world, memory, prefetch, cache,
+            nulls, tensors or {}, ragged, text, transform, collate,
         )  # fmt: skip
         convert = torch_loader.Tensors(ragged, device)
         return torch_loader.TorchLoader(setup_of(self.plan, self.session.engine, options, "to_torch", convert))

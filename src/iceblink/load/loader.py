@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
@@ -13,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from iceblink.errors import DataCorrupt, PlanError
-from iceblink.load.columns import Columns, Layout, bytes_of, columns_of, rows_of, shown
+from iceblink.errors import PlanError
+from iceblink.load.cache.disk import Cache
+from iceblink.load.columns import Columns, Layout, bytes_of, rows_of, shown
 from iceblink.load.order import Order, Rank, Shape
+from iceblink.load.reading import UnitReader
 from iceblink.load.shape import OPEN_SHARE, spread_of
 from iceblink.load.steps import Reading, steps
 from iceblink.load.units import Units
@@ -48,6 +49,8 @@ class Setup:
         Makes a batch of columns, and knows the step; called in one thread, in order, ahead of the consumer.
     where : str
         The word that the user wrote.
+    cache : Cache or None
+        Keeps what was decoded.
     """
 
     units: Units
@@ -59,6 +62,7 @@ class Setup:
     prefetch_bytes: int
     finish: Callable[[Columns, int], Any]
     where: str
+    cache: Cache | None = None
 
 
 class Loader:
@@ -77,7 +81,7 @@ class Loader:
         self._moved = 0  # times that it was sent elsewhere
         self._pass: _Pass | None = None
         self._waits = Waits()
-        self._reader = _Reader(setup)
+        self._reader = UnitReader(setup.units, setup.layouts, setup.threads, setup.memory_bytes, setup.cache)
 
     def __len__(self) -> int:
         """Batches of an epoch; the same for every rank."""
@@ -162,7 +166,7 @@ class Loader:
             world = self._setup.rank.world
             fits = state["batch_rows"] % world == 0
             raise PlanError(
-                f"a step had {state['batch_rows']:,} rows, and now {rows:,}: {rows // world:,} for each of {world} ranks",
+                f"a step had {state['batch_rows']:,} rows, and {world} ranks of {rows // world:,} make {rows:,}",
                 where,
                 f"batch_size={state['batch_rows'] // world}" if fits else f"a divisor of {state['batch_rows']:,} ranks",
             )
@@ -219,8 +223,9 @@ class Loader:
         setup = self._setup
         size = max(1, setup.units.decoded_bytes // max(1, order.rows)) * setup.shape.batch_rows // setup.rank.world
         ahead = int(setup.memory_bytes * (1 - OPEN_SHARE)) // 2  # as much again is in the hands of the threads
-        reading = Reading(self._reader.read, setup.threads, ahead, max(1, MADE_BYTES // max(1, size)))
-        self._reader.prepare(order)
+        reading = Reading(self._reader, setup.threads, ahead, max(1, MADE_BYTES // max(1, size)))
+        if order.shape.quality == "global":  # any row may be wanted at any time
+            self._reader.hold_all()
         with closing(steps(order, setup.rank, first, reading)) as made:
             for step, columns in enumerate(made, first):
                 if step % workers != worker:
@@ -282,44 +287,3 @@ class _Pass:
         """End the threads that make batches."""
         if self._batches is not None:
             self._batches.close()
-
-
-class _Reader:
-    """Reads the units of a loader, from many threads, and counts."""
-
-    def __init__(self, setup: Setup) -> None:
-        self._setup = setup
-        self._lock = threading.Lock()
-        self._held: dict[int, Columns] = {}
-        self.decoded_bytes, self.busy_s = 0, 0.0
-
-    def prepare(self, order: Order) -> None:
-        """Read all units now, if any of them may be wanted at any time."""
-        if order.shape.quality != "global" or self._held:
-            return
-
-        def held(unit: int) -> Iterator[int]:
-            self._held[unit] = self._read(unit)
-            yield unit
-
-        tasks = (partial(held, int(unit)) for unit in np.flatnonzero(self._setup.units.rows))
-        with closing(in_order(tasks, self._setup.threads, lambda _: 0, 1)) as units:
-            for _ in units:
-                pass
-
-    def read(self, unit: int) -> Columns:
-        """Return the rows of a unit."""
-        found = self._held.get(unit)
-        return self._read(unit) if found is None else found
-
-    def _read(self, unit: int) -> Columns:
-        begun = time.perf_counter()
-        units, place = self._setup.units, self._setup.units.place(unit)
-        table = units.read(unit)
-        if table.num_rows != units.rows[unit]:
-            raise DataCorrupt(f"{units.rows[unit]:,} rows were counted here, and {table.num_rows:,} are read", place)
-        columns = columns_of(table, self._setup.layouts, place)
-        with self._lock:
-            self.decoded_bytes += table.nbytes
-            self.busy_s += time.perf_counter() - begun
-        return columns

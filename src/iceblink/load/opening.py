@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, fields
@@ -9,15 +10,18 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import pyarrow as pa
 
 from iceblink.config import MIB, Settings, parse_bytes
 from iceblink.errors import ColumnNotFound, ConfigError, nearest
 from iceblink.load.batches import Finish, Ragged, Text
+from iceblink.load.cache.disk import Cache
 from iceblink.load.columns import layouts_of
 from iceblink.load.kept_units import kept_units
 from iceblink.load.loader import PADDED, Setup
 from iceblink.load.order import Quality
 from iceblink.load.ranks import rank_of
+from iceblink.load.reading import read_unit
 from iceblink.load.shape import Wish, shape_of
 from iceblink.load.units import Units, table_units
 from iceblink.plan.fingerprint import parts_of
@@ -43,6 +47,7 @@ class Options:
     world: int | None = None
     memory: int | str | None = None
     prefetch: int | str | None = None
+    cache: Cache | str | Path | bool | None = None
     nulls: Any = "raise"
     tensors: Mapping[str, bool] = field(default_factory=dict)
     ragged: Ragged = "values"
@@ -87,13 +92,14 @@ def setup_of(
         plan = chosen(plan, options.columns)
     if options.pad and PADDED in plan.schema.names:
         raise ConfigError(f"pad makes a column {PADDED!r}, and there is one", where, "rename it")
-    units = _units(plan, engine, settings)
+    cache = _cache(options.cache)
+    units = _units(plan, engine, settings, cache)
     wish = Wish(
         options.batch_size, options.shuffle, options.quality, options.seed, options.drop_last, options.pad, memory,
-        kept=False,
+        0 if cache is None else cache.limit_bytes,
     )  # fmt: skip
     shape = shape_of(wish, units, rank, where)
-    layouts = layouts_of(plan.schema, _sample(units), options.tensors, options.nulls, where)
+    layouts = layouts_of(plan.schema, _sample(units, cache), options.tensors, options.nulls, where)
     finish = Finish(
         {layout.name: layout for layout in layouts},
         _one_of("ragged", options.ragged, ("values", "pad", "nested"), where),
@@ -103,11 +109,19 @@ def setup_of(
         options.collate,
     )
     prefetch = _bytes(options.prefetch, PREFETCH_BYTES, where)
-    return Setup(units, layouts, shape, rank, settings.threads, memory, prefetch, finish, where)
+    return Setup(units, layouts, shape, rank, settings.threads, memory, prefetch, finish, where, cache)
 
 
-def _units(plan: Plan, engine: LocalEngine, settings: Settings) -> Units:
-    found = table_units(plan, settings, lambda _, make: make())
+def _cache(given: Cache | str | Path | bool | None) -> Cache | None:
+    if given is None or given is False:
+        return None
+    if given is True:
+        return Cache(Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "iceblink"))
+    return given if isinstance(given, Cache) else Cache(given)
+
+
+def _units(plan: Plan, engine: LocalEngine, settings: Settings, cache: Cache | None) -> Units:
+    found = table_units(plan, settings, cache)
     if found is not None:
         return found
     with closing(engine.batches(plan)) as batches:
@@ -115,9 +129,9 @@ def _units(plan: Plan, engine: LocalEngine, settings: Settings) -> Units:
         return kept_units(plan.schema, rows, parts_of(plan), Path(settings.spill_dir))
 
 
-def _sample(units: Units) -> Any:
+def _sample(units: Units, cache: Cache | None) -> pa.Table:
     filled = np.flatnonzero(units.rows)
-    return units.read(int(filled[0])) if len(filled) else units.schema.empty_table()
+    return read_unit(units, int(filled[0]), cache) if len(filled) else units.schema.empty_table()
 
 
 def _one_of(name: str, given: Any, known: Sequence[str], where: str) -> Any:

@@ -30,8 +30,8 @@ class Wish:
     drop_last, pad : bool
     memory_bytes : int
         For decoded rows of one rank [bytes].
-    kept : bool
-        Whether units are kept on a disk, where reading them again costs little.
+    kept_bytes : int
+        Of decoded rows that may be kept on a disk, where reading them again costs little [bytes].
     """
 
     batch_rows: int
@@ -41,7 +41,7 @@ class Wish:
     drop_last: bool
     pad: bool
     memory_bytes: int
-    kept: bool
+    kept_bytes: int
 
 
 def shape_of(wish: Wish, units: Units, rank: Rank, where: str) -> Shape:
@@ -82,13 +82,13 @@ def _quality(wish: Wish, units: Units, where: str) -> Quality:
         return "none"
     match wish.quality:
         case None:
-            return "global" if fits or wish.kept else "window"
-        case "global" if not (fits or wish.kept):
+            return "global" if fits else "window"  # of kept units, too, for the first batch should not wait for all
+        case "global" if not fits and units.decoded_bytes > wish.kept_bytes:
             raise ConfigError(
-                f"a permutation of all rows has to reach {units.decoded_bytes:,} decoded bytes, and the memory is "
-                f"{wish.memory_bytes:,}",
+                f"a permutation of all rows has to reach {units.decoded_bytes:,} decoded bytes, and there is room for "
+                f"{max(wish.kept_bytes, int(wish.memory_bytes * OPEN_SHARE)):,}",
                 where,
-                "cache=True keeps them on a disk; quality='window' does without",
+                "cache=True keeps them on a disk, cache=ib.Cache(folder, limit) more; quality='window' does without",
             )
         case "none" | "block" | "window" | "global":
             return wish.quality

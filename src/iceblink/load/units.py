@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from iceblink.config import GIB, MIB, Settings
+from iceblink.load.cache.tier import CacheTier, entry_key
 from iceblink.plan.fingerprint import parts_of
 from iceblink.plan.late import exp
 from iceblink.plan.nodes import Plan, Query
@@ -24,7 +24,6 @@ from iceblink.scan.split import Piece, Split
 
 PACKED_ROWS, PACKED_BYTES = 8192, 4 * MIB
 """Small files next to each other are one unit of up to so many rows and bytes on disk."""
-_DIGITS = 16
 
 
 class Units(Protocol):
@@ -83,7 +82,7 @@ class TableUnits:
         """Return a digest of files, row groups, deletes and statement."""
         reader = self.reader
         pieces = [_text(piece) for piece in self.splits[unit].pieces]
-        return _digest([reader.schema.to_string(), str(reader.statement), *pieces])
+        return entry_key(reader.schema.to_string(), str(reader.statement), *pieces)
 
     def place(self, unit: int) -> str:
         """Return table, files and row groups."""
@@ -92,24 +91,26 @@ class TableUnits:
         return f"{self.reader.owner}, file {first.path}, row group {first.first_group}{more}"
 
 
-def table_units(
-    plan: Plan, settings: Settings, kept: Callable[[str, Callable[[], pa.Table]], pa.Table]
-) -> TableUnits | None:
+def table_units(plan: Plan, settings: Settings, cache: CacheTier | None) -> TableUnits | None:
     """Plan a dataset that looks at one row of one table at a time; None for any other.
 
     Eager in metadata. Where rows are filtered or deleted, they are counted: the columns that decides it are read once,
-    and `kept` may know the numbers from an earlier time.
+    unless `cache` knows the numbers from an earlier time.
     """
     whole = replace(settings, batch_bytes=GIB, batch_rows=1 << 30)  # a unit in one piece
     parts = Parts.of(plan, whole, footers_read=math.inf)
     if parts is None:
         return None
     splits = packed(parts.splits)
-    identity = {**parts_of(plan), "row groups": _digest(_text(piece) for split in splits for piece in split.pieces)}
+    identity = {
+        **parts_of(plan),
+        "row groups": entry_key(*(_text(piece) for split in splits for piece in split.pieces)),
+    }
     rows = np.array([split.rows for split in splits], np.int64)
     if not parts.every_row:
         counts = partial(_counted, plan, splits, whole)
-        rows = kept(_digest(["rows of units", *identity, *identity.values()]), counts)["rows"].to_numpy()
+        key = entry_key("rows of units", *identity, *identity.values())
+        rows = (counts() if cache is None else cache.fetch(key, counts))["rows"].to_numpy()
     return TableUnits(parts.reader, splits, rows, identity)
 
 
@@ -151,10 +152,3 @@ def _counted(plan: Plan, splits: Sequence[Split], settings: Settings) -> pa.Tabl
 def _text(piece: Piece) -> str:
     deletes = sorted(str(delete) for delete in piece.deletes)
     return f"{piece.path} {piece.file_bytes} {piece.first_group} {piece.groups} {piece.identity} {deletes}"
-
-
-def _digest(texts: Iterable[str]) -> str:
-    digest = hashlib.sha256()
-    for text in texts:
-        digest.update(f"{len(text)} {text}".encode())
-    return digest.hexdigest()[:_DIGITS]

@@ -283,7 +283,8 @@ class Dataset(Verbs):
         a time, is read where it lies; anything else is run now, and its rows are kept in the engine's ``spill_dir``.
 
         The loader is an iterable for a bare loop, and for ``DataLoader(loader, batch_size=None)``. It has
-        ``state_dict`` and ``load_state_dict``; the order of its rows is a function of dataset, seed and epoch alone.
+        ``state_dict`` and ``load_state_dict``: the order of rows is a function of dataset, seed and epoch, and of the
+        rows a step and the number of ranks with which the job was begun.
 
         Parameters
         ----------
@@ -314,8 +315,8 @@ class Dataset(Verbs):
         cache : Cache, folder or bool, optional
             Keeps decoded row groups on a local disk for the next epochs and jobs, which then map them; True: in
             ``~/.cache/iceblink``, up to 50 GiB. Data files never change, so it is never stale.
-        nulls : {"raise", "mask"} or mapping of str to value
-            What becomes of nulls in numbers: an error, a column ``NAME_valid`` beside zeros, or values that fill them.
+        nulls : {"raise", "mask"} or mapping of str to value or "mask"
+            What becomes of nulls in numbers: an error, zeros beside a column ``NAME_valid``, or a value of each column.
         tensors : mapping of str to bool, optional
             Columns of lists that have lists of any length although the first row group does not: ``{"ids": False}``.
         ragged : {"values", "pad", "nested"}

@@ -148,7 +148,7 @@ def layouts_of(
         Rows of it: lists that all have one length there are taken for tensors, and held to it.
     tensors : mapping of str to bool
         Whether a column of lists has one length, for those that it is not asked of the sample.
-    nulls : "raise", "mask", or mapping of str to value
+    nulls : "raise", "mask", or mapping of str to "mask" or a value
         What becomes of them in numbers and tensors.
 
     Raises
@@ -189,8 +189,9 @@ def _layout(field: pa.Field, sample: pa.ChunkedArray, tensor: bool | None, nulls
     else:
         texts = (pt.is_string, pt.is_large_string, pt.is_string_view, pt.is_binary, pt.is_large_binary)
         return Layout(name, "text" if any(is_text(dtype) for is_text in texts) else "other")
-    mask = nulls == "mask" and field.nullable and kind in ("numbers", "tensor")
-    fill = 0 if mask else nulls.get(name) if isinstance(nulls, Mapping) else None
+    asked = nulls.get(name) if isinstance(nulls, Mapping) else nulls
+    mask = asked == "mask" and field.nullable and kind in ("numbers", "tensor")
+    fill = 0 if mask else None if asked in ("raise", "mask") else asked
     return Layout(name, kind, np.dtype(dtype.to_pandas_dtype()), shape, fill, mask)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +24,13 @@ UNIT_BYTES, UNIT_ROWS, SAMPLE_ROWS = 8 * MIB, 8192, 256
 
 @dataclass(frozen=True, eq=False)
 class KeptUnits:
-    """Units as Arrow files in a folder, which goes with its owner: copies in other processes only read it."""
+    """Units as Arrow files in a folder."""
 
     schema: pa.Schema
     rows: NDArray[np.int64]
     decoded_bytes: int
     identity: dict[str, str]
     folder: Path
-    owner: tempfile.TemporaryDirectory[str] | None = None
 
     def __reduce__(self) -> tuple[type[KeptUnits], tuple[Any, ...]]:
         return KeptUnits, (self.schema, self.rows, self.decoded_bytes, self.identity, self.folder)
@@ -53,7 +55,8 @@ def kept_units(
 ) -> KeptUnits:
     """Write rows into units.
 
-    Their digest is part of the identity: a statement may give its rows in another order the next time.
+    Their digest is part of the identity: a statement may give its rows in another order the next time. The files go with
+    the object that is returned; its copies in other processes only read them.
 
     Parameters
     ----------
@@ -65,18 +68,23 @@ def kept_units(
         In which a folder of its own is made, on a disk that has room for the rows, uncompressed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    kept = tempfile.TemporaryDirectory(prefix="loader-", dir=folder)
+    kept = Path(tempfile.mkdtemp(prefix="loader-", dir=folder))
+    remove = partial(shutil.rmtree, kept, ignore_errors=True)
     rows, size, digest = [], 0, 0
-    for unit, table in enumerate(_cut(batches)):
-        path = _path(Path(kept.name), unit)
-        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, schema) as writer:
-            writer.write_table(table.combine_chunks())
-        digest = _checksum(path, digest)
-        rows.append(table.num_rows)
-        size += path.stat().st_size
-    return KeptUnits(
-        schema, np.array(rows, np.int64), size, {**identity, "rows": f"digest {digest:08x}"}, Path(kept.name), kept
-    )
+    try:
+        for unit, table in enumerate(_cut(batches)):
+            path = _path(kept, unit)
+            with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, schema) as writer:
+                writer.write_table(table.combine_chunks())
+            digest = _checksum(path, digest)
+            rows.append(table.num_rows)
+            size += path.stat().st_size
+    except BaseException:
+        remove()
+        raise
+    units = KeptUnits(schema, np.array(rows, np.int64), size, {**identity, "rows": f"digest {digest:08x}"}, kept)
+    weakref.finalize(units, remove)
+    return units
 
 
 def _path(folder: Path, unit: int) -> Path:

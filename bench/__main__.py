@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench import balance, driver, embed, estimate, imports, pipeline, planning, scan, splits, tpch, udf, write
+from bench import balance, driver, embed, estimate, imports, layout, pipeline, planning, scan, splits, tpch, udf, write
 from bench.command import read_options
 
 BENCHMARKS = (
@@ -13,6 +13,7 @@ BENCHMARKS = (
     pipeline,
     embed,
     scan,
+    layout,
     balance,
     driver,
     tpch,

@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
         ("pipeline", "iceblink"),
         ("scan", "iceblink"),
         ("write", "iceblink"),
+        ("layout", "fixed, lz4"),
         ("balance", "iceblink"),
         ("splits", "iceblink, a file a task"),
         ("driver", "scheduler, behind"),

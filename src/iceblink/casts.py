@@ -168,7 +168,8 @@ def _parse_uuids(texts: pa.Array) -> pa.Array:
 def _tensor(array: pa.Array, want: pa.FixedShapeTensorType, path: str) -> pa.Array:
     got = array.type
     if isinstance(got, pa.FixedShapeTensorType):
-        if got.shape != want.shape or got.permutation != want.permutation:
+        as_it_comes = list(range(len(got.shape)))  # what NumPy's arrays say, and no permutation means the same
+        if got.shape != want.shape or (got.permutation or as_it_comes) != (want.permutation or as_it_comes):
             raise Unfit(path, want, got)
         array = array.storage
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sized
 
 import pyarrow as pa
 import pyarrow.types as pt
@@ -273,11 +273,27 @@ _STORED_AS_IS = frozenset(
 )
 
 
-def storable(schema: pa.Schema) -> pa.Schema:
+_BYTES = frozenset(
+    (pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.float32(), pa.float64())
+)
+
+
+def has_bytes(dtype: pa.DataType) -> bool:
+    """Whether a type is a tensor of numbers that can be stored as their bytes and queried."""
+    return isinstance(dtype, pa.FixedShapeTensorType) and dtype.value_type in _BYTES
+
+
+def storable(schema: pa.Schema, fixed: Collection[str] = ()) -> pa.Schema:
     """Return the nearest schema that an Iceberg v2 table can store without losing a value.
 
     Small integers widen, dictionaries become their values, large and view layouts become plain, timestamps get
-    microseconds and UTC. Tensors stay: `lake.schemas` stores them as lists and remembers their shape.
+    microseconds and UTC. Tensors stay: `lake.schemas` stores them as lists, or as bytes, and remembers what they are.
+
+    Parameters
+    ----------
+    schema : pa.Schema
+    fixed : collection of str
+        Columns that are stored as bytes if they are tensors: their numbers need not widen.
 
     Raises
     ------
@@ -288,7 +304,10 @@ def storable(schema: pa.Schema) -> pa.Schema:
     ----------
     .. [1] Iceberg table spec, "Primitive Types" and "Nested Types".
     """
-    return pa.schema([_stored_field(field, field.name) for field in schema], schema.metadata)
+    fields = [
+        field if field.name in fixed and has_bytes(field.type) else _stored_field(field, field.name) for field in schema
+    ]
+    return pa.schema(fields, schema.metadata)
 
 
 def _stored_field(field: pa.Field, path: str) -> pa.Field:
@@ -386,7 +405,9 @@ def _fitted(batch: pa.RecordBatch, schema: pa.Schema, where: str) -> list[pa.Arr
 
 def _shortened(value: object) -> str:
     text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    if len(text) <= 60:
+        return text
+    return f"{text[:57]}..." + (f" of length {len(value)}" if isinstance(value, Sized) else "")
 
 
 def _name_mismatch(expected: list[str], got: list[str], where: str, kind: str) -> SchemaMismatch:

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -383,3 +384,10 @@ def test_nulls_are_found_even_where_the_type_fits_already() -> None:
     sneaked = pa.RecordBatch.from_arrays([pa.array([[1, None]], schema.field("x").type)], schema=schema)
     with pytest.raises(NullInRequired):
         conform(sneaked, schema, "test")
+
+
+def test_a_tensor_of_numpy_fits_a_column_of_wider_numbers() -> None:
+    pixels = pa.FixedShapeTensorArray.from_numpy_ndarray(np.arange(12, dtype="u1").reshape(2, 2, 3))
+    wide = to_schema({"x": "tensor<int>[2,3]"})
+    got = conform(pa.RecordBatch.from_arrays([pixels], ["x"]), wide, "t")
+    assert got["x"].to_numpy_ndarray().tolist() == pixels.to_numpy_ndarray().tolist()

@@ -18,6 +18,7 @@ from iceblink.errors import CatalogError
 from iceblink.lake.format_version import check_version
 from iceblink.lake.schemas import iceberg_schema, tensor_properties
 from iceblink.lake.storage import Storage
+from iceblink.lake.tensors import stored_fixed
 from iceblink.lake.transforms import parse_partition, parse_sort
 from iceblink.types import storable, to_schema
 
@@ -42,8 +43,10 @@ class Description:
     ) -> Self:
         """Check and translate what `Catalog.create` was asked for."""
         check_version(properties or {}, name)
-        arrow = storable(to_schema(schema))
-        stored = iceberg_schema(arrow)
+        arrow = to_schema(schema)
+        fixed = stored_fixed(arrow.names, properties or {})
+        arrow = storable(arrow, fixed)
+        stored = iceberg_schema(arrow, fixed)
         spec, order = parse_partition(partition_by, stored), parse_sort(sort_by, stored)
         given = {key: str(value) for key, value in (properties or {}).items()}
         return cls(stored, spec, order, given | tensor_properties(arrow, stored))

@@ -6,12 +6,15 @@ from dataclasses import replace
 
 import pyarrow as pa
 from pyiceberg.exceptions import ResolveError, ValidationError, ValidationException
+from pyiceberg.schema import Schema
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table import Transaction
+from pyiceberg.table.metadata import TableMetadata
 
 from iceblink.errors import SchemaMismatch
-from iceblink.lake.schemas import iceberg_schema, tensor_properties
+from iceblink.lake.schemas import byte_tensors, iceberg_schema, tensor_properties
 from iceblink.lake.table import Table
+from iceblink.lake.tensors import stored_fixed
 from iceblink.types import storable
 
 
@@ -52,10 +55,14 @@ def stage_schema(transaction: Transaction, schema: pa.Schema, where: str) -> Non
     SchemaMismatch
         A change that would lose values or break readers.
     """
-    wanted = storable(schema)
+    now = transaction.table_metadata
+    known = {field.name for field in now.schema().fields}
+    new = [name for name in schema.names if name not in known]
+    fixed = stored_fixed(new, now.properties)
+    wanted = storable(schema, fixed)
     try:
         with transaction.update_schema() as update:
-            update.union_by_name(iceberg_schema(wanted))
+            update.union_by_name(_with_bytes(iceberg_schema(wanted, fixed), now))
     except (ValueError, ResolveError, ValidationError, ValidationException) as error:
         raise SchemaMismatch(
             f"the schema cannot be changed so: {error}",
@@ -63,7 +70,13 @@ def stage_schema(transaction: Transaction, schema: pa.Schema, where: str) -> Non
             "new columns must be nullable; a type can only widen: int to long, float to double, decimal precision up",
         ) from error
     shapes = tensor_properties(wanted, transaction.table_metadata.schema())
-    known = transaction.table_metadata.properties
-    new_shapes = {name: shape for name, shape in shapes.items() if name not in known}
+    new_shapes = {name: shape for name, shape in shapes.items() if name not in now.properties}
     if new_shapes:
         transaction.set_properties(new_shapes)
+
+
+def _with_bytes(wanted: Schema, now: TableMetadata) -> Schema:
+    """Return `wanted` with the tensors that the table stores as bytes: these never widen, and rows are held to them."""
+    kept = byte_tensors(now.schema(), now.properties)
+    types = {field.name: kept.get(field.name, field.field_type) for field in wanted.fields}
+    return Schema(*(field.model_copy(update={"field_type": types[field.name]}) for field in wanted.fields))

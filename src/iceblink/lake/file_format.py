@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -17,12 +17,17 @@ from pyiceberg.types import BooleanType, DoubleType, FloatType
 
 from iceblink.errors import ConfigError, nearest
 from iceblink.lake.late import iceberg_arrow
+from iceblink.lake.schemas import byte_tensors
 
 Number = TypeVar("Number", int, float)
 
 SAMPLE_ROWS = 4096
 
 CODECS = {name: name for name in ("zstd", "snappy", "gzip", "lz4", "brotli")} | {"uncompressed": "none"}
+CODEC = "write.parquet.compression-codec"
+CODEC_OF = f"{CODEC}.column."
+ROW_GROUP_ROWS = "write.parquet.row-group-limit"
+LEVEL = "write.parquet.compression-level"
 BLOOM_ENABLED = "write.parquet.bloom-filter-enabled.column."
 BLOOM_FPP = "write.parquet.bloom-filter-fpp.column."
 BLOOM_NDV = "write.parquet.bloom-filter-ndv.column."
@@ -76,35 +81,53 @@ def writer_arguments(
     ----------
     .. [1] Iceberg documentation, "Configuration", "Write properties".
     """
-    codec = properties.get("write.parquet.compression-codec", "zstd").lower()
-    if codec not in CODECS:
-        raise ConfigError(f"no compression codec {codec!r}", "table properties", nearest(codec, CODECS, "codecs"))
-    level = properties.get("write.parquet.compression-level")
+    paths = list(iceberg_arrow.parquet_path_to_id_mapping(schema))
+    tensors = byte_tensors(schema, properties)  # as bytes they neither repeat nor have an order
+    codecs = {path: _codec(path, properties) for path in paths}
     return {
-        "compression": CODECS[codec],
-        "compression_level": None if level is None else int(number(properties, "write.parquet.compression-level", 1)),
+        "compression": codecs,
+        "compression_level": _levels(codecs, properties),
         "data_page_size": number(properties, "write.parquet.page-size-bytes", 1 << 20),
         "dictionary_pagesize_limit": number(properties, "write.parquet.dict-size-bytes", 2 << 20),
         "max_rows_per_page": number(properties, "write.parquet.page-row-limit", 20_000),
         "bloom_filter_options": _bloom_filters(schema, properties, rows.num_rows) or None,
         "sorting_columns": _sorting_columns(schema, sort_order) or None,
-        "use_dictionary": _dictionary_columns(schema, rows),
-        "write_statistics": True,
+        "use_dictionary": _dictionary_columns(schema, rows, tensors),
+        "write_statistics": [path for path in paths if path not in tensors],
         "write_page_index": True,
         "write_page_checksum": True,
         "store_decimal_as_integer": True,
     }
 
 
-def _dictionary_columns(schema: Schema, rows: pa.Table) -> list[str]:
-    """Return the columns whose values repeat: a dictionary of the others costs several times their encoding and is
-    larger than they are. Floats in lists are embeddings, which never repeat; what else is nested is not looked into.
+def _codec(path: str, properties: Mapping[str, str]) -> str:
+    """Return the codec of a leaf column: that of the innermost field around it which has one, else the table's."""
+    around = [path[:end] for end, sign in enumerate(path) if sign == "."]
+    names = [f"{CODEC_OF}{name}" for name in reversed([*around, path])]
+    codec = next((properties[name] for name in (*names, CODEC) if name in properties), "zstd").lower()
+    if codec not in CODECS:
+        raise ConfigError(f"no compression codec {codec!r}", "table properties", nearest(codec, CODECS, "codecs"))
+    return CODECS[codec]
+
+
+def _levels(codecs: Mapping[str, str], properties: Mapping[str, str]) -> dict[str, int] | None:
+    """Return the level of the columns that have the table's codec: to another it would mean another thing."""
+    if LEVEL not in properties:
+        return None
+    level, usual = number(properties, LEVEL, 1), _codec("", properties)
+    return {path: level for path, codec in codecs.items() if codec == usual}
+
+
+def _dictionary_columns(schema: Schema, rows: pa.Table, but: Collection[str]) -> list[str]:
+    """Return the columns, `but` those, whose values repeat: a dictionary of the others costs several times their
+    encoding and is larger than they are. Floats in lists are embeddings, which never repeat; what else is nested is
+    not looked into.
     """
     chosen = random.Random(0).sample(range(rows.num_rows), min(SAMPLE_ROWS, rows.num_rows))
     indices = pa.array(sorted(chosen), pa.int64())
     kept = []
     for path, field_id in iceberg_arrow.parquet_path_to_id_mapping(schema).items():
-        if ".list." in path and isinstance(schema.find_type(field_id), FloatType | DoubleType):
+        if path in but or (".list." in path and isinstance(schema.find_type(field_id), FloatType | DoubleType)):
             continue
         if path in rows.column_names and not _repeats(rows.column(path), indices):
             continue

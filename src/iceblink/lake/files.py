@@ -19,7 +19,8 @@ from iceblink.errors import WriteError
 from iceblink.lake.file_format import writer_arguments
 from iceblink.lake.late import iceberg_arrow
 from iceblink.lake.partition import Partition
-from iceblink.lake.schemas import arrow_schema
+from iceblink.lake.schemas import arrow_schema, byte_tensors
+from iceblink.lake.tensors import to_bytes
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class ParquetFile:
 
     def __init__(self, kind: FileKind, path: str, partition: Partition) -> None:
         self.kind, self.path, self.partition = kind, path, partition
-        self._schema = arrow_schema(kind.schema, {})  # tensors as the lists they are stored as
+        self._schema = arrow_schema(kind.schema, {})  # tensors as they are stored
         self._sink: Any = None
         self._writer: pq.ParquetWriter | None = None
 
@@ -127,19 +128,16 @@ class ParquetFile:
         ------
         WriteError
             The storage refused: no space, no permission, no connection.
+        NullInRequired
+            A tensor that is stored as bytes has nulls inside.
         """
         with self._explained():
             if self._writer is None:
                 self._open(rows)
-            stored = pa.Table.from_arrays(
-                [
-                    column if column.type == field.type else column.cast(field.type)  # only tensors differ
-                    for column, field in zip(rows.columns, self._schema, strict=True)
-                ],
-                schema=self._schema,
-            )
+            stored = [self._stored(column, field) for column, field in zip(rows.columns, self._schema, strict=True)]
             assert self._writer is not None
-            self._writer.write_table(stored, row_group_size=max(1, rows.num_rows))
+            made = pa.Table.from_arrays(stored, schema=self._schema)
+            self._writer.write_table(made, row_group_size=max(1, rows.num_rows))
 
     def close(self) -> NewFile:
         """Write the footer and return what a commit needs.
@@ -156,7 +154,7 @@ class ParquetFile:
             self._sink.close()
         statistics = iceberg_arrow.data_file_statistics_from_parquet_metadata(
             parquet_metadata=self._writer.writer.metadata,
-            stats_columns=iceberg_arrow.compute_statistics_plan(self.kind.schema, self.kind.properties),
+            stats_columns=iceberg_arrow.compute_statistics_plan(self.kind.schema, self._metrics()),
             parquet_column_mapping=iceberg_arrow.parquet_path_to_id_mapping(self.kind.schema),
         )
         return NewFile(
@@ -184,6 +182,20 @@ class ParquetFile:
         arguments = writer_arguments(self.kind.schema, self.kind.properties, self.kind.sort_order, rows)
         self._sink = self.kind.io.new_output(self.path).create(overwrite=True)  # names are unique: no need to look
         self._writer = pq.ParquetWriter(self._sink, self._schema, **arguments)
+
+    def _metrics(self) -> dict[str, str]:
+        """Return the table's properties, and that of tensors only sizes are known: see `file_format`."""
+        tensors = byte_tensors(self.kind.schema, self.kind.properties)
+        return self.kind.properties | {f"write.metadata.metrics.column.{name}": "none" for name in tensors}
+
+    def _stored(self, column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
+        if column.type == field.type:
+            return column
+        if pa.types.is_fixed_size_binary(field.type):
+            return pa.chunked_array(
+                [to_bytes(chunk, field.name, self.kind.table) for chunk in column.chunks], field.type
+            )
+        return column.cast(field.type)  # tensors to lists, at any depth
 
     @contextlib.contextmanager
     def _explained(self) -> Any:

@@ -7,7 +7,7 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import cast
@@ -33,12 +33,13 @@ from pyiceberg.table.update import (
     SetDefaultSpecUpdate,
     TableUpdate,
 )
-from pyiceberg.types import IcebergType, NestedField
+from pyiceberg.types import FixedType, IcebergType, NestedField
 
 from iceblink.errors import ConfigError
 from iceblink.lake.format_version import PROPERTY, check_unchanged
 from iceblink.lake.schemas import arrow_schema, iceberg_schema, tensor_properties
 from iceblink.lake.table import Table
+from iceblink.lake.tensors import stored_fixed
 from iceblink.lake.transforms import parse_partition, parse_sort
 from iceblink.types import storable
 
@@ -50,8 +51,8 @@ class Replacement:
     Parameters
     ----------
     schema : pa.Schema
-        All its columns. One that has the name and type of a column of now keeps its field id; any other gets a new
-        one, which nothing in the table's history has.
+        All its columns. One that has the name and type of a column of now, stored in the same form, keeps its field
+        id; any other gets a new one, which nothing in the table's history has.
     partition_by, sort_by : tuple of str
     properties : mapping of str to str
         Are set; other properties stay.
@@ -89,8 +90,9 @@ def replaced(table: Table, to: Replacement) -> Table:
 def stage_replacement(transaction: Transaction, to: Replacement) -> None:
     """Stage the new shape of the table; its rows are another matter."""
     now = transaction.table_metadata
-    wanted = storable(to.schema)
-    schema = _schema(now, wanted)
+    fixed = stored_fixed(to.schema.names, {**now.properties, **to.properties})
+    wanted = storable(to.schema, fixed)
+    schema = _schema(now, wanted, fixed)
     spec = _spec(now, parse_partition(to.partition_by, schema))
     order = _order(now, parse_sort(to.sort_by, schema))
     updates: list[TableUpdate] = []
@@ -119,14 +121,16 @@ def stage_replacement(transaction: Transaction, to: Replacement) -> None:
         transaction.set_properties(properties)
 
 
-def _schema(now: TableMetadata, wanted: pa.Schema) -> Schema:
+def _schema(now: TableMetadata, wanted: pa.Schema, fixed: Collection[str]) -> Schema:
     """Return `wanted` with field ids, as the schema that the table has already if it has."""
     theirs = {known.name: known.type for known in arrow_schema(now.schema(), now.properties)}
     old = {known.name: known for known in now.schema().fields}
     ids = count(now.last_column_id + 1)
     fields = []
-    for shown, new in zip(wanted, iceberg_schema(wanted).fields, strict=True):
-        if shown.name in old and shown.type == theirs[shown.name]:  # as users see it: the shape of a tensor, too
+    for shown, new in zip(wanted, iceberg_schema(wanted, fixed).fields, strict=True):
+        # the type as users see it: the shape of a tensor, too
+        same = shown.name in old and shown.type == theirs[shown.name]
+        if same and isinstance(new.field_type, FixedType) == isinstance(old[shown.name].field_type, FixedType):
             field_id, kind = old[shown.name].field_id, old[shown.name].field_type
         else:
             field_id = next(ids)

@@ -1,7 +1,7 @@
 """Arrow schemas and Iceberg schemas, each from the other.
 
-What Iceberg has no type for is kept beside it: the shape of a tensor, stored as a list, lies in the table property
-``iceblink.tensor.<field-id>``.
+What Iceberg has no type for is kept beside it: what a tensor is, stored as a list or as bytes, lies in the table
+property ``iceblink.tensor.<field-id>`` (see `tensors`).
 
 References
 ----------
@@ -11,7 +11,7 @@ References
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import singledispatch
@@ -27,9 +27,9 @@ from pyiceberg.table.name_mapping import MappedField, parse_mapping_from_json
 from pyiceberg.utils.datetime import timestamp_to_nanos, timestamptz_to_nanos
 
 from iceblink.errors import DataCorrupt, TypeMismatch
-from iceblink.types import show_type
+from iceblink.lake.tensors import PROPERTY, byte_width, described, tensor_of
+from iceblink.types import has_bytes, show_type
 
-TENSOR_PROPERTY = "iceblink.tensor."
 FIELD_ID = b"PARQUET:field_id"
 DEFAULT = b"iceblink:default"
 NAMES = b"iceblink:names"
@@ -56,8 +56,14 @@ _PRIMITIVES: dict[iceberg.PrimitiveType, pa.DataType] = {
 _FROM_ARROW = {dtype: kind for kind, dtype in _PRIMITIVES.items()}
 
 
-def iceberg_schema(schema: pa.Schema) -> Schema:
+def iceberg_schema(schema: pa.Schema, fixed: Collection[str] = ()) -> Schema:
     """Return the Iceberg form of a storable Arrow schema, with the field ids that a new table will give it.
+
+    Parameters
+    ----------
+    schema : pa.Schema
+    fixed : collection of str
+        Columns that are stored as bytes if they are tensors of numbers; other tensors are stored as lists.
 
     Raises
     ------
@@ -65,7 +71,7 @@ def iceberg_schema(schema: pa.Schema) -> Schema:
         A type that `types.storable` would have replaced or refused.
     """
     ids = count(1)
-    fields = [_iceberg_field(field, ids) for field in schema]
+    fields = [_iceberg_field(field, ids, field.name in fixed) for field in schema]
     return assign_fresh_schema_ids(Schema(*fields))
 
 
@@ -74,12 +80,13 @@ def iceberg_type(dtype: pa.DataType) -> iceberg.IcebergType:
     return _iceberg_type(dtype, count(1))
 
 
-def _iceberg_field(field: pa.Field, ids: Iterator[int]) -> iceberg.NestedField:
+def _iceberg_field(field: pa.Field, ids: Iterator[int], fixed: bool = False) -> iceberg.NestedField:
+    whole = fixed and has_bytes(field.type)
     doc = (field.metadata or {}).get(DOC)
     return iceberg.NestedField(
         next(ids),
         field.name,
-        _iceberg_type(field.type, ids),
+        iceberg.FixedType(byte_width(field.type)) if whole else _iceberg_type(field.type, ids),
         required=not field.nullable,
         doc=doc.decode() if doc else None,
     )
@@ -114,13 +121,13 @@ def _iceberg_type(dtype: pa.DataType, ids: Iterator[int]) -> iceberg.IcebergType
 
 
 def tensor_properties(schema: pa.Schema, stored: Schema) -> dict[str, str]:
-    """Return the table properties that keep the shapes of the tensors in `schema`, stored as `stored`."""
+    """Return the table properties that say what the tensors in `schema` are, stored as `stored`."""
     return dict(_tensors(pa.struct(list(schema)), stored.as_struct(), 0))
 
 
 def _tensors(dtype: pa.DataType, stored: iceberg.IcebergType, field_id: int) -> Iterator[tuple[str, str]]:
     if isinstance(dtype, pa.FixedShapeTensorType):
-        yield f"{TENSOR_PROPERTY}{field_id}", ",".join(map(str, dtype.shape))
+        yield f"{PROPERTY}{field_id}", described(dtype, isinstance(stored, iceberg.FixedType))
     elif isinstance(stored, iceberg.StructType):
         for field in dtype:
             inner = stored.field_by_name(field.name)
@@ -133,6 +140,15 @@ def _tensors(dtype: pa.DataType, stored: iceberg.IcebergType, field_id: int) -> 
         yield from _tensors(dtype.item_type, stored.value_type, stored.value_id)
 
 
+def byte_tensors(stored: Schema, properties: Mapping[str, str]) -> dict[str, iceberg.FixedType]:
+    """Return the columns that are tensors stored as bytes, and their types."""
+    return {
+        one.name: one.field_type
+        for one in stored.fields
+        if isinstance(one.field_type, iceberg.FixedType) and f"{PROPERTY}{one.field_id}" in properties
+    }
+
+
 def arrow_schema(stored: Schema, properties: Mapping[str, str]) -> pa.Schema:
     """Return an Iceberg schema as a user sees it.
 
@@ -140,8 +156,8 @@ def arrow_schema(stored: Schema, properties: Mapping[str, str]) -> pa.Schema:
     ----------
     stored : Schema
     properties : mapping of str to str
-        Table properties, for the shapes of tensors and the name mapping. Empty for the schema as data files have it,
-        lists for tensors.
+        Table properties, for tensors and the name mapping. Empty for the schema as data files have it, lists or bytes
+        for tensors.
 
     Returns
     -------
@@ -153,7 +169,7 @@ def arrow_schema(stored: Schema, properties: Mapping[str, str]) -> pa.Schema:
     Raises
     ------
     DataCorrupt
-        The name mapping does not parse.
+        The name mapping, or what is said of a tensor, does not parse.
     """
     beside = Beside.of(properties)
     return pa.schema([_arrow_field(one, beside) for one in stored.fields])
@@ -165,27 +181,25 @@ class Beside:
 
     Parameters
     ----------
-    shapes : mapping of int to tuple of int
-        Of list fields that are tensors.
+    tensors : mapping of int to str
+        What fields are that are stored as lists or bytes and seen as tensors.
     names : mapping of int to list of str, or None
         In files without field ids; None when the table has no name mapping.
     """
 
-    shapes: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    tensors: Mapping[int, str] = field(default_factory=dict)
     names: Mapping[int, list[str]] | None = None
 
     @classmethod
     def of(cls, properties: Mapping[str, str]) -> Self:
-        shapes = {
-            int(name.removeprefix(TENSOR_PROPERTY)): tuple(map(int, shape.split(",")))
-            for name, shape in properties.items()
-            if name.startswith(TENSOR_PROPERTY)
+        tensors = {
+            int(name.removeprefix(PROPERTY)): said for name, said in properties.items() if name.startswith(PROPERTY)
         }
         mapping = properties.get(NAME_MAPPING)
         if mapping is None:
-            return cls(shapes)
+            return cls(tensors)
         try:
-            return cls(shapes, dict(_mapped(parse_mapping_from_json(mapping))))
+            return cls(tensors, dict(_mapped(parse_mapping_from_json(mapping))))
         except ValueError as error:
             raise DataCorrupt(
                 f"table property {NAME_MAPPING} is no name mapping",
@@ -210,15 +224,15 @@ def _arrow_field(stored: iceberg.NestedField, beside: Beside) -> pa.Field:
     if beside.names is not None:
         metadata[NAMES] = json.dumps(beside.names.get(stored.field_id, [])).encode()
     dtype = arrow_type(stored.field_type, beside)
-    shape = beside.shapes.get(stored.field_id)
-    if shape is not None and isinstance(stored.field_type, iceberg.ListType):
-        dtype = pa.fixed_shape_tensor(dtype.value_type, shape)
+    said = beside.tensors.get(stored.field_id)
+    if said is not None and isinstance(stored.field_type, iceberg.ListType | iceberg.FixedType):
+        dtype = tensor_of(said, dtype, stored.name)
     return pa.field(stored.name, dtype, nullable=not stored.required, metadata=metadata)
 
 
 @singledispatch
 def arrow_type(stored: iceberg.IcebergType, beside: Beside) -> pa.DataType:
-    """Return the Arrow form of an Iceberg type; `beside` tells which list fields are tensors."""
+    """Return the Arrow form of an Iceberg type; `beside` tells which fields inside are tensors."""
     if isinstance(stored, iceberg.PrimitiveType) and stored in _PRIMITIVES:
         return _PRIMITIVES[stored]
     raise TypeMismatch(f"{stored} cannot be read", "schema", "select other columns")

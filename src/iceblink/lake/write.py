@@ -12,7 +12,7 @@ from pyiceberg.table.sorting import UNSORTED_SORT_ORDER
 
 from iceblink.config import Settings
 from iceblink.events import FileWritten, emit
-from iceblink.lake.file_format import number
+from iceblink.lake.file_format import ROW_GROUP_ROWS, number
 from iceblink.lake.files import FileKind, NewFile, ParquetFile
 from iceblink.lake.lanes import Lane
 from iceblink.lake.leftovers import mark_write, remove_writes
@@ -96,7 +96,7 @@ class TableWriter:
         self._partitioner = Partitioner(table.iceberg_schema, iceberg.spec())
         self._locations = iceberg.location_provider()
         self._file_bytes = number(properties, "write.target-file-size-bytes", settings.file_bytes)
-        self._group_rows = number(properties, "write.parquet.row-group-limit", 1 << 20)
+        self._group_rows = number(properties, ROW_GROUP_ROWS, 1 << 20)
         self._buffer_bytes = settings.memory_bytes // 8
         group_bytes = number(properties, "write.parquet.row-group-size-bytes", settings.row_group_bytes)
         self._group_bytes = min(group_bytes, self._buffer_bytes)

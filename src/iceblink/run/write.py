@@ -18,7 +18,6 @@ from iceblink.run.checkpoint import Checkpointed, checkpointed
 from iceblink.run.data_files import fitted, written
 from iceblink.run.rewrite import overwritten, upserted
 from iceblink.run.session import Session
-from iceblink.types import storable
 
 Mode = Literal["append", "create", "overwrite", "upsert", "replace"]
 
@@ -123,7 +122,7 @@ def _create(session: Session, plan: Plan, name: str, options: WriteOptions, job:
     """Make a table and its rows in one commit: nobody sees it empty, and a kill leaves no table."""
     table = session.catalog.stage(
         name,
-        storable(plan.schema),
+        plan.schema,
         options.partition_by,
         options.sort_by,
         options.properties,
@@ -143,7 +142,7 @@ def _create(session: Session, plan: Plan, name: str, options: WriteOptions, job:
 
 
 def _replace(session: Session, plan: Plan, table: Table, options: WriteOptions, job: Checkpointed | None) -> Table:
-    shape = Replacement(storable(plan.schema), options.partition_by, options.sort_by, options.properties)
+    shape = Replacement(plan.schema, options.partition_by, options.sort_by, options.properties)
     made = replaced(table, shape)
     commit = _commit(made, options, job)
     if commit.landed():

@@ -166,7 +166,8 @@ def exact_bytes(column: Column, footer: Footer, group: int) -> float | None:
         if not column.flat:
             return _nested_bytes(column, footer.chunks[group], rows, 0, 0)
         bitmap = _bitmap(column, rows, _has_nulls(footer, group, column.leaves[0]))
-        width = _bit_width(column.target.type)
+        tensor = isinstance(column.target.type, pa.FixedShapeTensorType)  # stored as bytes, which it shares
+        width = _bit_width(column.source.type if tensor else column.target.type)
         if width is not None:  # without SizeStatistics, and without parsing them
             return bitmap + rows * width / 8
         return bitmap + _text_bytes(footer.chunks[group][column.leaves[0]], rows)

@@ -24,6 +24,7 @@ import pyarrow.types as pt
 from iceblink.casts import is_list_like, lossless
 from iceblink.errors import DataCorrupt
 from iceblink.lake.schemas import DEFAULT, FIELD_ID, NAME_MAPPING, NAMES
+from iceblink.lake.tensors import from_bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,6 +271,8 @@ def _converted(array: pa.Array, column: Column) -> pa.Array:
     if column.same:
         return array
     if not column.children:
+        if isinstance(dtype, pa.FixedShapeTensorType) and pt.is_fixed_size_binary(array.type):
+            return from_bytes(array, dtype)
         return lossless(array, dtype, column.target.name)
     mask = array.is_null() if array.null_count else None  # pyarrow wants no mask when there is nothing to mask
     if pt.is_struct(dtype):

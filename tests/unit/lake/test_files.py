@@ -146,6 +146,20 @@ def test_a_tensor_is_stored_as_a_list_and_a_uuid_as_a_uuid(tmp_path: Path) -> No
     assert stored.read().column("x").to_pylist() == [[1, 2, 3, 4], None]
 
 
+def test_a_column_and_all_inside_it_may_have_a_codec_of_their_own(tmp_path: Path) -> None:
+    properties = {
+        "write.parquet.compression-level": "3",
+        "write.parquet.compression-codec.column.s": "lz4",
+        "write.parquet.compression-codec.column.s.b": "uncompressed",
+        "write.parquet.compression-codec.column.gone": "gzip",
+    }
+    table = make_table(tmp_path, {"id": "long", "s": "struct<a: long, b: list<int>>"}, properties)
+    path = tmp_path / "f.parquet"
+    write(table, path, {"id": [1], "s": [{"a": 1, "b": [2]}]})
+    group = pq.read_metadata(path).row_group(0)
+    assert [group.column(place).compression for place in range(3)] == ["ZSTD", "LZ4", "UNCOMPRESSED"]
+
+
 def test_properties_choose_codec_pages_and_bloom_filters(tmp_path: Path) -> None:
     properties = {
         "write.parquet.compression-codec": "gzip",

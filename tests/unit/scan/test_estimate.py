@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from iceblink.lake.storage import Storage
+from iceblink.lake.tensors import from_bytes, to_bytes
 from iceblink.scan.estimate import DecodedRatios, decoded_bytes, exact_bytes, learn
 from iceblink.scan.footer import Footer, read_footer
 from iceblink.scan.project import Projection
@@ -124,13 +125,16 @@ def test_the_size_of_a_promoted_column_is_that_of_the_table(tmp_path: Path) -> N
     assert decoded_bytes(projection, footer, 0) == pytest.approx(ROWS // 2 * 8.125, rel=0.01)
 
 
-def test_a_tensor_costs_no_offsets(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stored", [pa.list_(pa.float32()), pa.binary(24)])
+def test_a_tensor_costs_no_offsets(tmp_path: Path, stored: pa.DataType) -> None:
     path = str(tmp_path / "tensor.parquet")
     tensors = pa.FixedShapeTensorArray.from_numpy_ndarray(np.ones((ROWS, 2, 3), "f4"))
-    pq.write_table(pa.table({"c": tensors.storage.cast(pa.list_(pa.float32()))}), path)
+    plain = tensors.storage.cast(stored) if pa.types.is_list(stored) else to_bytes(tensors, "c", "t")
+    pq.write_table(pa.table({"c": plain}), path)
     footer = read_footer(Storage(), path, 1)
     projection = Projection.of(pa.schema([("c", tensors.type)]), footer.schema)
-    assert decoded_bytes(projection, footer, 0) == pytest.approx(tensors.nbytes, rel=0.05)
+    size = (tensors if pa.types.is_list(stored) else from_bytes(plain, tensors.type)).nbytes
+    assert decoded_bytes(projection, footer, 0) == pytest.approx(size, rel=0.05)
 
 
 def test_ratios_follow_what_is_decoded() -> None:

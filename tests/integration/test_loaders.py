@@ -241,7 +241,9 @@ def test_a_list_of_another_length_is_told_with_its_place(lake: ib.Lake, table: i
 def test_whatever_is_a_dataset_can_be_loaded(lake: ib.Lake, table: ib.Dataset) -> None:
     grouped = lake.sql("SELECT id % 10 AS k, count(*) AS n FROM n.t GROUP BY k ORDER BY k")
     assert flat(batch["k"].tolist() for batch in grouped.to_torch(4)) == list(range(10))
-    doubled = table.select("id").map_batches(lambda batch: {"id": batch["id"] * 2}, schema={"id": "long"}, batch_format="numpy")
+    doubled = table.select("id").map_batches(
+        lambda batch: {"id": batch["id"] * 2}, schema={"id": "long"}, batch_format="numpy"
+    )
     one = doubled.to_torch(24, shuffle=True)
     passing = iter(one)
     next(passing)

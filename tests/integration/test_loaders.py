@@ -1,4 +1,4 @@
-"""A table as batches for a model: every row once, resumed anywhere by any number of ranks, and mistakes told at once."""
+"""A table as batches for a model: every row once, resumed by any number of ranks, and mistakes told at once."""
 
 from __future__ import annotations
 
@@ -66,8 +66,9 @@ def flat(parts: Any) -> list[int]:
 
 def loader(table: ib.Dataset, batch_size: int = 24, quality: str = "window", **options: Any) -> Any:
     columns = options.pop("columns", ["id", "text", "emb"])
-    shuffle = {"shuffle": True, "quality": quality} if quality != "none" else {}
-    return table.to_torch(batch_size, columns=columns, **shuffle, **options)
+    if quality != "none":
+        options |= {"shuffle": True, "quality": quality}
+    return table.to_torch(batch_size, columns=columns, **options)
 
 
 @pytest.mark.parametrize("quality", QUALITIES)
@@ -221,7 +222,7 @@ def test_columns_have_the_types_of_arrays(table: ib.Dataset) -> None:
 
 
 def test_nulls_are_refused_masked_or_filled(table: ib.Dataset) -> None:
-    with pytest.raises(BatchContractBroken, match="'maybe' has . nulls") as caught:
+    with pytest.raises(BatchContractBroken, match=r"'maybe' has . nulls") as caught:
         list(loader(table, columns=["id", "maybe"]))
     assert "row group" in caught.value.where
     batch = next(iter(table.to_numpy(8, columns=["id", "maybe"], nulls={"maybe": "mask"})))
@@ -287,7 +288,7 @@ def test_an_append_uses_what_the_cache_has(lake: ib.Lake, table: ib.Dataset, tmp
 
 
 def test_all_rows_are_permuted_from_the_cache(table: ib.Dataset, tmp_path: Path) -> None:
-    few = {"memory": "16 KiB", "quality": "global"}
+    few: dict[str, Any] = {"memory": "16 KiB", "quality": "global"}
     with pytest.raises(ConfigError, match="permutation of all rows"):
         loader(table, **few)
     assert ids(loader(table, cache=tmp_path / "cache", **few)) == ids(loader(table, quality="global"))

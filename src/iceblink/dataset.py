@@ -275,6 +275,7 @@ class Dataset(Verbs):
         text: Text = "list",
         transform: Callable[[dict[str, Any]], Any] | None = None,
         collate: Callable[[Any], Any] | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
     ) -> TorchLoader:
         """Return a loader of batches for PyTorch: dicts of tensors, read ahead by threads, epoch after epoch.
 
@@ -328,6 +329,10 @@ class Dataset(Verbs):
             Applied to each batch as a dict of NumPy arrays, ahead of whoever waits for it.
         collate : callable, optional
             Applied to each batch of tensors, as the last step; may return anything.
+        on_error : {"raise", "skip"}
+            "skip" puts other rows in the place of those that cannot be read, that have no place in a tensor, or on
+            which `transform` or `collate` fails, found by halving: the next row group's, or the batch's own, the same
+            each time. ``stats()`` counts them, and a `RowsReplaced` event names each.
 
         Returns
         -------
@@ -349,7 +354,7 @@ class Dataset(Verbs):
         needs_torch()
         options = Options(
             batch_size, columns, shuffle, quality, seed, drop_last, pad, rank, world, memory, prefetch, cache,
-            nulls, tensors or {}, ragged, text, transform, collate,
+            nulls, tensors or {}, ragged, text, transform, collate, on_error,
         )  # fmt: skip
         convert = torch_loader.Tensors(ragged, device)
         return torch_loader.TorchLoader(setup_of(self.plan, self.session.engine, options, "to_torch", convert))

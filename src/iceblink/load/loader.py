@@ -8,15 +8,16 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from iceblink.errors import PlanError
+from iceblink.errors import FunctionError, PlanError
 from iceblink.load.cache.disk import Cache
-from iceblink.load.columns import Columns, Layout, bytes_of, rows_of, shown
+from iceblink.load.columns import Columns, Layout, bytes_of, rows_of, shown, sliced, taken
 from iceblink.load.order import Order, Rank, Shape
 from iceblink.load.reading import UnitReader
+from iceblink.load.replace import failing, instead, origins
 from iceblink.load.shape import OPEN_SHARE, spread_of
 from iceblink.load.steps import Reading, steps
 from iceblink.load.units import Units
@@ -51,6 +52,8 @@ class Setup:
         The word that the user wrote.
     cache : Cache or None
         Keeps what was decoded.
+    on_error : {"raise", "skip"}
+        What becomes of rows that cannot be read, or that `finish` fails on.
     """
 
     units: Units
@@ -63,6 +66,7 @@ class Setup:
     finish: Callable[[Columns, int], Any]
     where: str
     cache: Cache | None = None
+    on_error: Literal["raise", "skip"] = "raise"
 
 
 class Loader:
@@ -81,7 +85,9 @@ class Loader:
         self._moved = 0  # times that it was sent elsewhere
         self._pass: _Pass | None = None
         self._waits = Waits()
-        self._reader = UnitReader(setup.units, setup.layouts, setup.threads, setup.memory_bytes, setup.cache)
+        self._reader = UnitReader(
+            setup.units, setup.layouts, setup.threads, setup.memory_bytes, setup.cache, setup.on_error == "skip"
+        )
 
     def __len__(self) -> int:
         """Batches of an epoch; the same for every rank."""
@@ -173,7 +179,7 @@ class Loader:
 
     def stats(self) -> LoaderStats:
         """Return how long the consumer waited, and what was read."""
-        return self._waits.stats(self._reader.decoded_bytes, self._reader.busy_s)
+        return self._waits.stats(self._reader)
 
     def explain(self) -> str:
         """Return in words what will be read, in which order, and what that takes."""
@@ -233,7 +239,22 @@ class Loader:
                 rows, size = rows_of(columns), bytes_of(columns)
                 if setup.shape.tail == "pad":
                     columns = columns | {PADDED: self._padding(order, step)}
-                yield _Made(step, setup.finish(columns, step), rows, size)
+                yield _Made(step, self._finished(order, step, columns), rows, size)
+
+    def _finished(self, order: Order, step: int, columns: Columns) -> Any:
+        setup = self._setup
+        try:
+            return setup.finish(columns, step)
+        except FunctionError:
+            if setup.on_error == "raise":
+                raise
+        rows = rows_of(columns)
+        bad = failing(rows, lambda begin, end: setup.finish(sliced(columns, begin, end), step))
+        batch = setup.finish(taken(columns, instead(rows, bad)), step)
+        came = origins(order, setup.rank, step, setup.units.rows)
+        for row, error in bad.items():
+            self._reader.replaced(int(came["unit"][row]), int(came["row"][row]), error)
+        return batch
 
     def _padding(self, order: Order, step: int) -> np.ndarray[Any, Any]:
         rows, repeated = order.rows_of(step), order.repeated(step)

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
 
 from iceblink.config import MIB, Settings, parse_bytes
-from iceblink.errors import ColumnNotFound, ConfigError, nearest
+from iceblink.errors import ColumnNotFound, ConfigError, DataCorrupt, nearest
 from iceblink.load.batches import Finish, Ragged, Text
 from iceblink.load.cache.disk import Cache
 from iceblink.load.columns import layouts_of
@@ -54,6 +54,7 @@ class Options:
     text: Text = "list"
     transform: Callable[[dict[str, Any]], Any] | None = None
     collate: Callable[[Any], Any] | None = None
+    on_error: Literal["raise", "skip"] = "raise"
 
     @classmethod
     def of(cls, batch_size: int, given: Mapping[str, Any], where: str) -> Self:
@@ -92,6 +93,7 @@ def setup_of(
         plan = chosen(plan, options.columns)
     if options.pad and PADDED in plan.schema.names:
         raise ConfigError(f"pad makes a column {PADDED!r}, and there is one", where, "rename it")
+    on_error = _one_of("on_error", options.on_error, ("raise", "skip"), where)
     cache = _cache(options.cache)
     units = _units(plan, engine, settings, cache)
     wish = Wish(
@@ -99,7 +101,7 @@ def setup_of(
         0 if cache is None else cache.limit_bytes,
     )  # fmt: skip
     shape = shape_of(wish, units, rank, where)
-    layouts = layouts_of(plan.schema, _sample(units, cache), options.tensors, options.nulls, where)
+    layouts = layouts_of(plan.schema, _sample(units, cache, on_error == "skip"), options.tensors, options.nulls, where)
     finish = Finish(
         {layout.name: layout for layout in layouts},
         _one_of("ragged", options.ragged, ("values", "pad", "nested"), where),
@@ -109,7 +111,7 @@ def setup_of(
         options.collate,
     )
     prefetch = _bytes(options.prefetch, PREFETCH_BYTES, where)
-    return Setup(units, layouts, shape, rank, settings.threads, memory, prefetch, finish, where, cache)
+    return Setup(units, layouts, shape, rank, settings.threads, memory, prefetch, finish, where, cache, on_error)
 
 
 def _cache(given: Cache | str | Path | bool | None) -> Cache | None:
@@ -129,9 +131,19 @@ def _units(plan: Plan, engine: LocalEngine, settings: Settings, cache: Cache | N
         return kept_units(plan.schema, rows, parts_of(plan), Path(settings.spill_dir))
 
 
-def _sample(units: Units, cache: Cache | None) -> pa.Table:
-    filled = np.flatnonzero(units.rows)
-    return read_unit(units, int(filled[0]), cache) if len(filled) else units.schema.empty_table()
+def _sample(units: Units, cache: Cache | None, skip: bool) -> pa.Table:
+    """Return the first unit that has rows, and that can be read if others are skipped."""
+    failed: DataCorrupt | None = None
+    for unit in np.flatnonzero(units.rows):
+        try:
+            return read_unit(units, int(unit), cache)
+        except DataCorrupt as error:
+            failed = failed or error
+            if not skip:
+                break
+    if failed is not None:
+        raise failed
+    return units.schema.empty_table()
 
 
 def _one_of(name: str, given: Any, known: Sequence[str], where: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from dataclasses import dataclass
+from typing import Protocol
 
 REMEMBERED = 10_000  # waits, of which the quantiles are told
 
@@ -29,6 +30,8 @@ class LoaderStats:
         Decoded, or mapped from the cache [bytes].
     decode_s : float
         Threads were busy with that for so long together [s].
+    replaced_rows : int
+        That could not be read, or on which a function failed; `RowsReplaced` events say which.
     """
 
     steps: int = 0
@@ -41,6 +44,7 @@ class LoaderStats:
     first_batch_s: float = 0.0
     decoded_bytes: int = 0
     decode_s: float = 0.0
+    replaced_rows: int = 0
 
     @property
     def stalled(self) -> float:
@@ -53,6 +57,14 @@ class LoaderStats:
             f"wait p50 {1e3 * self.wait_p50_s:.2f} ms, p99 {1e3 * self.wait_p99_s:.2f} ms, "
             f"max {1e3 * self.wait_max_s:.1f} ms; first batch {self.first_batch_s:.2f} s"
         )
+
+
+class Read(Protocol):
+    """What was read."""
+
+    decoded_bytes: int
+    busy_s: float
+    replaced_rows: int
 
 
 class Waits:
@@ -81,11 +93,11 @@ class Waits:
         self.steps += 1
         self.rows += rows
 
-    def stats(self, decoded_bytes: int, decode_s: float) -> LoaderStats:
-        """Return what was counted."""
+    def stats(self, read: Read) -> LoaderStats:
+        """Return what was counted, here and by who reads."""
         waits = sorted(self._waits) or [0.0]
         p50, p99, most = (waits[int(share * (len(waits) - 1))] for share in (0.5, 0.99, 1.0))
         return LoaderStats(
-            self.steps, self.rows, self.seconds, self.waited_s, p50, p99, most, self.first_batch_s, decoded_bytes,
-            decode_s,
+            self.steps, self.rows, self.seconds, self.waited_s, p50, p99, most, self.first_batch_s,
+            read.decoded_bytes, read.busy_s, read.replaced_rows,
         )  # fmt: skip

@@ -276,6 +276,7 @@ class Dataset(Verbs):
         transform: Callable[[dict[str, Any]], Any] | None = None,
         collate: Callable[[Any], Any] | None = None,
         on_error: Literal["raise", "skip"] = "raise",
+        workers: int = 1,
     ) -> TorchLoader:
         """Return a loader of batches for PyTorch: dicts of tensors, read ahead by threads, epoch after epoch.
 
@@ -333,6 +334,10 @@ class Dataset(Verbs):
             "skip" puts other rows in the place of those that cannot be read, that have no place in a tensor, or on
             which `transform` or `collate` fails, found by halving: the next row group's, or the batch's own, the same
             each time. ``stats()`` counts them, and a `RowsReplaced` event names each.
+        workers : int
+            Threads that call `transform` and `collate`, for functions that give up Python's lock. For others:
+            ``DataLoader(loader, batch_size=None, num_workers=4, multiprocessing_context="spawn")``, best with a cache,
+            since each worker reads for itself.
 
         Returns
         -------
@@ -355,6 +360,7 @@ class Dataset(Verbs):
         options = Options(
             batch_size, columns, shuffle, quality, seed, drop_last, pad, rank, world, memory, prefetch, cache,
             nulls, tensors or {}, ragged, text, transform, collate, on_error,
+            workers,
         )  # fmt: skip
         convert = torch_loader.Tensors(ragged, device)
         return torch_loader.TorchLoader(setup_of(self.plan, self.session.engine, options, "to_torch", convert))

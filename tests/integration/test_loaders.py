@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import threading
+import time
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -385,6 +387,7 @@ def test_nothing_is_loaded_of_nothing(lake: ib.Lake) -> None:
         ({"on_error": "quarantine"}, ConfigError, "quarantine"),
         ({"memory": "lots"}, ConfigError, "lots"),
         ({"prefetch": 0}, ConfigError, "0"),
+        ({"workers": 0}, ConfigError, "workers=0"),
         ({"cache": "/proc/none"}, ConfigError, "/proc/none"),
     ],
 )
@@ -401,6 +404,17 @@ def test_an_option_that_there_is_not_is_named(table: ib.Dataset) -> None:
         table.to_numpy(4, colums=["id"])
 
 
+def test_functions_run_in_several_threads_and_batches_keep_their_order(table: ib.Dataset) -> None:
+    together = threading.Barrier(3)
+
+    def meeting(batch: dict[str, Any]) -> dict[str, Any]:
+        together.wait()  # passes when three are here at the same time
+        return batch
+
+    assert ROWS // 25 % 3 == 0
+    assert ids(loader(table, 25, transform=meeting, workers=3)) == ids(loader(table, 25))
+
+
 def test_waits_are_measured(table: ib.Dataset) -> None:
     made = loader(table)
     ids(made)
@@ -409,3 +423,11 @@ def test_waits_are_measured(table: ib.Dataset) -> None:
     assert 0 <= stats.wait_p50_s <= stats.wait_p99_s <= stats.wait_max_s <= stats.waited_s <= stats.seconds
     assert stats.decoded_bytes > 0
     assert f"{ROWS:,} rows" in str(stats)
+
+    def slowly(batch: dict[str, Any]) -> dict[str, Any]:
+        time.sleep(0.01)
+        return batch
+
+    slow = loader(table.limit(100), transform=slowly)
+    ids(slow)
+    assert slow.stats().bottleneck == "transform"

@@ -47,13 +47,15 @@ class Setup:
     prefetch_bytes : int
         Of finished batches that wait for the consumer [bytes].
     finish : callable
-        Makes a batch of columns, and knows the step; called in one thread, in order, ahead of the consumer.
+        Makes a batch of columns, and knows the step; called ahead of the consumer.
     where : str
         The word that the user wrote.
     cache : Cache or None
         Keeps what was decoded.
     on_error : {"raise", "skip"}
         What becomes of rows that cannot be read, or that `finish` fails on.
+    workers : int
+        Threads that call `finish`.
     """
 
     units: Units
@@ -67,6 +69,7 @@ class Setup:
     where: str
     cache: Cache | None = None
     on_error: Literal["raise", "skip"] = "raise"
+    workers: int = 1
 
 
 class Loader:
@@ -179,7 +182,7 @@ class Loader:
 
     def stats(self) -> LoaderStats:
         """Return how long the consumer waited, and what was read."""
-        return self._waits.stats(self._reader)
+        return self._waits.stats(self._reader, self._setup.threads, self._setup.workers)
 
     def explain(self) -> str:
         """Return in words what will be read, in which order, and what that takes."""
@@ -217,15 +220,23 @@ class Loader:
         self._moved += 1
 
     def _batches(self, worker: int, workers: int) -> Generator[_Made, None, None]:
-        """Yield the other batches of the epoch, made ahead in a thread of its own."""
-        made = partial(self._made, self._order(self._epoch), self._step, worker, workers)
-        yield from in_order([made], 1, lambda one: one.nbytes, self._setup.prefetch_bytes)
+        """Yield the other batches of the epoch, made ahead in threads of their own."""
+        setup, order = self._setup, self._order(self._epoch)
+        taken_apart = partial(self._steps, order, self._step, worker, workers)
+        finish = partial(self._finished, order)
+        if setup.workers == 1:
+            yield from in_order([lambda: map(finish, taken_apart())], 1, _bytes, setup.prefetch_bytes)
+            return
+        with closing(in_order([taken_apart], 1, _bytes, setup.prefetch_bytes)) as apart:
+            tasks = (partial(map, finish, [one]) for one in apart)
+            yield from in_order(tasks, setup.workers, _bytes, setup.prefetch_bytes)
 
     def _handed(self, batch: Any) -> Any:
         """Return a batch as the consumer gets it, in whose thread this is."""
         return batch
 
-    def _made(self, order: Order, first: int, worker: int, workers: int) -> Iterator[_Made]:
+    def _steps(self, order: Order, first: int, worker: int, workers: int) -> Iterator[_Made]:
+        """Yield the columns of steps."""
         setup = self._setup
         size = max(1, setup.units.decoded_bytes // max(1, order.rows)) * setup.shape.batch_rows // setup.rank.world
         ahead = int(setup.memory_bytes * (1 - OPEN_SHARE)) // 2  # as much again is in the hands of the threads
@@ -234,27 +245,27 @@ class Loader:
             self._reader.hold_all()
         with closing(steps(order, setup.rank, first, reading)) as made:
             for step, columns in enumerate(made, first):
-                if step % workers != worker:
-                    continue
-                rows, size = rows_of(columns), bytes_of(columns)
-                if setup.shape.tail == "pad":
-                    columns = columns | {PADDED: self._padding(order, step)}
-                yield _Made(step, self._finished(order, step, columns), rows, size)
+                if step % workers == worker:
+                    padding = {PADDED: self._padding(order, step)} if setup.shape.tail == "pad" else {}
+                    yield _Made(step, columns | padding, rows_of(columns), bytes_of(columns))
 
-    def _finished(self, order: Order, step: int, columns: Columns) -> Any:
-        setup = self._setup
+    def _finished(self, order: Order, made: _Made) -> _Made:
+        """Return a step whose columns have become a batch."""
+        begun = time.perf_counter()
+        setup, step, columns = self._setup, made.step, made.batch
         try:
-            return setup.finish(columns, step)
+            return replace(made, batch=setup.finish(columns, step))
         except FunctionError:
             if setup.on_error == "raise":
                 raise
-        rows = rows_of(columns)
-        bad = failing(rows, lambda begin, end: setup.finish(sliced(columns, begin, end), step))
-        batch = setup.finish(taken(columns, instead(rows, bad)), step)
+        finally:
+            self._reader.finished(time.perf_counter() - begun)
+        bad = failing(made.rows, lambda begin, end: setup.finish(sliced(columns, begin, end), step))
+        batch = setup.finish(taken(columns, instead(made.rows, bad)), step)
         came = origins(order, setup.rank, step, setup.units.rows)
         for row, error in bad.items():
             self._reader.replaced(int(came["unit"][row]), int(came["row"][row]), error)
-        return batch
+        return replace(made, batch=batch)
 
     def _padding(self, order: Order, step: int) -> np.ndarray[Any, Any]:
         rows, repeated = order.rows_of(step), order.repeated(step)
@@ -264,12 +275,16 @@ class Loader:
 
 @dataclass(frozen=True)
 class _Made:
-    """A batch ahead of its consumer."""
+    """A step ahead of its consumer: its columns, then its batch."""
 
     step: int
     batch: Any
     rows: int
     nbytes: int
+
+
+def _bytes(made: _Made) -> int:
+    return made.nbytes
 
 
 class _Pass:

@@ -55,6 +55,7 @@ class Options:
     transform: Callable[[dict[str, Any]], Any] | None = None
     collate: Callable[[Any], Any] | None = None
     on_error: Literal["raise", "skip"] = "raise"
+    workers: int = 1
 
     @classmethod
     def of(cls, batch_size: int, given: Mapping[str, Any], where: str) -> Self:
@@ -94,6 +95,8 @@ def setup_of(
     if options.pad and PADDED in plan.schema.names:
         raise ConfigError(f"pad makes a column {PADDED!r}, and there is one", where, "rename it")
     on_error = _one_of("on_error", options.on_error, ("raise", "skip"), where)
+    if options.workers < 1:
+        raise ConfigError(f"workers={options.workers}", where, "at least one thread makes batches")
     cache = _cache(options.cache)
     units = _units(plan, engine, settings, cache)
     wish = Wish(
@@ -111,7 +114,9 @@ def setup_of(
         options.collate,
     )
     prefetch = _bytes(options.prefetch, PREFETCH_BYTES, where)
-    return Setup(units, layouts, shape, rank, settings.threads, memory, prefetch, finish, where, cache, on_error)
+    return Setup(
+        units, layouts, shape, rank, settings.threads, memory, prefetch, finish, where, cache, on_error, options.workers
+    )
 
 
 def _cache(given: Cache | str | Path | bool | None) -> Cache | None:

@@ -54,7 +54,7 @@ class UnitReader:
         self._threads, self._memory_bytes = threads, memory_bytes
         self._held: dict[int, Columns] = {}
         self._lock = threading.Lock()
-        self.decoded_bytes, self.busy_s, self.replaced_rows = 0, 0.0, 0
+        self.decoded_bytes, self.decode_s, self.finish_s, self.replaced_rows = 0, 0.0, 0.0, 0
 
     def __call__(self, unit: int) -> Columns:
         """Return the rows of a unit."""
@@ -89,6 +89,11 @@ class UnitReader:
                         "raise its limit, or quality='window'",
                     )
 
+    def finished(self, seconds: float) -> None:
+        """Take note of how long a batch was made of columns [s]."""
+        with self._lock:
+            self.finish_s += seconds
+
     def replaced(self, unit: int, row: int | None, error: IceblinkError) -> None:
         """Take note of a row of a unit, or of all, in whose place are others; tell the observers."""
         rows, which = (int(self._units.rows[unit]), "all rows") if row is None else (1, f"row {row:,}")
@@ -101,7 +106,7 @@ class UnitReader:
         columns = self._whole(unit) if self._replace else self._columns(unit, self._table(unit))
         with self._lock:
             self.decoded_bytes += bytes_of(columns)
-            self.busy_s += time.perf_counter() - begun
+            self.decode_s += time.perf_counter() - begun
         return columns
 
     def _table(self, unit: int) -> pa.Table:

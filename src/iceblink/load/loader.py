@@ -77,6 +77,7 @@ class Loader:
         self._setup = setup
         self._process = os.getpid()
         self._epoch, self._step = 0, 0
+        self._turns = 0  # the step from which workers of a DataLoader take turns
         self._placed = False  # by a state, and no pass has begun since
         self._moved = 0  # times that it was sent elsewhere
         self._pass: _Pass | None = None
@@ -96,7 +97,9 @@ class Loader:
         if self._pass is not None:
             self._pass.close()
         if not self._placed:
-            self._step = 0
+            if self._over:  # and nobody asked what comes behind the last batch
+                self._epoch += 1
+            self._step = self._turns = 0
         self._placed = False
         self._pass = _Pass(self, worker, workers)
         return self._pass
@@ -106,9 +109,13 @@ class Loader:
         """The epoch that is under way, or comes next."""
         return self._epoch
 
+    @property
+    def _over(self) -> bool:
+        return 0 < self._step == len(self)
+
     def set_epoch(self, epoch: int) -> None:
-        """Go to an epoch: to its beginning, unless it is the one that is under way."""
-        if epoch != self._epoch:
+        """Go to an epoch: to its beginning, unless it is the one that is under way, or that a state is in."""
+        if epoch != self._epoch or (self._over and not self._placed):
             self._go(epoch, 0)
 
     def state_dict(self) -> dict[str, Any]:
@@ -117,6 +124,7 @@ class Loader:
         Batches that were prefetched and not handed over do not count.
         """
         shape = self._setup.shape
+        shared = self._pass is not None and self._pass.workers > 1
         return {
             "format": FORMAT,
             "dataset": dict(self._setup.units.identity),
@@ -128,6 +136,7 @@ class Loader:
             "seed": shape.seed,
             "epoch": self._epoch,
             "step": self._step,
+            **({"turns": self._turns} if shared else {}),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -146,7 +155,7 @@ class Loader:
             self._setup.shape, lanes=state["lanes"], quality=state["quality"], tail=state["tail"], seed=state["seed"]
         )
         self._setup = replace(self._setup, shape=shape)
-        self._go(state["epoch"], state["step"])
+        self._go(state["epoch"], state["step"], state.get("turns"))
 
     def _check(self, state: Mapping[str, Any]) -> None:
         where = f"{self._setup.where}: load_state_dict"
@@ -197,29 +206,31 @@ class Loader:
         return f"{type(self).__name__}\n{self.explain()}"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"setup": self._setup, "at": (self._epoch, self._step, self._placed)}
+        return {"setup": self._setup, "at": (self._epoch, self._step, self._turns, self._placed)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         Loader.__init__(self, state["setup"])
-        self._epoch, self._step, self._placed = state["at"]
+        self._epoch, self._step, self._turns, self._placed = state["at"]
 
     def _order(self, epoch: int) -> Order:
         return Order(self._setup.units.rows, self._setup.shape, epoch)
 
-    def _go(self, epoch: int, step: int) -> None:
+    def _go(self, epoch: int, step: int, turns: int | None = None) -> None:
         self._epoch, self._step, self._placed = epoch, step, True
+        self._turns = step if turns is None else turns
         self._moved += 1
 
     def _batches(self, worker: int, workers: int) -> Generator[_Made, None, None]:
         """Yield the other batches of the epoch, made ahead in a thread of its own."""
-        made = partial(self._made, self._order(self._epoch), self._step, worker, workers)
+        turn = (self._turns + worker) % workers
+        made = partial(self._made, self._order(self._epoch), self._step, turn, workers)
         yield from in_order([made], 1, lambda one: one.nbytes, self._setup.prefetch_bytes)
 
     def _handed(self, batch: Any) -> Any:
         """Return a batch as the consumer gets it, in whose thread this is."""
         return batch
 
-    def _made(self, order: Order, first: int, worker: int, workers: int) -> Iterator[_Made]:
+    def _made(self, order: Order, first: int, turn: int, workers: int) -> Iterator[_Made]:
         setup = self._setup
         size = max(1, setup.units.decoded_bytes // max(1, order.rows)) * setup.shape.batch_rows // setup.rank.world
         ahead = int(setup.memory_bytes * (1 - OPEN_SHARE)) // 2  # as much again is in the hands of the threads
@@ -228,7 +239,7 @@ class Loader:
             self._reader.hold_all()
         with closing(steps(order, setup.rank, first, reading)) as made:
             for step, columns in enumerate(made, first):
-                if step % workers != worker:
+                if step % workers != turn:
                     continue
                 rows, size = rows_of(columns), bytes_of(columns)
                 if setup.shape.tail == "pad":
@@ -255,7 +266,7 @@ class _Pass:
     """One epoch, from where its loader is on; it follows when the loader is sent elsewhere."""
 
     def __init__(self, loader: Loader, worker: int, workers: int) -> None:
-        self._loader, self._worker, self._workers = loader, worker, workers
+        self._loader, self._worker, self.workers = loader, worker, workers
         self._batches: Generator[_Made, None, None] | None = None
         self._moved: int | None = None
         self._ended = False
@@ -270,7 +281,8 @@ class _Pass:
         asked = time.perf_counter()
         if self._moved != loader._moved:
             self.close()
-            self._batches, self._moved, self._ended = loader._batches(self._worker, self._workers), loader._moved, False
+            self._batches, self._moved, self._ended = loader._batches(self._worker, self.workers), loader._moved, False
+            loader._placed = False
             loader._waits.begun()
         if self._ended or self._batches is None:
             raise StopIteration

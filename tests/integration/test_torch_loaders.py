@@ -166,6 +166,19 @@ def test_accelerate_saves_the_state(table: ib.Dataset, epochs: list[list[list[in
     assert ids(loaded) == epochs[1]
 
 
+def test_a_loader_that_was_made_before_the_ranks_were_is_refused(
+    table: ib.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    early, told = loader(table), loader(table, rank=0, world=1)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="RANK=None"):
+        loader(table)
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(ConfigError, match="rank 0 of 1, and this is rank 0 of 2"):
+        iter(early)
+    assert len(ids(told)) == STEPS
+
+
 @pytest.mark.slow
 def test_ranks_that_are_killed_are_gone_on_with_by_others(table: ib.Dataset, tmp_path: Path) -> None:
     """Two ranks end in the second epoch, one by the signal, one for the other is gone; four go on."""

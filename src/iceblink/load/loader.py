@@ -16,6 +16,7 @@ from iceblink.errors import PlanError
 from iceblink.load.cache.disk import Cache
 from iceblink.load.columns import Columns, Layout, bytes_of, rows_of, shown
 from iceblink.load.order import Order, Rank, Shape
+from iceblink.load.ranks import must_be
 from iceblink.load.reading import UnitReader
 from iceblink.load.shape import OPEN_SHARE, spread_of
 from iceblink.load.steps import Reading, steps
@@ -51,6 +52,8 @@ class Setup:
         The word that the user wrote.
     cache : Cache or None
         Keeps what was decoded.
+    rank_given : bool
+        Whether the user said the rank; else it was found, and must be the same when a pass begins.
     """
 
     units: Units
@@ -63,6 +66,7 @@ class Setup:
     finish: Callable[[Columns, int], Any]
     where: str
     cache: Cache | None = None
+    rank_given: bool = False
 
 
 class Loader:
@@ -89,7 +93,15 @@ class Loader:
         return self._order(0).steps
 
     def __iter__(self) -> Iterator[Any]:
-        """Begin the epoch, or go on with the one that a loaded state is in; an earlier pass is over."""
+        """Begin the epoch, or go on with the one that a loaded state is in; an earlier pass is over.
+
+        Raises
+        ------
+        ConfigError
+            The process has become one of several ranks since the loader was made.
+        """
+        if not self._setup.rank_given:
+            must_be(self._setup.rank, self._setup.where)
         return self._begin()
 
     def _begin(self, worker: int = 0, workers: int = 1) -> _Pass:

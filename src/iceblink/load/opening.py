@@ -109,7 +109,8 @@ def setup_of(
         options.collate,
     )
     prefetch = _bytes(options.prefetch, PREFETCH_BYTES, where)
-    return Setup(units, layouts, shape, rank, settings.threads, memory, prefetch, finish, where, cache)
+    given = options.rank is not None
+    return Setup(units, layouts, shape, rank, settings.threads, memory, prefetch, finish, where, cache, given)
 
 
 def _cache(given: Cache | str | Path | bool | None) -> Cache | None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -19,6 +23,23 @@ import iceblink as ib
 from iceblink.errors import BatchContractBroken, ConfigError
 
 ROWS, BATCH = 300, 16
+RANK = """
+import json, sys
+import jax
+
+port, rank, lake = sys.argv[1:]
+jax.distributed.initialize(f"127.0.0.1:{port}", 2, int(rank))
+import iceblink as ib
+
+mesh = jax.make_mesh((jax.device_count(),), ("data",))
+sharded = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+table = ib.connect(lake).table("n.t")
+steps = []
+for batch in table.to_jax(8, columns=["id", "emb"], shuffle=True, drop_last=True, device=sharded):
+    assert batch["emb"].shape == (16, 2)
+    steps.append([number for shard in batch["id"].addressable_shards for number in shard.data.tolist()])
+print(json.dumps(steps))
+"""
 
 
 @pytest.fixture
@@ -70,6 +91,23 @@ def test_batches_are_sharded(table: ib.Dataset, sharded: Any) -> None:
             list(range(step * BATCH + 4 * part, step * BATCH + 4 * part + 4)) for part in range(4)
         ]
         assert float(total(batch["emb"])) == sum(2 * number + 0.5 for number in batch["id"].tolist())
+
+
+def test_processes_share_the_rows_of_global_arrays(table: ib.Dataset, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", RANK, str(port), str(rank), tmp_path / "lake"],
+            env={**os.environ, "JAX_PLATFORMS": "cpu"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    steps = [json.loads(rank.communicate(timeout=300)[0]) for rank in ranks]
+    whole = table.to_numpy(16, columns=["id"], shuffle=True, drop_last=True)
+    assert [first + second for first, second in zip(*steps, strict=True)] == [batch["id"].tolist() for batch in whole]
 
 
 def test_what_makes_no_global_array_is_told(table: ib.Dataset, sharded: Any) -> None:

@@ -84,6 +84,20 @@ def test_a_data_loader_adds_nothing(table: ib.Dataset, epochs: list[list[list[in
     assert one.state_dict()["step"] == 7
 
 
+def test_an_epoch_is_over_with_its_last_batch(table: ib.Dataset, epochs: list[list[list[int]]]) -> None:
+    one, other = loader(table), loader(table)
+    begun(one, STEPS)  # as Lightning does, which knows the length and asks for no more
+    other.load_state_dict(one.state_dict())
+    assert [ids(other), ids(other)] == [[], epochs[1]]
+    assert ids(one) == epochs[1]
+    begun(one, STEPS)
+    one.set_epoch(0)
+    passing = begun(one, 3)
+    one.set_epoch(1)
+    next(passing)
+    assert ids(one) == epochs[1], "a pass that was sent elsewhere and left begins anew"
+
+
 @pytest.mark.slow
 def test_workers_take_turns_from_where_the_loader_is(table: ib.Dataset, epochs: list[list[list[int]]]) -> None:
     one = loader(table)

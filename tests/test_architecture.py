@@ -36,6 +36,8 @@ DOORS = {
     "threadpoolctl": {"demo"},
     "matplotlib": {"demo"},
     "torch": {"load"},
+    "tensorflow": {"load"},
+    "jax": {"load"},
     "ray": {"run/ray", "neighbours"},
     "dask": {"neighbours"},
 }

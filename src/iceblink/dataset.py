@@ -14,7 +14,7 @@ from iceblink.events import Observer
 from iceblink.interop import to_pandas, to_polars
 from iceblink.load.batches import Ragged, Text
 from iceblink.load.cache.disk import Cache
-from iceblink.load.late import needs_torch, torch_loader
+from iceblink.load.late import jax_loader, needs_jax, needs_tf, needs_torch, tf_loader, torch_loader
 from iceblink.load.loader import Loader
 from iceblink.load.opening import Options, setup_of
 from iceblink.load.order import Quality
@@ -31,6 +31,7 @@ from iceblink.types import show_field
 from iceblink.verbs import GroupBy, Verbs
 
 if TYPE_CHECKING:
+    from iceblink.load.tf_loader import TfLoader
     from iceblink.load.torch_loader import TorchLoader
 
 __all__ = ["Dataset", "GroupBy", "Observer"]
@@ -368,6 +369,24 @@ class Dataset(Verbs):
     def to_numpy(self, batch_size: int, **options: Any) -> Loader:
         """Return a loader of batches as dicts of NumPy arrays; options are those of `to_torch`, but for `device`."""
         return Loader(setup_of(self.plan, self.session.engine, Options.of(batch_size, options, "to_numpy"), "to_numpy"))
+
+    def to_tf(self, batch_size: int, *, signature: Any = None, **options: Any) -> TfLoader:
+        """Return a loader whose ``dataset`` is a ``tf.data.Dataset``; other options are those of `to_torch`.
+
+        `signature` is what `transform` or `collate` return, in the words of ``tf.data.Dataset.from_generator``; that of
+        the columns is known. Columns that TensorFlow has no tensors for are a ConfigError.
+        """
+        needs_tf()
+        return tf_loader.to_tf(self.plan, self.session.engine, batch_size, signature, options)
+
+    def to_jax(self, batch_size: int, *, device: Any = None, **options: Any) -> Loader:
+        """Return a loader of batches as dicts of ``jax.Array``; other options are those of `to_torch`.
+
+        `device` is a ``jax.Device``, or a ``jax.sharding.Sharding``: then arrays are global, made of the rows of all
+        processes. Text stays as it is; integers that JAX would cut to 32 bits are refused while iterating.
+        """
+        needs_jax()
+        return jax_loader.to_jax(self.plan, self.session.engine, batch_size, device, options)
 
     def to_pylist(self) -> list[dict[str, Any]]:
         """Run, and return the rows as dicts."""

@@ -1,4 +1,4 @@
-"""PyTorch, opened when first used: it is an extra, and slow to import."""
+"""PyTorch, TensorFlow and JAX, opened when first used: they are extras, and slow to import."""
 
 from __future__ import annotations
 
@@ -7,14 +7,28 @@ from typing import TYPE_CHECKING
 from iceblink.interop import optional
 from iceblink.late import Late
 
-__all__ = ["needs_torch", "torch_loader"]
+__all__ = ["jax_loader", "needs_jax", "needs_tf", "needs_torch", "tf_loader", "torch_loader"]
 
 if TYPE_CHECKING:
+    import iceblink.load.jax_loader as jax_loader
+    import iceblink.load.tf_loader as tf_loader
     import iceblink.load.torch_loader as torch_loader
 else:
+    jax_loader = Late("iceblink.load.jax_loader")
+    tf_loader = Late("iceblink.load.tf_loader")
     torch_loader = Late("iceblink.load.torch_loader")
 
 
 def needs_torch() -> None:
     """Raise ConfigError where PyTorch is not installed."""
     optional("torch")
+
+
+def needs_tf() -> None:
+    """Raise ConfigError where TensorFlow is not installed."""
+    optional("tensorflow", extra="tf")
+
+
+def needs_jax() -> None:
+    """Raise ConfigError where JAX is not installed."""
+    optional("jax")

@@ -16,6 +16,7 @@ from iceblink.errors import FunctionError, PlanError
 from iceblink.load.cache.disk import Cache
 from iceblink.load.columns import Columns, Layout, bytes_of, rows_of, shown, sliced, taken
 from iceblink.load.order import Order, Rank, Shape
+from iceblink.load.ranks import must_be
 from iceblink.load.reading import UnitReader
 from iceblink.load.replace import failing, instead, origins
 from iceblink.load.shape import OPEN_SHARE, spread_of
@@ -56,6 +57,8 @@ class Setup:
         What becomes of rows that cannot be read, or that `finish` fails on.
     workers : int
         Threads that call `finish`.
+    rank_given : bool
+        Whether the user said the rank; else it was found, and must be the same when a pass begins.
     """
 
     units: Units
@@ -70,6 +73,7 @@ class Setup:
     cache: Cache | None = None
     on_error: Literal["raise", "skip"] = "raise"
     workers: int = 1
+    rank_given: bool = False
 
 
 class Loader:
@@ -84,6 +88,7 @@ class Loader:
         self._setup = setup
         self._process = os.getpid()
         self._epoch, self._step = 0, 0
+        self._turns = 0  # the step from which workers of a DataLoader take turns
         self._placed = False  # by a state, and no pass has begun since
         self._moved = 0  # times that it was sent elsewhere
         self._pass: _Pass | None = None
@@ -97,7 +102,15 @@ class Loader:
         return self._order(0).steps
 
     def __iter__(self) -> Iterator[Any]:
-        """Begin the epoch, or go on with the one that a loaded state is in; an earlier pass is over."""
+        """Begin the epoch, or go on with the one that a loaded state is in; an earlier pass is over.
+
+        Raises
+        ------
+        ConfigError
+            The process has become one of several ranks since the loader was made.
+        """
+        if not self._setup.rank_given:
+            must_be(self._setup.rank, self._setup.where)
         return self._begin()
 
     def _begin(self, worker: int = 0, workers: int = 1) -> _Pass:
@@ -105,7 +118,9 @@ class Loader:
         if self._pass is not None:
             self._pass.close()
         if not self._placed:
-            self._step = 0
+            if self._over:  # and nobody asked what comes behind the last batch
+                self._epoch += 1
+            self._step = self._turns = 0
         self._placed = False
         self._pass = _Pass(self, worker, workers)
         return self._pass
@@ -115,9 +130,13 @@ class Loader:
         """The epoch that is under way, or comes next."""
         return self._epoch
 
+    @property
+    def _over(self) -> bool:
+        return 0 < self._step == len(self)
+
     def set_epoch(self, epoch: int) -> None:
-        """Go to an epoch: to its beginning, unless it is the one that is under way."""
-        if epoch != self._epoch:
+        """Go to an epoch: to its beginning, unless it is the one that is under way, or that a state is in."""
+        if epoch != self._epoch or (self._over and not self._placed):
             self._go(epoch, 0)
 
     def state_dict(self) -> dict[str, Any]:
@@ -126,6 +145,7 @@ class Loader:
         Batches that were prefetched and not handed over do not count.
         """
         shape = self._setup.shape
+        shared = self._pass is not None and self._pass.workers > 1
         return {
             "format": FORMAT,
             "dataset": dict(self._setup.units.identity),
@@ -137,6 +157,7 @@ class Loader:
             "seed": shape.seed,
             "epoch": self._epoch,
             "step": self._step,
+            **({"turns": self._turns} if shared else {}),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -155,7 +176,7 @@ class Loader:
             self._setup.shape, lanes=state["lanes"], quality=state["quality"], tail=state["tail"], seed=state["seed"]
         )
         self._setup = replace(self._setup, shape=shape)
-        self._go(state["epoch"], state["step"])
+        self._go(state["epoch"], state["step"], state.get("turns"))
 
     def _check(self, state: Mapping[str, Any]) -> None:
         where = f"{self._setup.where}: load_state_dict"
@@ -206,36 +227,38 @@ class Loader:
         return f"{type(self).__name__}\n{self.explain()}"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"setup": self._setup, "at": (self._epoch, self._step, self._placed)}
+        return {"setup": self._setup, "at": (self._epoch, self._step, self._turns, self._placed)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         Loader.__init__(self, state["setup"])
-        self._epoch, self._step, self._placed = state["at"]
+        self._epoch, self._step, self._turns, self._placed = state["at"]
 
     def _order(self, epoch: int) -> Order:
         return Order(self._setup.units.rows, self._setup.shape, epoch)
 
-    def _go(self, epoch: int, step: int) -> None:
+    def _go(self, epoch: int, step: int, turns: int | None = None) -> None:
         self._epoch, self._step, self._placed = epoch, step, True
+        self._turns = step if turns is None else turns
         self._moved += 1
 
     def _batches(self, worker: int, workers: int) -> Generator[_Made, None, None]:
         """Yield the other batches of the epoch, made ahead in threads of their own."""
         setup, order = self._setup, self._order(self._epoch)
-        taken_apart = partial(self._steps, order, self._step, worker, workers)
+        turn = (self._turns + worker) % workers
+        apart = partial(self._steps, order, self._step, turn, workers)
         finish = partial(self._finished, order)
         if setup.workers == 1:
-            yield from in_order([lambda: map(finish, taken_apart())], 1, _bytes, setup.prefetch_bytes)
+            yield from in_order([lambda: map(finish, apart())], 1, _bytes, setup.prefetch_bytes)
             return
-        with closing(in_order([taken_apart], 1, _bytes, setup.prefetch_bytes)) as apart:
-            tasks = (partial(map, finish, [one]) for one in apart)
+        with closing(in_order([apart], 1, _bytes, setup.prefetch_bytes)) as ahead:
+            tasks = (partial(map, finish, [one]) for one in ahead)
             yield from in_order(tasks, setup.workers, _bytes, setup.prefetch_bytes)
 
     def _handed(self, batch: Any) -> Any:
         """Return a batch as the consumer gets it, in whose thread this is."""
         return batch
 
-    def _steps(self, order: Order, first: int, worker: int, workers: int) -> Iterator[_Made]:
+    def _steps(self, order: Order, first: int, turn: int, workers: int) -> Iterator[_Made]:
         """Yield the columns of steps."""
         setup = self._setup
         size = max(1, setup.units.decoded_bytes // max(1, order.rows)) * setup.shape.batch_rows // setup.rank.world
@@ -245,7 +268,7 @@ class Loader:
             self._reader.hold_all()
         with closing(steps(order, setup.rank, first, reading)) as made:
             for step, columns in enumerate(made, first):
-                if step % workers == worker:
+                if step % workers == turn:
                     padding = {PADDED: self._padding(order, step)} if setup.shape.tail == "pad" else {}
                     yield _Made(step, columns | padding, rows_of(columns), bytes_of(columns))
 
@@ -291,7 +314,7 @@ class _Pass:
     """One epoch, from where its loader is on; it follows when the loader is sent elsewhere."""
 
     def __init__(self, loader: Loader, worker: int, workers: int) -> None:
-        self._loader, self._worker, self._workers = loader, worker, workers
+        self._loader, self._worker, self.workers = loader, worker, workers
         self._batches: Generator[_Made, None, None] | None = None
         self._moved: int | None = None
         self._ended = False
@@ -306,7 +329,8 @@ class _Pass:
         asked = time.perf_counter()
         if self._moved != loader._moved:
             self.close()
-            self._batches, self._moved, self._ended = loader._batches(self._worker, self._workers), loader._moved, False
+            self._batches, self._moved, self._ended = loader._batches(self._worker, self.workers), loader._moved, False
+            loader._placed = False
             loader._waits.begun()
         if self._ended or self._batches is None:
             raise StopIteration

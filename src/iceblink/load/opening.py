@@ -115,8 +115,9 @@ def setup_of(
     )
     prefetch = _bytes(options.prefetch, PREFETCH_BYTES, where)
     return Setup(
-        units, layouts, shape, rank, settings.threads, memory, prefetch, finish, where, cache, on_error, options.workers
-    )
+        units, layouts, shape, rank, settings.threads, memory, prefetch, finish, where, cache, on_error,
+        options.workers, options.rank is not None,
+    )  # fmt: skip
 
 
 def _cache(given: Cache | str | Path | bool | None) -> Cache | None:

@@ -26,13 +26,25 @@ def rank_of(rank: int | None, world: int | None, where: str) -> Rank:
     return Rank(rank, world)
 
 
+def must_be(rank: Rank, where: str) -> None:
+    """Raise ConfigError if this process is by now one of several, and another one than was found before."""
+    now = Rank(*_found(where))
+    if now.world > 1 and now != rank:
+        raise ConfigError(
+            f"the loader was made as rank {rank.number} of {rank.world}, and this is rank {now.number} of {now.world}",
+            where,
+            "make it when the ranks have found each other, or give rank and world",
+        )
+
+
 def _found(where: str) -> tuple[int, int]:
     torch = sys.modules.get("torch.distributed")  # whoever has set it up has imported it
     if torch is not None and torch.is_available() and torch.is_initialized():
         return torch.get_rank(), torch.get_world_size()
+    rank, world = os.environ.get("RANK"), os.environ.get("WORLD_SIZE")
     try:
-        return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+        if rank is not None or world in (None, "1"):
+            return int(rank or 0), int(world or 1)
     except ValueError:
-        raise ConfigError(
-            f"RANK={os.environ.get('RANK')!r}, WORLD_SIZE={os.environ.get('WORLD_SIZE')!r}", where, "both are numbers"
-        ) from None
+        pass
+    raise ConfigError(f"RANK={rank!r}, WORLD_SIZE={world!r}", where, "set both to numbers, or give rank and world")

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -35,6 +35,11 @@ class TorchLoader(Loader, IterableDataset[Any]):  # type: ignore[misc]
                 "num_workers=0 (the loader reads ahead in threads), or multiprocessing_context='spawn'",
             )
         return self._begin(worker.id, worker.num_workers)
+
+    @property
+    def sampler(self) -> Self:
+        """The loader: Lightning tells the epoch to what a loader draws its rows with, and that is this one itself."""
+        return self
 
     def _handed(self, batch: Any) -> Any:
         return batch.arrived() if isinstance(batch, Copied) else batch

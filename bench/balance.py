@@ -58,9 +58,9 @@ def ours_in_ray_data(folder: str, cpus: int, tasks: int) -> Job:
     """The read tasks that ``ib.ray.read_iceberg`` gives to Ray Data."""
     from iceblink.config import Settings
     from iceblink.lake.catalog import Catalog
-    from iceblink.run.parts import Parts
     from iceblink.neighbours.ray_datasource import IceblinkDatasource
     from iceblink.run.local_engine import LocalEngine
+    from iceblink.run.parts import Parts
     from iceblink.run.session import Session
 
     start_ray(os.cpu_count() or 1)

@@ -18,6 +18,7 @@ from iceblink.load.late import needs_torch, torch_loader
 from iceblink.load.loader import Loader
 from iceblink.load.opening import Options, setup_of
 from iceblink.load.order import Quality
+from iceblink.load.sequences import Bucket, Pack
 from iceblink.neighbours.late import dask_frames, needs_dask, needs_ray, ray_data
 from iceblink.plan.describe_function import described, promised
 from iceblink.plan.function import BatchFormat, Function, OnError
@@ -275,6 +276,7 @@ class Dataset(Verbs):
         text: Text = "list",
         transform: Callable[[dict[str, Any]], Any] | None = None,
         collate: Callable[[Any], Any] | None = None,
+        sequences: Pack | Bucket | None = None,
     ) -> TorchLoader:
         """Return a loader of batches for PyTorch: dicts of tensors, read ahead by threads, epoch after epoch.
 
@@ -328,6 +330,9 @@ class Dataset(Verbs):
             Applied to each batch as a dict of NumPy arrays, ahead of whoever waits for it.
         collate : callable, optional
             Applied to each batch of tensors, as the last step; may return anything.
+        sequences : Pack or Bucket, optional
+            What becomes of rows of different lengths: ``ib.Pack("ids", 2048)`` packs them into rows of one length,
+            ``ib.Bucket("ids")`` makes batches of rows of similar length. Default: batches are as the rows come.
 
         Returns
         -------
@@ -349,7 +354,7 @@ class Dataset(Verbs):
         needs_torch()
         options = Options(
             batch_size, columns, shuffle, quality, seed, drop_last, pad, rank, world, memory, prefetch, cache,
-            nulls, tensors or {}, ragged, text, transform, collate,
+            nulls, tensors or {}, ragged, text, transform, collate, sequences,
         )  # fmt: skip
         convert = torch_loader.Tensors(ragged, device)
         return torch_loader.TorchLoader(setup_of(self.plan, self.session.engine, options, "to_torch", convert))

@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 
-from iceblink.load.columns import Column, Columns, bytes_of, rows_of, sliced, taken
+from iceblink.load.columns import Column, Columns, bytes_of, joined, rows_of, sliced, taken
 from iceblink.load.order import Order, Rank, Section, Wanted
 from iceblink.scan.ordered import in_order
 
@@ -167,16 +167,7 @@ def _gathered(
     parts = [taken(read(int(units[group[0]])), inside[group]) for group in groups]
     back = np.empty(len(places), np.int64)
     back[by_unit] = np.arange(len(places))
-    return taken(_joined(parts), back)
-
-
-def _joined(parts: Sequence[Columns]) -> Columns:
-    return {
-        name: np.concatenate([part[name] for part in parts])
-        if isinstance(column, np.ndarray)
-        else pa.concat_arrays([part[name] for part in parts])
-        for name, column in parts[0].items()
-    }
+    return taken(joined(parts), back)
 
 
 def _split(columns: Columns, count: int) -> Iterator[Columns]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from tokenizers.pre_tokenizers import Whitespace
 
 import iceblink as ib
 from iceblink import _
-from iceblink.errors import BatchContractBroken, ColumnNotFound, ConfigError, IceblinkError, PlanError
+from iceblink.errors import BatchContractBroken, ColumnNotFound, ConfigError, DataCorrupt, IceblinkError, PlanError
 from iceblink.media import images
 
 ROWS, GROUP_ROWS, STEP_ROWS = 960, 40, 24
@@ -187,6 +188,24 @@ def test_a_source_goes_round_as_often_as_it_takes(tables: dict[str, ib.Dataset])
     assert {rows[row] for row in range(ROWS)} == {1}
     assert {rows[row] for row in range(10_000, 10_000 + ROWS // 3)} == {3}
     assert len(ib.mix(tables, {"wiki": 1, "code": 1}, until=7).to_numpy(8)) == 7
+
+
+def test_a_mixture_goes_to_another_process(tables: dict[str, ib.Dataset]) -> None:
+    made = ib.mix(tables, {"wiki": 1, "code": 2}).to_numpy(8, shuffle=True, sequences=ib.Pack("ids", 16))
+    passing = iter(made)
+    next(passing)
+    other = pickle.loads(pickle.dumps(made))
+    other.load_state_dict(made.state_dict())
+    assert [plain(batch) for batch in other] == [plain(batch) for batch in passing]
+
+
+def test_a_broken_file_of_a_mixture_is_named(tables: dict[str, ib.Dataset], tmp_path: Path) -> None:
+    made = ib.mix(tables, {"wiki": 1, "code": 2}).to_numpy(8)
+    (file,) = Path(tmp_path, "my lake ü", "n", "code").rglob("*.parquet")
+    file.write_bytes(b"PAR1" + bytes(file.stat().st_size - 8) + b"PAR1")
+    with pytest.raises(DataCorrupt) as caught:
+        list(made)
+    assert str(file) in caught.value.where
 
 
 def test_a_mixture_of_one_is_the_dataset(tables: dict[str, ib.Dataset]) -> None:

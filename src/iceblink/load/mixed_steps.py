@@ -32,16 +32,16 @@ def mixed_steps(order: MixedOrder, rank: Rank, first: int, reading: Reading) -> 
         for source, number in zip(order.mixture.sources, begin, strict=True):
             turn = int(number) // source.share_rows
             turns = stack.enter_context(closing(_turns(order, source, wide, reading, turn)))
-            lines.append(_Line(turns, turn, wide.last - wide.first, source.share_rows))
+            lines.append(_Line(turns, turn, source.share_rows))
         for step in range(first, order.steps):
             drawn = order.drawn(step, wide.first, wide.last)
             parts, places = [], []
             for number, line in enumerate(lines):
                 line.forget(int(drawn.firsts[number]))
                 mine = np.flatnonzero(drawn.sources[low:high] == number)
-                if len(mine):
-                    parts.append(line.take(share[low:high][mine], drawn.numbers[low:high][mine]))
-                    places.append(mine)
+                for columns, some in line.take(share[low:high][mine], drawn.numbers[low:high][mine]):
+                    parts.append(columns)
+                    places.append(mine[some])
             back = np.argsort(np.concatenate(places))
             yield taken(joined(parts), back) | {SOURCE: drawn.sources[low:high].astype(np.int32)}
 
@@ -71,13 +71,12 @@ class _Line:
         Those steps.
     first : int
         The number of the first of them.
-    shares, share_rows : int
-        How many there are, and how many rows of such a step each has.
+    share_rows : int
+        How many rows of such a step each share has.
     """
 
-    def __init__(self, turns: Iterator[Columns], first: int, shares: int, share_rows: int) -> None:
-        self._turns, self._first = turns, first
-        self._shares, self._share_rows = shares, share_rows
+    def __init__(self, turns: Iterator[Columns], first: int, share_rows: int) -> None:
+        self._turns, self._first, self._share_rows = turns, first, share_rows
         self._held: deque[Columns] = deque()
 
     def forget(self, number: int) -> None:
@@ -86,9 +85,13 @@ class _Line:
             _ = self._held.popleft() if self._held else next(self._turns)  # which other ranks took
             self._first += 1
 
-    def take(self, shares: NDArray[np.int64], numbers: NDArray[np.int64]) -> Columns:
-        """Return rows by their shares and their numbers in those."""
+    def take(
+        self, shares: NDArray[np.int64], numbers: NDArray[np.int64]
+    ) -> Iterator[tuple[Columns, NDArray[np.int64]]]:
+        """Yield rows by their shares and their numbers in those, and which of them they are."""
         turns, rows = np.divmod(numbers, self._share_rows)
-        while self._first + len(self._held) <= turns.max():
-            self._held.append(next(self._turns))
-        return taken(joined(self._held), ((turns - self._first) * self._shares + shares) * self._share_rows + rows)
+        for turn in np.unique(turns) - self._first:
+            while len(self._held) <= turn:
+                self._held.append(next(self._turns))
+            some = np.flatnonzero(turns == self._first + turn)
+            yield taken(self._held[turn], shares[some] * self._share_rows + rows[some]), some

@@ -15,7 +15,8 @@ demo: .venv/.dev ## Carry a year of flights through the main job; charts land in
 	$(BIN)/iceblink demo
 
 test: .venv/.dev ## Run every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal tests/unit
+	$(BIN)/python -m pytest --ignore tests/unit
 
 check: .venv/.dev ## Lint, formatting, types and architecture
 	$(BIN)/ruff check .

@@ -31,6 +31,7 @@ from iceblink.config import MIB
 TESTS = Path(__file__).parent
 STORE_BYTES = 100 * MIB
 SAYS = "driver: "
+SPILL = Path("/tmp/ib-spill")
 _TRIES = 3
 _START_S = 90
 _numbers = itertools.count(os.getpid() % 200 * 10)
@@ -101,11 +102,12 @@ class Talk:
 class Cluster:
     """A head and as many nodes of one CPU as are added; all is gone at the end of the `with`.
 
-    Where the head has no CPU, all work is done on the others.
+    Where the head has no CPU, all work is done on the others. With `spill_bytes` each node spills to a disk of its own,
+    at `SPILL`, that is as large.
     """
 
-    def __init__(self, head_cpus: int = 1) -> None:
-        self._head_cpus, self._number = head_cpus, next(_numbers)
+    def __init__(self, head_cpus: int = 1, spill_bytes: int = 0) -> None:
+        self._head_cpus, self._spill_bytes, self._number = head_cpus, spill_bytes, next(_numbers)
         self._bridge = f"ibb{self._number}"
         self._net = f"10.{77 + self._number // 250}.{self._number % 250}"
         self._nodes: list[Node] = []
@@ -166,6 +168,8 @@ class Cluster:
             subprocess.run(["ip", "netns", "del", node.name], capture_output=True)
         subprocess.run(["ip", "link", "del", self._bridge], capture_output=True)
         shutil.rmtree(self._folder, ignore_errors=True)
+        with suppress(OSError):  # it is not there, or another cluster's too
+            SPILL.rmdir()
 
     def _start(self, last: int, attempt: int) -> Node | None:
         name, address = f"ib{self._number}n{last}", f"{self._net}.{last}"
@@ -186,6 +190,10 @@ class Cluster:
         limits = [f"--object-store-memory={STORE_BYTES}", "--disable-usage-stats"]
         own = ["ip", "netns", "exec", name, "unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
         start = [ray, "start", "--block", f"--node-ip-address={address}", *role, *limits]
+        if self._spill_bytes:  # in the node's own view of the file system
+            SPILL.mkdir(exist_ok=True)
+            mount = f'mount -t tmpfs -o size={self._spill_bytes} tmpfs {SPILL} && exec "$@"'
+            start = ["sh", "-c", mount, "sh", *start, f"--object-spilling-directory={SPILL}"]
         log = Path(self._folder, f"{name}.log")
         with log.open("wb") as sink:
             process = subprocess.Popen(

@@ -276,6 +276,8 @@ class Dataset(Verbs):
         text: Text = "list",
         transform: Callable[[dict[str, Any]], Any] | None = None,
         collate: Callable[[Any], Any] | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
+        workers: int = 1,
         sequences: Pack | Bucket | None = None,
     ) -> TorchLoader:
         """Return a loader of batches for PyTorch: dicts of tensors, read ahead by threads, epoch after epoch.
@@ -330,6 +332,14 @@ class Dataset(Verbs):
             Applied to each batch as a dict of NumPy arrays, ahead of whoever waits for it.
         collate : callable, optional
             Applied to each batch of tensors, as the last step; may return anything.
+        on_error : {"raise", "skip"}
+            "skip" puts other rows in the place of those that cannot be read, that have no place in a tensor, or on
+            which `transform` or `collate` fails, found by halving: the next row group's, or the batch's own, the same
+            each time. ``stats()`` counts them, and a `RowsReplaced` event names each.
+        workers : int
+            Threads that call `transform` and `collate`, for functions that give up Python's lock. For others:
+            ``DataLoader(loader, batch_size=None, num_workers=4, multiprocessing_context="spawn")``, best with a cache,
+            since each worker reads for itself.
         sequences : Pack or Bucket, optional
             What becomes of rows of different lengths: ``ib.Pack("ids", 2048)`` packs them into rows of one length,
             ``ib.Bucket("ids")`` makes batches of rows of similar length. Default: batches are as the rows come.
@@ -354,7 +364,7 @@ class Dataset(Verbs):
         needs_torch()
         options = Options(
             batch_size, columns, shuffle, quality, seed, drop_last, pad, rank, world, memory, prefetch, cache,
-            nulls, tensors or {}, ragged, text, transform, collate, sequences,
+            nulls, tensors or {}, ragged, text, transform, collate, on_error, workers, sequences,
         )  # fmt: skip
         convert = torch_loader.Tensors(ragged, device)
         return torch_loader.TorchLoader(setup_of(self.plan, self.session.engine, options, "to_torch", convert))

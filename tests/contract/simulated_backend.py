@@ -43,6 +43,10 @@ Made: TypeAlias = tuple[Task, Output | Stored | None]
 """An output of a task, or None at its end."""
 
 
+class RoomLacks(WorkerDies):
+    """Raised by a function in these tests whose output could not be kept."""
+
+
 @dataclass
 class SimulatedWorker:
     order: Order
@@ -114,6 +118,9 @@ class SimulatedBackend:
             return [self._step(number, worker)]
         except NodeDies:
             return [self._died(number, "was lost with its node", with_node=True)]
+        except RoomLacks:
+            self._died(number, "")
+            return [Died(number, "had no room", refused=True)]
         except WorkerDies:
             return [self._died(number, "died of its rows")]
         except Exception as error:

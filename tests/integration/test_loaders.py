@@ -1,15 +1,18 @@
-"""A table as batches for a model: every row once, resumed anywhere by any number of ranks, and mistakes told at once."""
+"""A table as batches for a model: every row once, resumed by any number of ranks, and mistakes told at once."""
 
 from __future__ import annotations
 
 import json
 import random
+import threading
+import time
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import iceblink as ib
@@ -23,6 +26,8 @@ from iceblink.errors import (
     IceblinkError,
     PlanError,
 )
+from iceblink.events import observing
+from iceblink.load.replace import RowsReplaced
 
 ROWS = 3_000
 GROUP_ROWS = 50
@@ -66,8 +71,9 @@ def flat(parts: Any) -> list[int]:
 
 def loader(table: ib.Dataset, batch_size: int = 24, quality: str = "window", **options: Any) -> Any:
     columns = options.pop("columns", ["id", "text", "emb"])
-    shuffle = {"shuffle": True, "quality": quality} if quality != "none" else {}
-    return table.to_torch(batch_size, columns=columns, **shuffle, **options)
+    if quality != "none":
+        options |= {"shuffle": True, "quality": quality}
+    return table.to_torch(batch_size, columns=columns, **options)
 
 
 @pytest.mark.parametrize("quality", QUALITIES)
@@ -84,8 +90,9 @@ def test_an_epoch_has_every_row_once_and_the_next_another_order(table: ib.Datase
 @pytest.mark.parametrize("quality", QUALITIES)
 @pytest.mark.parametrize("tail", [{"drop_last": True}, {"pad": True}])
 def test_a_job_killed_at_any_time_goes_on_with_any_number_of_ranks(
-    table: ib.Dataset, quality: str, tail: dict[str, bool]
+    table: ib.Dataset, quality: str, tail: dict[str, Any], tmp_path: Path
 ) -> None:
+    tail = {**tail, "cache": tmp_path / "cache"} if tail.get("pad") else tail
     chosen = table.filter(_.id % 3 != 1) if quality == "window" else table
     chance = random.Random(quality)
     state = loader(chosen, 24, quality, seed=5, rank=0, world=2, **tail).state_dict()
@@ -221,7 +228,7 @@ def test_columns_have_the_types_of_arrays(table: ib.Dataset) -> None:
 
 
 def test_nulls_are_refused_masked_or_filled(table: ib.Dataset) -> None:
-    with pytest.raises(BatchContractBroken, match="'maybe' has . nulls") as caught:
+    with pytest.raises(BatchContractBroken, match=r"'maybe' has . nulls") as caught:
         list(loader(table, columns=["id", "maybe"]))
     assert "row group" in caught.value.where
     batch = next(iter(table.to_numpy(8, columns=["id", "maybe"], nulls={"maybe": "mask"})))
@@ -287,7 +294,7 @@ def test_an_append_uses_what_the_cache_has(lake: ib.Lake, table: ib.Dataset, tmp
 
 
 def test_all_rows_are_permuted_from_the_cache(table: ib.Dataset, tmp_path: Path) -> None:
-    few = {"memory": "16 KiB", "quality": "global"}
+    few: dict[str, Any] = {"memory": "16 KiB", "quality": "global"}
     with pytest.raises(ConfigError, match="permutation of all rows"):
         loader(table, **few)
     assert ids(loader(table, cache=tmp_path / "cache", **few)) == ids(loader(table, quality="global"))
@@ -306,6 +313,53 @@ def test_a_file_damaged_under_way_is_named(table: ib.Dataset, quality: str, tmp_
     with pytest.raises(DataCorrupt) as caught:
         list(made)
     assert str(file) in caught.value.where
+
+
+@pytest.mark.parametrize("quality", QUALITIES)
+def test_a_damaged_row_group_is_replaced_and_counts_stay(table: ib.Dataset, quality: str, tmp_path: Path) -> None:
+    (file,) = Path(tmp_path, "my lake ü").rglob("*.parquet")
+    group = pq.ParquetFile(file).metadata.row_group(3)
+    column = group.column(group.num_columns - 1)
+    assert column.path_in_schema == "wide"
+    data = bytearray(file.read_bytes())
+    data[column.data_page_offset + 40] ^= 255
+    file.write_bytes(data)
+    told: list[RowsReplaced] = []
+    with observing(lambda event: told.append(event) if isinstance(event, RowsReplaced) else None):
+        made = loader(table, quality=quality, columns=["id", "text", "emb", "wide"], on_error="skip")
+        found = ids(made)
+    lost = set(range(3 * GROUP_ROWS, 4 * GROUP_ROWS))
+    assert sorted(flat(found)) == sorted([*set(range(ROWS)) - lost, *range(4 * GROUP_ROWS, 5 * GROUP_ROWS)])
+    assert len(found) == len(made)
+    assert made.stats().replaced_rows == sum(event.rows for event in told) >= GROUP_ROWS
+    assert all("row group 3" in event.where for event in told)
+    assert ids(loader(table, quality=quality, columns=["id", "text", "emb", "wide"], on_error="skip")) == found
+
+
+def test_rows_that_a_function_fails_on_are_replaced_and_named(table: ib.Dataset) -> None:
+    def picky(batch: dict[str, Any]) -> dict[str, Any]:
+        if (batch["id"] % 100 == 7).any():
+            raise ValueError("seven")
+        return batch
+
+    told: list[RowsReplaced] = []
+    with observing(lambda event: told.append(event) if isinstance(event, RowsReplaced) else None):
+        made = loader(table, transform=picky, on_error="skip")
+        found = ids(made)
+    assert [len(batch) for batch in found] == [24] * (ROWS // 24)
+    kept = [number for number in range(ROWS) if number % 100 != 7]
+    assert set(flat(found)) == set(kept)
+    assert made.stats().replaced_rows == len(told) == ROWS // 100
+    assert all("row 7 of" in event.where and "seven" in event.error for event in told)
+    with pytest.raises(FunctionError, match="seven"):
+        list(loader(table.filter(_.id % 100 == 7), transform=picky, on_error="skip"))
+
+
+def test_rows_that_have_no_place_in_a_tensor_are_replaced(table: ib.Dataset) -> None:
+    made = table.to_numpy(24, columns=["id", "maybe"], on_error="skip")
+    found = flat(batch["id"].tolist() for batch in made)
+    assert len(found) == ROWS
+    assert set(found) == {number for number in range(ROWS) if number % 7}
 
 
 def test_nothing_is_loaded_of_nothing(lake: ib.Lake) -> None:
@@ -330,8 +384,10 @@ def test_nothing_is_loaded_of_nothing(lake: ib.Lake) -> None:
         ({"nulls": "zero"}, ConfigError, "zero"),
         ({"nulls": {"no": 0}}, ConfigError, "no column 'no'"),
         ({"ragged": "nest"}, ConfigError, "nest"),
+        ({"on_error": "quarantine"}, ConfigError, "quarantine"),
         ({"memory": "lots"}, ConfigError, "lots"),
         ({"prefetch": 0}, ConfigError, "0"),
+        ({"workers": 0}, ConfigError, "workers=0"),
         ({"cache": "/proc/none"}, ConfigError, "/proc/none"),
     ],
 )
@@ -348,6 +404,17 @@ def test_an_option_that_there_is_not_is_named(table: ib.Dataset) -> None:
         table.to_numpy(4, colums=["id"])
 
 
+def test_functions_run_in_several_threads_and_batches_keep_their_order(table: ib.Dataset) -> None:
+    together = threading.Barrier(3)
+
+    def meeting(batch: dict[str, Any]) -> dict[str, Any]:
+        together.wait()  # passes when three are here at the same time
+        return batch
+
+    assert ROWS // 25 % 3 == 0
+    assert ids(loader(table, 25, transform=meeting, workers=3)) == ids(loader(table, 25))
+
+
 def test_waits_are_measured(table: ib.Dataset) -> None:
     made = loader(table)
     ids(made)
@@ -356,3 +423,11 @@ def test_waits_are_measured(table: ib.Dataset) -> None:
     assert 0 <= stats.wait_p50_s <= stats.wait_p99_s <= stats.wait_max_s <= stats.waited_s <= stats.seconds
     assert stats.decoded_bytes > 0
     assert f"{ROWS:,} rows" in str(stats)
+
+    def slowly(batch: dict[str, Any]) -> dict[str, Any]:
+        time.sleep(0.01)
+        return batch
+
+    slow = loader(table.limit(100), transform=slowly)
+    ids(slow)
+    assert slow.stats().bottleneck == "transform"

@@ -191,6 +191,12 @@ def _words(condition: str) -> list[str]:
         "SELECT * EXCLUDE (f) REPLACE (i * 2 AS i) FROM {}c WHERE ts >= '2026-01-10' ORDER BY ALL LIMIT 7",
         "SELECT CASE WHEN i > 3 THEN 'big' ELSE s END AS c, coalesce(s, g) AS d FROM {}c",
         "FROM {}a SELECT max(i) AS i",
+        "SELECT * LIKE '_' FROM {}a WHERE g = 'x'",
+        "SELECT f, a.* NOT LIKE '_' FROM {}a",
+        "SELECT l.* GLOB 't*', r.s FROM {}a l JOIN {}b r ON l.ts = r.ts",
+        "SELECT max(COLUMNS('^[ims]$')) FROM (SELECT i, m, s, d FROM {}a)",
+        "SELECT d FROM {}a WHERE COLUMNS('i|m') > 1",
+        "SELECT g, count(a) AS n, max(a).s AS s FROM {}a GROUP BY g",
     ],
 )
 def test_queries_of_every_kind_agree(lake: ib.Lake, sql: str) -> None:

@@ -23,6 +23,8 @@ from tokenizers.pre_tokenizers import Whitespace
 import iceblink as ib
 from iceblink import _
 from iceblink.errors import BatchContractBroken, ColumnNotFound, ConfigError, DataCorrupt, IceblinkError, PlanError
+from iceblink.events import observing
+from iceblink.load.replace import RowsReplaced
 from iceblink.media import images
 
 ROWS, GROUP_ROWS, STEP_ROWS = 960, 40, 24
@@ -276,6 +278,25 @@ def test_sources_have_the_same_columns_and_a_state_its_weights(tables: dict[str,
         tables["wiki"].to_numpy(4, sequences=ib.Pack("ids", 8)).load_state_dict(
             tables["wiki"].to_numpy(4, sequences=ib.Pack("ids", 9)).state_dict()
         )
+
+
+@pytest.mark.parametrize("kind", ["sorted", "mixed", "mixed, sorted"])
+def test_a_row_that_a_function_fails_on_is_replaced_and_named(tables: dict[str, ib.Dataset], kind: str) -> None:
+    def picky(batch: dict[str, Any]) -> dict[str, Any]:
+        if (batch["row"] == 87).any():  # the eighth row of the third row group
+            raise ValueError("87")
+        return batch
+
+    told: list[RowsReplaced] = []
+    with observing(lambda event: told.append(event) if isinstance(event, RowsReplaced) else None):
+        options = {"transform": picky, "on_error": "skip", "shuffle": True, "quality": "window"}
+        made = LOADINGS[kind](tables)(24, sequences=SEQUENCES[kind], **options)
+        rows = list(chain.from_iterable(batch["row"].tolist() for batch in made))
+    assert 87 not in rows
+    assert len(rows) >= 24 * (len(made) - 1)
+    assert [event.where.partition(" of ")[0] for event in told] in ([], ["row 7"])
+    assert all("row group 2" in event.where for event in told)
+    assert told or kind == "mixed", "an epoch of that one ends before all rows were seen"
 
 
 def tokenizer() -> Tokenizer:

@@ -55,8 +55,8 @@ def kept_units(
 ) -> KeptUnits:
     """Write rows into units.
 
-    Their digest is part of the identity: a statement may give its rows in another order the next time. The files go with
-    the object that is returned; its copies in other processes only read them.
+    Their digest is part of the identity: a statement may give its rows in another order the next time. The files go
+    with the object that is returned; its copies in other processes only read them.
 
     Parameters
     ----------

@@ -8,17 +8,18 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from iceblink.errors import PlanError
+from iceblink.errors import FunctionError, PlanError
 from iceblink.load.cache.disk import Cache
-from iceblink.load.columns import Columns, Layout, bytes_of, rows_of, shown
+from iceblink.load.columns import Columns, Layout, bytes_of, rows_of, shown, sliced, taken
 from iceblink.load.course import course
 from iceblink.load.mixture import MixedOrder, Mixture
 from iceblink.load.order import Order, Rank, Shape
 from iceblink.load.reading import UnitReader
+from iceblink.load.replace import failing, instead, origins
 from iceblink.load.shape import OPEN_SHARE, spread_of
 from iceblink.load.steps import Reading
 from iceblink.load.units import Units
@@ -48,11 +49,15 @@ class Setup:
     prefetch_bytes : int
         Of finished batches that wait for the consumer [bytes].
     finish : callable
-        Makes a batch of columns, and knows the step; called in one thread, in order, ahead of the consumer.
+        Makes a batch of columns, and knows the step; called ahead of the consumer.
     where : str
         The word that the user wrote.
     cache : Cache or None
         Keeps what was decoded.
+    on_error : {"raise", "skip"}
+        What becomes of rows that cannot be read, or that `finish` fails on.
+    workers : int
+        Threads that call `finish`.
     mixture : Mixture or None
         What the rows of steps are drawn from, if the units are those of several sources.
     notes : tuple of str
@@ -69,6 +74,8 @@ class Setup:
     finish: Callable[[Columns, int], Any]
     where: str
     cache: Cache | None = None
+    on_error: Literal["raise", "skip"] = "raise"
+    workers: int = 1
     mixture: Mixture | None = None
     notes: tuple[str, ...] = ()
 
@@ -89,7 +96,9 @@ class Loader:
         self._moved = 0  # times that it was sent elsewhere
         self._pass: _Pass | None = None
         self._waits = Waits()
-        self._reader = UnitReader(setup.units, setup.layouts, setup.threads, setup.memory_bytes, setup.cache)
+        self._reader = UnitReader(
+            setup.units, setup.layouts, setup.threads, setup.memory_bytes, setup.cache, setup.on_error == "skip"
+        )
 
     def __len__(self) -> int:
         """Batches of an epoch; the same for every rank."""
@@ -177,7 +186,7 @@ class Loader:
 
     def stats(self) -> LoaderStats:
         """Return how long the consumer waited, and what was read."""
-        return self._waits.stats(self._reader.decoded_bytes, self._reader.busy_s)
+        return self._waits.stats(self._reader, self._setup.threads, self._setup.workers)
 
     def explain(self) -> str:
         """Return in words what will be read, in which order, and what that takes."""
@@ -230,15 +239,23 @@ class Loader:
         self._moved += 1
 
     def _batches(self, worker: int, workers: int) -> Generator[_Made, None, None]:
-        """Yield the other batches of the epoch, made ahead in a thread of its own."""
-        made = partial(self._made, self._order(self._epoch), self._step, worker, workers)
-        yield from in_order([made], 1, lambda one: one.nbytes, self._setup.prefetch_bytes)
+        """Yield the other batches of the epoch, made ahead in threads of their own."""
+        setup, order = self._setup, self._order(self._epoch)
+        taken_apart = partial(self._steps, order, self._step, worker, workers)
+        finish = partial(self._finished, order)
+        if setup.workers == 1:
+            yield from in_order([lambda: map(finish, taken_apart())], 1, _bytes, setup.prefetch_bytes)
+            return
+        with closing(in_order([taken_apart], 1, _bytes, setup.prefetch_bytes)) as apart:
+            tasks = (partial(map, finish, [one]) for one in apart)
+            yield from in_order(tasks, setup.workers, _bytes, setup.prefetch_bytes)
 
     def _handed(self, batch: Any) -> Any:
         """Return a batch as the consumer gets it, in whose thread this is."""
         return batch
 
-    def _made(self, order: Order | MixedOrder, first: int, worker: int, workers: int) -> Iterator[_Made]:
+    def _steps(self, order: Order | MixedOrder, first: int, worker: int, workers: int) -> Iterator[_Made]:
+        """Yield the columns of steps."""
         setup = self._setup
         size = max(1, setup.units.decoded_bytes // max(1, order.rows)) * setup.shape.batch_rows // setup.rank.world
         ahead = int(setup.memory_bytes * (1 - OPEN_SHARE)) // 2  # as much again is in the hands of the threads
@@ -246,12 +263,27 @@ class Loader:
         self._reader.hold(order.at_hand)
         with closing(course(order, setup.rank, first, reading)) as made:
             for step, columns in enumerate(made, first):
-                if step % workers != worker:
-                    continue
-                rows, size = rows_of(columns), bytes_of(columns)
-                if setup.shape.tail == "pad":
-                    columns = columns | {PADDED: self._padding(order, step)}
-                yield _Made(step, setup.finish(columns, step), rows, size)
+                if step % workers == worker:
+                    padding = {PADDED: self._padding(order, step)} if setup.shape.tail == "pad" else {}
+                    yield _Made(step, columns | padding, rows_of(columns), bytes_of(columns))
+
+    def _finished(self, order: Order | MixedOrder, made: _Made) -> _Made:
+        """Return a step whose columns have become a batch."""
+        begun = time.perf_counter()
+        setup, step, columns = self._setup, made.step, made.batch
+        try:
+            return replace(made, batch=setup.finish(columns, step))
+        except FunctionError:
+            if setup.on_error == "raise":
+                raise
+        finally:
+            self._reader.finished(time.perf_counter() - begun)
+        bad = failing(made.rows, lambda begin, end: setup.finish(sliced(columns, begin, end), step))
+        batch = setup.finish(taken(columns, instead(made.rows, bad)), step)
+        units, places = origins(order, setup.rank, step, setup.units.rows, self._reader)
+        for row, error in bad.items():
+            self._reader.replaced(int(units[row]), int(places[row]), error)
+        return replace(made, batch=batch)
 
     def _padding(self, order: Order | MixedOrder, step: int) -> np.ndarray[Any, Any]:
         rows, repeated = order.rows_of(step), order.repeated(step)
@@ -261,12 +293,16 @@ class Loader:
 
 @dataclass(frozen=True)
 class _Made:
-    """A batch ahead of its consumer."""
+    """A step ahead of its consumer: its columns, then its batch."""
 
     step: int
     batch: Any
     rows: int
     nbytes: int
+
+
+def _bytes(made: _Made) -> int:
+    return made.nbytes
 
 
 class _Pass:

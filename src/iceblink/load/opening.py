@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
 
 from iceblink.config import MIB, Settings, parse_bytes
-from iceblink.errors import ColumnNotFound, ConfigError, nearest
+from iceblink.errors import ColumnNotFound, ConfigError, DataCorrupt, nearest
 from iceblink.load.batches import Finish, Ragged, Text
 from iceblink.load.cache.disk import Cache
 from iceblink.load.columns import Layout, layouts_of
@@ -57,6 +57,8 @@ class Options:
     text: Text = "list"
     transform: Callable[[dict[str, Any]], Any] | None = None
     collate: Callable[[Any], Any] | None = None
+    on_error: Literal["raise", "skip"] = "raise"
+    workers: int = 1
     sequences: Pack | Bucket | None = None
 
     @classmethod
@@ -87,6 +89,9 @@ class Opening:
         self, engine: LocalEngine, options: Options, where: str, convert: Callable[[Any], Any] | None = None
     ) -> None:
         self.options, self.where, self.settings = options, where, engine.settings
+        self.on_error = _one_of("on_error", options.on_error, ("raise", "skip"), where)
+        if options.workers < 1:
+            raise ConfigError(f"workers={options.workers}", where, "at least one thread makes batches")
         self.rank = rank_of(options.rank, options.world, where)
         self.memory = _bytes(options.memory, min(MEMORY_BYTES, self.settings.memory_bytes), where)
         self.cache = _cache(options.cache)
@@ -139,7 +144,8 @@ class Opening:
             The first rows hold what has no place in a tensor.
         """
         options, where = self.options, self.where
-        layouts = layouts_of(units.schema, _sample(units, self.cache), options.tensors, options.nulls, where)
+        sample = _sample(units, self.cache, self.on_error == "skip")
+        layouts = layouts_of(units.schema, sample, options.tensors, options.nulls, where)
         finish = Finish(
             {layout.name: layout for layout in layouts},
             _one_of("ragged", options.ragged, ("values", "pad", "nested"), where),
@@ -154,7 +160,7 @@ class Opening:
             shape = replace(shape, bucket=self._bucket(options.sequences, units, finish.layouts))
         return Setup(
             units, layouts, shape, self.rank, self.settings.threads, self.memory, prefetch, finish, where, self.cache,
-            mixture, notes,
+            self.on_error, options.workers, mixture, notes,
         )  # fmt: skip
 
     def _bucket(self, bucket: Bucket, units: Units, layouts: Mapping[str, Layout]) -> Bucket:
@@ -215,9 +221,19 @@ def _units(plan: Plan, engine: LocalEngine, settings: Settings, cache: Cache | N
         return kept_units(plan.schema, rows, parts_of(plan), Path(settings.spill_dir))
 
 
-def _sample(units: Units, cache: Cache | None) -> pa.Table:
-    filled = np.flatnonzero(units.rows)
-    return read_unit(units, int(filled[0]), cache) if len(filled) else units.schema.empty_table()
+def _sample(units: Units, cache: Cache | None, skip: bool) -> pa.Table:
+    """Return the first unit that has rows, and that can be read if others are skipped."""
+    failed: DataCorrupt | None = None
+    for unit in np.flatnonzero(units.rows):
+        try:
+            return read_unit(units, int(unit), cache)
+        except DataCorrupt as error:
+            failed = failed or error
+            if not skip:
+                break
+    if failed is not None:
+        raise failed
+    return units.schema.empty_table()
 
 
 def _one_of(name: str, given: Any, known: Sequence[str], where: str) -> Any:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from iceblink.errors import DataCorrupt, OutOfMemoryBudget
+from iceblink.errors import BatchContractBroken, DataCorrupt, IceblinkError, OutOfMemoryBudget
+from iceblink.events import emit
 from iceblink.load.cache.disk import Cache
-from iceblink.load.columns import Columns, Layout, columns_of
+from iceblink.load.columns import Columns, Layout, bytes_of, columns_of
+from iceblink.load.replace import RowsReplaced, failing, instead
 from iceblink.load.units import Units
 from iceblink.scan.ordered import in_order
 
@@ -35,16 +37,25 @@ def read_unit(units: Units, unit: int, cache: Cache | None) -> pa.Table:
 
 
 class UnitReader:
-    """Reads the units of a loader, in many threads."""
+    """Reads the units of a loader, in many threads.
+
+    With `replace` other rows are in the place of those that cannot be read, or have no place in a tensor.
+    """
 
     def __init__(
-        self, units: Units, layouts: Sequence[Layout], threads: int, memory_bytes: int, cache: Cache | None
+        self,
+        units: Units,
+        layouts: Sequence[Layout],
+        threads: int,
+        memory_bytes: int,
+        cache: Cache | None,
+        replace: bool,
     ) -> None:
-        self._units, self._layouts, self._cache = units, layouts, cache
+        self._units, self._layouts, self._cache, self._replace = units, layouts, cache, replace
         self._threads, self._memory_bytes = threads, memory_bytes
         self._held: dict[int, Columns] = {}
         self._lock = threading.Lock()
-        self.decoded_bytes, self.busy_s = 0, 0.0
+        self.decoded_bytes, self.decode_s, self.finish_s, self.replaced_rows = 0, 0.0, 0.0, 0
 
     def __call__(self, unit: int) -> Columns:
         """Return the rows of a unit."""
@@ -78,11 +89,54 @@ class UnitReader:
                         "raise its limit, or quality='window'",
                     )
 
+    def finished(self, seconds: float) -> None:
+        """Take note of how long a batch was made of columns [s]."""
+        with self._lock:
+            self.finish_s += seconds
+
+    def replaced(self, unit: int, row: int | None, error: IceblinkError) -> None:
+        """Take note of a row of a unit, or of all, in whose place are others; tell the observers."""
+        rows, which = (int(self._units.rows[unit]), "all rows") if row is None else (1, f"row {row:,}")
+        with self._lock:
+            self.replaced_rows += rows
+        emit(RowsReplaced(f"{which} of {self._units.place(unit)}", rows, str(error)))
+
     def _read(self, unit: int) -> Columns:
         begun = time.perf_counter()
-        table = read_unit(self._units, unit, self._cache)
-        columns = columns_of(table, self._layouts, self._units.place(unit))
+        columns = self._whole(unit) if self._replace else self._columns(unit, self._table(unit))
         with self._lock:
-            self.decoded_bytes += table.nbytes
-            self.busy_s += time.perf_counter() - begun
+            self.decoded_bytes += bytes_of(columns)
+            self.decode_s += time.perf_counter() - begun
         return columns
+
+    def _table(self, unit: int) -> pa.Table:
+        return read_unit(self._units, unit, self._cache)
+
+    def _columns(self, unit: int, table: pa.Table) -> Columns:
+        return columns_of(table, self._layouts, self._units.place(unit))
+
+    def _whole(self, unit: int) -> Columns:
+        try:
+            table = self._table(unit)
+        except DataCorrupt as error:
+            self.replaced(unit, None, error)
+            table = self._another(unit, error)
+        try:
+            return self._columns(unit, table)
+        except BatchContractBroken:
+            rows = table.num_rows
+            bad = failing(rows, lambda begin, end: self._columns(unit, table.slice(begin, end - begin)))
+            columns = self._columns(unit, table.take(instead(rows, bad)))
+            for row, why in bad.items():
+                self.replaced(unit, row, why)
+            return columns
+
+    def _another(self, unit: int, error: DataCorrupt) -> pa.Table:
+        """Return as many rows as a unit has, of the next unit that can be read."""
+        count, wanted = len(self._units.rows), int(self._units.rows[unit])
+        for other in ((unit + step) % count for step in range(1, count)):
+            with suppress(DataCorrupt):
+                if self._units.rows[other]:
+                    table = self._table(other)
+                    return table.take(np.arange(wanted) % table.num_rows)
+        raise error

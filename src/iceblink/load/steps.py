@@ -14,6 +14,7 @@ from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from iceblink.load.columns import Column, Columns, bytes_of, joined, rows_of, sliced, taken
 from iceblink.load.order import Order, Rank, Section, Wanted
@@ -143,29 +144,26 @@ def _column(lanes: Sequence[Sequence[Column]], per_step: Sequence[int], count: i
 
 def _drawn(order: Order, rank: Rank, section: Section, reading: Reading) -> Generator[Columns, None, None]:
     """Yield steps of rows that come from anywhere: of units that are cheap to read again and again."""
+
+    def made(first: int, last: int) -> Iterator[Columns]:
+        yield _gathered(order, order.drawn(rank, first, last), reading.read)
+
     firsts = range(section.first, section.last, reading.steps_at_once)
-
-    def made(first: int) -> Iterator[_Part]:
-        last = min(first + reading.steps_at_once, section.last)
-        columns = _gathered(order, order.drawn(rank, first, last), reading.read)
-        yield _Part(first, columns, bytes_of(columns))
-
-    tasks = (partial(made, first) for first in firsts)
-    with closing(in_order(tasks, reading.threads, lambda part: part.nbytes, reading.ahead_bytes)) as parts:
-        for part in parts:
-            yield from _split(part.columns, min(reading.steps_at_once, section.last - part.lane))
+    spans = [(first, min(first + reading.steps_at_once, section.last)) for first in firsts]
+    tasks = (partial(made, *span) for span in spans)
+    with closing(in_order(tasks, reading.threads, bytes_of, reading.ahead_bytes)) as found:
+        for (first, last), columns in zip(spans, found, strict=True):
+            yield from _split(columns, last - first)
 
 
-def _gathered(
-    order: Order, places: np.ndarray[tuple[int], np.dtype[np.int64]], read: Callable[[int], Columns]
-) -> Columns:
-    """Return rows of the table by their places in it."""
+def _gathered(order: Order, places: NDArray[np.int64], read: Callable[[int], Columns]) -> Columns:
+    """Return rows of the table by their places in it: unit by unit, then put in order."""
     units, inside = order.found(places)
     by_unit = np.argsort(units, kind="stable")
     bounds = np.flatnonzero(np.diff(units[by_unit], prepend=-1, append=-1))
     groups = [by_unit[begin:end] for begin, end in pairwise(bounds)]
     parts = [taken(read(int(units[group[0]])), inside[group]) for group in groups]
-    back = np.empty(len(places), np.int64)
+    back = np.empty_like(by_unit)
     back[by_unit] = np.arange(len(places))
     return taken(joined(parts), back)
 

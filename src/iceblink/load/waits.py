@@ -5,8 +5,11 @@ from __future__ import annotations
 import time
 from collections import deque
 from dataclasses import dataclass
+from typing import Protocol
 
 REMEMBERED = 10_000  # waits, of which the quantiles are told
+STALLED = 0.02
+"""A consumer that waits for a smaller share of its time gains nothing from a faster loader."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,12 @@ class LoaderStats:
         Decoded, or mapped from the cache [bytes].
     decode_s : float
         Threads were busy with that for so long together [s].
+    finish_s : float
+        Batches were made of columns, by the user's functions for example, for so long [s].
+    replaced_rows : int
+        That could not be read, or on which a function failed; `RowsReplaced` events say which.
+    threads, workers : int
+        That decode, and that make batches of columns.
     """
 
     steps: int = 0
@@ -41,18 +50,40 @@ class LoaderStats:
     first_batch_s: float = 0.0
     decoded_bytes: int = 0
     decode_s: float = 0.0
+    finish_s: float = 0.0
+    replaced_rows: int = 0
+    threads: int = 1
+    workers: int = 1
 
     @property
     def stalled(self) -> float:
         """The share of the time in which the consumer waited."""
         return self.waited_s / self.seconds if self.seconds else 0.0
 
+    @property
+    def bottleneck(self) -> str:
+        """What to make faster: the "consumer" if it seldom waits, else "decode", "transform" or "storage"."""
+        if self.stalled < STALLED:
+            return "consumer"
+        decode = self.decode_s / self.threads
+        finish = self.finish_s / self.workers
+        return "storage" if max(decode, finish) < self.seconds / 2 else "decode" if decode > finish else "transform"
+
     def __str__(self) -> str:
         return (
             f"{self.steps:,} steps, {self.rows:,} rows, waited {100 * self.stalled:.1f} % of {self.seconds:.1f} s; "
             f"wait p50 {1e3 * self.wait_p50_s:.2f} ms, p99 {1e3 * self.wait_p99_s:.2f} ms, "
-            f"max {1e3 * self.wait_max_s:.1f} ms; first batch {self.first_batch_s:.2f} s"
+            f"max {1e3 * self.wait_max_s:.1f} ms; first batch {self.first_batch_s:.2f} s; bottleneck: {self.bottleneck}"
         )
+
+
+class Read(Protocol):
+    """What was read."""
+
+    decoded_bytes: int
+    decode_s: float
+    finish_s: float
+    replaced_rows: int
 
 
 class Waits:
@@ -81,11 +112,11 @@ class Waits:
         self.steps += 1
         self.rows += rows
 
-    def stats(self, decoded_bytes: int, decode_s: float) -> LoaderStats:
-        """Return what was counted."""
+    def stats(self, read: Read, threads: int, workers: int) -> LoaderStats:
+        """Return what was counted, here and by who reads."""
         waits = sorted(self._waits) or [0.0]
         p50, p99, most = (waits[int(share * (len(waits) - 1))] for share in (0.5, 0.99, 1.0))
         return LoaderStats(
-            self.steps, self.rows, self.seconds, self.waited_s, p50, p99, most, self.first_batch_s, decoded_bytes,
-            decode_s,
+            self.steps, self.rows, self.seconds, self.waited_s, p50, p99, most, self.first_batch_s,
+            read.decoded_bytes, read.decode_s, read.finish_s, read.replaced_rows, threads, workers,
         )  # fmt: skip

@@ -163,13 +163,14 @@ def pushdown(fused: Statement, evaluate: Evaluate) -> tuple[Reference, ...]:
             tree = predicates.pushdown_predicates(tree, dialect="duckdb")
         found = scopes.traverse_scope(tree)
     seen: dict[str, tuple[set[str], Predicate]] = {}
+    everything = names_by_pattern(tree)
     for scope in found:
         for alias, source in scope.sources.items():
             if not isinstance(source, exp.Table) or source.name.lower() not in by_name:
                 continue
             name = source.name.lower()
             fields = {field.name.lower(): field for field in by_name[name].plan.schema}
-            used = _used(scope, alias, fields)
+            used = set(by_name[name].plan.schema.names) if everything else _used(scope, alias, fields)
             sure = {  # of chance no file has statistics
                 key: one
                 for key, one in fields.items()
@@ -182,6 +183,18 @@ def pushdown(fused: Statement, evaluate: Evaluate) -> tuple[Reference, ...]:
             seen[name] = used, predicate
     named = _named(fused.tree)
     return tuple(_narrow(reference, seen.get(reference.name.lower()), named) for reference in fused.references)
+
+
+def names_by_pattern(tree: exp.Query) -> bool:
+    """Whether only the kernel can tell which columns are meant: ``COLUMNS(...)``, ``* LIKE 'a%'``, ``t`` for a row."""
+    if tree.find(exp.Columns, exp.TableColumn) is not None:
+        return True
+    stars = (star.parent if isinstance(star.parent, exp.Column) else star for star in tree.find_all(exp.Star))
+    if not all(isinstance(star.parent, exp.Select | exp.Count) for star in stars):
+        return True
+    sources = tree.find_all(exp.Table, exp.Subquery)  # a function such as range() gives values
+    rows = {one.alias_or_name.lower() for one in sources if isinstance(one.this, exp.Identifier | exp.Query)}
+    return any(not column.table and column.name.lower() in rows for column in tree.find_all(exp.Column))
 
 
 def _named(tree: exp.Query) -> frozenset[str] | None:

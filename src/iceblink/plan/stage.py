@@ -9,6 +9,7 @@ from typing import TypeAlias
 import pyarrow as pa
 
 from iceblink.plan.late import exp
+from iceblink.plan.optimize import names_by_pattern
 
 
 @dataclass(frozen=True)
@@ -149,8 +150,9 @@ class Stage:
 
     @property
     def names(self) -> frozenset[str] | None:
-        """Every name in the statement, in lower case: it reads no other columns; None where a star stands for all."""
-        if any(star.find_ancestor(exp.Count) is None for star in self.query.find_all(exp.Star)):
+        """Every name in the statement, in lower case: it reads no other columns; None where it may read all."""
+        stars = (star.find_ancestor(exp.Count) is None for star in self.query.find_all(exp.Star))
+        if any(stars) or names_by_pattern(self.query):
             return None
         return frozenset(identifier.name.lower() for identifier in self.query.find_all(exp.Identifier))
 

@@ -29,7 +29,7 @@ from iceblink.run.source import Source
 from iceblink.scan.batch import Batch
 from iceblink.scan.chance import with_chances
 from iceblink.scan.native import NativeScan, native_scan
-from iceblink.scan.plan import FOOTERS_READ, ScanPlan, plan_scan, projected
+from iceblink.scan.plan import ScanPlan, plan_scan, projected
 from iceblink.scan.read import read_scan
 
 
@@ -195,7 +195,7 @@ def plan_of(
     predicate: Predicate,
     job: Job,
     mapped: Mapped = here,
-    footers_read: float = FOOTERS_READ,
+    footers_read: float | None = None,
 ) -> ScanPlan:
     """Plan a scan, metadata being read by `mapped`; of just some files or row groups when the node says so."""
     names = scan.schema.names if columns is None else columns

@@ -20,7 +20,7 @@ from iceblink.predicate import Everything, Predicate
 from iceblink.run.kernel import Kernel
 from iceblink.run.lower import Job, plan_of
 from iceblink.run.source import Source
-from iceblink.scan.plan import FOOTERS_READ, projected
+from iceblink.scan.plan import projected
 from iceblink.scan.read import read_split
 from iceblink.scan.split import Split
 
@@ -114,7 +114,7 @@ class Parts:
         plan: Plan,
         settings: Settings,
         predicate: Predicate | None = None,
-        footers_read: float = FOOTERS_READ,
+        footers_read: float | None = None,
     ) -> Self | None:
         """Plan a dataset that looks at one row of one table at a time; None for any other.
 

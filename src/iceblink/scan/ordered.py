@@ -30,6 +30,7 @@ class _Line(Generic[T]):
 
     def __init__(self, tasks: Iterable[Callable[[], Iterator[T]]], size: Callable[[T], int], ahead_bytes: int) -> None:
         self.tasks, self.size, self.ahead_bytes = iter(tasks), size, ahead_bytes
+        self.starting = threading.Lock()  # of the next task, which may be long in coming: nobody else waits for that
         self.changed = threading.Condition()
         self.streams: deque[_Stream[T]] = deque()
         self.held_bytes = 0
@@ -56,24 +57,21 @@ class _Line(Generic[T]):
                     self.changed.notify_all()
 
     def _start(self) -> tuple[Callable[[], Iterator[T]], _Stream[T]] | None:
-        with self.changed:
+        with self.starting:
             if self.stopped or self.exhausted:
                 return None
-            stream: _Stream[T] = _Stream()
+            task, error = None, None
             try:
-                task = next(self.tasks)
-            except StopIteration:
-                self.exhausted = True
+                task = next(self.tasks, None)
+            except BaseException as raised:  # as if the task itself had failed
+                error = raised
+            stream: _Stream[T] = _Stream(ended=task is None, error=error)
+            with self.changed:
+                self.exhausted = task is None
+                if task is not None or error is not None:
+                    self.streams.append(stream)
                 self.changed.notify_all()
-                return None
-            except BaseException as error:  # as if the task itself had failed
-                self.exhausted = True
-                stream.error, stream.ended = error, True
-                self.streams.append(stream)
-                self.changed.notify_all()
-                return None
-            self.streams.append(stream)
-            return task, stream
+            return None if task is None else (task, stream)
 
     def _put(self, stream: _Stream[T], item: T) -> bool:
         size = self.size(item)

@@ -139,7 +139,7 @@ def plan_scan(
     predicate: Predicate,
     settings: Settings,
     mapped: Mapped = here,
-    footers_read: float = FOOTERS_READ,
+    footers_read: float | None = None,
 ) -> ScanPlan:
     """Plan the reading of one table version.
 
@@ -157,8 +157,9 @@ def plan_scan(
         `split_bytes` is the decoded size aimed at.
     mapped : Mapped
         Reads manifests and footers; the plan is the same whoever does.
-    footers_read : float
-        With more files than this, only a sample of the footers is read, and row groups are not told apart.
+    footers_read : float, optional
+        Of more files than this (default: `FOOTERS_READ`) only a sample of the footers is read, and row groups are not
+        told apart.
 
     Raises
     ------
@@ -170,7 +171,7 @@ def plan_scan(
     schema = projected(table.schema, columns, table.name)
     files = list(table.files_as(whole_file, predicate, mapped)) if table.snapshot_id is not None else []
     planner = _Planner(table, in_files(schema), predicate, settings.threads, mapped)
-    if len(files) <= footers_read:
+    if len(files) <= (FOOTERS_READ if footers_read is None else footers_read):
         pieces, groups_total = planner.by_row_group(files)
     else:
         pieces, groups_total = planner.by_file(files), 0

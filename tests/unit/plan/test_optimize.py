@@ -66,6 +66,25 @@ def test_a_scan_reads_only_the_columns_that_are_needed() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        ("SELECT * EXCLUDE (k, f) FROM a", ("x", "s")),
+        ("SELECT * RENAME (k AS key) FROM a", ("k", "x", "s", "f")),
+        ("SELECT s FROM (SELECT * REPLACE (x + 1 AS x) FROM a)", ("s",)),
+        ("SELECT count(*) AS n, max(s) AS last FROM a", ("s",)),
+        ("SELECT s, one FROM a, unnest([x]) AS one", ("x", "s")),
+        ("SELECT * LIKE 'x' FROM a", ("k", "x", "s", "f")),  # only the kernel knows which
+        ("SELECT s, a.* NOT LIKE 'x' FROM a", ("k", "x", "s", "f")),
+        ("SELECT s FROM a WHERE COLUMNS('k|x') > 1", ("k", "x", "s", "f")),
+        ("SELECT max(COLUMNS(* EXCLUDE (k))) FROM (SELECT k, x, s, f FROM a)", ("k", "x", "s", "f")),
+        ("SELECT a FROM a", ("k", "x", "s", "f")),
+    ],
+)
+def test_columns_that_a_star_a_pattern_or_a_whole_row_may_give_are_read(text: str, columns: tuple[str, ...]) -> None:
+    assert references(text)["a"].columns == columns
+
+
+@pytest.mark.parametrize(
     ("text", "rows"),
     [
         ("SELECT s FROM a LIMIT 5", 5),

@@ -133,6 +133,8 @@ result: the result
         ("WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 3) SELECT n, id FROM r, sales",
          "WITH RECURSIVE reads its own rows"),
         ("SELECT COLUMNS('a.*') FROM sales", "COLUMNS(...) chooses columns by pattern"),
+        ("SELECT * LIKE 'a%' FROM sales", "it chooses columns by pattern"),
+        ("SELECT shop, max(sales) AS last FROM sales GROUP BY shop", "or takes rows whole"),
     ],
 )  # fmt: skip
 def test_what_is_not_cut_is_one_task_and_says_why(kernel: Kernel, sql: str, expected: str) -> None:

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from iceblink.plan.cut.functions import aggregates
 from iceblink.plan.late import exp, qualifying, scopes
+from iceblink.plan.optimize import names_by_pattern
 
 DIALECT = "duckdb"
 EXACT = "duckdb, normalization_strategy=case_sensitive"
@@ -38,6 +39,8 @@ def prepared(tree: exp.Query, leaves: Mapping[str, pa.Schema]) -> exp.Query:
     tree = qualifying.qualify(
         tree, schema=schema, dialect=EXACT, quote_identifiers=False, validate_qualify_columns=False
     )
+    if names_by_pattern(tree):
+        raise Uncuttable("it chooses columns by pattern, or takes rows whole")
     for select in list(tree.find_all(exp.Select)):
         _explicit_joins(select)
         _spelled_out_windows(select)

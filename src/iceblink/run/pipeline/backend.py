@@ -249,13 +249,15 @@ class Died:
     """A worker is gone, and with it the tasks it had; `why` in words, as in "a worker exited with status 1".
 
     `calling` is the call in which it died, if that is known: of the task that it was at, or of the one after that.
-    `with_node` says that the machine it was on was lost, or its link, so that it is no fault of what it did.
+    `with_node` says that the machine it was on was lost, or its link, so that it is no fault of what it did; `refused`,
+    that there was no room for what it read or made, of which no call is to blame.
     """
 
     worker: int
     why: str
     calling: Calling | None = None
     with_node: bool = False
+    refused: bool = False
 
 
 Signal: TypeAlias = Ready | Produced | Finished | Failed | Died

@@ -402,7 +402,7 @@ class Scheduler:
             return
         stage, worker = found
         tasks = list(worker.tasks)
-        begun = {task: 0 for task in tasks[:1] if worker.ready}
+        begun = {task: 0 for task in tasks[:1] if worker.ready and not death.refused}
         if (calling := death.calling) is not None:
             # a task is begun when all calls of the one before have been
             begun = {task: stage.running[task].rows for task in begun} | {calling.task: calling.consumed}

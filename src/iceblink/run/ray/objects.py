@@ -11,8 +11,9 @@ import pyarrow as pa
 import ray
 
 from iceblink.config import KIB
-from iceblink.errors import OutOfMemoryBudget, RowsLost
+from iceblink.errors import RowsLost
 from iceblink.run.pipeline.backend import Slice
+from iceblink.run.ray.room import brought, kept
 from iceblink.scan.batch import Batch
 
 FEW_BYTES = 32 * KIB
@@ -70,15 +71,12 @@ class RayRows:
         Raises
         ------
         OutOfMemoryBudget
-            The object store is full, and so is the disk that it spills to.
+            The object store is full, the disk that it spills to too, and this does not pass.
         """
         data = encoded(batch)
         if data.size <= FEW_BYTES:
             return cls(data.to_pybytes())
-        try:
-            return cls(ray.put(data), data.size)
-        except (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError) as error:
-            raise OutOfMemoryBudget(f"Ray has no room for {data.size:,} bytes: {error}", "object store") from error
+        return cls(kept(data, data.size, "object store"), data.size)
 
     @property
     def held(self) -> Any:
@@ -94,8 +92,10 @@ class RayRows:
         ------
         RowsLost
             The node that had them is gone.
+        OutOfMemoryBudget
+            There is no room to bring them here.
         """
-        return found(self.held, "rows", "Ray")
+        return found(self.held, self.nbytes, "rows", "Ray")
 
     def free(self) -> None:
         """Let go of the rows; batches that were handed out stay good."""
@@ -119,6 +119,7 @@ class Part:
     """A slice of a block as it travels: its rows as bytes, or as a reference that nobody has followed yet."""
 
     held: Any
+    nbytes: int
     path: str
     first_row: int
     exact: bool
@@ -129,7 +130,7 @@ class Part:
     def of(cls, part: Slice) -> Part:
         """Return what a worker needs of a slice."""
         block = part.block
-        return cls(block.ref.held, block.path, block.first_row, block.exact, part.start, part.rows)
+        return cls(block.ref.held, block.ref.nbytes, block.path, block.first_row, block.exact, part.start, part.rows)
 
     def batch(self, label: str) -> Batch:
         """Fetch the rows; those on this node are not copied.
@@ -138,13 +139,15 @@ class Part:
         ------
         RowsLost
             They are gone.
+        OutOfMemoryBudget
+            There is no room to bring them here.
         """
-        data = found(self.held, f"{self.rows:,} rows" + (f" of {self.path}" if self.path else ""), label)
+        data = found(self.held, self.nbytes, f"{self.rows:,} rows" + (f" of {self.path}" if self.path else ""), label)
         return Batch(data, self.path, self.first_row, self.exact).slice(self.start, self.rows)
 
 
-def found(held: Any, what: str, where: str) -> pa.RecordBatch:
-    """Return the batch of a `RayRows.held`, which is `what` to a reader.
+def found(held: Any, nbytes: int, what: str, where: str) -> pa.RecordBatch:
+    """Return the batch of a `RayRows.held` of a size as an object [bytes], which is `what` to a reader.
 
     Raises
     ------
@@ -156,9 +159,7 @@ def found(held: Any, what: str, where: str) -> pa.RecordBatch:
     if isinstance(held, bytes):
         return decoded(held)
     try:
-        return decoded(ray.get(held))
-    except (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError) as error:
-        raise OutOfMemoryBudget(f"Ray has no room for {what}: {error}", where) from error
+        return decoded(brought(held, nbytes, what, where))
     except ray.exceptions.RayError as error:  # of the object, or of the actor that made it and cannot do so again
         raise RowsLost(
             f"{what} are lost: the node that had them is gone", where, "run it again; with checkpoint= a write goes on"

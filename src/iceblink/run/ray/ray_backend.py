@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import ray
-
 from iceblink.run.pipeline.backend import Block, Order, Signal, Slots, Task
 from iceblink.run.pipeline.function_pickle import pickled
 from iceblink.run.pipeline.held_rows import block_of, fetched
@@ -13,6 +11,7 @@ from iceblink.run.pipeline.roster import Roster
 from iceblink.run.pipeline.threads import ThreadWorker
 from iceblink.run.ray.objects import RayRows
 from iceblink.run.ray.ray_worker import RayWorker
+from iceblink.run.ray.room import Refusals, kept
 from iceblink.run.ray.session import Session
 from iceblink.scan.batch import Batch
 
@@ -29,6 +28,7 @@ class RayBackend:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._roster = Roster[RayWorker | ThreadWorker](self.free)
+        self._refusals = Refusals()
         self._builds: dict[Order, Any] = {}  # pickled once, however many workers are started
 
     def slots(self) -> Slots:
@@ -56,14 +56,19 @@ class RayBackend:
             It cannot be pickled.
         ConfigError
             No node of the cluster will ever have what it needs.
+        OutOfMemoryBudget
+            There is no room in the object store.
         """
         if not order.processes:
             return self._roster.enter(lambda number, tell: ThreadWorker(number, order, tell, self.put), _nothing)
         self.check(order)  # again: nodes may have gone
         if order not in self._builds:
-            self._builds[order] = ray.put(pickled(order.build, order.label))
-        build = self._builds[order]
-        return self._roster.enter(lambda number, tell: RayWorker(number, order, build, self._session, tell), _nothing)
+            build = pickled(order.build, order.label)
+            self._builds[order] = kept(build, len(build), order.label, patience_s=0)  # the scheduler does not wait
+        built = self._builds[order]
+        return self._roster.enter(
+            lambda number, tell: RayWorker(number, order, built, self._session, self._refusals, tell), _nothing
+        )
 
     def submit(self, worker: int, task: Task, credit: int) -> None:
         """Queue a task; one for a worker that has just died is dropped, for its `Died` is on the way."""

@@ -6,17 +6,20 @@ import pickle
 import re
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import ray
+from ray.experimental import get_local_object_locations
 
 from iceblink.errors import ConfigError
 from iceblink.run.pipeline.backend import Calling, Died, Failed, Finished, Order, Produced, Ready, Signal, Task
 from iceblink.run.pipeline.messages import Allow, Raised, Stop
 from iceblink.run.ray.host import Given, Start
-from iceblink.run.ray.objects import Part, RayRows
+from iceblink.run.ray.objects import FEW_BYTES, Part, RayRows
+from iceblink.run.ray.room import AGAIN_S, REFUSALS, NoRoom, Refusals
 from iceblink.run.ray.session import Session
 from iceblink.run.ray.steward import Place
 
@@ -33,17 +36,25 @@ class RayWorker:
     build : ray.ObjectRef
         Of its `build`, pickled.
     session : Session
+    refusals : Refusals
+        Of its run.
     tell : callable
         Takes each signal, and None at an end that was asked for.
     """
 
     def __init__(
-        self, worker: int, order: Order, build: Any, session: Session, tell: Callable[[Signal | None], None]
+        self,
+        worker: int,
+        order: Order,
+        build: Any,
+        session: Session,
+        refusals: Refusals,
+        tell: Callable[[Signal | None], None],
     ) -> None:
         self.number, self._label, self._timeout_s = worker, order.label, order.timeout_s
         self.timeout_s: float | None = None  # what is called, and since when, the host's steward knows
         self.calling: Calling | None = None
-        self._session, self._tell = session, tell
+        self._session, self._refusals, self._tell = session, refusals, tell
         self._tasks: set[int] = set()
         self._ready = False
         self._stopping = self._dismissed = False
@@ -111,21 +122,33 @@ class RayWorker:
                 case Place() as place:
                     self._session.watch(self._host, place, self._timeout_s)
                 case Produced(block=block) as produced:
-                    rows = RayRows(block.ref) if block.ref else RayRows(next(self._stream), block.nbytes)
+                    rows = RayRows(block.ref) if block.ref else RayRows(self._next_rows(), block.nbytes)
                     self._tell(replace(produced, block=replace(block, ref=rows)))
                     del block, produced, rows
-                case Raised(task, error):
+                case Raised(task, pickled):
+                    error = pickle.loads(pickled)
+                    if isinstance(error, NoRoom):
+                        raise error
                     built = built and task is not None
                     self._forget(task)
-                    self._tell(Failed(self.number, task, pickle.loads(error)))
+                    self._tell(Failed(self.number, task, error))
                 case Finished(task=task) as finished:
                     self._forget(task)
+                    self._refusals.end()
                     self._tell(finished)
                 case Ready() as ready:
                     self._ready = True
                     self._tell(ready)
             del item
         return built
+
+    def _next_rows(self) -> Any:
+        """Return the reference to rows, or raise the error that Ray has put in their place."""
+        reference = next(self._stream)
+        size = get_local_object_locations([reference]).get(reference, {}).get("object_size")
+        if size is None or size <= FEW_BYTES:  # rows that are objects are more
+            ray.get(reference)
+        return reference
 
     def _forget(self, task: int | None) -> None:
         if task is not None:
@@ -135,6 +158,8 @@ class RayWorker:
         """Say how the host ended."""
         if self._dismissed or (self._stopping and not self._tasks):  # then it does not matter
             return None
+        if isinstance(error, (NoRoom, *REFUSALS)):
+            return self._refused(error)
         said = str(error)
         if isinstance(error, ray.exceptions.RuntimeEnvSetupError):
             return self._unbuilt(f"Ray cannot make what runtime_env asks for: {error}", "")
@@ -150,6 +175,16 @@ class RayWorker:
         if end is None and isinstance(error, ray.exceptions.ActorUnavailableError):
             return Died(self.number, "cannot be reached on its node any more", with_node=True)
         return Died(self.number, f"is gone: {said}" if end is None else end.why, calling)
+
+    def _refused(self, error: Exception) -> Signal:
+        """Say that there was no room for what it read or made: that is done again, unless it has been so for long."""
+        self._session.dismiss(self._host)
+        if self._refusals.last_too_long():
+            if not isinstance(error, NoRoom) and (place := self._host.place) is not None:
+                error = self._session.disk(place.node).refused("its output", self._label)
+            return Failed(self.number, None, error)
+        time.sleep(AGAIN_S)
+        return Died(self.number, "had no room in the object store of its node", refused=True)
 
     def _unbuilt(self, what: str, hint: str) -> Signal:
         return Failed(self.number, None, ConfigError(what, self._label, hint))

@@ -22,6 +22,7 @@ from iceblink.run.ray.capacity import Capacity
 from iceblink.run.ray.host import Host, Message
 from iceblink.run.ray.joining import Membership
 from iceblink.run.ray.objects import RayRows
+from iceblink.run.ray.room import SpillDisk
 from iceblink.run.ray.steward import End, Place, Seen, Steward
 
 _FEW_BYTES = 1024 << 20  # a host that is larger after its work is not used again
@@ -207,6 +208,16 @@ class Session:
             steward.watch(host.number, place, timeout_s)
         else:
             ray.get(steward.watch.remote(host.number, place, timeout_s))
+
+    def disk(self, node: str) -> SpillDisk:
+        """Ask the steward of a node about the disk that is spilled to there."""
+        steward = self._steward(node)
+        seen: SpillDisk
+        try:
+            seen = steward.disk() if isinstance(steward, Steward) else ray.get(steward.disk.remote(), timeout=_LEAVE_S)
+        except ray.exceptions.RayError:  # it has gone meanwhile
+            seen = SpillDisk(node, None, None)
+        return seen
 
     def memory_bytes(self) -> int:
         """Return what is resident in all hosts, here, and in the object stores for us [bytes]."""

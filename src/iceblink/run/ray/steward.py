@@ -15,6 +15,7 @@ from iceblink.run.pipeline.backend import Calling
 from iceblink.run.pipeline.endings import ending, late
 from iceblink.run.pipeline.resources import resident
 from iceblink.run.ray.last_words import LastWords
+from iceblink.run.ray.room import SpillDisk
 
 _LOOK_S = 0.5  # memory is measured so often
 _SHORTEST_S = 0.02
@@ -92,6 +93,10 @@ class Steward:
             if ends or time.monotonic() >= measured + _LOOK_S:
                 measured = time.monotonic()
                 yield Seen(tuple(ends), {host: resident(one.pid).own for host, one in watched.items()})
+
+    def disk(self) -> SpillDisk:
+        """Look at the disk that Ray spills to."""
+        return SpillDisk.here()
 
     def close(self) -> None:
         """End the rounds."""

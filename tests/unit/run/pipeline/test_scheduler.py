@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contract.simulated_backend import NodeDies, SimulatedBackend, WorkerDies, calls_of, working
+from contract.simulated_backend import NodeDies, RoomLacks, SimulatedBackend, WorkerDies, calls_of, working
 from iceblink.config import MIB
 from iceblink.errors import ConfigError, FunctionError, OutOfMemoryBudget
 from iceblink.plan.function import OnError
@@ -477,6 +477,20 @@ def test_workers_that_are_lost_with_their_nodes_while_they_are_built_are_built_a
     backend = SimulatedBackend(SLOTS, 1)
     assert values(run(backend, source([1]), Operator("f", Order("f", build)))) == [0]
     assert backend.deaths == 4
+
+
+@given(seed=st.integers(0, 1 << 16), refusals=st.integers(0, 9))
+def test_rows_for_whose_output_there_was_no_room_are_not_to_blame(seed: int, refusals: int) -> None:
+    left = iter(range(refusals))
+
+    def crowded(given: Batch) -> Iterator[Batch]:
+        if next(left, None) is not None:
+            raise RoomLacks
+        yield from doubled(given)
+
+    backend = SimulatedBackend(SLOTS, seed)
+    assert values(run(backend, source([9, 4]), operator(crowded, 4))) == [2 * value for value in range(13)]
+    assert backend.deaths == refusals
 
 
 @given(

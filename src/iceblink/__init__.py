@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from iceblink.lakehouse import Lake as Lake
     from iceblink.lakehouse import connect as connect
     from iceblink.load.cache.disk import Cache as Cache
+    from iceblink.load.sequences import Bucket as Bucket
+    from iceblink.load.sequences import Pack as Pack
+    from iceblink.mixed import mix as mix
     from iceblink.plan.function import pure_python as pure_python
     from iceblink.plan.row import row as _
     from iceblink.run.local_engine import LocalEngine as LocalEngine
@@ -33,6 +36,9 @@ _HOMES = {
     "LocalEngine": ("iceblink.run.local_engine", "LocalEngine"),
     "RayEngine": ("iceblink.run.ray.ray_engine", "RayEngine"),
     "Cache": ("iceblink.load.cache.disk", "Cache"),
+    "Pack": ("iceblink.load.sequences", "Pack"),
+    "Bucket": ("iceblink.load.sequences", "Bucket"),
+    "mix": ("iceblink.mixed", "mix"),
     "IceblinkError": ("iceblink.errors", "IceblinkError"),
     "_": ("iceblink.plan.row", "row"),
     "pure_python": ("iceblink.plan.function", "pure_python"),
@@ -48,6 +54,9 @@ __all__ = [
     "LocalEngine",
     "RayEngine",
     "Cache",
+    "Pack",
+    "Bucket",
+    "mix",
     "IceblinkError",
     "_",
     "pure_python",

@@ -18,6 +18,7 @@ from iceblink.load.late import jax_loader, needs_jax, needs_tf, needs_torch, tf_
 from iceblink.load.loader import Loader
 from iceblink.load.opening import Options, setup_of
 from iceblink.load.order import Quality
+from iceblink.load.sequences import Bucket, Pack
 from iceblink.neighbours.late import dask_frames, needs_dask, needs_ray, ray_data
 from iceblink.plan.describe_function import described, promised
 from iceblink.plan.function import BatchFormat, Function, OnError
@@ -278,6 +279,7 @@ class Dataset(Verbs):
         collate: Callable[[Any], Any] | None = None,
         on_error: Literal["raise", "skip"] = "raise",
         workers: int = 1,
+        sequences: Pack | Bucket | None = None,
     ) -> TorchLoader:
         """Return a loader of batches for PyTorch: dicts of tensors, read ahead by threads, epoch after epoch.
 
@@ -339,6 +341,9 @@ class Dataset(Verbs):
             Threads that call `transform` and `collate`, for functions that give up Python's lock. For others:
             ``DataLoader(loader, batch_size=None, num_workers=4, multiprocessing_context="spawn")``, best with a cache,
             since each worker reads for itself.
+        sequences : Pack or Bucket, optional
+            What becomes of rows of different lengths: ``ib.Pack("ids", 2048)`` packs them into rows of one length,
+            ``ib.Bucket("ids")`` makes batches of rows of similar length. Default: batches are as the rows come.
 
         Returns
         -------
@@ -360,8 +365,7 @@ class Dataset(Verbs):
         needs_torch()
         options = Options(
             batch_size, columns, shuffle, quality, seed, drop_last, pad, rank, world, memory, prefetch, cache,
-            nulls, tensors or {}, ragged, text, transform, collate, on_error,
-            workers,
+            nulls, tensors or {}, ragged, text, transform, collate, on_error, workers, sequences,
         )  # fmt: skip
         convert = torch_loader.Tensors(ragged, device)
         return torch_loader.TorchLoader(setup_of(self.plan, self.session.engine, options, "to_torch", convert))

@@ -75,7 +75,7 @@ def numpy_batch(columns: Columns, layouts: Mapping[str, Layout], ragged: Ragged,
         if isinstance(column, np.ndarray):
             batch[name] = column
         elif layouts[name].kind == "ragged":
-            values, offsets = _ragged(column, layouts[name])
+            values, offsets = values_and_offsets(column, name)
             if ragged == "pad":  # "nested" is for those who have such tensors, and made of the pair
                 batch[name], batch[MASK.format(name)] = _padded(values, offsets)
             else:
@@ -87,10 +87,17 @@ def numpy_batch(columns: Columns, layouts: Mapping[str, Layout], ragged: Ragged,
     return batch
 
 
-def _ragged(lists: pa.Array, layout: Layout) -> tuple[NDArray[Any], NDArray[np.int64]]:
+def values_and_offsets(lists: pa.Array, name: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return the values of all lists, copied, and where each list begins and the last one ends; a null is empty.
+
+    Raises
+    ------
+    BatchContractBroken
+        A null is inside of one.
+    """
     values = lists.flatten()
     if values.null_count:
-        raise BatchContractBroken(f"column {layout.name!r} has nulls inside its lists", "", "fill them before")
+        raise BatchContractBroken(f"column {name!r} has nulls inside its lists", "", "fill them before")
     lengths = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     return np.array(values.to_numpy(zero_copy_only=False)), offsets  # a copy: whoever has it may write to it

@@ -172,17 +172,17 @@ def _layout(field: pa.Field, sample: pa.ChunkedArray, tensor: bool | None, nulls
         kind, shape, dtype = "tensor", tuple(dtype.shape), dtype.value_type
     elif isinstance(dtype, pa.BaseExtensionType):
         return Layout(name, "other")
-    elif pt.is_fixed_size_list(dtype) and _is_number(dtype.value_type):
+    elif pt.is_fixed_size_list(dtype) and is_number(dtype.value_type):
         kind, shape, dtype = "tensor", (dtype.list_size,), dtype.value_type
     elif pt.is_fixed_size_binary(dtype):
         kind, shape, dtype = "tensor", (dtype.byte_width,), pa.uint8()
     elif pt.is_list(dtype) or pt.is_large_list(dtype):
-        if not _is_number(dtype.value_type):
+        if not is_number(dtype.value_type):
             return Layout(name, "other")
         lengths = set() if tensor is False else _lengths(sample)
         constant = len(lengths) == 1
         kind, shape, dtype = "tensor" if constant else "ragged", tuple(lengths) if constant else (), dtype.value_type
-    elif _is_number(dtype):
+    elif is_number(dtype):
         kind = "numbers"
     elif pt.is_temporal(dtype):
         kind, dtype = "numbers", pa.int64() if dtype.bit_width == 64 else pa.int32()
@@ -200,7 +200,8 @@ def _lengths(lists: pa.ChunkedArray) -> set[int]:
     return {int(length) for length in np.unique(np.asarray(lengths))}
 
 
-def _is_number(dtype: pa.DataType) -> bool:
+def is_number(dtype: pa.DataType) -> bool:
+    """Whether NumPy has a type for values that are counted with."""
     return bool(pt.is_integer(dtype) or pt.is_floating(dtype) or pt.is_boolean(dtype))
 
 
@@ -228,6 +229,18 @@ def sliced(columns: Columns, start: int, stop: int) -> Columns:
     return {
         name: column[start:stop] if isinstance(column, np.ndarray) else column.slice(start, stop - start)
         for name, column in columns.items()
+    }
+
+
+def joined(parts: Sequence[Columns]) -> Columns:
+    """Return the rows of several parts, one behind the other, copied if there are several."""
+    if len(parts) == 1:
+        return parts[0]
+    return {
+        name: np.concatenate([part[name] for part in parts])
+        if isinstance(column, np.ndarray)
+        else pa.concat_arrays([part[name] for part in parts])
+        for name, column in parts[0].items()
     }
 
 

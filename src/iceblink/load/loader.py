@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -15,12 +15,14 @@ import numpy as np
 from iceblink.errors import FunctionError, PlanError
 from iceblink.load.cache.disk import Cache
 from iceblink.load.columns import Columns, Layout, bytes_of, rows_of, shown, sliced, taken
+from iceblink.load.course import course
+from iceblink.load.mixture import MixedOrder, Mixture
 from iceblink.load.order import Order, Rank, Shape
 from iceblink.load.ranks import must_be
 from iceblink.load.reading import UnitReader
 from iceblink.load.replace import failing, instead, origins
 from iceblink.load.shape import OPEN_SHARE, spread_of
-from iceblink.load.steps import Reading, steps
+from iceblink.load.steps import Reading
 from iceblink.load.units import Units
 from iceblink.load.waits import LoaderStats, Waits
 from iceblink.scan.ordered import in_order
@@ -59,6 +61,10 @@ class Setup:
         Threads that call `finish`.
     rank_given : bool
         Whether the user said the rank; else it was found, and must be the same when a pass begins.
+    mixture : Mixture or None
+        What the rows of steps are drawn from, if the units are those of several sources.
+    notes : tuple of str
+        What else `Loader.explain` says.
     """
 
     units: Units
@@ -74,6 +80,8 @@ class Setup:
     on_error: Literal["raise", "skip"] = "raise"
     workers: int = 1
     rank_given: bool = False
+    mixture: Mixture | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Loader:
@@ -144,17 +152,14 @@ class Loader:
 
         Batches that were prefetched and not handed over do not count.
         """
-        shape = self._setup.shape
+        setup = self._setup
         shared = self._pass is not None and self._pass.workers > 1
         return {
             "format": FORMAT,
-            "dataset": dict(self._setup.units.identity),
+            "dataset": dict(setup.units.identity),
             "rows": self._order(0).rows,
-            "batch_rows": shape.batch_rows,
-            "lanes": shape.lanes,
-            "quality": shape.quality,
-            "tail": shape.tail,
-            "seed": shape.seed,
+            **asdict(setup.shape),
+            "mixture": None if setup.mixture is None else setup.mixture.state(),
             "epoch": self._epoch,
             "step": self._step,
             **({"turns": self._turns} if shared else {}),
@@ -163,8 +168,8 @@ class Loader:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go where a state says; a pass that is under way goes on from there, too.
 
-        The rows of a step are those that they would have been: seed, lanes and quality are the state's. The number of
-        ranks may be another one, if all together still take as many rows a step.
+        The rows of a step are those that they would have been: seed, quality, buckets and such are the state's. The
+        number of ranks may be another one, if all together still take as many rows a step.
 
         Raises
         ------
@@ -172,10 +177,9 @@ class Loader:
             The dataset is not the one of the state, or a step has another number of rows; says what differs.
         """
         self._check(state)
-        shape = replace(
-            self._setup.shape, lanes=state["lanes"], quality=state["quality"], tail=state["tail"], seed=state["seed"]
-        )
-        self._setup = replace(self._setup, shape=shape)
+        mixture = self._setup.mixture
+        mixture = None if mixture is None else mixture.at(state["mixture"])
+        self._setup = replace(self._setup, shape=Shape.of(state), mixture=mixture)
         self._go(state["epoch"], state["step"], state.get("turns"))
 
     def _check(self, state: Mapping[str, Any]) -> None:
@@ -210,18 +214,30 @@ class Loader:
         setup, shape = self._setup, self._setup.shape
         units = setup.units
         order = self._order(0)
-        spread = spread_of(shape, units)
         count = max(1, len(units.rows))
         lines = [
             f"{order.rows:,} rows in {len(units.rows):,} units, about {units.decoded_bytes // count:,} bytes each",
             f"{order.steps:,} steps of {shape.batch_rows:,} rows, rank {setup.rank.number} of {setup.rank.world}; "
             f"{order.tail_rows:,} rows behind the last whole step: {shape.tail}",
-            f"order {shape.quality}, {shape.lanes} lanes, seed {shape.seed}: the mean of a batch varies at most "
-            f"{spread:.0f} times as much as with rows drawn one by one",
+            *self._ordered(),
+            *setup.notes,
             f"memory {setup.memory_bytes:,} bytes, {setup.threads} threads decode",
             *(f"  {shown(layout, units.schema.field(layout.name))}" for layout in setup.layouts),
         ]
         return "\n".join(lines)
+
+    def _ordered(self) -> Iterator[str]:
+        shape, mixture, units = self._setup.shape, self._setup.mixture, self._setup.units
+        if mixture is not None:
+            yield f"rows of {len(mixture.sources)} sources by weight, seed {shape.seed}"
+            yield from mixture.lines(units.rows, shape.batch_rows // shape.shares)
+        else:
+            yield (
+                f"order {shape.quality}, {shape.lanes} lanes, seed {shape.seed}: the mean of a batch varies at most "
+                f"{spread_of(shape, units):.0f} times as much as with rows drawn one by one"
+            )
+        if shape.bucket is not None:
+            yield f"rows of {shape.bucket.steps} steps are sorted by the length of {shape.bucket.column!r}"
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}\n{self.explain()}"
@@ -233,8 +249,11 @@ class Loader:
         Loader.__init__(self, state["setup"])
         self._epoch, self._step, self._turns, self._placed = state["at"]
 
-    def _order(self, epoch: int) -> Order:
-        return Order(self._setup.units.rows, self._setup.shape, epoch)
+    def _order(self, epoch: int) -> Order | MixedOrder:
+        setup = self._setup
+        if setup.mixture is None:
+            return Order(setup.units.rows, setup.shape, epoch)
+        return MixedOrder(setup.units.rows, setup.shape, setup.mixture, epoch)
 
     def _go(self, epoch: int, step: int, turns: int | None = None) -> None:
         self._epoch, self._step, self._placed = epoch, step, True
@@ -258,21 +277,20 @@ class Loader:
         """Return a batch as the consumer gets it, in whose thread this is."""
         return batch
 
-    def _steps(self, order: Order, first: int, turn: int, workers: int) -> Iterator[_Made]:
+    def _steps(self, order: Order | MixedOrder, first: int, turn: int, workers: int) -> Iterator[_Made]:
         """Yield the columns of steps."""
         setup = self._setup
         size = max(1, setup.units.decoded_bytes // max(1, order.rows)) * setup.shape.batch_rows // setup.rank.world
         ahead = int(setup.memory_bytes * (1 - OPEN_SHARE)) // 2  # as much again is in the hands of the threads
         reading = Reading(self._reader, setup.threads, ahead, max(1, MADE_BYTES // max(1, size)))
-        if order.shape.quality == "global":  # any row may be wanted at any time
-            self._reader.hold_all()
-        with closing(steps(order, setup.rank, first, reading)) as made:
+        self._reader.hold(order.at_hand)
+        with closing(course(order, setup.rank, first, reading)) as made:
             for step, columns in enumerate(made, first):
                 if step % workers == turn:
                     padding = {PADDED: self._padding(order, step)} if setup.shape.tail == "pad" else {}
                     yield _Made(step, columns | padding, rows_of(columns), bytes_of(columns))
 
-    def _finished(self, order: Order, made: _Made) -> _Made:
+    def _finished(self, order: Order | MixedOrder, made: _Made) -> _Made:
         """Return a step whose columns have become a batch."""
         begun = time.perf_counter()
         setup, step, columns = self._setup, made.step, made.batch
@@ -285,12 +303,12 @@ class Loader:
             self._reader.finished(time.perf_counter() - begun)
         bad = failing(made.rows, lambda begin, end: setup.finish(sliced(columns, begin, end), step))
         batch = setup.finish(taken(columns, instead(made.rows, bad)), step)
-        came = origins(order, setup.rank, step, setup.units.rows)
+        units, places = origins(order, setup.rank, step, setup.units.rows, self._reader)
         for row, error in bad.items():
-            self._reader.replaced(int(came["unit"][row]), int(came["row"][row]), error)
+            self._reader.replaced(int(units[row]), int(places[row]), error)
         return replace(made, batch=batch)
 
-    def _padding(self, order: Order, step: int) -> np.ndarray[Any, Any]:
+    def _padding(self, order: Order | MixedOrder, step: int) -> np.ndarray[Any, Any]:
         rows, repeated = order.rows_of(step), order.repeated(step)
         begin, end = self._setup.rank.share(rows)
         return np.arange(begin, end) >= rows - repeated

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -16,13 +16,16 @@ from iceblink.config import MIB, Settings, parse_bytes
 from iceblink.errors import ColumnNotFound, ConfigError, DataCorrupt, nearest
 from iceblink.load.batches import Finish, Ragged, Text
 from iceblink.load.cache.disk import Cache
-from iceblink.load.columns import layouts_of
+from iceblink.load.columns import Layout, layouts_of
 from iceblink.load.kept_units import kept_units
 from iceblink.load.loader import PADDED, Setup
-from iceblink.load.order import Quality
+from iceblink.load.mixture import Mixture
+from iceblink.load.order import Quality, Shape
+from iceblink.load.pack import PackedUnits, packed_units
 from iceblink.load.ranks import rank_of
 from iceblink.load.reading import read_unit
-from iceblink.load.shape import Wish, shape_of
+from iceblink.load.sequences import Bucket, Pack
+from iceblink.load.shape import OPEN_SHARE, Wish, shape_of
 from iceblink.load.units import Units, table_units
 from iceblink.plan.fingerprint import parts_of
 from iceblink.plan.nodes import Plan
@@ -56,6 +59,7 @@ class Options:
     collate: Callable[[Any], Any] | None = None
     on_error: Literal["raise", "skip"] = "raise"
     workers: int = 1
+    sequences: Pack | Bucket | None = None
 
     @classmethod
     def of(cls, batch_size: int, given: Mapping[str, Any], where: str) -> Self:
@@ -73,6 +77,112 @@ class Options:
         return cls(batch_size, **given)
 
 
+class Opening:
+    """What a loader is planned with, before anything is read.
+
+    Raises
+    ------
+    ConfigError
+    """
+
+    def __init__(
+        self, engine: LocalEngine, options: Options, where: str, convert: Callable[[Any], Any] | None = None
+    ) -> None:
+        self.options, self.where, self.settings = options, where, engine.settings
+        self.on_error = _one_of("on_error", options.on_error, ("raise", "skip"), where)
+        if options.workers < 1:
+            raise ConfigError(f"workers={options.workers}", where, "at least one thread makes batches")
+        self.rank = rank_of(options.rank, options.world, where)
+        self.memory = _bytes(options.memory, min(MEMORY_BYTES, self.settings.memory_bytes), where)
+        self.cache = _cache(options.cache)
+        self._engine, self._convert = engine, convert
+
+    @property
+    def wish(self) -> Wish:
+        """What is asked of the order."""
+        options, kept = self.options, 0 if self.cache is None else self.cache.limit_bytes
+        return Wish(
+            options.batch_size, options.shuffle, options.quality, options.seed, options.drop_last, options.pad,
+            self.memory, kept,
+        )  # fmt: skip
+
+    def units(self, plan: Plan) -> Units:
+        """Return the units of a dataset; what has no row groups of its own is run.
+
+        Raises
+        ------
+        ConfigError, ColumnNotFound
+        """
+        options, where = self.options, self.where
+        if not isinstance(options.sequences, Pack | Bucket | None):
+            raise ConfigError(f"sequences={options.sequences!r}", where, "it is a Pack or a Bucket")
+        pack = options.sequences if isinstance(options.sequences, Pack) else None
+        columns = options.columns
+        if pack is not None:
+            if columns is not None:
+                raise ConfigError("columns beside Pack", where, "Pack(columns=...) names all that are read")
+            columns = pack.names
+        if columns is not None:
+            for name in columns:
+                if name not in plan.schema.names:
+                    raise ColumnNotFound.of(name, plan.schema.names, where)
+            plan = chosen(plan, columns)
+        if options.pad and PADDED in plan.schema.names:
+            raise ConfigError(f"pad makes a column {PADDED!r}, and there is one", where, "rename it")
+        units = _units(plan, self._engine, self.settings, self.cache)
+        if pack is None:
+            return units
+        return packed_units(units, pack, options.shuffle, self.settings.threads, self.cache, where)
+
+    def setup(self, units: Units, shape: Shape, notes: tuple[str, ...], mixture: Mixture | None = None) -> Setup:
+        """Return the setup of a loader; one unit is read.
+
+        Raises
+        ------
+        ConfigError, ColumnNotFound
+        BatchContractBroken
+            The first rows hold what has no place in a tensor.
+        """
+        options, where = self.options, self.where
+        sample = _sample(units, self.cache, self.on_error == "skip")
+        layouts = layouts_of(units.schema, sample, options.tensors, options.nulls, where)
+        finish = Finish(
+            {layout.name: layout for layout in layouts},
+            _one_of("ragged", options.ragged, ("values", "pad", "nested"), where),
+            _one_of("text", options.text, ("list", "arrow"), where),
+            options.transform,
+            self._convert,
+            options.collate,
+        )
+        prefetch = _bytes(options.prefetch, PREFETCH_BYTES, where)
+        shape = replace(shape, shares=self.rank.world)
+        if isinstance(options.sequences, Bucket):
+            shape = replace(shape, bucket=self._bucket(options.sequences, units, finish.layouts))
+        return Setup(
+            units, layouts, shape, self.rank, self.settings.threads, self.memory, prefetch, finish, where, self.cache,
+            self.on_error, options.workers, options.rank is not None, mixture, notes,
+        )  # fmt: skip
+
+    def _bucket(self, bucket: Bucket, units: Units, layouts: Mapping[str, Layout]) -> Bucket:
+        where = f"{self.where}: Bucket"
+        if bucket.column not in layouts:
+            raise ColumnNotFound.of(bucket.column, list(layouts), where)
+        if layouts[bucket.column].kind in ("tensor", "other"):
+            hint = "sort by lists or text of any length, or by numbers"
+            raise ConfigError(f"rows of {bucket.column!r} have no lengths that differ", where, hint)
+        if bucket.steps < 1:
+            raise ConfigError(f"steps={bucket.steps}", where, "rows of at least one step are sorted")
+        row_bytes = units.decoded_bytes // max(1, int(units.rows.sum()))
+        size, room = row_bytes * self.options.batch_size * bucket.steps, int(self.memory * (1 - OPEN_SHARE))
+        if size > room:
+            raise ConfigError(
+                f"rows of {bucket.steps:,} steps are about {size:,} bytes, and there is room for {room:,}",
+                where,
+                "fewer steps, or more memory",
+            )
+        return bucket
+
+
 def setup_of(
     plan: Plan, engine: LocalEngine, options: Options, where: str, convert: Callable[[Any], Any] | None = None
 ) -> Setup:
@@ -84,40 +194,14 @@ def setup_of(
     BatchContractBroken
         The first rows hold what has no place in a tensor.
     """
-    rank = rank_of(options.rank, options.world, where)
-    settings = engine.settings
-    memory = _bytes(options.memory, min(MEMORY_BYTES, settings.memory_bytes), where)
-    if options.columns is not None:
-        for name in options.columns:
-            if name not in plan.schema.names:
-                raise ColumnNotFound.of(name, plan.schema.names, where)
-        plan = chosen(plan, options.columns)
-    if options.pad and PADDED in plan.schema.names:
-        raise ConfigError(f"pad makes a column {PADDED!r}, and there is one", where, "rename it")
-    on_error = _one_of("on_error", options.on_error, ("raise", "skip"), where)
-    if options.workers < 1:
-        raise ConfigError(f"workers={options.workers}", where, "at least one thread makes batches")
-    cache = _cache(options.cache)
-    units = _units(plan, engine, settings, cache)
-    wish = Wish(
-        options.batch_size, options.shuffle, options.quality, options.seed, options.drop_last, options.pad, memory,
-        0 if cache is None else cache.limit_bytes,
-    )  # fmt: skip
-    shape = shape_of(wish, units, rank, where)
-    layouts = layouts_of(plan.schema, _sample(units, cache, on_error == "skip"), options.tensors, options.nulls, where)
-    finish = Finish(
-        {layout.name: layout for layout in layouts},
-        _one_of("ragged", options.ragged, ("values", "pad", "nested"), where),
-        _one_of("text", options.text, ("list", "arrow"), where),
-        options.transform,
-        convert,
-        options.collate,
-    )
-    prefetch = _bytes(options.prefetch, PREFETCH_BYTES, where)
-    return Setup(
-        units, layouts, shape, rank, settings.threads, memory, prefetch, finish, where, cache, on_error,
-        options.workers, options.rank is not None,
-    )  # fmt: skip
+    opening = Opening(engine, options, where, convert)
+    units = opening.units(plan)
+    return opening.setup(units, shape_of(opening.wish, units, opening.rank, where), notes_of(units))
+
+
+def notes_of(units: Units) -> tuple[str, ...]:
+    """Return what there is to say of units, in words."""
+    return (units.note,) if isinstance(units, PackedUnits) else ()
 
 
 def _cache(given: Cache | str | Path | bool | None) -> Cache | None:

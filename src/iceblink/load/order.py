@@ -9,15 +9,16 @@ was not cut. Nothing of this depends on who takes part: a rank takes its stretch
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Literal, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from iceblink.load.permute import Permutation, shuffled
+from iceblink.load.sequences import Bucket
 from iceblink.splitmix import start_of
 
 Quality: TypeAlias = Literal["none", "block", "window", "global"]
@@ -40,6 +41,9 @@ class Shape:
     tail : {"keep", "drop", "pad"}
         Of the rows behind the last whole step: make a shorter one, none, or one filled up with the epoch's first rows.
     seed : int
+    shares : int
+        A divisor of `batch_rows`: the number of ranks when the job began. Rows are sorted by length inside of a share.
+    bucket : Bucket or None
     """
 
     batch_rows: int
@@ -47,6 +51,14 @@ class Shape:
     quality: Quality
     tail: Tail
     seed: int
+    shares: int = 1
+    bucket: Bucket | None = None
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> Self:
+        """Return the shape of which a state holds the fields."""
+        found = {field.name: state[field.name] for field in fields(cls)}
+        return cls(**found | {"bucket": None if found["bucket"] is None else Bucket(**found["bucket"])})
 
 
 @dataclass(frozen=True)
@@ -128,6 +140,11 @@ class Order:
         self.shape, self.epoch = shape, epoch
         self._rows = np.asarray(unit_rows, dtype=np.int64)
         self.rows = int(self._rows.sum())
+
+    @property
+    def at_hand(self) -> NDArray[np.int64]:
+        """The units of which any row may be wanted at any time."""
+        return np.flatnonzero(self._rows) if self.shape.quality == "global" else np.empty(0, np.int64)
 
     @property
     def whole_steps(self) -> int:

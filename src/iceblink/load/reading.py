@@ -10,6 +10,7 @@ from functools import partial
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from iceblink.errors import BatchContractBroken, DataCorrupt, IceblinkError, OutOfMemoryBudget
 from iceblink.events import emit
@@ -61,22 +62,21 @@ class UnitReader:
         found = self._held.get(unit)
         return self._read(unit) if found is None else found
 
-    def hold_all(self) -> None:
-        """Read all units and hold them from now on: in memory, or mapped.
+    def hold(self, units: NDArray[np.int64]) -> None:
+        """Read some units and hold them from now on: in memory, or mapped.
 
         Raises
         ------
         OutOfMemoryBudget
             The cache has not kept them, for other jobs use it, too; and they are more than the memory.
         """
-        filled = [int(unit) for unit in np.flatnonzero(self._units.rows) if int(unit) not in self._held]
 
         def held(unit: int) -> Iterator[int]:
             self._held[unit] = self._read(unit)
             mapped = self._cache is not None and self._cache.get(self._units.key(unit)) is not None
             yield 0 if mapped else sum(int(column.nbytes) for column in self._held[unit].values())
 
-        tasks = (partial(held, unit) for unit in filled)
+        tasks = [partial(held, unit) for unit in units.tolist() if unit not in self._held]
         total = 0
         with closing(in_order(tasks, self._threads, lambda _: 0, 1)) as sizes:
             for size in sizes:

@@ -11,8 +11,12 @@ from numpy.typing import NDArray
 from iceblink.errors import IceblinkError
 from iceblink.events import Event
 from iceblink.load.columns import Columns
+from iceblink.load.course import course
+from iceblink.load.mixture import MixedOrder
 from iceblink.load.order import Order, Rank
-from iceblink.load.steps import Reading, steps
+from iceblink.load.steps import Reading
+
+UNIT, PLACE = "\0unit", "\0place"  # no column of a user has such a name
 
 
 @dataclass(frozen=True)
@@ -62,11 +66,22 @@ def instead(rows: int, bad: Mapping[int, IceblinkError]) -> NDArray[np.int64]:
     return places
 
 
-def origins(order: Order, rank: Rank, step: int, unit_rows: NDArray[np.int64]) -> Columns:
-    """Return where the rank's rows of a step come from: columns `unit` and `row`, the place in the unit."""
+def origins(
+    order: Order | MixedOrder,
+    rank: Rank,
+    step: int,
+    unit_rows: NDArray[np.int64],
+    read: Callable[[int], Columns],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return where the rank's rows of a step come from: their units, and their places in those.
+
+    Units are read only where the order depends on what is in the rows.
+    """
 
     def places(unit: int) -> Columns:
         rows = int(unit_rows[unit])
-        return {"unit": np.full(rows, unit), "row": np.arange(rows)}
+        columns = {} if order.shape.bucket is None else read(unit)
+        return columns | {UNIT: np.full(rows, unit), PLACE: np.arange(rows)}
 
-    return next(steps(order, rank, step, Reading(places, 1, 1 << 20, 1)))
+    came = next(course(order, rank, step, Reading(places, 1, 1 << 20, 1)))
+    return np.asarray(came[UNIT]), np.asarray(came[PLACE])

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from iceblink.load.columns import Column, Columns, bytes_of, rows_of, sliced, taken
+from iceblink.load.columns import Column, Columns, bytes_of, joined, rows_of, sliced, taken
 from iceblink.load.order import Order, Rank, Section, Wanted
 from iceblink.scan.ordered import in_order
 
@@ -165,16 +165,7 @@ def _gathered(order: Order, places: NDArray[np.int64], read: Callable[[int], Col
     parts = [taken(read(int(units[group[0]])), inside[group]) for group in groups]
     back = np.empty_like(by_unit)
     back[by_unit] = np.arange(len(places))
-    return taken(_joined(parts), back)
-
-
-def _joined(parts: Sequence[Columns]) -> Columns:
-    return {
-        name: np.concatenate([part[name] for part in parts])
-        if isinstance(column, np.ndarray)
-        else pa.concat_arrays([part[name] for part in parts])
-        for name, column in parts[0].items()
-    }
+    return taken(joined(parts), back)
 
 
 def _split(columns: Columns, count: int) -> Iterator[Columns]:

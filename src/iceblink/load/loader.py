@@ -215,10 +215,10 @@ class Loader:
         units = setup.units
         order = self._order(0)
         count = max(1, len(units.rows))
+        tail = f"; {order.tail_rows:,} rows behind the last whole step: {shape.tail}" if order.tail_rows else ""
         lines = [
             f"{order.rows:,} rows in {len(units.rows):,} units, about {units.decoded_bytes // count:,} bytes each",
-            f"{order.steps:,} steps of {shape.batch_rows:,} rows, rank {setup.rank.number} of {setup.rank.world}; "
-            f"{order.tail_rows:,} rows behind the last whole step: {shape.tail}",
+            f"{order.steps:,} steps of {shape.batch_rows:,} rows, rank {setup.rank.number} of {setup.rank.world}{tail}",
             *self._ordered(),
             *setup.notes,
             f"memory {setup.memory_bytes:,} bytes, {setup.threads} threads decode",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from iceblink.errors import ColumnNotFound, ConfigError
 from iceblink.load.loader import Setup
@@ -66,9 +67,7 @@ def _shape(name: str, units: Units, weight: float, opening: Opening) -> Shape:
     return replace(shape_of(wish, units, Rank(opening.rank.number, shares), opening.where), shares=shares)
 
 
-def _steps(
-    mixture: Mixture, unit_rows: np.ndarray[tuple[int], np.dtype[np.int64]], until: str | int | None, opening: Opening
-) -> int:
+def _steps(mixture: Mixture, unit_rows: NDArray[np.int64], until: str | int | None, opening: Opening) -> int:
     if isinstance(until, int):
         if until < 1:
             raise ConfigError(f"until={until}", opening.where, "an epoch has at least one step")

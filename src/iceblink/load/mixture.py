@@ -21,6 +21,7 @@ from iceblink.load.permute import shuffled
 from iceblink.splitmix import start_of
 
 BITS = 20  # of weights: in whole numbers, so that no rounding adds up, however many rows there are
+MOST_ROWS = 1 << 62 - BITS  # of a share, through all epochs
 
 
 def dealt(weights: Sequence[float], shares: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -129,9 +130,12 @@ def steps_before(source: int, weights: Sequence[float], shares: int, share_rows:
     source_rows : int
         Rows of the source for one share.
     """
-    most = int((source_rows + len(weights)) * sum(weights) / weights[source]) // share_rows + 2
-    taken = lambda step: dealt(weights, shares, np.array([step * share_rows]))[source].max()  # noqa: E731
-    return bisect_right(range(1, most + 1), source_rows, key=taken)
+
+    def taken(step: int) -> int:
+        return int(dealt(weights, shares, np.array([step * share_rows]))[source].max())
+
+    enough = 2 * int((source_rows + len(weights)) * sum(weights) / weights[source])
+    return bisect_right(range(1, min(enough, MOST_ROWS) // share_rows + 2), source_rows, key=taken)
 
 
 @dataclass(frozen=True)

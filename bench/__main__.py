@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from bench import balance, driver, embed, estimate, imports, layout, pipeline, planning, scan, splits, tpch, udf, write
+from bench import (
+    balance,
+    driver,
+    embed,
+    estimate,
+    imports,
+    layout,
+    loaders,
+    pipeline,
+    planning,
+    scan,
+    splits,
+    tpch,
+    udf,
+    write,
+)
 from bench.command import read_options
 
 BENCHMARKS = (
@@ -14,6 +29,7 @@ BENCHMARKS = (
     embed,
     scan,
     layout,
+    loaders,
     balance,
     driver,
     tpch,

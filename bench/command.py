@@ -29,6 +29,8 @@ class Options:
         Processors each contestant may use.
     gb : float
         Size of what is written, where a benchmark writes [decoded GB].
+    rows : int
+        Of the table that loaders read.
     only : tuple of str
         Contestants whose names begin so, in any case; all if empty.
     """
@@ -37,6 +39,7 @@ class Options:
     small: bool = False
     cpus: int = 2
     gb: float = 5.0
+    rows: int = 1_000_000
     only: tuple[str, ...] = ()
 
     def chosen(self, contestants: Sequence[Contestant]) -> list[Contestant]:
@@ -52,6 +55,7 @@ def read_options(title: str) -> Options:
     parser.add_argument("--small", action="store_true", help="tiny data: shows that it runs, not how fast")
     parser.add_argument("--cpus", type=int, default=min(2, os.cpu_count() or 1), help="processors each may use (2)")
     parser.add_argument("--gb", type=float, default=5.0, help="decoded size of the stream that is written (5)")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the table that loaders read (1000000)")
     parser.add_argument("--only", nargs="+", default=(), metavar="NAME", help="contestants whose names begin so")
     given = vars(parser.parse_args())
     return Options(**{**given, "only": tuple(given["only"])})

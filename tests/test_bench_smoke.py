@@ -32,6 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
         ("scan", "iceblink"),
         ("write", "iceblink"),
         ("layout", "fixed, lz4"),
+        ("loaders", "iceblink, unshuffled"),
         ("balance", "iceblink"),
         ("splits", "iceblink, a file a task"),
         ("driver", "scheduler, behind"),

@@ -79,7 +79,7 @@ class Loading(Verbs):
             Which of how many this process is. Default: as ``torch.distributed`` says, else ``RANK`` and
             ``WORLD_SIZE``, else alone.
         device : str or torch.device, optional
-            Where tensors go; to a GPU they are copied from pinned memory while it computes.
+            Where tensors go, behind `collate`; to a GPU they are copied from pinned memory while it computes.
         memory : int or str, optional
             For decoded rows of this rank [bytes, or a text such as ``"1GiB"``]. Default: 512 MiB, or the engine's
             budget if that is less. One row group is always in it.
@@ -135,8 +135,8 @@ class Loading(Verbs):
             batch_size, columns, shuffle, quality, seed, drop_last, pad, rank, world, memory, prefetch, cache,
             nulls, tensors or {}, ragged, text, transform, collate, on_error, workers, sequences,
         )  # fmt: skip
-        convert = torch_loader.Tensors(ragged, device)
-        return torch_loader.TorchLoader(setup_of(self.plan, self.session.engine, options, "to_torch", convert))
+        made = torch_loader.made_and_moved(ragged, device)
+        return torch_loader.TorchLoader(setup_of(self.plan, self.session.engine, options, "to_torch", *made))
 
     def to_numpy(self, batch_size: int, **options: Any) -> Loader:
         """Return a loader of batches as dicts of NumPy arrays; options are those of `to_torch`, but for `device`."""

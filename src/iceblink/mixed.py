@@ -34,16 +34,16 @@ class Mix:
             As of `Dataset.to_torch`; also where datasets have not the same columns, or one has no rows for a step.
         """
         needs_torch()
-        convert = torch_loader.Tensors(options.get("ragged", "values"), device)
-        return torch_loader.TorchLoader(self._setup(batch_size, options, "to_torch", convert))
+        made = torch_loader.made_and_moved(options.get("ragged", "values"), device)
+        return torch_loader.TorchLoader(self._setup(batch_size, options, "to_torch", *made))
 
     def to_numpy(self, batch_size: int, **options: Any) -> Loader:
         """Return a loader of batches as dicts of NumPy arrays; options are those of `to_torch`, but for `device`."""
         return Loader(self._setup(batch_size, options, "to_numpy"))
 
-    def _setup(self, batch_size: int, options: Mapping[str, Any], where: str, convert: Any = None) -> Setup:
+    def _setup(self, batch_size: int, options: Mapping[str, Any], where: str, *made: Any) -> Setup:
         engine = next(iter(self._sources.values())).session.engine
-        opening = Opening(engine, Options.of(batch_size, options, where), where, convert)
+        opening = Opening(engine, Options.of(batch_size, options, where), where, *made)
         plans = {name: source.plan for name, source in self._sources.items()}
         return mixed_setup_of(plans, self._weights, self._until, opening)
 

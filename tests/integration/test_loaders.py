@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 import iceblink as ib
 from iceblink import _
@@ -273,6 +274,25 @@ def test_functions_of_the_user_are_called_on_each_batch(table: ib.Dataset) -> No
     with pytest.raises(FunctionError, match="label") as caught:
         list(loader(table, transform=broken))
     assert "transform, step 0" in caught.value.where
+
+
+def test_batches_go_to_their_device_behind_the_users_functions(table: ib.Dataset) -> None:
+    def collate(batch: dict[str, Any]) -> tuple[Any, list[str]]:
+        assert batch["id"].device.type == "cpu"
+        return batch["id"], batch["text"]
+
+    numbers, text = next(iter(loader(table, device="meta", collate=collate)))  # a device that is in every PyTorch
+    assert numbers.device.type == "meta"
+    assert text == [f"row {number}" for number in next(iter(loader(table)))["id"].tolist()]
+    with pytest.raises(ConfigError, match="gpuu"):
+        loader(table, device="gpuu")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+def test_batches_are_copied_to_a_gpu(table: ib.Dataset) -> None:
+    expected = ids(loader(table))
+    found = [batch["id"].tolist() for batch in loader(table, device="cuda") if batch["id"].is_cuda]
+    assert found == expected
 
 
 def test_a_second_job_decodes_nothing(table: ib.Dataset, tmp_path: Path) -> None:

@@ -32,6 +32,8 @@ class Finish:
         Makes tensors of the dict's values.
     collate : callable or None
         A user's function over the whole batch.
+    move : callable or None
+        Takes the batch to its device.
     """
 
     layouts: Mapping[str, Layout]
@@ -40,6 +42,7 @@ class Finish:
     transform: Callable[[dict[str, Any]], Any] | None = None
     convert: Callable[[Any], Any] | None = None
     collate: Callable[[Any], Any] | None = None
+    move: Callable[[Any], Any] | None = None
 
     def __call__(self, columns: Columns, step: int) -> Any:
         """Return the batch of a step.
@@ -54,7 +57,9 @@ class Finish:
             batch = _called(self.transform, batch, "transform", step)
         if self.convert is not None:
             batch = self.convert(batch)
-        return batch if self.collate is None else _called(self.collate, batch, "collate", step)
+        if self.collate is not None:
+            batch = _called(self.collate, batch, "collate", step)
+        return batch if self.move is None else self.move(batch)
 
 
 def _called(function: Callable[[Any], Any], batch: Any, name: str, step: int) -> Any:

@@ -86,7 +86,12 @@ class Opening:
     """
 
     def __init__(
-        self, engine: LocalEngine, options: Options, where: str, convert: Callable[[Any], Any] | None = None
+        self,
+        engine: LocalEngine,
+        options: Options,
+        where: str,
+        convert: Callable[[Any], Any] | None = None,
+        move: Callable[[Any], Any] | None = None,
     ) -> None:
         self.options, self.where, self.settings = options, where, engine.settings
         self.on_error = _one_of("on_error", options.on_error, ("raise", "skip"), where)
@@ -95,7 +100,7 @@ class Opening:
         self.rank = rank_of(options.rank, options.world, where)
         self.memory = _bytes(options.memory, min(MEMORY_BYTES, self.settings.memory_bytes), where)
         self.cache = _cache(options.cache)
-        self._engine, self._convert = engine, convert
+        self._engine, self._convert, self._move = engine, convert, move
 
     @property
     def wish(self) -> Wish:
@@ -153,6 +158,7 @@ class Opening:
             options.transform,
             self._convert,
             options.collate,
+            self._move,
         )
         prefetch = _bytes(options.prefetch, PREFETCH_BYTES, where)
         shape = replace(shape, shares=self.rank.world)
@@ -184,7 +190,12 @@ class Opening:
 
 
 def setup_of(
-    plan: Plan, engine: LocalEngine, options: Options, where: str, convert: Callable[[Any], Any] | None = None
+    plan: Plan,
+    engine: LocalEngine,
+    options: Options,
+    where: str,
+    convert: Callable[[Any], Any] | None = None,
+    move: Callable[[Any], Any] | None = None,
 ) -> Setup:
     """Plan a loader: metadata and one unit are read, and what has no row groups of its own is run.
 
@@ -194,7 +205,7 @@ def setup_of(
     BatchContractBroken
         The first rows hold what has no place in a tensor.
     """
-    opening = Opening(engine, options, where, convert)
+    opening = Opening(engine, options, where, convert, move)
     units = opening.units(plan)
     return opening.setup(units, shape_of(opening.wish, units, opening.rank, where), notes_of(units))
 

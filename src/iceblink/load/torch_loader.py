@@ -66,47 +66,58 @@ def _used(tensor: torch.Tensor, stream: Any) -> torch.Tensor:
     return tensor
 
 
+@dataclass(frozen=True)
 class Tensors:
-    """Makes tensors of a batch of arrays, and moves them to a device.
+    """Makes tensors of a batch of arrays; nested ones of ragged columns have the jagged layout."""
 
-    Parameters
-    ----------
-    ragged : {"values", "pad", "nested"}
-        Nested tensors have the jagged layout.
-    device : str, torch.device or None
-    """
+    ragged: Ragged
 
-    def __init__(self, ragged: Ragged, device: Any) -> None:
-        self._ragged = ragged
-        self._device = None if device is None else torch.device(device)
-        self._stream: Any = None
-
-    def __call__(self, batch: Any) -> Any:
+    def __call__(self, value: Any) -> Any:
         """Return the batch of tensors; what is neither an array nor holds any stays as it is."""
-        made = self._made(batch)
-        if self._device is None or self._device.type == "cpu":
-            return made
-        if self._device.type != "cuda":
-            return mapped(lambda tensor: tensor.to(self._device), made)
-        if self._stream is None:
-            self._stream = torch.cuda.Stream(self._device)
-        with torch.cuda.stream(self._stream):
-            moved = mapped(lambda tensor: tensor.pin_memory().to(self._device, non_blocking=True), made)
-        return Copied(moved, self._stream.record_event(), self._device)
-
-    def _made(self, value: Any) -> Any:
         match value:
             case np.ndarray():
                 return torch.from_numpy(value)
             case dict():
-                return {name: self._made(item) for name, item in value.items()}
-            case (np.ndarray(), np.ndarray()) if self._ragged == "nested":
+                return {name: self(item) for name, item in value.items()}
+            case (np.ndarray(), np.ndarray()) if self.ragged == "nested":
                 values, offsets = map(torch.from_numpy, value)
                 return torch.nested.nested_tensor_from_jagged(values, offsets)
             case tuple():
-                return tuple(map(self._made, value))
+                return tuple(map(self, value))
             case _:
                 return value
+
+
+class Move:
+    """Takes batches to a device, to a GPU by a stream of its own."""
+
+    def __init__(self, device: Any) -> None:
+        self._device = torch.device(device)
+        self._stream: Any = None  # made by the process that uses it
+
+    def __call__(self, batch: Any) -> Any:
+        """Return the batch, or to a GPU the batch on its way."""
+        if self._device.type != "cuda":
+            return mapped(lambda tensor: tensor.to(self._device), batch)
+        if self._stream is None:
+            self._stream = torch.cuda.Stream(self._device)
+        with torch.cuda.stream(self._stream):
+            moved = mapped(lambda tensor: tensor.pin_memory().to(self._device, non_blocking=True), batch)
+        return Copied(moved, self._stream.record_event(), self._device)
+
+
+def made_and_moved(ragged: Ragged, device: Any) -> tuple[Tensors, Move | None]:
+    """Return what makes tensors, and what moves them.
+
+    Raises
+    ------
+    ConfigError
+        There is no such device.
+    """
+    try:
+        return Tensors(ragged), None if device is None else Move(device)
+    except RuntimeError as error:
+        raise ConfigError(str(error).splitlines()[0], "to_torch", "device='cuda:0', for example") from error
 
 
 def mapped(function: Any, value: Any) -> Any:

@@ -94,6 +94,8 @@ class _Line(Generic[T]):
         while True:
             with self.changed:
                 self.changed.wait_for(self._ready)
+                if self.stopped:  # while somebody reads: nobody would add an item any more
+                    raise RuntimeError("the process ends, and with it the threads that read")
                 if not self.streams:
                     return
                 front = self.streams[0]
@@ -110,6 +112,8 @@ class _Line(Generic[T]):
             del item  # a reader that let go of it must be the last to hold it
 
     def _ready(self) -> bool:
+        if self.stopped:
+            return True
         if not self.streams:
             return self.exhausted
         return bool(self.streams[0].items) or self.streams[0].ended

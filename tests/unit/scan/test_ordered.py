@@ -113,3 +113,23 @@ next(stream)
 """
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert ended.stdout == "closed\n"
+
+
+def test_a_process_ends_while_one_stream_is_made_of_another() -> None:
+    script = """
+import itertools, time
+from iceblink.scan.ordered import in_order
+
+def slow():
+    for number in itertools.count():
+        time.sleep(0.01)
+        yield number
+
+def made():
+    yield from in_order([slow], 1, lambda item: 1, 2)
+
+stream = in_order([made], 1, lambda item: 0, 1)
+print(next(stream))
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert ended.stdout == "0\n"

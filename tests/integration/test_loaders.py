@@ -152,6 +152,29 @@ def test_a_pass_left_early_begins_anew(table: ib.Dataset) -> None:
         next(left)
 
 
+def test_a_loop_that_is_left_leaves_no_thread(table: ib.Dataset) -> None:
+    before = set(threading.enumerate())
+    made = loader(table)
+    for _batch in made:
+        break
+    assert set(threading.enumerate()) <= before
+    assert made.state_dict()["step"] == 1
+
+
+def test_batches_before_an_error_are_handed_over(table: ib.Dataset) -> None:
+    def until_ten(batch: dict[str, Any]) -> dict[str, Any]:
+        seen.append(batch)
+        if len(seen) == 11:
+            raise ValueError("the eleventh")
+        return batch
+
+    seen: list[dict[str, Any]] = []
+    found: list[Any] = []
+    with pytest.raises(FunctionError, match="eleventh"):
+        found.extend(loader(table, transform=until_ten))
+    assert len(found) == 10
+
+
 def test_epochs_are_chosen(table: ib.Dataset) -> None:
     one, other = loader(table), loader(table)
     ids(one)

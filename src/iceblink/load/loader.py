@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+import weakref
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -14,7 +15,7 @@ import numpy as np
 
 from iceblink.errors import FunctionError, PlanError
 from iceblink.load.cache.disk import Cache
-from iceblink.load.columns import Columns, Layout, bytes_of, rows_of, shown, sliced, taken
+from iceblink.load.columns import Columns, Layout, rows_of, shown, sliced, taken
 from iceblink.load.course import course
 from iceblink.load.mixture import MixedOrder, Mixture
 from iceblink.load.order import Order, Rank, Shape
@@ -29,6 +30,7 @@ from iceblink.scan.ordered import in_order
 
 FORMAT = 1  # of the state
 MADE_BYTES = 4 << 20  # of the steps that are made at once
+GROUP_S = 2e-3  # [s]
 PADDED = "padded"
 """Name of the column that says which rows of a batch only fill it up."""
 
@@ -99,7 +101,8 @@ class Loader:
         self._turns = 0  # the step from which workers of a DataLoader take turns
         self._placed = False  # by a state, and no pass has begun since
         self._moved = 0  # times that it was sent elsewhere
-        self._pass: _Pass | None = None
+        self._pass: Callable[[], _Pass | None] = _no_pass  # weak: the threads of a pass end when a loop lets go of it
+        self._workers = 1  # of a DataLoader, who take turns
         self._waits = Waits()
         self._reader = UnitReader(
             setup.units, setup.layouts, setup.threads, setup.memory_bytes, setup.cache, setup.on_error == "skip"
@@ -123,15 +126,16 @@ class Loader:
 
     def _begin(self, worker: int = 0, workers: int = 1) -> _Pass:
         """Begin a pass over the steps of one of several workers, who take turns."""
-        if self._pass is not None:
-            self._pass.close()
+        if (before := self._pass()) is not None:
+            before.close()
         if not self._placed:
             if self._over:  # and nobody asked what comes behind the last batch
                 self._epoch += 1
             self._step = self._turns = 0
         self._placed = False
-        self._pass = _Pass(self, worker, workers)
-        return self._pass
+        begun = _Pass(self, worker, workers)
+        self._pass, self._workers = weakref.ref(begun), workers
+        return begun
 
     @property
     def epoch(self) -> int:
@@ -153,7 +157,6 @@ class Loader:
         Batches that were prefetched and not handed over do not count.
         """
         setup = self._setup
-        shared = self._pass is not None and self._pass.workers > 1
         return {
             "format": FORMAT,
             "dataset": dict(setup.units.identity),
@@ -162,7 +165,7 @@ class Loader:
             "mixture": None if setup.mixture is None else setup.mixture.state(),
             "epoch": self._epoch,
             "step": self._step,
-            **({"turns": self._turns} if shared else {}),
+            **({"turns": self._turns} if self._workers > 1 else {}),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -267,7 +270,10 @@ class Loader:
         apart = partial(self._steps, order, self._step, turn, workers)
         finish = partial(self._finished, order)
         if setup.workers == 1:
-            yield from in_order([lambda: map(finish, apart())], 1, _bytes, setup.prefetch_bytes)
+            made = in_order([lambda: _in_groups(map(finish, apart()))], 1, _bytes_of_all, setup.prefetch_bytes)
+            with closing(made) as groups:
+                for group in groups:
+                    yield from group
             return
         with closing(in_order([apart], 1, _bytes, setup.prefetch_bytes)) as ahead:
             tasks = (partial(map, finish, [one]) for one in ahead)
@@ -280,15 +286,19 @@ class Loader:
     def _steps(self, order: Order | MixedOrder, first: int, turn: int, workers: int) -> Iterator[_Made]:
         """Yield the columns of steps."""
         setup = self._setup
-        size = max(1, setup.units.decoded_bytes // max(1, order.rows)) * setup.shape.batch_rows // setup.rank.world
+        row_bytes = max(1, setup.units.decoded_bytes // max(1, order.rows))
+        size = row_bytes * setup.shape.batch_rows // setup.rank.world
         ahead = int(setup.memory_bytes * (1 - OPEN_SHARE)) // 2  # as much again is in the hands of the threads
-        reading = Reading(self._reader, setup.threads, ahead, max(1, MADE_BYTES // max(1, size)))
+        reading = Reading(self._reader, setup.threads, ahead, max(1, MADE_BYTES // size))
         self._reader.hold(order.at_hand)
         with closing(course(order, setup.rank, first, reading)) as made:
             for step, columns in enumerate(made, first):
                 if step % workers == turn:
                     padding = {PADDED: self._padding(order, step)} if setup.shape.tail == "pad" else {}
-                    yield _Made(step, columns | padding, rows_of(columns), bytes_of(columns))
+                    rows = rows_of(columns)
+                    yield _Made(
+                        step, columns | padding, rows, rows * row_bytes
+                    )  # to ask Arrow takes as long as decoding
 
     def _finished(self, order: Order | MixedOrder, made: _Made) -> _Made:
         """Return a step whose columns have become a batch."""
@@ -328,11 +338,35 @@ def _bytes(made: _Made) -> int:
     return made.nbytes
 
 
+def _bytes_of_all(group: list[_Made]) -> int:
+    return sum(map(_bytes, group))
+
+
+def _in_groups(items: Iterable[_Made]) -> Iterator[list[_Made]]:
+    """Yield steps that were made within a moment together: for each of them alone, two threads would change places."""
+    group: list[_Made] = []
+    begun = time.perf_counter()
+    try:
+        for item in items:
+            group.append(item)
+            if time.perf_counter() - begun >= GROUP_S:
+                yield group
+                group, begun = [], time.perf_counter()
+    except Exception:
+        yield group  # what came before the error
+        raise
+    yield group
+
+
+def _no_pass() -> None:
+    return None
+
+
 class _Pass:
     """One epoch, from where its loader is on; it follows when the loader is sent elsewhere."""
 
     def __init__(self, loader: Loader, worker: int, workers: int) -> None:
-        self._loader, self._worker, self.workers = loader, worker, workers
+        self._loader, self._worker, self._workers = loader, worker, workers
         self._batches: Generator[_Made, None, None] | None = None
         self._moved: int | None = None
         self._ended = False
@@ -342,12 +376,12 @@ class _Pass:
 
     def __next__(self) -> Any:
         loader = self._loader
-        if loader._pass is not self:
+        if loader._pass() is not self:
             raise PlanError("another pass over this loader has begun", loader._setup.where, "make a loader for each")
         asked = time.perf_counter()
         if self._moved != loader._moved:
             self.close()
-            self._batches, self._moved, self._ended = loader._batches(self._worker, self.workers), loader._moved, False
+            self._batches, self._moved, self._ended = loader._batches(self._worker, self._workers), loader._moved, False
             loader._placed = False
             loader._waits.begun()
         if self._ended or self._batches is None:

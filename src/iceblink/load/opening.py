@@ -32,7 +32,7 @@ from iceblink.plan.nodes import Plan
 from iceblink.plan.rowwise import chosen
 from iceblink.run.local_engine import LocalEngine
 
-MEMORY_BYTES, PREFETCH_BYTES = 512 * MIB, 16 * MIB
+MEMORY_BYTES, PREFETCH_BYTES = 448 * MIB, 16 * MIB
 
 
 @dataclass(frozen=True)

@@ -192,9 +192,20 @@ def names_by_pattern(tree: exp.Query) -> bool:
     stars = (star.parent if isinstance(star.parent, exp.Column) else star for star in tree.find_all(exp.Star))
     if not all(isinstance(star.parent, exp.Select | exp.Count) for star in stars):
         return True
-    sources = tree.find_all(exp.Table, exp.Subquery)  # a function such as range() gives values
-    rows = {one.alias_or_name.lower() for one in sources if isinstance(one.this, exp.Identifier | exp.Query)}
-    return any(not column.table and column.name.lower() in rows for column in tree.find_all(exp.Column))
+    return any(not column.table and column.name.lower() in _in_sight(column) for column in tree.find_all(exp.Column))
+
+
+def _in_sight(column: exp.Column) -> set[str]:
+    """Return the names of the tables that a column may be of, in its SELECT or one around it."""
+    names: set[str] = set()
+    select = column.find_ancestor(exp.Select)
+    while select is not None:
+        parts = [select.args.get("from_"), *(select.args.get("joins") or ())]
+        sources = [part.this for part in parts if part is not None]  # a function such as range() gives values
+        rows = [one for one in sources if isinstance(one.this, exp.Identifier | exp.Query)]
+        names |= {one.alias_or_name.lower() for one in rows}
+        select = select.find_ancestor(exp.Select)
+    return names
 
 
 def _named(tree: exp.Query) -> frozenset[str] | None:

@@ -5,6 +5,10 @@ BIN := .venv/bin
 PINNED := pyproject.toml requirements/constraints.txt
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements/constraints.txt
 
+# What may run side by side: it starts no Ray, and no clock of its own matters.
+TOGETHER := tests/unit $(addprefix tests/integration/test_,$(addsuffix .py,\
+  loaders sequences torch_loaders training_layout queries staged verbs write_modes broken_empty broken_names checkpoint))
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format examples bench docs clean
 
@@ -15,8 +19,8 @@ demo: .venv/.dev ## Carry a year of flights through the main job; charts land in
 	$(BIN)/iceblink demo
 
 test: .venv/.dev ## Run every test
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal tests/unit
-	$(BIN)/python -m pytest --ignore tests/unit
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(TOGETHER)
+	$(BIN)/python -m pytest $(TOGETHER:%=--ignore=%)
 
 check: .venv/.dev ## Lint, formatting, types and architecture
 	$(BIN)/ruff check .

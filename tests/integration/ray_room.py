@@ -30,7 +30,7 @@ class Filled:
 
     def fill(self) -> None:
         disk = os.statvfs(SPILL)
-        with FILL.open("ab") as file:
+        with FILL.open("ab", buffering=0) as file, suppress(OSError):  # somebody may spill at the same time
             file.write(bytes(max(0, disk.f_bavail * disk.f_frsize - MIB)))
 
     def free(self) -> None:

@@ -1,4 +1,4 @@
-"""Jobs on a cluster of `cluster_tool` whose stores and disks are full: ``python -m integration.ray_room FOLDER``."""
+"""Jobs on a cluster whose stores and disks are full: ``python -m integration.ray_room FOLDER NAME...``."""
 
 from __future__ import annotations
 
@@ -103,14 +103,16 @@ def exchanged(lake: ib.Lake) -> ib.Dataset:
     return lake.sql("SELECT id, count(*) OVER (PARTITION BY s) AS c, s FROM n.t")
 
 
+SCENARIOS = {made.__name__: made for made in (a_write_ends, a_write_goes_on, rows_that_were_spilled)}
+
 if __name__ == "__main__":
-    (folder,) = sys.argv[1:]
+    folder, *names = sys.argv[1:]
     with ib.connect(folder) as local:
         local.sql(WIDE.format(ROWS)).write("n.t", "create")
     room.PATIENCE_S = 4.0
     with ib.connect(folder, engine=ib.RayEngine(small_bytes=0, split_bytes=10_000_000)) as lake:
         assert lake.table("n.t").count() == ROWS
         ray.init(ignore_reinit_error=True)
-        for scenario in (a_write_ends, a_write_goes_on, rows_that_were_spilled):
-            scenario(lake, folder)
-            print(f"{SAYS}{scenario.__name__}", flush=True)
+        for name in names:
+            SCENARIOS[name](lake, folder)
+            print(f"{SAYS}{name}", flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
@@ -130,10 +131,13 @@ def test_a_resumed_rank_reads_only_what_it_needs() -> None:
 
 
 def test_whoever_leaves_early_ends_the_threads() -> None:
+    before = set(threading.enumerate())
     order = Order([1000] * 50, Shape(16, 4, "window", "keep", 0), 0)
     made = steps(order, Rank(0, 1), 0, Reading(reader([1000] * 50), 2, 1000, 2))
     next(made)
+    assert set(threading.enumerate()) > before
     made.close()
+    assert set(threading.enumerate()) <= before
 
 
 @pytest.mark.parametrize("quality", ["none", "block", "window", "global"])

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -147,7 +148,8 @@ class RayWorker:
         reference = next(self._stream)
         size = get_local_object_locations([reference]).get(reference, {}).get("object_size")
         if size is None or size <= FEW_BYTES:  # rows that are objects are more
-            ray.get(reference)
+            with suppress(ray.exceptions.GetTimeoutError):  # rows on a node that is cut off may never come
+                ray.get(reference, timeout=AGAIN_S)
         return reference
 
     def _forget(self, task: int | None) -> None:

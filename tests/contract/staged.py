@@ -18,10 +18,13 @@ def staged_engine(small_bytes: int = 0, broadcast_bytes: int = 0, **given: Any) 
     return DistributedEngine(settings, lambda: local_backend(settings), False, small_bytes, broadcast_bytes)
 
 
-def divide_everything(patch: pytest.MonkeyPatch) -> None:
-    """Let a few rows be large enough for many partitions and tasks."""
+def divide_everything(patch: pytest.MonkeyPatch, rounds: int = 1) -> None:
+    """Let a few rows be large enough for many partitions and tasks, and be divided in one or two rounds."""
+    patch.setattr(kept, "PIECE_S", 0.0 if rounds == 1 else 1.0)
+    patch.setattr(kept, "ROUND_S", 0.0)
     patch.setattr(kept, "LARGE_BYTES", 64)
-    patch.setattr(kept, "PARTITION_BYTES", 256)
+    patch.setattr(kept, "PARTITION_BYTES", 256 if rounds == 1 else 2048)  # about as many as there are tasks
+    patch.setattr(kept, "PIECE_BYTES", 64)
     patch.setattr(staged, "FEW_BYTES", 0)
     patch.setattr(tables, "LEAST_BYTES", 256)
     patch.setattr(tables, "TASK_BYTES", 4096)

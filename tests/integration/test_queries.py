@@ -61,8 +61,9 @@ def lake(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     engine: ib.LocalEngine = ib.LocalEngine()
     with pytest.MonkeyPatch.context() as patch:
         if request.param != "in one process":
-            divide_everything(patch)
-            engine = staged_engine(broadcast_bytes=0 if request.param.endswith("exchanged") else 1 << 40)
+            exchanged = request.param.endswith("exchanged")
+            divide_everything(patch, rounds=1 if exchanged else 2)
+            engine = staged_engine(broadcast_bytes=0 if exchanged else 1 << 40)
         yield from tables_under(engine, tmp_path_factory.mktemp("lake"))
 
 

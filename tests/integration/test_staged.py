@@ -16,8 +16,11 @@ from contract.simulated_backend import SimulatedBackend
 from contract.staged import divide_everything, staged_engine
 from iceblink import _
 from iceblink.config import Settings
-from iceblink.run.distributed import stage_work, tables
+from iceblink.run.distributed import kept, stage_work, tables
 from iceblink.run.distributed.engine import DistributedEngine
+from iceblink.run.distributed.flow import Flow
+from iceblink.run.distributed.kept import Kept
+from iceblink.run.distributed.runner import Runner
 from iceblink.run.pipeline.backend import Slots
 from iceblink.scan.read import read_split
 
@@ -25,9 +28,9 @@ ROWS = 4_000
 DATA = pa.table({"id": list(range(ROWS)), "g": [n % 7 for n in range(ROWS)], "x": [n * 0.5 for n in range(ROWS)]})
 
 
-@pytest.fixture
-def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ib.Lake]:
-    divide_everything(monkeypatch)
+@pytest.fixture(params=[1, 2], ids=["in one round", "in two rounds"])
+def lake(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ib.Lake]:
+    divide_everything(monkeypatch, request.param)
     with ib.connect(tmp_path / "lake", engine=staged_engine()) as opened:
         properties = {"write.parquet.row-group-limit": "300"}
         opened.write("n.t", DATA, mode="create", properties=properties)
@@ -131,7 +134,10 @@ def test_chance_gives_the_same_rows_in_the_same_order_as_in_one_process(lake: ib
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_worker_that_dies_changes_neither_a_shuffle_nor_a_sample(lake: ib.Lake, seed: int) -> None:
+def test_a_worker_that_dies_changes_neither_a_shuffle_nor_a_sample(
+    lake: ib.Lake, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept, "PIECE_BYTES", 1 << 20)  # a task of many pieces would die each time
     backend = SimulatedBackend(Slots(3, 0, 1 << 30), seed, 0.03)
     engine = DistributedEngine(Settings.from_environment(), lambda: backend, False, 0, 0)
     with ib.connect(lake.session.catalog.folder, engine=engine) as deadly:
@@ -202,3 +208,25 @@ def test_the_clock_stands_still_and_chance_is_one_task(lake: ib.Lake) -> None:
     mapped = lake.table("n.t").map_batches(plus, batch_size=100)
     assert len(mapped.sql("SELECT now() AS t FROM this").to_arrow()["t"].unique()) == 1
     assert "one task runs the statement: rand" in lake.sql("SELECT id FROM n.t WHERE random() < 0.5").explain()
+
+
+def test_rows_are_divided_in_two_rounds_where_pieces_would_be_too_many(
+    lake: ib.Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange, pieces = Runner.exchange, {}
+
+    def counted(self: Runner, flow: Flow, partitions: int = 1) -> Kept:
+        made = exchange(self, flow, partitions)
+        pieces[flow.label] = len(made.blocks), partitions
+        return made
+
+    monkeypatch.setattr(Runner, "exchange", counted)
+    for rounds in (1, 2):
+        divide_everything(monkeypatch, rounds)
+        pieces.clear()
+        lake.sql("SELECT id, count(*) OVER (PARTITION BY id) AS n FROM n.t").to_arrow()
+        (first, *again) = pieces.values()
+        assert len(again) == rounds - 1
+        if again:
+            assert again[0][0] == again[0][1] > 9
+            assert first[0] == first[1] < again[0][1] / 2

@@ -13,6 +13,7 @@ from iceblink.plan.stage import Order
 from iceblink.run.kernel_types import quoted
 
 PART = "iceblink partition"
+PLACE = "iceblink place"
 KEY = "iceblink sort key"
 HELD_BYTES = 64 * MIB
 """So many bytes a task gathers before it lets go of them: its pieces are then as large as they can be."""
@@ -35,6 +36,17 @@ def by_chance(sql: str, column: str, partitions: int) -> str:
     """Return a statement that numbers partitions by ranges of a column of chance: all are as likely."""
     part = f"least({partitions - 1}, floor(({quoted(column)} / 18446744073709551616e0 + 0.5e0) * {partitions}))"
     return f"SELECT *, {part}::USMALLINT AS {quoted(PART)} FROM ({sql})"
+
+
+def in_groups(numbered: str, size: int) -> str:
+    """Return a statement that numbers groups of so many partitions; the partition in it becomes one more column."""
+    part, place = quoted(PART), quoted(PLACE)
+    return f"SELECT * EXCLUDE ({part}), {part} AS {place}, ({part} // {size})::USMALLINT AS {part} FROM ({numbered})"
+
+
+def out_of_groups(sql: str) -> str:
+    """Return a statement that numbers partitions by the column that `in_groups` has added."""
+    return f"SELECT * EXCLUDE ({quoted(PLACE)}), {quoted(PLACE)} AS {quoted(PART)} FROM ({sql})"
 
 
 def with_sort_key(sql: str, order: Sequence[Order]) -> str:

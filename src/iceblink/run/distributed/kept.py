@@ -12,11 +12,19 @@ from iceblink.config import MIB
 from iceblink.run.pipeline.backend import Backend, Block, Stored
 
 PARTITION_BYTES = 128 * MIB
-"""Rows that one task of a stage should read; beyond some GiB partitions grow, so that pieces stay above 1 MiB."""
+"""Rows that one task of a stage should read; beyond some GiB partitions grow, so that pieces stay large enough."""
+PIECE_BYTES = 1 * MIB
+"""What a task sends to one partition, at least, where there are few CPUs."""
 SKEWED = 2.0
 """A partition so many times as large as it should be is shared out among several tasks; small ones are put together."""
 LARGE_BYTES = 16 * MIB
 """Less than this is not worth dividing."""
+PIECE_S = 1e-3
+"""CPU time that a piece of an exchange takes of the driver [s]: half of what `bench.driver` finds on Ray, and more."""
+PASS_BYTES_S = 150e6
+"""Rows that a CPU reads and divides in a second [B/s]."""
+ROUND_S = 0.5
+"""What a round takes besides, generously [s]."""
 
 
 @dataclass
@@ -89,8 +97,20 @@ def partitions_for(nbytes: float, cpus: float) -> int:
     """
     if nbytes < LARGE_BYTES:
         return 1
-    size = max(PARTITION_BYTES, math.sqrt(nbytes * MIB))
+    size = max(PARTITION_BYTES, math.sqrt(nbytes * PIECE_BYTES))
     return min(1 << 15, max(math.ceil(nbytes / size), math.ceil(cpus)))
+
+
+def group_size(tasks: int, partitions: int, nbytes: float, cpus: float) -> int:
+    """Return how many neighbouring partitions the rows of an exchange go to together at first, to be divided later.
+
+    It is 1, which is one round, unless the driver would take longer over the pieces that a second round spares than
+    all workers take to read and divide the rows once more.
+    """
+    size = math.isqrt(partitions)
+    again = max(math.ceil(nbytes / PARTITION_BYTES), math.ceil(cpus))  # tasks of the second round
+    spared = tasks * (partitions - math.ceil(partitions / size)) - again * size
+    return size if spared * PIECE_S > ROUND_S + nbytes / (PASS_BYTES_S * max(1.0, cpus)) else 1
 
 
 Shared = dict[str, tuple[Block, ...]]

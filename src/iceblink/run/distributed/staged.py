@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+import math
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -15,9 +17,26 @@ from iceblink.plan.query import sql_of
 from iceblink.plan.rowwise import row_wise_over
 from iceblink.plan.stage import Gather, Hash, Keep, Leaf, Observed, Order, Range, Read, Result, Send, Stage
 from iceblink.plan.stages import stages
-from iceblink.run.distributed.exchange import KEY, bounds_of, by_chance, by_hash, by_range, with_sort_key
+from iceblink.run.distributed.exchange import (
+    KEY,
+    PLACE,
+    bounds_of,
+    by_chance,
+    by_hash,
+    by_range,
+    in_groups,
+    out_of_groups,
+    with_sort_key,
+)
 from iceblink.run.distributed.flow import Flow
-from iceblink.run.distributed.kept import Kept, Shared, partitions_for, shares_of_blocks, shares_of_partitions
+from iceblink.run.distributed.kept import (
+    Kept,
+    Shared,
+    group_size,
+    partitions_for,
+    shares_of_blocks,
+    shares_of_partitions,
+)
 from iceblink.run.distributed.runner import Runner
 from iceblink.run.distributed.share import Share, grouped
 from iceblink.run.distributed.stage_work import SAMPLE, ReadSpec, Sent, StageWork
@@ -138,7 +157,10 @@ class Staged:
                 stage.name, sql_of(stage.query), stage.reads, schema, ordered, atomic=not streams, stage=stage
             )
             return replace(flow, kept=(*flow.kept, *self._all_kept()))
-        kept = [self._exchanged(stage, sql_of(stage.query), "as it is", stage.schema) for stage in results]
+        kept = [
+            self._exchanged(stage.name, sql_of(stage.query), stage.reads, stage.schema, stage=stage)
+            for stage in results
+        ]
 
         def rows() -> Fed:
             for one in kept:
@@ -152,16 +174,16 @@ class Staged:
         match stage.send:
             case Hash(keys=keys, like=like):
                 count = self._kept(like).partitions if like else self._partitions(stage.reads)
-                return self._exchanged(stage, by_hash(sql, keys, count), "by partition", stage.schema, count)
+                return self._divided(stage.name, by_hash(sql, keys, count), stage.reads, stage.schema, count, stage)
             case Range(order=order) if (count := self._partitions(stage.reads)) > 1:
                 first = order[0]
                 if is_chance(first.column) and not first.descending:  # ranges of it are known to be of one size
                     numbered = by_chance(sql, first.column, count)
-                    return self._exchanged(stage, numbered, "by partition", stage.schema, count)
+                    return self._divided(stage.name, numbered, stage.reads, stage.schema, count, stage)
                 return self._sorted_apart(stage, order, count)
             case Keep():
                 self._free_shares.add(stage.name)
-        return self._exchanged(stage, sql, "as it is", stage.schema)
+        return self._exchanged(stage.name, sql, stage.reads, stage.schema, stage=stage)
 
     def _free_met(self, stage: Stage) -> None:
         """Let go of what a stage has read of exchanges: nobody reads these again, as they may what others keep."""
@@ -173,7 +195,8 @@ class Staged:
     def _sorted_apart(self, stage: Stage, order: Sequence[Order], count: int) -> Kept:
         """Divide rows by ranges of their sort keys; the ranges are known when a sample of all keys is."""
         keyed = stage.schema.append(pa.field(KEY, pa.binary()))
-        rows = self._exchanged(stage, with_sort_key(sql_of(stage.query), order), "with samples", keyed)
+        sql = with_sort_key(sql_of(stage.query), order)
+        rows = self._exchanged(stage.name, sql, stage.reads, keyed, "with samples", stage=stage)
         backend = self._runner.backend
         samples: list[tuple[bytes, float]] = []
         for block in rows.blocks.pop(SAMPLE, ()):
@@ -181,21 +204,55 @@ class Staged:
             samples += zip(found["key"].to_pylist(), found["weight"].to_pylist(), strict=True)
             backend.free(block)
         bounds = bounds_of(samples, count)
-        name = f"{stage.name} rows"
+        name = f"{stage.name}, in ranges"
+        with self._lent(name, rows) as read:
+            sql = by_range(f"SELECT * FROM {quoted(name)}", bounds)
+            return self._divided(name, sql, (read,), stage.schema, len(bounds) + 1)
+
+    def _divided(
+        self,
+        label: str,
+        numbered: str,
+        reads: Sequence[Read],
+        schema: pa.Schema,
+        count: int,
+        stage: Stage | None = None,
+    ) -> Kept:
+        """Run a statement that numbers partitions, and keep its rows by them; in two rounds if pieces are too many."""
+        tasks = self._tasks(reads)
+        size = group_size(len(tasks), count, self._read_bytes(reads), self._runner.slots.cpus)
+        if size == 1:
+            return self._exchanged(label, numbered, reads, schema, "by partition", count, stage)
+        placed = schema.append(pa.field(PLACE, pa.uint16()))
+        rows = self._exchanged(
+            label, in_groups(numbered, size), reads, placed, "by partition", math.ceil(count / size), stage
+        )
+        name = f"{label}, out of groups"
+        with self._lent(name, rows) as read:
+            sql = out_of_groups(f"SELECT * FROM {quoted(name)}")
+            return self._exchanged(name, sql, (read,), schema, "by partition", count)
+
+    @contextmanager
+    def _lent(self, name: str, rows: Kept) -> Iterator[Read]:
+        """Let a statement read rows, in any shares, and let go of them behind it."""
         self._tables[name] = rows
         self._free_shares.add(name)
-        sql = by_range(f"SELECT * FROM {quoted(name)}", bounds)
-        reads = (Read(name, (name,)),)
-        flow = self._flow(f"{stage.name}, in ranges", sql, reads, stage.schema, sent="by partition")
-        made = self._runner.exchange(flow, len(bounds) + 1)
-        self._tables.pop(name)
-        rows.free(backend)
-        return made
+        yield Read(name, (name,))
+        del self._tables[name]
+        rows.free(self._runner.backend)
 
-    def _exchanged(self, stage: Stage, sql: str, sent: Sent, schema: pa.Schema, partitions: int = 1) -> Kept:
-        return self._runner.exchange(
-            self._flow(stage.name, sql, stage.reads, schema, sent=sent, stage=stage), partitions
-        )
+    def _exchanged(
+        self,
+        label: str,
+        sql: str,
+        reads: Sequence[Read],
+        schema: pa.Schema,
+        sent: Sent = "as it is",
+        partitions: int = 1,
+        stage: Stage | None = None,
+    ) -> Kept:
+        """Run a statement over shares of its reads, and keep its rows."""
+        return self._runner.exchange(self._flow(label, sql, reads, schema, sent=sent, stage=stage), partitions)
 
     # -- one stage as a chain --------------------------------------------------------------------------------------
 
@@ -280,7 +337,7 @@ class Staged:
         if isinstance(table, ScanTable):
             columns = ", ".join(map(quoted, table.schema.names))
             sql = f"SELECT {columns} FROM {quoted(name)}"
-            table = self._runner.exchange(self._flow(name, sql, (Read(name, (name,)),), table.schema))
+            table = self._exchanged(name, sql, (Read(name, (name,)),), table.schema)
             self._tables[name] = table
             self._free_shares.add(name)
         return table

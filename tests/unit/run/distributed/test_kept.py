@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iceblink.config import GIB, MIB
-from iceblink.run.distributed.kept import Kept, partitions_for, shares_of_blocks, shares_of_partitions
+from iceblink.run.distributed.kept import Kept, group_size, partitions_for, shares_of_blocks, shares_of_partitions
 from iceblink.run.pipeline.backend import Block
 
 SCHEMA = pa.schema([("x", pa.int64())])
@@ -74,3 +74,10 @@ def test_partitions_grow_with_the_bytes_and_their_pieces_stay_large_enough() -> 
     for gib in (16, 1024, 100 * 1024):
         count = partitions_for(gib * GIB, 2)
         assert gib * GIB / count**2 >= MIB * 0.99
+
+
+def test_rows_are_divided_in_two_rounds_where_the_driver_would_be_slower_over_the_pieces_than_the_workers() -> None:
+    assert group_size(tasks=32, partitions=32, nbytes=4 * GIB, cpus=2) == 1
+    assert group_size(tasks=256, partitions=80, nbytes=10 * GIB, cpus=64) == 8
+    assert group_size(tasks=8192, partitions=1600, nbytes=1024 * GIB, cpus=1600) == 40
+    assert group_size(tasks=1_000_000, partitions=3, nbytes=1024 * GIB, cpus=1600) == 1  # it would spare nothing

@@ -24,9 +24,12 @@ Batches = Generator[Batch, None, None]
 
 WORKERS_SHARE = 0.7
 """Of the memory budget; the rest is for rows between workers, which lie in an object store on a cluster."""
-PROCESS_BYTES = 128 * MIB
-"""What a worker's process has before it works: Python, Arrow, the kernel."""
+DRIVER_BYTES = 64 * MIB
+"""By so much this process grows with its part of a run."""
+PROCESS_BYTES = 192 * MIB
+"""What a worker's process has besides: Python, Arrow, rows on their way in and out, the kernel's beyond its limit."""
 LEAST_BYTES = 96 * MIB
+"""With less a worker would do nothing but spill: then there are fewer of them."""
 
 
 class Runner:
@@ -57,10 +60,20 @@ class Runner:
 
     def worker_settings(self, alone: bool = False) -> Settings:
         """Return the settings of a worker: one CPU and its share of the memory, or those of a whole machine."""
-        slots = self.slots
-        threads = max(1, min(self.settings.threads, int(slots.cpus))) if alone else 1
-        memory = slots.memory_bytes * WORKERS_SHARE * threads / max(1.0, slots.cpus)
-        return replace(self.settings, threads=threads, memory_bytes=int(max(LEAST_BYTES, memory - PROCESS_BYTES)))
+        cpus = self.slots.cpus
+        threads = max(1, min(self.settings.threads, int(cpus))) if alone else 1
+        share = threads / max(1.0, cpus) if alone else 1 / self._room(1.0)
+        memory = self._workers_bytes * share - PROCESS_BYTES
+        return replace(self.settings, threads=threads, memory_bytes=int(max(LEAST_BYTES, memory)))
+
+    @property
+    def _workers_bytes(self) -> float:
+        return self.slots.memory_bytes * WORKERS_SHARE - DRIVER_BYTES
+
+    def _room(self, cpus: float) -> int:
+        """Return how many workers may be at work, each of which keeps so many CPUs busy."""
+        with_memory = self._workers_bytes // (PROCESS_BYTES + LEAST_BYTES)
+        return max(1, int(min(self.slots.cpus // cpus, with_memory)))
 
     def operator(self, label: str, work: Callable[[], Work], cpus: float = 1.0, **options: Any) -> Operator:
         """Return an operator with as many workers as there is room for.
@@ -75,9 +88,8 @@ class Runner:
         **options
             Of the `Operator`.
         """
-        most = max(1, int(self.slots.cpus // cpus))
         order = bounded(Order(label, work, processes=self.processes), cpus)
-        return Operator(label, order, most=most, cpus=cpus, **options)
+        return Operator(label, order, most=self._room(cpus), cpus=cpus, **options)
 
     @property
     def deaths(self) -> int:

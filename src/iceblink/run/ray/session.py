@@ -164,10 +164,12 @@ class Session:
             thread.start()
 
     def rest(self, host: RayHost) -> None:
-        """Keep a host whose worker has ended for the next one."""
+        """Keep a host whose worker has ended for the next one, unless it is large or there is one for each CPU."""
+        cpus = sum(node.resources.get("CPU", 0.0) for node in self.capacity.nodes())
         with self._lock:
             self._leaving.pop(host.number, None)
-            if host.number in self._hosts and not host.reserves and host.resident_bytes < _FEW_BYTES:
+            kept = not host.reserves and host.resident_bytes < _FEW_BYTES and len(self._hosts) <= max(1.0, cpus)
+            if host.number in self._hosts and kept:
                 host.rests_since = time.monotonic()
                 self._idle.append(host)
                 self._rested.notify_all()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from iceblink.load.batches import Ragged, Text
 from iceblink.load.cache.disk import Cache
@@ -13,6 +13,7 @@ from iceblink.load.loader import Loader
 from iceblink.load.opening import Options, setup_of
 from iceblink.load.order import Quality
 from iceblink.load.sequences import Bucket, Pack
+from iceblink.plan.function import OnError
 from iceblink.verbs import Verbs
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ class Loading(Verbs):
         text: Text = "list",
         transform: Callable[[dict[str, Any]], Any] | None = None,
         collate: Callable[[Any], Any] | None = None,
-        on_error: Literal["raise", "skip"] = "raise",
+        on_error: OnError = "raise",
+        quarantine: str | None = None,
         workers: int = 1,
         sequences: Pack | Bucket | None = None,
     ) -> TorchLoader:
@@ -101,10 +103,15 @@ class Loading(Verbs):
             Applied to each batch as a dict of NumPy arrays, ahead of whoever waits for it.
         collate : callable, optional
             Applied to each batch of tensors, as the last step; may return anything.
-        on_error : {"raise", "skip"}
+        on_error : {"raise", "skip", "quarantine"}
             "skip" puts other rows in the place of those that cannot be read, that have no place in a tensor, or on
             which `transform` or `collate` fails, found by halving: the next row group's, or the batch's own, the same
-            each time. ``stats()`` counts them, and a `RowsReplaced` event names each.
+            each time. ``stats()`` counts them, and a `RowsReplaced` event names each. "quarantine" gives the same
+            batches, and keeps those rows in `quarantine`.
+        quarantine : str, optional
+            Table (made when first needed), or folder if it has a slash, for the rows replaced, each once, with error,
+            traceback, file, row, epoch and step. Committed when a pass ends, left early or not; each rank, and each
+            worker of a DataLoader, commits its own.
         workers : int
             Threads that call `transform` and `collate`, for functions that give up Python's lock. For others:
             ``DataLoader(loader, batch_size=None, num_workers=4, multiprocessing_context="spawn")``, best with a cache,
@@ -127,20 +134,24 @@ class Loading(Verbs):
         ColumnNotFound
         BatchContractBroken
             A null or a list of another length where the tensor has no place for it; also while iterating.
+        SchemaMismatch
+            The table of the quarantine has other columns.
         DataCorrupt, FunctionError
             While iterating: of a file, of `transform` or `collate`.
+        WriteError
+            While iterating: the quarantine could not be written to.
         """
         needs_torch()
         options = Options(
             batch_size, columns, shuffle, quality, seed, drop_last, pad, rank, world, memory, prefetch, cache,
-            nulls, tensors or {}, ragged, text, transform, collate, on_error, workers, sequences,
+            nulls, tensors or {}, ragged, text, transform, collate, on_error, quarantine, workers, sequences,
         )  # fmt: skip
         made = torch_loader.made_and_moved(ragged, device)
-        return torch_loader.TorchLoader(setup_of(self.plan, self.session.engine, options, "to_torch", *made))
+        return torch_loader.TorchLoader(setup_of(self.plan, self.session, options, "to_torch", *made))
 
     def to_numpy(self, batch_size: int, **options: Any) -> Loader:
         """Return a loader of batches as dicts of NumPy arrays; options are those of `to_torch`, but for `device`."""
-        return Loader(setup_of(self.plan, self.session.engine, Options.of(batch_size, options, "to_numpy"), "to_numpy"))
+        return Loader(setup_of(self.plan, self.session, Options.of(batch_size, options, "to_numpy"), "to_numpy"))
 
     def to_tf(self, batch_size: int, *, signature: Any = None, **options: Any) -> TfLoader:
         """Return a loader whose ``dataset`` is a ``tf.data.Dataset``; other options are those of `to_torch`.
@@ -149,7 +160,7 @@ class Loading(Verbs):
         the columns is known. Columns that TensorFlow has no tensors for are a ConfigError.
         """
         needs_tf()
-        return tf_loader.to_tf(self.plan, self.session.engine, batch_size, signature, options)
+        return tf_loader.to_tf(self.plan, self.session, batch_size, signature, options)
 
     def to_jax(self, batch_size: int, *, device: Any = None, **options: Any) -> Loader:
         """Return a loader of batches as dicts of ``jax.Array``; other options are those of `to_torch`.
@@ -158,4 +169,4 @@ class Loading(Verbs):
         processes. Text stays as it is; integers that JAX would cut to 32 bits are refused while iterating.
         """
         needs_jax()
-        return jax_loader.to_jax(self.plan, self.session.engine, batch_size, device, options)
+        return jax_loader.to_jax(self.plan, self.session, batch_size, device, options)

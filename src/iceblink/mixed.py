@@ -42,8 +42,8 @@ class Mix:
         return Loader(self._setup(batch_size, options, "to_numpy"))
 
     def _setup(self, batch_size: int, options: Mapping[str, Any], where: str, *made: Any) -> Setup:
-        engine = next(iter(self._sources.values())).session.engine
-        opening = Opening(engine, Options.of(batch_size, options, where), where, *made)
+        session = next(iter(self._sources.values())).session
+        opening = Opening(session, Options.of(batch_size, options, where), where, *made)
         plans = {name: source.plan for name, source in self._sources.items()}
         return mixed_setup_of(plans, self._weights, self._until, opening)
 

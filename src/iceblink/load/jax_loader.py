@@ -13,10 +13,10 @@ from iceblink.errors import BatchContractBroken, ConfigError
 from iceblink.load.loader import Loader, Setup
 from iceblink.load.opening import Options, setup_of
 from iceblink.plan.nodes import Plan
-from iceblink.run.local_engine import LocalEngine
+from iceblink.run.session import Session
 
 
-def to_jax(plan: Plan, engine: LocalEngine, batch_size: int, device: Any, given: Mapping[str, Any]) -> Loader:
+def to_jax(plan: Plan, session: Session, batch_size: int, device: Any, given: Mapping[str, Any]) -> Loader:
     """Return a loader for JAX; see `Dataset.to_jax`.
 
     Raises
@@ -27,7 +27,7 @@ def to_jax(plan: Plan, engine: LocalEngine, batch_size: int, device: Any, given:
     if jax.distributed.is_initialized():
         given = {"rank": jax.process_index(), "world": jax.process_count(), **given}
     options = Options.of(batch_size, given, "to_jax")
-    setup = setup_of(plan, engine, options, "to_jax", Arrays(device))
+    setup = setup_of(plan, session, options, "to_jax", Arrays(device))
     if isinstance(device, jax.sharding.Sharding):
         _must_be_global(setup, options)
     return Loader(setup)

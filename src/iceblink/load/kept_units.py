@@ -17,6 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from iceblink.config import MIB
+from iceblink.load.units import Stretch
 
 UNIT_BYTES, UNIT_ROWS, SAMPLE_ROWS = 8 * MIB, 8192, 256
 """A unit has as many rows as make about so many bytes, judged by the first few, and not more than this."""
@@ -46,8 +47,16 @@ class KeptUnits:
 
     def place(self, unit: int) -> str:
         """Return which rows of the result these are."""
-        first = int(self.rows[:unit].sum())
-        return f"rows {first:,} to {first + int(self.rows[unit]) - 1:,} of the dataset"
+        (found,) = self.stretches(unit)
+        return f"rows {found.first_row:,} to {found.first_row + found.rows - 1:,} of the dataset"
+
+    def stretches(self, unit: int) -> tuple[Stretch, ...]:
+        """Return which rows of the result these are."""
+        return (Stretch("", int(self.rows[:unit].sum()), int(self.rows[unit])),)
+
+    def untouched(self, _unit: int) -> bool:
+        """Whether they are these rows."""
+        return True
 
 
 def kept_units(

@@ -6,10 +6,10 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -20,12 +20,15 @@ from iceblink.load.course import course
 from iceblink.load.mixture import MixedOrder, Mixture
 from iceblink.load.order import Order, Rank, Shape
 from iceblink.load.ranks import must_be
-from iceblink.load.reading import UnitReader
+from iceblink.load.reading import UnitReader, read_unit
+from iceblink.load.refused import Refused
 from iceblink.load.replace import failing, instead, origins
 from iceblink.load.shape import OPEN_SHARE, spread_of
 from iceblink.load.steps import Reading
 from iceblink.load.units import Units
 from iceblink.load.waits import LoaderStats, Waits
+from iceblink.plan.function import OnError
+from iceblink.run.quarantine import Quarantine
 from iceblink.scan.ordered import in_order
 
 FORMAT = 1  # of the state
@@ -57,8 +60,10 @@ class Setup:
         The word that the user wrote.
     cache : Cache or None
         Keeps what was decoded.
-    on_error : {"raise", "skip"}
+    on_error : {"raise", "skip", "quarantine"}
         What becomes of rows that cannot be read, or that `finish` fails on.
+    quarantine : Quarantine or None
+        Takes them.
     workers : int
         Threads that call `finish`.
     rank_given : bool
@@ -67,6 +72,8 @@ class Setup:
         What the rows of steps are drawn from, if the units are those of several sources.
     notes : tuple of str
         What else `Loader.explain` says.
+    name : str
+        What the user would call it.
     """
 
     units: Units
@@ -79,11 +86,13 @@ class Setup:
     finish: Callable[[Columns, int], Any]
     where: str
     cache: Cache | None = None
-    on_error: Literal["raise", "skip"] = "raise"
+    on_error: OnError = "raise"
+    quarantine: Quarantine | None = None
     workers: int = 1
     rank_given: bool = False
     mixture: Mixture | None = None
     notes: tuple[str, ...] = ()
+    name: str = ""
 
 
 class Loader:
@@ -104,9 +113,14 @@ class Loader:
         self._pass: Callable[[], _Pass | None] = _no_pass  # weak: the threads of a pass end when a loop lets go of it
         self._workers = 1  # of a DataLoader, who take turns
         self._waits = Waits()
+        self._refused = None
+        if setup.quarantine is not None:
+            read = partial(read_unit, setup.units, cache=setup.cache)
+            self._refused = Refused(setup.units, setup.quarantine, self._operator, read)
         self._reader = UnitReader(
-            setup.units, setup.layouts, setup.threads, setup.memory_bytes, setup.cache, setup.on_error == "skip"
-        )
+            setup.units, setup.layouts, setup.threads, setup.memory_bytes, setup.cache, setup.on_error != "raise",
+            self._refused,
+        )  # fmt: skip
 
     def __len__(self) -> int:
         """Batches of an epoch; the same for every rank."""
@@ -126,8 +140,7 @@ class Loader:
 
     def _begin(self, worker: int = 0, workers: int = 1) -> _Pass:
         """Begin a pass over the steps of one of several workers, who take turns."""
-        if (before := self._pass()) is not None:
-            before.close()
+        self.close()
         if not self._placed:
             if self._over:  # and nobody asked what comes behind the last batch
                 self._epoch += 1
@@ -136,6 +149,17 @@ class Loader:
         begun = _Pass(self, worker, workers)
         self._pass, self._workers = weakref.ref(begun), workers
         return begun
+
+    def close(self) -> None:
+        """End the pass that is under way, if there is one, as leaving its loop does; the loader can go on to be used.
+
+        Raises
+        ------
+        WriteError
+            Rows could not be put into the quarantine.
+        """
+        if (passing := self._pass()) is not None:
+            passing.close()
 
     @property
     def epoch(self) -> int:
@@ -210,7 +234,7 @@ class Loader:
 
     def stats(self) -> LoaderStats:
         """Return how long the consumer waited, and what was read."""
-        return self._waits.stats(self._reader, self._setup.threads, self._setup.workers)
+        return self._waits.stats(self._reader.counts, self._setup.threads, self._setup.workers)
 
     def explain(self) -> str:
         """Return in words what will be read, in which order, and what that takes."""
@@ -252,6 +276,13 @@ class Loader:
         Loader.__init__(self, state["setup"])
         self._epoch, self._step, self._turns, self._placed = state["at"]
 
+    def _operator(self, unit: int) -> str:
+        """Say who reads a unit: which source of a mixture."""
+        setup = self._setup
+        sources = () if setup.mixture is None else setup.mixture.sources
+        names = (source.name for source in sources if source.first_unit <= unit < source.last_unit)
+        return ", ".join([setup.where, *names])
+
     def _order(self, epoch: int) -> Order | MixedOrder:
         setup = self._setup
         if setup.mixture is None:
@@ -262,6 +293,13 @@ class Loader:
         self._epoch, self._step, self._placed = epoch, step, True
         self._turns = step if turns is None else turns
         self._moved += 1
+
+    def _passing(self, worker: int, workers: int) -> Generator[_Made, None, None]:
+        """Yield the batches of the epoch; however it ends, what it found is kept."""
+        with ExitStack() as over:
+            if self._refused is not None:
+                over.enter_context(self._refused.during(self._epoch))
+            yield from over.enter_context(closing(self._batches(worker, workers)))
 
     def _batches(self, worker: int, workers: int) -> Generator[_Made, None, None]:
         """Yield the other batches of the epoch, made ahead in threads of their own."""
@@ -315,7 +353,7 @@ class Loader:
         batch = setup.finish(taken(columns, instead(made.rows, bad)), step)
         units, places = origins(order, setup.rank, step, setup.units.rows, self._reader)
         for row, error in bad.items():
-            self._reader.replaced(int(units[row]), int(places[row]), error)
+            self._reader.replaced(*self._reader.behind(int(units[row]), int(places[row])), error, step)
         return replace(made, batch=batch)
 
     def _padding(self, order: Order | MixedOrder, step: int) -> np.ndarray[Any, Any]:
@@ -381,7 +419,8 @@ class _Pass:
         asked = time.perf_counter()
         if self._moved != loader._moved:
             self.close()
-            self._batches, self._moved, self._ended = loader._batches(self._worker, self._workers), loader._moved, False
+            self._batches = loader._passing(self._worker, self._workers)
+            self._moved, self._ended = loader._moved, False
             loader._placed = False
             loader._waits.begun()
         if self._ended or self._batches is None:
@@ -397,5 +436,6 @@ class _Pass:
 
     def close(self) -> None:
         """End the threads that make batches."""
+        self._ended = True
         if self._batches is not None:
             self._batches.close()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from iceblink.errors import ConfigError
 from iceblink.load.cache.tier import entry_key
-from iceblink.load.units import Units
+from iceblink.load.units import Stretch, Units
 from iceblink.types import show_type
 
 
@@ -58,6 +58,16 @@ class MixedUnits:
         """Return where the rows of a unit lie."""
         name, units, unit = self._found(unit)
         return f"{name}: {units.place(unit)}"
+
+    def stretches(self, unit: int) -> tuple[Stretch, ...]:
+        """Return what is read for a unit."""
+        _, units, unit = self._found(unit)
+        return units.stretches(unit)
+
+    def untouched(self, unit: int) -> bool:
+        """Whether the rows of a unit are those of its stretches."""
+        _, units, unit = self._found(unit)
+        return units.untouched(unit)
 
     def _found(self, unit: int) -> tuple[str, Units, int]:
         for name, units in self.sources.items():

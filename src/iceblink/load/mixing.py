@@ -30,6 +30,8 @@ def mixed_setup_of(
     ConfigError, ColumnNotFound
         Also where sources have not the same columns, or one of them has no rows for a step.
     BatchContractBroken
+    SchemaMismatch, WriteError
+        The quarantine cannot take rows of the sources.
     """
     options, where, shares = opening.options, opening.where, opening.rank.world
     if options.pad:
@@ -48,7 +50,7 @@ def mixed_setup_of(
     mixture = replace(mixture, steps=_steps(mixture, units.rows, until, opening))
     shape = Shape(options.batch_size * shares, 1, sources[0].shape.quality, "drop", options.seed)
     notes = tuple(f"{name}: {note}" for name, one in units.sources.items() for note in notes_of(one))
-    return opening.setup(units, shape, notes, mixture)
+    return opening.setup(units, shape, notes, ", ".join(plans), mixture)
 
 
 def _shape(name: str, units: Units, weight: float, opening: Opening) -> Shape:

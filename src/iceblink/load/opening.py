@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -24,13 +24,16 @@ from iceblink.load.order import Quality, Shape
 from iceblink.load.pack import PackedUnits, packed_units
 from iceblink.load.ranks import rank_of
 from iceblink.load.reading import read_unit
+from iceblink.load.refused import refused_schema
 from iceblink.load.sequences import Bucket, Pack
 from iceblink.load.shape import OPEN_SHARE, Wish, shape_of
 from iceblink.load.units import Units, table_units
 from iceblink.plan.fingerprint import parts_of
+from iceblink.plan.function import OnError, check_on_error
 from iceblink.plan.nodes import Plan
 from iceblink.plan.rowwise import chosen
 from iceblink.run.local_engine import LocalEngine
+from iceblink.run.session import Session
 
 MEMORY_BYTES, PREFETCH_BYTES = 448 * MIB, 16 * MIB
 
@@ -57,7 +60,8 @@ class Options:
     text: Text = "list"
     transform: Callable[[dict[str, Any]], Any] | None = None
     collate: Callable[[Any], Any] | None = None
-    on_error: Literal["raise", "skip"] = "raise"
+    on_error: OnError = "raise"
+    quarantine: str | None = None
     workers: int = 1
     sequences: Pack | Bucket | None = None
 
@@ -87,20 +91,21 @@ class Opening:
 
     def __init__(
         self,
-        engine: LocalEngine,
+        session: Session,
         options: Options,
         where: str,
         convert: Callable[[Any], Any] | None = None,
         move: Callable[[Any], Any] | None = None,
     ) -> None:
-        self.options, self.where, self.settings = options, where, engine.settings
-        self.on_error = _one_of("on_error", options.on_error, ("raise", "skip"), where)
+        self.options, self.where, self.settings = options, where, session.engine.settings
+        check_on_error(options.on_error, options.quarantine, where)
+        self.quarantine = None if options.quarantine is None else session.quarantine(options.quarantine)
         if options.workers < 1:
             raise ConfigError(f"workers={options.workers}", where, "at least one thread makes batches")
         self.rank = rank_of(options.rank, options.world, where)
         self.memory = _bytes(options.memory, min(MEMORY_BYTES, self.settings.memory_bytes), where)
         self.cache = _cache(options.cache)
-        self._engine, self._convert, self._move = engine, convert, move
+        self._engine, self._convert, self._move = session.engine, convert, move
 
     @property
     def wish(self) -> Wish:
@@ -139,17 +144,23 @@ class Opening:
             return units
         return packed_units(units, pack, options.shuffle, self.settings.threads, self.cache, where)
 
-    def setup(self, units: Units, shape: Shape, notes: tuple[str, ...], mixture: Mixture | None = None) -> Setup:
-        """Return the setup of a loader; one unit is read.
+    def setup(
+        self, units: Units, shape: Shape, notes: tuple[str, ...], name: str, mixture: Mixture | None = None
+    ) -> Setup:
+        """Return the setup of a loader called `name`; one unit is read.
 
         Raises
         ------
         ConfigError, ColumnNotFound
         BatchContractBroken
             The first rows hold what has no place in a tensor.
+        SchemaMismatch, WriteError
+            The quarantine cannot take rows of the dataset.
         """
         options, where = self.options, self.where
-        sample = _sample(units, self.cache, self.on_error == "skip")
+        if self.quarantine is not None:
+            self.quarantine.check([refused_schema(units.schema)])
+        sample = _sample(units, self.cache, options.on_error != "raise")
         layouts = layouts_of(units.schema, sample, options.tensors, options.nulls, where)
         finish = Finish(
             {layout.name: layout for layout in layouts},
@@ -166,7 +177,8 @@ class Opening:
             shape = replace(shape, bucket=self._bucket(options.sequences, units, finish.layouts))
         return Setup(
             units, layouts, shape, self.rank, self.settings.threads, self.memory, prefetch, finish, where, self.cache,
-            self.on_error, options.workers, options.rank is not None, mixture, notes,
+            options.on_error, self.quarantine, options.workers, options.rank is not None, mixture, notes,
+            f"{where} {name}",
         )  # fmt: skip
 
     def _bucket(self, bucket: Bucket, units: Units, layouts: Mapping[str, Layout]) -> Bucket:
@@ -191,7 +203,7 @@ class Opening:
 
 def setup_of(
     plan: Plan,
-    engine: LocalEngine,
+    session: Session,
     options: Options,
     where: str,
     convert: Callable[[Any], Any] | None = None,
@@ -204,10 +216,14 @@ def setup_of(
     ConfigError, ColumnNotFound
     BatchContractBroken
         The first rows hold what has no place in a tensor.
+    SchemaMismatch, WriteError
+        The quarantine cannot take rows of the dataset.
     """
-    opening = Opening(engine, options, where, convert, move)
+    opening = Opening(session, options, where, convert, move)
     units = opening.units(plan)
-    return opening.setup(units, shape_of(opening.wish, units, opening.rank, where), notes_of(units))
+    shape = shape_of(opening.wish, units, opening.rank, where)
+    tables = (part.removeprefix("table ") for part in units.identity if part.startswith("table "))
+    return opening.setup(units, shape, notes_of(units), ", ".join(tables) or "rows")
 
 
 def notes_of(units: Units) -> tuple[str, ...]:

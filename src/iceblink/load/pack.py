@@ -25,7 +25,7 @@ from iceblink.load.cache.tier import CacheTier, entry_key
 from iceblink.load.columns import is_number
 from iceblink.load.permute import shuffled
 from iceblink.load.sequences import Pack
-from iceblink.load.units import Units
+from iceblink.load.units import Stretch, Units
 from iceblink.scan.ordered import in_order
 from iceblink.splitmix import start_of
 
@@ -222,6 +222,14 @@ class PackedUnits:
     def place(self, unit: int) -> str:
         """Return where the documents lie."""
         return self.units.place(unit)
+
+    def stretches(self, unit: int) -> tuple[Stretch, ...]:
+        """Return where the documents are read."""
+        return self.units.stretches(unit)
+
+    def untouched(self, _unit: int) -> bool:
+        """Whether sequences are rows of a file, which they are not."""
+        return False
 
 
 def packed_units(

@@ -13,11 +13,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from iceblink.errors import BatchContractBroken, DataCorrupt, IceblinkError, OutOfMemoryBudget
-from iceblink.events import emit
+from iceblink.events import emit, observed
 from iceblink.load.cache.disk import Cache
-from iceblink.load.columns import Columns, Layout, bytes_of, columns_of
+from iceblink.load.columns import Columns, Layout, columns_of
+from iceblink.load.refused import Refused
 from iceblink.load.replace import RowsReplaced, failing, instead
 from iceblink.load.units import Units
+from iceblink.load.waits import Counts
 from iceblink.scan.ordered import in_order
 
 
@@ -30,6 +32,10 @@ def read_unit(units: Units, unit: int, cache: Cache | None) -> pa.Table:
         They cannot be read, or are not as many as were counted.
     """
     table = units.read(unit) if cache is None else cache.fetch(units.key(unit), partial(units.read, unit))
+    return _as_counted(units, unit, table)
+
+
+def _as_counted(units: Units, unit: int, table: pa.Table) -> pa.Table:
     if table.num_rows != units.rows[unit]:
         what = f"{units.rows[unit]:,} rows were counted here, and {table.num_rows:,} are read"
         raise DataCorrupt(what, units.place(unit), "what deletes or filters rows must not change")
@@ -39,7 +45,8 @@ def read_unit(units: Units, unit: int, cache: Cache | None) -> pa.Table:
 class UnitReader:
     """Reads the units of a loader, in many threads.
 
-    With `replace` other rows are in the place of those that cannot be read, or have no place in a tensor.
+    With `replace` other rows are in the place of those that cannot be read, or have no place in a tensor; `refused`
+    takes note of them.
     """
 
     def __init__(
@@ -50,12 +57,15 @@ class UnitReader:
         memory_bytes: int,
         cache: Cache | None,
         replace: bool,
+        refused: Refused | None = None,
     ) -> None:
         self._units, self._layouts, self._cache, self._replace = units, layouts, cache, replace
+        self._refused = refused
         self._threads, self._memory_bytes = threads, memory_bytes
         self._held: dict[int, Columns] = {}
+        self._stand_ins: dict[int, tuple[int, NDArray[np.int64]]] = {}  # of units with other rows: which those are
         self._lock = threading.Lock()
-        self.decoded_bytes, self.decode_s, self.finish_s, self.replaced_rows = 0, 0.0, 0.0, 0
+        self.counts = Counts()
 
     def __call__(self, unit: int) -> Columns:
         """Return the rows of a unit."""
@@ -92,51 +102,84 @@ class UnitReader:
     def finished(self, seconds: float) -> None:
         """Take note of how long a batch was made of columns [s]."""
         with self._lock:
-            self.finish_s += seconds
+            self.counts.finish_s += seconds
 
-    def replaced(self, unit: int, row: int | None, error: IceblinkError) -> None:
+    def replaced(self, unit: int, row: int | None, error: IceblinkError, step: int | None = None) -> None:
         """Take note of a row of a unit, or of all, in whose place are others; tell the observers."""
         rows, which = (int(self._units.rows[unit]), "all rows") if row is None else (1, f"row {row:,}")
         with self._lock:
-            self.replaced_rows += rows
-        emit(RowsReplaced(f"{which} of {self._units.place(unit)}", rows, str(error)))
+            self.counts.replaced_rows += rows
+        if observed():
+            emit(RowsReplaced(f"{which} of {self._units.place(unit)}", rows, str(error)))
+        if self._refused is not None:
+            self._refused.note(unit, row, error, step)
+
+    def behind(self, unit: int, row: int) -> tuple[int, int]:
+        """Return the unit and the place of the row that is in the place of a row."""
+        if unit not in self._stand_ins:
+            return unit, row
+        other, rows = self._stand_ins[unit]
+        return other, int(rows[row])
 
     def _read(self, unit: int) -> Columns:
         begun = time.perf_counter()
         columns = self._whole(unit) if self._replace else self._columns(unit, self._table(unit))
         with self._lock:
-            self.decoded_bytes += bytes_of(columns)
-            self.decode_s += time.perf_counter() - begun
+            self.counts.decode_s += time.perf_counter() - begun
         return columns
 
     def _table(self, unit: int) -> pa.Table:
-        return read_unit(self._units, unit, self._cache)
+        units, cache, made = self._units, self._cache, False
+
+        def make() -> pa.Table:
+            nonlocal made
+            made = True
+            return units.read(unit)
+
+        table = _as_counted(units, unit, make() if cache is None else cache.fetch(units.key(unit), make))
+        with self._lock:
+            if made:
+                self.counts.decoded_bytes += table.nbytes
+            else:
+                self.counts.cached_bytes += table.nbytes
+            if cache is not None:
+                self.counts.cache_misses += made
+                self.counts.cache_hits += not made
+        return table
 
     def _columns(self, unit: int, table: pa.Table) -> Columns:
         return columns_of(table, self._layouts, self._units.place(unit))
 
     def _whole(self, unit: int) -> Columns:
+        source, places = unit, None
         try:
             table = self._table(unit)
         except DataCorrupt as error:
             self.replaced(unit, None, error)
-            table = self._another(unit, error)
+            source, places, table = self._another(unit, error)
         try:
-            return self._columns(unit, table)
+            columns = self._columns(unit, table)
         except BatchContractBroken:
             rows = table.num_rows
             bad = failing(rows, lambda begin, end: self._columns(unit, table.slice(begin, end - begin)))
-            columns = self._columns(unit, table.take(instead(rows, bad)))
+            good = instead(rows, bad)
+            columns = self._columns(unit, table.take(good))
             for row, why in bad.items():
-                self.replaced(unit, row, why)
-            return columns
+                self.replaced(source, row if places is None else int(places[row]), why)
+            places = good if places is None else places[good]
+        if places is not None:
+            self._stand_ins[unit] = source, places
+        elif unit in self._stand_ins:  # it could not be read before
+            self._stand_ins.pop(unit, None)
+        return columns
 
-    def _another(self, unit: int, error: DataCorrupt) -> pa.Table:
-        """Return as many rows as a unit has, of the next unit that can be read."""
+    def _another(self, unit: int, error: DataCorrupt) -> tuple[int, NDArray[np.int64], pa.Table]:
+        """Return as many rows as a unit has, of the next unit that can be read: which, their places there, and they."""
         count, wanted = len(self._units.rows), int(self._units.rows[unit])
         for other in ((unit + step) % count for step in range(1, count)):
             with suppress(DataCorrupt):
                 if self._units.rows[other]:
                     table = self._table(other)
-                    return table.take(np.arange(wanted) % table.num_rows)
+                    places = np.arange(wanted) % table.num_rows
+                    return other, places, table.take(places)
         raise error

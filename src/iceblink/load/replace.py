@@ -38,13 +38,15 @@ def failing(rows: int, attempt: Callable[[int, int], object]) -> dict[int, Icebl
     def look(begin: int, end: int) -> None:
         try:
             attempt(begin, end)
+            return
         except IceblinkError as error:
-            before = len(bad)
-            if end - begin > 1:
-                look(begin, (begin + end) // 2)
-                look((begin + end) // 2, end)
-            if len(bad) == before:
-                bad.update(dict.fromkeys(range(begin, end), error))
+            failure = error  # and out of here: what fails later did not fail because of it
+        before = len(bad)
+        if end - begin > 1:
+            look(begin, (begin + end) // 2)
+            look((begin + end) // 2, end)
+        if len(bad) == before:
+            bad.update(dict.fromkeys(range(begin, end), failure))
 
     look(0, rows)
     return bad

@@ -16,7 +16,7 @@ from iceblink.load.columns import MASK, Layout
 from iceblink.load.loader import PADDED, Loader, Setup
 from iceblink.load.opening import Options, setup_of
 from iceblink.plan.nodes import Plan
-from iceblink.run.local_engine import LocalEngine
+from iceblink.run.session import Session
 from iceblink.types import show_type
 
 
@@ -54,7 +54,7 @@ class TfLoader(Loader):
         self._signature = state["signature"]
 
 
-def to_tf(plan: Plan, engine: LocalEngine, batch_size: int, signature: Any, given: Mapping[str, Any]) -> TfLoader:
+def to_tf(plan: Plan, session: Session, batch_size: int, signature: Any, given: Mapping[str, Any]) -> TfLoader:
     """Return a loader for TensorFlow; see `Dataset.to_tf`.
 
     Raises
@@ -70,7 +70,7 @@ def to_tf(plan: Plan, engine: LocalEngine, batch_size: int, signature: Any, give
             where,
             "signature= says it, in the words of tf.data.Dataset.from_generator; or loader.dataset.map(function)",
         )
-    setup = setup_of(plan, engine, options, where, tensors)
+    setup = setup_of(plan, session, options, where, tensors)
     return TfLoader(setup, signature_of(setup, options.ragged) if signature is None else signature)
 
 

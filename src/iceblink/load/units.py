@@ -26,6 +26,15 @@ PACKED_ROWS, PACKED_BYTES = 8192, 4 * MIB
 """Small files next to each other are one unit of up to so many rows and bytes on disk."""
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """Consecutive rows of a file: so many, from a position on. Computed rows have no file, and an empty path."""
+
+    path: str
+    first_row: int
+    rows: int
+
+
 class Units(Protocol):
     """The units of a dataset; immutable, and they pickle."""
 
@@ -53,6 +62,12 @@ class Units(Protocol):
 
     def place(self, unit: int) -> str:
         """Return where the rows of a unit lie, in words."""
+
+    def stretches(self, unit: int) -> tuple[Stretch, ...]:
+        """Return what is read for a unit."""
+
+    def untouched(self, unit: int) -> bool:
+        """Whether the rows of a unit are those of its stretches, one behind the other: none is left out or made."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +104,16 @@ class TableUnits:
         first, *others = self.splits[unit].pieces
         more = f" and {len(others):,} files more" if others else ""
         return f"{self.reader.owner}, file {first.path}, row group {first.first_group}{more}"
+
+    def stretches(self, unit: int) -> tuple[Stretch, ...]:
+        """Return the rows of the row groups, before deletes and filters."""
+        return tuple(Stretch(piece.path, piece.first_row, piece.rows) for piece in self.splits[unit].pieces)
+
+    def untouched(self, unit: int) -> bool:
+        """Whether no row is deleted or filtered, which the counts tell as long as no row becomes several."""
+        statement = self.reader.statement
+        several = statement is not None and "UNNEST(" in statement.sql
+        return not several and self.splits[unit].rows == self.rows[unit]
 
 
 def table_units(plan: Plan, settings: Settings, cache: CacheTier | None) -> TableUnits | None:

@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow as pa
 
 from iceblink.config import parse_bytes
-from iceblink.errors import ConfigError, IceblinkError, PlanError, nearest
+from iceblink.errors import ConfigError, IceblinkError, PlanError
 from iceblink.hints import schema_of
-from iceblink.plan.function import BatchFormat, Function, OnError, Policy, Pool
+from iceblink.plan.function import BatchFormat, Function, OnError, Policy, Pool, check_on_error
 from iceblink.types import to_schema
 
 AWAITED = 16
@@ -154,12 +154,7 @@ def _policy(
     timeout_s: float | None,
     verb: str,
 ) -> Policy:
-    if on_error not in (choices := typing.get_args(OnError)):
-        raise ConfigError(f"no on_error {on_error!r}", verb, nearest(on_error, choices, "choices"))
-    if (on_error == "quarantine") != (quarantine is not None):
-        raise ConfigError(
-            "on_error='quarantine' and quarantine= go together", verb, "quarantine='ns.table', or a folder './refused/'"
-        )
+    check_on_error(on_error, quarantine, verb)
     kinds = retry_on if isinstance(retry_on, tuple) else (retry_on,)
     for kind in kinds:
         if not (isinstance(kind, type) and issubclass(kind, Exception)):

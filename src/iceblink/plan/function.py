@@ -5,9 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import pyarrow as pa
+
+from iceblink.errors import ConfigError, nearest
 
 BatchFormat = Literal["arrow", "numpy", "numpy_masked", "pandas", "polars"]
 OnError = Literal["raise", "skip", "quarantine"]
@@ -128,6 +130,22 @@ class Function:
     def awaits(self) -> bool:
         """Whether its calls are coroutines."""
         return inspect.iscoroutinefunction(self.method)
+
+
+def check_on_error(on_error: OnError, quarantine: str | None, verb: str) -> None:
+    """Hold what a user said of rows that fail against what there is.
+
+    Raises
+    ------
+    ConfigError
+        No such choice, or a quarantine without a target, or the other way round.
+    """
+    if on_error not in (choices := get_args(OnError)):
+        raise ConfigError(f"no on_error {on_error!r}", verb, nearest(on_error, choices, "choices"))
+    if (on_error == "quarantine") != (quarantine is not None):
+        raise ConfigError(
+            "on_error='quarantine' and quarantine= go together", verb, "quarantine='ns.table', or a folder './refused/'"
+        )
 
 
 T = TypeVar("T", bound=Callable[..., Any])

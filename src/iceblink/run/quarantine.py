@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from iceblink.config import Settings
-from iceblink.errors import SchemaMismatch, TableNotFound, WriteError
+from iceblink.errors import SchemaMismatch, TableExists, TableNotFound, WriteError
 from iceblink.lake.catalog import Catalog
 from iceblink.lake.commit import Commit
 from iceblink.lake.leftovers import remove_uncommitted, remove_unused
@@ -96,7 +96,9 @@ class TableQuarantine:
         try:
             table = self.catalog.load(self.name)
         except TableNotFound:
-            table = self.catalog.create(self.name, schema)
+            with suppress(TableExists):  # of several ranks another one was faster
+                self.catalog.create(self.name, schema)
+            table = self.catalog.load(self.name)
         self._compare(schema, table.schema)
         return _TableRefusals(table, TableWriter(table, self.settings, job=job), self._where)
 

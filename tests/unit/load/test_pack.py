@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from iceblink.errors import BatchContractBroken, ConfigError
 from iceblink.load.pack import packed_units
 from iceblink.load.sequences import Pack
+from iceblink.load.units import Stretch
 
 
 @dataclass(eq=False)
@@ -46,6 +47,12 @@ class Tables:
 
     def place(self, unit: int) -> str:
         return f"unit {unit}"
+
+    def stretches(self, unit: int) -> tuple[Stretch, ...]:
+        return (Stretch("", 0, self.tables[unit].num_rows),)
+
+    def untouched(self, _unit: int) -> bool:
+        return True
 
 
 def documents(lengths: list[int | None], first: int = 0) -> pa.Table:

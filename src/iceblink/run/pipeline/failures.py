@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import random
-import traceback
 from collections.abc import Callable, Iterable, Iterator
 
 import pyarrow as pa
 
-from iceblink.errors import BatchContractBroken, ConfigError, FunctionError, IceblinkError, PlanError
+from iceblink.errors import ConfigError, IceblinkError, PlanError
 from iceblink.plan.function import Function
 from iceblink.run.pipeline.backend import Output
 from iceblink.run.pipeline.contract import TypesUnknown
 from iceblink.run.pipeline.pieces import OPEN, Piece, no_rows
-from iceblink.run.pipeline.rejected import rejected_rows
+from iceblink.run.pipeline.rejected import rejected_rows, traced
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0
 NO_ROWS_FAULT = (PlanError, ConfigError, TypesUnknown)  # wrong for every row: the pipeline must be changed
@@ -61,7 +60,7 @@ def settled(piece: Piece, attempt: Attempt, function: Function) -> Iterator[Outp
     else:
         (row,) = piece.parts
         if function.policy.on_error == "quarantine":
-            row = rejected_rows(row, function.label, failure.what, _traced(failure))
+            row = rejected_rows(row, function.label, failure.what, traced(failure))
         yield Output("rejected", row, piece.after)
 
 
@@ -83,18 +82,6 @@ def _made(piece: Piece, batches: Iterable[pa.RecordBatch]) -> Iterator[Output]:
         del batch  # while the next one is made, nothing of this one is held
     if schema is not None:
         yield Output("rows", piece.out(no_rows(schema)), piece.after)
-
-
-def _traced(error: BaseException) -> str:
-    """Return the traceback of the user's own error; it begins where our own code ends."""
-    if isinstance(error, BatchContractBroken):  # nothing was raised where the user could look
-        return "".join(traceback.format_exception_only(error)).rstrip()
-    if isinstance(error, FunctionError) and error.__cause__ is not None:
-        error = error.__cause__
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("iceblink.run.pipeline."):
-        trace = trace.tb_next
-    return "".join(traceback.format_exception(type(error), error, trace)).rstrip()
 
 
 def may_retry(error: BaseException, function: Function, tried: int) -> bool:

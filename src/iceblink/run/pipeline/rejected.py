@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import traceback
+
 import pyarrow as pa
 
+from iceblink.errors import BatchContractBroken, DataCorrupt, FunctionError
 from iceblink.scan.batch import Batch
+
+OURS = ("iceblink.run.pipeline.", "iceblink.load.")  # modules that call a user's functions
 
 WHY = pa.schema(
     [
@@ -41,3 +46,15 @@ def rejected_rows(batch: Batch, operator: str, error: str, traceback: str) -> Ba
     ]
     given = [batch.data.column(name) for name in schema.names[: -len(WHY)]]
     return Batch(pa.RecordBatch.from_arrays([*given, *why], schema=schema), batch.path, first)
+
+
+def traced(error: BaseException) -> str:
+    """Return the traceback of the user's own error; it begins where our own code ends."""
+    if isinstance(error, BatchContractBroken | DataCorrupt):  # nothing was raised where the user could look
+        return "".join(traceback.format_exception_only(error)).rstrip()
+    if isinstance(error, FunctionError) and error.__cause__ is not None:
+        error = error.__cause__
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(OURS):
+        trace = trace.tb_next
+    return "".join(traceback.format_exception(type(error), error, trace)).rstrip()

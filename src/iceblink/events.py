@@ -86,6 +86,33 @@ class PipelineProgress(Event):
 
 
 @dataclass(frozen=True)
+class LoaderProgress(Event):
+    """A pass of a loader at one moment: at its begin, about twice a second, and when it has `ended`.
+
+    `number` is one that no other pass in this process has. `step` of the `steps` of the epoch were handed over, this
+    process's `rows` of them in this pass. What follows is counted since the pass began: `waited_s` of the `seconds` the
+    consumer waited, for the `bottleneck` ("consumer" where there is little to wait for).
+    """
+
+    number: int
+    loader: str
+    epoch: int
+    step: int
+    steps: int
+    batches: int = 0
+    rows: int = 0
+    seconds: float = 0.0
+    waited_s: float = 0.0
+    bottleneck: str = ""
+    replaced_rows: int = 0
+    decoded_bytes: int = 0
+    cached_bytes: int = 0
+    cache_hits: int = 0
+    cache_misses: int = 0
+    ended: bool = False
+
+
+@dataclass(frozen=True)
 class FileWritten(Event):
     """A data file was closed; it is not in the table yet."""
 

@@ -25,6 +25,7 @@ from iceblink.load.refused import Refused
 from iceblink.load.replace import failing, instead, origins
 from iceblink.load.shape import OPEN_SHARE, spread_of
 from iceblink.load.steps import Reading
+from iceblink.load.told import Told
 from iceblink.load.units import Units
 from iceblink.load.waits import LoaderStats, Waits
 from iceblink.plan.function import OnError
@@ -236,6 +237,9 @@ class Loader:
         """Return how long the consumer waited, and what was read."""
         return self._waits.stats(self._reader.counts, self._setup.threads, self._setup.workers)
 
+    def _totals(self) -> LoaderStats:
+        return self._waits.totals(self._reader.counts, self._setup.threads, self._setup.workers)
+
     def explain(self) -> str:
         """Return in words what will be read, in which order, and what that takes."""
         setup, shape = self._setup, self._setup.shape
@@ -294,9 +298,10 @@ class Loader:
         self._turns = step if turns is None else turns
         self._moved += 1
 
-    def _passing(self, worker: int, workers: int) -> Generator[_Made, None, None]:
-        """Yield the batches of the epoch; however it ends, what it found is kept."""
+    def _passing(self, worker: int, workers: int, told: Told) -> Generator[_Made, None, None]:
+        """Yield the batches of the epoch; however it ends, what it found is kept and told."""
         with ExitStack() as over:
+            over.callback(told.end)
             if self._refused is not None:
                 over.enter_context(self._refused.during(self._epoch))
             yield from over.enter_context(closing(self._batches(worker, workers)))
@@ -403,6 +408,8 @@ def _no_pass() -> None:
 class _Pass:
     """One epoch, from where its loader is on; it follows when the loader is sent elsewhere."""
 
+    _told: Told  # of what is under way
+
     def __init__(self, loader: Loader, worker: int, workers: int) -> None:
         self._loader, self._worker, self._workers = loader, worker, workers
         self._batches: Generator[_Made, None, None] | None = None
@@ -419,7 +426,8 @@ class _Pass:
         asked = time.perf_counter()
         if self._moved != loader._moved:
             self.close()
-            self._batches = loader._passing(self._worker, self._workers)
+            told = Told(loader._setup.name, loader._epoch, loader._step, len(loader), loader._totals, asked)
+            self._batches, self._told = loader._passing(self._worker, self._workers, told), told
             self._moved, self._ended = loader._moved, False
             loader._placed = False
             loader._waits.begun()
@@ -431,7 +439,7 @@ class _Pass:
             loader._epoch, loader._step = loader._epoch + 1, 0
             raise StopIteration
         loader._step = found.step + 1
-        loader._waits.waited(asked, found.rows)
+        self._told.step(loader._step, loader._waits.waited(asked, found.rows))
         return loader._handed(found.batch)
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from threading import Lock
 from iceblink.events import (
     Event,
     FileWritten,
+    LoaderProgress,
     OperatorProgress,
     PipelineProgress,
     QueryProgress,
@@ -41,13 +42,27 @@ class PipelineSeen:
 
 
 @dataclass(frozen=True)
+class LoaderSeen:
+    """A pass of a loader now, how fast it is [rows/s], and the share of the time in which its consumer waits.
+
+    `left_s` is None where that cannot be told yet [s].
+    """
+
+    now: LoaderProgress
+    rows_s: float
+    waiting: float
+    left_s: float | None
+
+
+@dataclass(frozen=True)
 class JobSeen:
-    """All that runs: its pipelines, and rows read, planned and written whether or not there are any.
+    """All that runs: its pipelines and loaders, and rows read, planned and written whether or not there are any.
 
     `fraction` is the kernel's own estimate of how much of its statement is done; 0 where it has none.
     """
 
     pipelines: tuple[PipelineSeen, ...]
+    loaders: tuple[LoaderSeen, ...]
     rows_planned: int
     rows_read: int
     rows_written: int
@@ -98,15 +113,41 @@ class _Pipeline:
         return max(0.0, 1.0 - self._done) / pace
 
 
+class _Loader:
+    """The last few seconds of a pass of a loader."""
+
+    def __init__(self) -> None:
+        self._recent: deque[LoaderProgress] = deque()
+
+    @property
+    def ended(self) -> bool:
+        return self._recent[-1].ended
+
+    def take(self, progress: LoaderProgress) -> None:
+        """Remember how it is now."""
+        self._recent.append(progress)
+        while len(self._recent) > 2 and progress.seconds - self._recent[1].seconds >= RATE_S:
+            self._recent.popleft()
+
+    def seen(self) -> LoaderSeen:
+        then, now = self._recent[0], self._recent[-1]
+        passed, batches = now.seconds - then.seconds, now.batches - then.batches
+        if not passed:
+            return LoaderSeen(now, 0.0, 0.0, None)
+        left_s = (now.steps - now.step) * passed / batches if batches and not now.ended else None
+        return LoaderSeen(now, (now.rows - then.rows) / passed, (now.waited_s - then.waited_s) / passed, left_s)
+
+
 class Job:
     """An observer that adds up what it hears, from any thread; `seen` tells how things stand.
 
-    A pipeline that has ended is told of until something new begins.
+    A pipeline, or a pass of a loader, that has ended is told of until something new begins.
     """
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._pipelines: dict[int, _Pipeline] = {}
+        self._loaders: dict[int, _Loader] = {}
         self._tables: dict[str, int] = {}  # rows of the scan planned last
         self._planned = self._read = self._written = 0
         self._fraction = 0.0
@@ -119,6 +160,10 @@ class Job:
                     if number not in self._pipelines:
                         self._forget()
                     self._pipelines.setdefault(number, _Pipeline()).take(event, self._source(event))
+                case LoaderProgress(number=number):
+                    if number not in self._loaders:
+                        self._forget()
+                    self._loaders.setdefault(number, _Loader()).take(event)
                 case ScanPlanned(table=table, rows=rows):
                     self._forget()
                     self._tables[table] = rows
@@ -135,10 +180,12 @@ class Job:
         """Return how things stand."""
         with self._lock:
             pipelines = tuple(pipeline.seen() for pipeline in self._pipelines.values())
-            return JobSeen(pipelines, self._planned, self._read, self._written, self._fraction)
+            loaders = tuple(loader.seen() for loader in self._loaders.values())
+            return JobSeen(pipelines, loaders, self._planned, self._read, self._written, self._fraction)
 
     def _forget(self) -> None:
         self._pipelines = {number: pipeline for number, pipeline in self._pipelines.items() if not pipeline.ended}
+        self._loaders = {number: loader for number, loader in self._loaders.items() if not loader.ended}
 
     def _source(self, progress: PipelineProgress) -> float | None:
         """Return which part of a pipeline's source was read, if that is known."""

@@ -1,23 +1,23 @@
-"""Pipelines as metrics of Prometheus and OpenTelemetry: totals and present states of each operator."""
+"""Pipelines and loaders as metrics of Prometheus and OpenTelemetry: totals of each, present states of operators."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from threading import Lock
 from typing import Any
 
-from iceblink.events import Event, Observer, OperatorProgress, PipelineProgress
+from iceblink.events import Event, LoaderProgress, Observer, OperatorProgress, PipelineProgress
 from iceblink.interop import optional
 
 Add = Callable[[str, float], None]
-"""Takes the operator's name and by how much it changed."""
+"""Takes the name of the operator or loader, and by how much it changed."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One metric of operators: a field of `OperatorProgress`, and what it is called outside.
+    """One metric: a field of `OperatorProgress` or `LoaderProgress`, and what it is called outside.
 
     Parameters
     ----------
@@ -47,6 +47,16 @@ MEASURES = (
     Measure("rows_waiting", "iceblink.queue.rows", "{row}", "Rows that wait for an operator", falls=True),
     Measure("workers", "iceblink.workers", "{worker}", "Workers of an operator", falls=True),
 )
+LOADER_MEASURES = (
+    Measure("rows", "iceblink.loader.rows", "{row}", "Rows that a loader handed over"),
+    Measure("batches", "iceblink.loader.batches", "{batch}", "Batches that a loader handed over"),
+    Measure("waited_s", "iceblink.loader.waited", "s", "Time that the consumer of a loader waited"),
+    Measure("replaced_rows", "iceblink.loader.rows.replaced", "{row}", "Rows that could not be had: others came"),
+    Measure("decoded_bytes", "iceblink.loader.decoded", "By", "Bytes of rows that were decoded, in Arrow's layout"),
+    Measure("cached_bytes", "iceblink.loader.cached", "By", "Bytes of rows that were in the cache"),
+    Measure("cache_hits", "iceblink.loader.cache.hits", "{group}", "Row groups, about, that were in the cache"),
+    Measure("cache_misses", "iceblink.loader.cache.misses", "{group}", "Row groups that were not in the cache"),
+)
 RESIDENT = Measure("", "iceblink.resident", "By", "Memory of the process and its workers", falls=True)
 
 
@@ -69,23 +79,25 @@ def prometheus(registry: Any = None) -> Observer:
 @cache
 def _prometheus(registry: Any) -> Observer:
     client = optional("prometheus_client", "metrics")
-    units = {"{row}": "", "{worker}": "", "By": "bytes", "s": "seconds"}
+    units = {"By": "bytes", "s": "seconds"}
 
     def metric(measure: Measure, labels: tuple[str, ...]) -> Any:
         kind = client.Gauge if measure.falls else client.Counter
-        words = [*measure.name.split("."), units[measure.unit]]
+        words = [*measure.name.split("."), units.get(measure.unit)]
         name = "_".join(dict.fromkeys(filter(None, words)))  # "iceblink_bytes" has its unit already
         return kind(name, measure.about, labels, registry=registry)
 
-    def add(measure: Measure) -> Add:
-        found = metric(measure, ("operator",))
-        return lambda operator, change: found.labels(operator).inc(change)
+    def add(measure: Measure, label: str) -> Add:
+        found = metric(measure, (label,))
+        return lambda name, change: found.labels(name).inc(change)
 
-    return _Changes({measure.field: add(measure) for measure in MEASURES}, metric(RESIDENT, ()).set)
+    return _Changes(add, metric(RESIDENT, ()).set)
 
 
 def opentelemetry(meter_provider: Any = None) -> Observer:
-    """Return the observer that counts with OpenTelemetry's metrics; the attribute ``operator`` tells whose they are.
+    """Return the observer that counts with OpenTelemetry's metrics.
+
+    The attribute ``operator``, or ``loader``, tells whose they are.
 
     Parameters
     ----------
@@ -105,38 +117,49 @@ def opentelemetry(meter_provider: Any = None) -> Observer:
 def _opentelemetry(meter_provider: Any) -> Observer:
     meter = meter_provider.get_meter("iceblink")
 
-    def add(measure: Measure) -> Add:
+    def add(measure: Measure, label: str) -> Add:
         make = meter.create_up_down_counter if measure.falls else meter.create_counter
         found = make(measure.name, measure.unit, measure.about)
-        return lambda operator, change: found.add(change, {"operator": operator})
+        return lambda name, change: found.add(change, {label: name})
 
     resident = meter.create_gauge(RESIDENT.name, RESIDENT.unit, RESIDENT.about)
-    return _Changes({measure.field: add(measure) for measure in MEASURES}, resident.set)
+    return _Changes(add, resident.set)
 
 
 class _Changes:
-    """An observer that tells by how much each field of each operator changed; states fall to 0 at the end.
+    """Tells by how much each field of each operator and loader has changed; states fall to 0 at the end."""
 
-    Several pipelines may run at the same time, with operators of the same name: changes add up.
-    """
-
-    def __init__(self, adds: dict[str, Add], resident: Callable[[float], None]) -> None:
-        self._adds, self._resident = adds, resident
-        self._lock = Lock()
-        self._known: dict[int, tuple[OperatorProgress, ...]] = {}
+    def __init__(self, add: Callable[[Measure, str], Add], resident: Callable[[float], None]) -> None:
+        self._operators = _Totals({measure.field: add(measure, "operator") for measure in MEASURES})
+        self._loaders = _Totals({measure.field: add(measure, "loader") for measure in LOADER_MEASURES})
+        self._resident = resident
 
     def __call__(self, event: Event) -> None:
         """Take note of one event; from any thread."""
-        if not isinstance(event, PipelineProgress):
-            return
+        match event:
+            case PipelineProgress(pipeline=number, operators=operators, ended=ended):
+                if ended:
+                    operators = tuple(replace(one, rows_waiting=0, workers=0) for one in operators)
+                self._operators.take(number, [(one.operator, one) for one in operators], ended)
+                self._resident(event.resident_bytes)
+            case LoaderProgress(number=number, loader=name, ended=ended):
+                self._loaders.take(number, [(name, event)], ended)
+
+
+class _Totals:
+    """Tells changes of what runs, from any thread; several runs with the same names add up."""
+
+    def __init__(self, adds: Mapping[str, Add]) -> None:
+        self._adds = adds
+        self._lock = Lock()
+        self._known: dict[int, Sequence[tuple[str, Any]]] = {}
+
+    def take(self, number: int, news: Sequence[tuple[str, OperatorProgress | LoaderProgress]], ended: bool) -> None:
+        """Take note of how a run is: by name, what has the fields."""
         with self._lock:
-            news = event.operators
-            if event.ended:
-                news = tuple(replace(new, rows_waiting=0, workers=0) for new in news)
-            olds = self._known.pop(event.pipeline, tuple(OperatorProgress(new.operator) for new in news))
-            if not event.ended:
-                self._known[event.pipeline] = news
-            for old, new in zip(olds, news, strict=True):
+            olds = self._known.pop(number, [(name, None) for name, _ in news])
+            if not ended:
+                self._known[number] = news
+            for (_, old), (name, new) in zip(olds, news, strict=True):
                 for field, add in self._adds.items():  # a change of 0 too: what never happened shows as 0
-                    add(new.operator, getattr(new, field) - getattr(old, field))
-            self._resident(event.resident_bytes)
+                    add(name, getattr(new, field) - getattr(old, field, 0))

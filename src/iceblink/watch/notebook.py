@@ -11,8 +11,8 @@ from threading import Lock
 from typing import Any
 
 from iceblink.events import Event, observing
-from iceblink.watch.job import Job, JobSeen, PipelineSeen
-from iceblink.watch.words import HEADINGS, cells, reading, summary
+from iceblink.watch.job import Job, JobSeen
+from iceblink.watch.words import Picture, pictures, reading
 
 EVERY_S = 0.25  # between two pictures
 
@@ -58,20 +58,20 @@ class NotebookView:
 
 
 def page(job: JobSeen) -> str:
-    """Return a table for each pipeline, else a line with a bar."""
-    if job.pipelines:
-        return "".join(_table(pipeline, job) for pipeline in job.pipelines)
+    """Return tables of pipelines and loaders, else a line with a bar."""
+    if drawn := pictures(job):
+        return "".join(map(_table, drawn))
     words, done = reading(job)
     part = "" if done is None else f' value="{done:.3f}"'
     return f"<progress{part}></progress> {html.escape(words)}"
 
 
-def _table(pipeline: PipelineSeen, job: JobSeen) -> str:
-    head = "".join(f"<th>{heading}</th>" for heading in HEADINGS)
-    rows = ("".join(f"<td>{html.escape(text)}</td>" for text in cells(operator)) for operator in pipeline.operators)
+def _table(picture: Picture) -> str:
+    head = "".join(f"<th>{heading}</th>" for heading in picture.headings)
+    rows = ("".join(f"<td>{html.escape(text)}</td>" for text in row) for row in picture.rows)
     body = "".join(f"<tr>{row}</tr>" for row in rows)
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    return f"{table}<p>{html.escape(summary(pipeline, job))}</p>"
+    return f"{table}<p>{html.escape(picture.line)}</p>" if picture.line else table
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What a job does, drawn in the terminal while it runs: a table for each pipeline, else one line with a bar."""
+"""What a job does, drawn in the terminal while it runs: tables of pipelines and loaders, else one line with a bar."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from iceblink.events import Event, observing
-from iceblink.watch.job import Job, JobSeen, PipelineSeen
-from iceblink.watch.words import HEADINGS, WORDS, cells, duration, reading, summary
+from iceblink.watch.job import Job, JobSeen
+from iceblink.watch.words import Picture, duration, pictures, reading
 
 PATIENCE_S = 1.0  # work shorter than this shows nothing
 PICTURES = 4.0  # a second
@@ -62,18 +62,19 @@ class TerminalView:
 
     def _picture(self) -> RenderableType:
         job = self._job.seen()
-        if job.pipelines:
-            return Group(*(_table(pipeline, job) for pipeline in job.pipelines))
+        if drawn := pictures(job):
+            return Group(*map(_table, drawn))
         return _line(job, time.monotonic() - self._begun)
 
 
-def _table(pipeline: PipelineSeen, job: JobSeen) -> RenderableType:
+def _table(picture: Picture) -> RenderableType:
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for place, heading in enumerate(HEADINGS):
-        table.add_column(heading, justify="left" if place in WORDS else "right", no_wrap=True)
-    for operator in pipeline.operators:
-        table.add_row(*map(Text, cells(operator)))
-    return Group(table, Text(summary(pipeline, job), style="dim"))
+    for heading in picture.headings:
+        words = heading in (picture.headings[0], picture.headings[-1])
+        table.add_column(heading, justify="left" if words else "right", no_wrap=True)
+    for row in picture.rows:
+        table.add_row(*map(Text, row))
+    return Group(table, Text(picture.line, style="dim")) if picture.line else table
 
 
 def _line(job: JobSeen, seconds: float) -> RenderableType:

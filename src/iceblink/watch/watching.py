@@ -16,7 +16,8 @@ def watching(observer: Observer | None = None) -> Iterator[None]:
     """Show what iceblink does inside the block, while it does it.
 
     For each pipeline its operators: rows, rows and MiB per second, rows that wait, tasks, workers, what it waits for;
-    resident memory, and the time left where it is known how many rows there are. Without a pipeline, one line.
+    resident memory, and the time left where it is known how many rows there are. For each loader: epoch, step, rows
+    per second, how much of its time the loop waits, and for what. Without either, one line.
 
     Parameters
     ----------

@@ -2,11 +2,48 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from iceblink.config import MIB
-from iceblink.watch.job import JobSeen, OperatorSeen, PipelineSeen
+from iceblink.watch.job import JobSeen, LoaderSeen, OperatorSeen, PipelineSeen
 
 HEADINGS = ("operator", "rows", "rows/s", "MiB/s", "waiting", "tasks", "workers", "waits for")
-WORDS = {0, len(HEADINGS) - 1}  # the columns that hold words; the others are numbers
+LOADER_HEADINGS = ("loader", "epoch", "step", "of", "rows/s", "waits", "cache hits", "left", "bottleneck")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A table for people: headings, rows of cells, a line under it. The first and the last column hold words."""
+
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    line: str = ""
+
+
+def pictures(job: JobSeen) -> list[Picture]:
+    """Return a table for each pipeline, and one for all loaders; none if there are neither."""
+    found = [Picture(HEADINGS, tuple(map(cells, one.operators)), summary(one, job)) for one in job.pipelines]
+    if job.loaders:
+        found.append(Picture(LOADER_HEADINGS, tuple(map(loader_cells, job.loaders))))
+    return found
+
+
+def loader_cells(loader: LoaderSeen) -> tuple[str, ...]:
+    """Return one loader under `LOADER_HEADINGS`."""
+    now = loader.now
+    asked = now.cache_hits + now.cache_misses
+    troubles = f"rows replaced: {now.replaced_rows:,}" if now.replaced_rows else ""
+    return (
+        now.loader,
+        f"{now.epoch:,}",
+        f"{now.step:,}",
+        f"{now.steps:,}",
+        f"{loader.rows_s:,.0f}",
+        f"{loader.waiting:.0%}",
+        f"{now.cache_hits / asked:.0%}" if asked else "",
+        "" if loader.left_s is None else duration(loader.left_s),
+        ", ".join(filter(None, [now.bottleneck, troubles])),
+    )
 
 
 def cells(operator: OperatorSeen) -> tuple[str, ...]:

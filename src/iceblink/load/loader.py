@@ -22,7 +22,7 @@ from iceblink.load.order import Order, Rank, Shape
 from iceblink.load.ranks import must_be
 from iceblink.load.reading import UnitReader, read_unit
 from iceblink.load.refused import Refused
-from iceblink.load.replace import failing, instead, origins
+from iceblink.load.replace import Origins, failing, instead
 from iceblink.load.shape import OPEN_SHARE, spread_of
 from iceblink.load.steps import Reading
 from iceblink.load.told import Told
@@ -304,14 +304,19 @@ class Loader:
             over.callback(told.end)
             if self._refused is not None:
                 over.enter_context(self._refused.during(self._epoch))
-            yield from over.enter_context(closing(self._batches(worker, workers)))
+            order = self._order(self._epoch)
+            origins = Origins(order, self._setup.rank, self._setup.units.rows, self._reader)
+            over.callback(origins.close)
+            yield from over.enter_context(closing(self._batches(worker, workers, order, origins)))
 
-    def _batches(self, worker: int, workers: int) -> Generator[_Made, None, None]:
+    def _batches(
+        self, worker: int, workers: int, order: Order | MixedOrder, origins: Origins
+    ) -> Generator[_Made, None, None]:
         """Yield the other batches of the epoch, made ahead in threads of their own."""
-        setup, order = self._setup, self._order(self._epoch)
+        setup = self._setup
         turn = (self._turns + worker) % workers
         apart = partial(self._steps, order, self._step, turn, workers)
-        finish = partial(self._finished, order)
+        finish = partial(self._finished, origins)
         if setup.workers == 1:
             made = in_order([lambda: _in_groups(map(finish, apart()))], 1, _bytes_of_all, setup.prefetch_bytes)
             with closing(made) as groups:
@@ -343,7 +348,7 @@ class Loader:
                         step, columns | padding, rows, rows * row_bytes
                     )  # to ask Arrow takes as long as decoding
 
-    def _finished(self, order: Order | MixedOrder, made: _Made) -> _Made:
+    def _finished(self, origins: Origins, made: _Made) -> _Made:
         """Return a step whose columns have become a batch."""
         begun = time.perf_counter()
         setup, step, columns = self._setup, made.step, made.batch
@@ -356,7 +361,7 @@ class Loader:
             self._reader.finished(time.perf_counter() - begun)
         bad = failing(made.rows, lambda begin, end: setup.finish(sliced(columns, begin, end), step))
         batch = setup.finish(taken(columns, instead(made.rows, bad)), step)
-        units, places = origins(order, setup.rank, step, setup.units.rows, self._reader)
+        units, places = origins.of(step)
         for row, error in bad.items():
             self._reader.replaced(*self._reader.behind(int(units[row]), int(places[row])), error, step)
         return replace(made, batch=batch)

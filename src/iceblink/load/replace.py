@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from iceblink.load.order import Order, Rank
 from iceblink.load.steps import Reading
 
 UNIT, PLACE = "\0unit", "\0place"  # no column of a user has such a name
+NEAR, RECENT = 100, 32  # steps
 
 
 @dataclass(frozen=True)
@@ -68,22 +70,54 @@ def instead(rows: int, bad: Mapping[int, IceblinkError]) -> NDArray[np.int64]:
     return places
 
 
-def origins(
-    order: Order | MixedOrder,
-    rank: Rank,
-    step: int,
-    unit_rows: NDArray[np.int64],
-    read: Callable[[int], Columns],
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return where the rank's rows of a step come from: their units, and their places in those.
+class Origins:
+    """Where the rank's rows of the steps of an epoch come from: their units, and their places in those.
 
-    Units are read only where the order depends on what is in the rows.
+    To begin in the middle of an epoch takes as long as a hundred steps, so it is gone along with, from any thread.
+
+    Parameters
+    ----------
+    order : Order or MixedOrder
+    rank : Rank
+    unit_rows : ndarray of int64, shape (units,)
+    read : callable
+        Gives the columns of a unit, where the order depends on what is in the rows.
     """
 
-    def places(unit: int) -> Columns:
-        rows = int(unit_rows[unit])
-        columns = {} if order.shape.bucket is None else read(unit)
-        return columns | {UNIT: np.full(rows, unit), PLACE: np.arange(rows)}
+    def __init__(
+        self, order: Order | MixedOrder, rank: Rank, unit_rows: NDArray[np.int64], read: Callable[[int], Columns]
+    ) -> None:
+        self._order, self._rank, self._unit_rows, self._read = order, rank, unit_rows, read
+        self._lock = threading.Lock()
+        self._course: Generator[Columns, None, None] | None = None
+        self._next = 0  # step that the course gives
+        self._recent: dict[int, Columns] = {}  # by step: several threads ask, not quite in order
 
-    came = next(course(order, rank, step, Reading(places, 1, 1 << 20, 1)))
-    return np.asarray(came[UNIT]), np.asarray(came[PLACE])
+    def of(self, step: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return units and places, of shape (rows,)."""
+        with self._lock:
+            if step not in self._recent:
+                self._go(step)
+            came = self._recent[step]
+        return np.asarray(came[UNIT]), np.asarray(came[PLACE])
+
+    def close(self) -> None:
+        """End the threads of the course."""
+        if self._course is not None:
+            self._course.close()
+
+    def _go(self, step: int) -> None:
+        if self._course is None or not self._next <= step < self._next + NEAR:
+            self.close()
+            self._next = step
+            self._course = course(self._order, self._rank, step, Reading(self._places, 1, 1 << 20, 1))
+        while self._next <= step:
+            self._recent[self._next] = next(self._course)
+            self._next += 1
+            if len(self._recent) > RECENT:
+                del self._recent[next(iter(self._recent))]
+
+    def _places(self, unit: int) -> Columns:
+        rows = int(self._unit_rows[unit])
+        columns = {} if self._order.shape.bucket is None else self._read(unit)
+        return columns | {UNIT: np.full(rows, unit), PLACE: np.arange(rows)}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import threading
 from itertools import chain
 from pathlib import Path
@@ -296,6 +299,36 @@ def test_a_quarantine_that_cannot_be_written_is_told_and_tried_again(
     ids(one)
     assert sorted(pq.read_table(target)["id"].to_pylist()) == SEVENS
     assert [path.suffix for path in target.iterdir()] == [".parquet"]
+
+
+SCRIPT = """
+import os, signal, sys
+import iceblink as ib
+
+def picky(batch):
+    if (batch["id"] % 100 == 7).any():
+        raise ValueError("seven")
+    return batch
+
+table = ib.connect(sys.argv[1]).table("n.t")
+passing = iter(table.to_numpy(25, columns=["id"], transform=picky, on_error="quarantine", quarantine="n.bad"))
+for _step in range(10):
+    next(passing)
+if sys.argv[2] == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.usefixtures("table")
+@pytest.mark.parametrize("end", ["killed", "forgotten"])
+def test_a_process_that_ends_inside_of_a_pass_leaves_nothing(lake: ib.Lake, end: str, tmp_path: Path) -> None:
+    folder = tmp_path / "my lake ü"
+    before = set(folder.rglob("*"))
+    run = subprocess.run([sys.executable, "-c", SCRIPT, str(folder), end], capture_output=True, text=True)
+    assert run.returncode == (0 if end == "forgotten" else -signal.SIGKILL), run.stderr
+    assert ("refused rows are not kept" in run.stderr) == (end == "forgotten")
+    assert lake.tables() == ["n.t"]
+    assert {path for path in set(folder.rglob("*")) - before if path.suffix not in (".db-wal", ".db-shm")} == set()
 
 
 def test_what_cannot_be_is_said_when_the_loader_is_made(lake: ib.Lake, table: ib.Dataset) -> None:

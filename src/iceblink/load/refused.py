@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from dataclasses import astuple, dataclass
 
 import pyarrow as pa
 
-from iceblink.errors import DataCorrupt, IceblinkError
+from iceblink.errors import DataCorrupt, IceblinkError, WriteError
 from iceblink.load.units import Units
 from iceblink.run.pipeline.rejected import WHY, traced
 from iceblink.run.quarantine import Quarantine
@@ -120,6 +121,9 @@ class Refused:
     def _commit(self) -> None:
         if not self._waiting:
             return
+        if sys.is_finalizing():  # a script has held on to the pass; no thread could be started to write
+            what = f"{len(self._waiting):,} refused rows are not kept: Python has ended, and the pass had not"
+            raise WriteError(what, self._operator(self._waiting[0].unit), "loader.close() before that")
         refusals = self._quarantine.open(self._schema)
         try:
             for batch in self._batches():

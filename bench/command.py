@@ -33,6 +33,8 @@ class Options:
         Of the table that loaders read.
     only : tuple of str
         Contestants whose names begin so, in any case; all if empty.
+    parts : tuple of str
+        Parts of a benchmark that has several, by the beginnings of their names; all if empty.
     """
 
     runs: int = 3
@@ -41,11 +43,16 @@ class Options:
     gb: float = 5.0
     rows: int = 1_000_000
     only: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
 
     def chosen(self, contestants: Sequence[Contestant]) -> list[Contestant]:
         """Return the contestants that were asked for."""
         starts = tuple(start.lower() for start in self.only) or ("",)
         return [one for one in contestants if one.name.lower().startswith(starts)]
+
+    def wants(self, part: str) -> bool:
+        """Whether this part of a benchmark was asked for."""
+        return part.startswith(self.parts or ("",))
 
 
 def read_options(title: str) -> Options:
@@ -57,8 +64,9 @@ def read_options(title: str) -> Options:
     parser.add_argument("--gb", type=float, default=5.0, help="decoded size of the stream that is written (5)")
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the table that loaders read (1000000)")
     parser.add_argument("--only", nargs="+", default=(), metavar="NAME", help="contestants whose names begin so")
+    parser.add_argument("--parts", nargs="+", default=(), metavar="PART", help="parts whose names begin so")
     given = vars(parser.parse_args())
-    return Options(**{**given, "only": tuple(given["only"])})
+    return Options(**{**given, "only": tuple(given["only"]), "parts": tuple(given["parts"])})
 
 
 def heading(title: str, options: Options) -> str:

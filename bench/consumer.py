@@ -61,10 +61,10 @@ def consumed(batches: Batches, width: int, step_s: float = 0.0, steps: int = 0) 
 
 
 def check(tensor: Any, texts: list[str], width: int) -> None:
-    """Refuse a batch that is not what was asked of all."""
-    import torch
-
-    if not isinstance(tensor, torch.Tensor) or tensor.dtype != torch.float32 or tensor.shape != (len(texts), width):
+    """Refuse a batch that is not what was asked of all: a tensor of PyTorch or TensorFlow, and strings."""
+    framework = type(tensor).__module__.partition(".")[0]
+    shaped = framework in ("torch", "tensorflow") and tuple(tensor.shape) == (len(texts), width)
+    if not shaped or "float32" not in str(tensor.dtype):
         raise TypeError(f"no float tensor of {len(texts)} rows: {type(tensor)}, {getattr(tensor, 'shape', '')}")
     if not isinstance(texts, list) or not isinstance(texts[0], str):
         raise TypeError(f"no list of strings: {type(texts)} of {type(texts[0])}")

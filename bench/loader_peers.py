@@ -5,15 +5,13 @@ Peers that make batches of Arrow tables are read so: it is the fastest way throu
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Generator, Iterator
+import os
+from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from bench.consumer import Batch, Batches, consumed
 from bench.measure import Job
@@ -57,7 +55,7 @@ def slices_of(rows: pa.Table | pa.RecordBatch) -> Iterator[Batch]:
 
 
 def pyiceberg_reader(folder: str, **loop: Any) -> Job:
-    """PyIceberg's reader, whose batches are cut."""
+    """Not shuffled: record batches, cut, the last part of each may be short; it goes to a step batch by batch."""
     import torch  # noqa: F401
 
     def batches() -> Iterator[Batch]:
@@ -68,26 +66,47 @@ def pyiceberg_reader(folder: str, **loop: Any) -> Job:
 
 
 def data_loader(folder: str, **loop: Any) -> Job:
-    """A DataLoader whose two worker processes read row groups in a random order, each shuffled inside."""
+    """Row groups in a random order, each shuffled inside, two spawned processes; it goes to a step batch by batch."""
     from torch.utils.data import DataLoader
 
-    from bench.loader_rows import RowGroups
+    return loop_of(lambda: iter(_over_row_groups(DataLoader, folder)), loop)
+
+
+def stateful_loader(folder: str, **loop: Any) -> Job:
+    """The same with torchdata's loader, which keeps a state of every worker, and goes to a step by them."""
+    from torchdata.stateful_dataloader import StatefulDataLoader
+
+    first, state = loop.pop("first", 0), None
+    if first:
+        before = _over_row_groups(StatefulDataLoader, folder)
+        for _ in zip(range(first), before, strict=False):
+            pass
+        state = before.state_dict()
 
     def batches() -> Iterator[Batch]:
-        loader = DataLoader(
-            RowGroups(files_of(folder)),
-            batch_size=None,
-            num_workers=WORKERS,
-            multiprocessing_context="spawn",
-            prefetch_factor=8,
-        )
+        loader = _over_row_groups(StatefulDataLoader, folder)
+        if state is not None:
+            loader.load_state_dict(state)
         return iter(loader)
 
     return loop_of(batches, loop)
 
 
+def _over_row_groups(kind: Any, folder: str) -> Any:
+    from bench.loader_rows import RowGroups
+
+    return kind(
+        RowGroups(files_of(folder)),
+        batch_size=None,
+        num_workers=WORKERS,
+        multiprocessing_context="spawn",
+        prefetch_factor=8,
+    )
+
+
 def hf_datasets(folder: str, **loop: Any) -> Job:
-    """Files in a random order, a buffer of 10,000 rows that is shuffled as Arrow; it goes to a step by its state."""
+    """Files in a random order, a shuffled buffer of 10,000 rows; its state forgets what was in the buffer."""
+    os.environ["HF_HUB_OFFLINE"] = "1"  # or opening files that lie here waits for the hub
     import datasets
     import torch  # noqa: F401
 
@@ -112,60 +131,37 @@ def hf_datasets(folder: str, **loop: Any) -> Job:
     return loop_of(batches, loop)
 
 
-def mosaic_copy(folder: str) -> Job:
-    """MosaicML's shards."""
-    from streaming import MDSWriter
-
-    out = _fresh(folder, "mosaic")
-
-    def job() -> Generator[int, None, None]:
-        with MDSWriter(out=str(out), columns={"text": "str", "emb": f"ndarray:float32:{WIDTH}"}) as writer:
-            for rows in _row_groups(folder):
-                values = rows["emb"].combine_chunks().flatten().to_numpy().reshape(-1, WIDTH)
-                for text, value in zip(rows["text"].to_pylist(), values, strict=True):
-                    writer.write({"text": text, "emb": value})
-                yield rows.num_rows
-
-    return job
-
-
-def mosaic_stream(folder: str, **loop: Any) -> Job:
-    """MosaicML Streaming, shuffled as it does by default, with two worker processes; it goes to a step by its state."""
-    from streaming import StreamingDataset
-    from streaming.base.util import clean_stale_shared_memory
-    from torch.utils.data import DataLoader
-
-    clean_stale_shared_memory()
-    first = loop.pop("first", 0)
-
-    def batches() -> Iterator[Batch]:
-        stream = StreamingDataset(local=str(Path(folder) / "mosaic"), shuffle=True, batch_size=BATCH_ROWS)
-        if first:
-            stream.load_state_dict(stream.state_dict(first * BATCH_ROWS, from_beginning=True))
-        for batch in DataLoader(stream, batch_size=BATCH_ROWS, num_workers=WORKERS):
-            yield batch["emb"], batch["text"]
-
-    return loop_of(batches, loop)
-
-
 def grain_windows(folder: str, **loop: Any) -> Job:
-    """Grain: files interleaved, a window of 10,000 rows that is shuffled; it reads all columns."""
+    """Files interleaved, a shuffled window of 10,000 rows; all columns are read; it goes to a step by its state."""
     import torch
     from grain import experimental
 
     def stacked(rows: Any) -> Batch:
         return torch.from_numpy(np.stack([row["emb"] for row in rows])), [row["text"] for row in rows]
 
-    def batches() -> Iterator[Batch]:
+    def opened() -> Any:
         rows = experimental.ParquetIterDataset(files_of(folder))
         mixed = experimental.WindowShuffleIterDataset(rows, window_size=BUFFER_ROWS, seed=0)
         return iter(mixed.batch(BATCH_ROWS, batch_fn=stacked))
+
+    first, state = loop.pop("first", 0), None
+    if first:
+        before = opened()
+        for _ in zip(range(first), before, strict=False):
+            pass
+        state = before.get_state()
+
+    def batches() -> Iterator[Batch]:
+        stream = opened()
+        if state is not None:
+            stream.set_state(state)
+        yield from stream
 
     return loop_of(batches, loop)
 
 
 def daft_arrow(folder: str, **loop: Any) -> Job:
-    """Daft's batches, cut; its shuffle would hold the table, and its dataset for PyTorch gives rows one by one."""
+    """Not shuffled, for that would hold the table: its batches, cut; its own dataset for PyTorch gives single rows."""
     import daft
     import torch  # noqa: F401
 
@@ -177,7 +173,7 @@ def daft_arrow(folder: str, **loop: Any) -> Job:
 
 
 def ray_torch(folder: str, **loop: Any) -> Job:
-    """Ray Data with a buffer of 10,000 rows that is shuffled, collated from Arrow."""
+    """Files in their order, a shuffled buffer of 10,000 rows, collated from Arrow."""
     import ray
     import ray.data
     from ray.data.collate_fn import ArrowBatchCollateFn
@@ -198,16 +194,3 @@ def ray_torch(folder: str, **loop: Any) -> Job:
         )
 
     return loop_of(batches, loop)
-
-
-def _fresh(folder: str, name: str) -> Path:
-    out = Path(folder) / name
-    shutil.rmtree(out, ignore_errors=True)
-    return out
-
-
-def _row_groups(folder: str) -> Iterator[pa.Table]:
-    for path in files_of(folder):
-        file = pq.ParquetFile(path)
-        for group in range(file.num_row_groups):
-            yield file.read_row_group(group, columns=COLUMNS)

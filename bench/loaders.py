@@ -1,38 +1,42 @@
 """A table to batches for PyTorch, shuffled, by iceblink and by its peers: ``python -m bench.loaders``.
 
 Everybody reads texts of about 650 characters and lists of 384 floats, and gives batches of 64 rows: a tensor of shape
-``[64, 384]`` and a list of strings, in an order as random as it can be had without a copy in memory. One process and
-two CPUs each; who needs a copy of his own is told what the copy cost. The loop that takes the batches measures all
-alike. Peers that are missing are reported so: Hugging Face datasets come with the extra ``bench``; Grain and
-MosaicML Streaming bind old versions of packages and are put into a folder of their own, without what they bind::
+``[64, 384]`` and a list of strings, in an order as random as it can be had without a copy in memory; what is not equal
+stands below the table of epochs. One process and two CPUs each; who needs a copy of his own is told what the copy cost.
+The loop that takes the batches measures all alike. Peers that are missing are reported so: Hugging Face datasets come
+with the extra ``bench``; Grain, MosaicML Streaming and LitData bind old versions of packages, or PyTorch with CUDA, and
+are put into a folder of their own, without what they bind::
 
     pip install --target DIR --no-deps grain array-record etils absl-py importlib_resources zipp portpicker \
-        mosaicml-streaming boto3 botocore s3transfer jmespath zstd brotli python-snappy cramjam catalogue xxhash
+        mosaicml-streaming boto3 botocore s3transfer jmespath zstd brotli python-snappy cramjam catalogue xxhash \
+        litdata tifffile obstore
     PYTHONPATH=DIR python -m bench.loaders
 
 MosaicML Streaming also imports torchvision, for pictures only: the one that goes with the PyTorch that is installed.
+``--parts`` copies, epochs, stalls, resume: some of them; copies that are missing are then made, and not measured.
 """
 
 from __future__ import annotations
 
+import inspect
 import shutil
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bench.command import Options, heading, installed, read_options
 from bench.consumer import Batch, consumed
+from bench.loader_copies import lit_copy, lit_stream, mosaic_copy, mosaic_stream, tf_copy, tf_stream
 from bench.loader_peers import (
     BATCH_ROWS,
     daft_arrow,
     data_loader,
     grain_windows,
     hf_datasets,
-    mosaic_copy,
-    mosaic_stream,
     pyiceberg_reader,
     ray_torch,
+    stateful_loader,
 )
 from bench.measure import Contestant, Job, Result, in_turns
 from bench.report import MIB, middle, problem_of, problems, ratio, seconds, table
@@ -42,11 +46,22 @@ TITLE = "Loaders of batches for training"
 REFERENCE = "iceblink, shuffled"
 STEP_S = 0.005
 RESUMED_STEP = 10_000
-PEERS = ("torch", "datasets", "mosaicml-streaming", "grain", "daft", "ray")
+PEERS = (
+    "torch",
+    "torchdata",
+    "datasets",
+    "mosaicml-streaming",
+    "litdata",
+    "grain",
+    "tensorflow",
+    "tensorflow-cpu",
+    "daft",
+    "ray",
+)
 
 
 def ours(folder: str, **loop: Any) -> Job:
-    """The table as it is, in an order of each epoch's own."""
+    """The table as it is, shuffled within 448 MiB: row groups in a random order, rows of as many as fit."""
     return _ours(folder, NAME, loop, shuffle=True)
 
 
@@ -123,6 +138,9 @@ ICEBLINK = (
     Contestant("iceblink, second epoch, all rows permuted", ours_global, ("iceblink", "torch")),
 )
 MOSAIC = Contestant("MosaicML Streaming", mosaic_stream, ("streaming", "torch"))
+LITDATA = Contestant("LitData", lit_stream, ("litdata", "torch"))
+TF_DATA = Contestant("tf.data", tf_stream, ("tensorflow",))
+GRAIN = Contestant("Grain", grain_windows, ("grain", "torch"))
 READERS = (
     Contestant("PyIceberg reader, unshuffled", pyiceberg_reader, ("pyiceberg", "torch")),
     Contestant("DataLoader over pyarrow", data_loader, ("torch",)),
@@ -132,16 +150,21 @@ STREAMS = (
     *ICEBLINK,
     *READERS,
     MOSAIC,
-    Contestant("Grain", grain_windows, ("grain", "torch")),
+    LITDATA,
+    TF_DATA,
+    GRAIN,
     Contestant("Daft, unshuffled", daft_arrow, ("daft", "torch")),
     Contestant("Ray Data", ray_torch, ("ray", "torch")),
 )
 COPIES = (
     Contestant("iceblink, training layout", ours_optimize, ("iceblink",)),
     Contestant("MosaicML Streaming", mosaic_copy, ("streaming",)),
+    Contestant("LitData", lit_copy, ("litdata", "torch")),
+    Contestant("tf.data", tf_copy, ("tensorflow",)),
 )
-STALLING = (*ICEBLINK[:3], *READERS, MOSAIC)
-RESUMING = (ICEBLINK[0], ICEBLINK[2], *READERS, MOSAIC)
+STALLING = (*ICEBLINK[:3], *READERS, MOSAIC, LITDATA, TF_DATA)
+STATEFUL = Contestant("StatefulDataLoader over pyarrow", stateful_loader, ("torchdata", "torch"))
+RESUMING = (ICEBLINK[0], ICEBLINK[2], *READERS, STATEFUL, MOSAIC, LITDATA, GRAIN)
 
 
 def report(options: Options) -> str:
@@ -155,18 +178,40 @@ def report(options: Options) -> str:
         f"{rows:,} rows, {files} files; {', '.join(f'{name} {installed(name)}' for name in PEERS)}.\n",
     ]
 
-    def measured(contestants: tuple[Contestant, ...], **arguments: Any) -> dict[str, list[Result]]:
-        return in_turns(options.chosen(contestants), {"folder": folder, **arguments}, options.runs, options.cpus)
+    def measured(contestants: Sequence[Contestant], runs: int, **arguments: Any) -> dict[str, list[Result]]:
+        return in_turns(contestants, {"folder": folder, **arguments}, runs, options.cpus)
 
-    copies = measured(COPIES)
-    parts.append(f"### Copies that some need\n\n{copied(copies)}\n")
-    epochs = measured(STREAMS, first=0)
-    parts.append(f"### An epoch\n\n{consumption(epochs, copies)}\n")
-    slow = measured(STALLING, first=0, step_s=STEP_S, steps=min(steps, 2_000))
-    parts.append(f"### A model that takes {STEP_S * 1e3:g} ms a step\n\n{stalls(slow)}\n")
-    late = measured(RESUMING, first=resumed, steps=1)
-    parts.append(f"### The first batch after step {resumed:,}\n\n{resumption(late)}\n")
+    copying = options.chosen(COPIES)
+    if options.wants("copies"):
+        copies = measured(copying, options.runs)
+        parts.append(f"### Copies that some need\n\n{copied(copies)}\n")
+    else:
+        copies = measured([one for one in copying if not marker(folder, one.name).exists()], 1)
+    for name, runs in copies.items():
+        if not problem_of(runs):
+            marker(folder, name).touch()
+    if options.wants("epochs"):
+        chosen = options.chosen(STREAMS)
+        epochs = measured(chosen, options.runs, first=0)
+        parts.append(f"### An epoch\n\n{consumption(epochs, copies)}\n\n{notes(chosen)}\n")
+    if options.wants("stalls"):
+        slow = measured(options.chosen(STALLING), options.runs, first=0, step_s=STEP_S, steps=min(steps, 2_000))
+        parts.append(f"### A model that takes {STEP_S * 1e3:g} ms a step\n\n{stalls(slow)}\n")
+    if options.wants("resume"):
+        chosen = options.chosen(RESUMING)
+        late = measured(chosen, options.runs, first=resumed, steps=1)
+        parts.append(f"### The first batch after step {resumed:,}\n\n{resumption(late)}\n\n{notes(chosen)}\n")
     return "\n".join(parts)
+
+
+def marker(folder: str, name: str) -> Path:
+    """Return the empty file that says that the copy of this contestant has been made."""
+    return Path(folder) / f"copied for {name}"
+
+
+def notes(contestants: Sequence[Contestant]) -> str:
+    """Return a line for each contestant: what it does, so that what is not equal can be seen."""
+    return "\n".join(f"- {one.name}: {' '.join((inspect.getdoc(one.setup) or '').split())}" for one in contestants)
 
 
 def cpu_us(result: Result) -> float:
@@ -230,7 +275,8 @@ def resumption(results: dict[str, list[Result]]) -> str:
         first_s, cpu_s = (
             seconds(middle(runs, measure)) for measure in (lambda one: one.first_s, lambda one: one.cpu_s)
         )
-        return {"first s": first_s, "CPU s": cpu_s}
+        ours = results.get(REFERENCE, ())
+        return {"first s": first_s, "CPU s": cpu_s, "ours / it: first": ratio(ours, runs, lambda one: one.first_s)}
 
     return shown(results, cells)
 

@@ -33,6 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent
         ("write", "iceblink"),
         ("layout", "fixed, lz4"),
         ("loaders", "iceblink, unshuffled"),
+        ("loaders", "tf.data"),
         ("balance", "iceblink"),
         ("splits", "iceblink, a file a task"),
         ("driver", "scheduler, behind"),

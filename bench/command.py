@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from bench.measure import Contestant
+from bench.measure import LIMIT_S, Contestant
 
 DATA = Path(os.environ.get("ICEBLINK_BENCH_DATA", Path(__file__).resolve().parent / "data"))
 
@@ -31,6 +31,10 @@ class Options:
         Size of what is written, where a benchmark writes [decoded GB].
     rows : int
         Of the table that loaders read.
+    files : int
+        Of a table that has very many.
+    limit_s : int
+        What is not done by then is ended, and told so [s].
     only : tuple of str
         Contestants whose names begin so, in any case; all if empty.
     parts : tuple of str
@@ -42,6 +46,8 @@ class Options:
     cpus: int = 2
     gb: float = 5.0
     rows: int = 1_000_000
+    files: int = 10_000
+    limit_s: int = LIMIT_S
     only: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
 
@@ -63,6 +69,8 @@ def read_options(title: str) -> Options:
     parser.add_argument("--cpus", type=int, default=min(2, os.cpu_count() or 1), help="processors each may use (2)")
     parser.add_argument("--gb", type=float, default=5.0, help="decoded size of the stream that is written (5)")
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the table that loaders read (1000000)")
+    parser.add_argument("--files", type=int, default=10_000, help="files of a table that has very many (10000)")
+    parser.add_argument("--limit-s", type=int, default=LIMIT_S, help=f"most seconds of a measurement ({LIMIT_S})")
     parser.add_argument("--only", nargs="+", default=(), metavar="NAME", help="contestants whose names begin so")
     parser.add_argument("--parts", nargs="+", default=(), metavar="PART", help="parts whose names begin so")
     given = vars(parser.parse_args())

@@ -179,7 +179,7 @@ def report(options: Options) -> str:
     ]
 
     def measured(contestants: Sequence[Contestant], runs: int, **arguments: Any) -> dict[str, list[Result]]:
-        return in_turns(contestants, {"folder": folder, **arguments}, runs, options.cpus)
+        return in_turns(contestants, {"folder": folder, **arguments}, runs, options.cpus, options.limit_s)
 
     copying = options.chosen(COPIES)
     if options.wants("copies"):

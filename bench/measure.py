@@ -12,11 +12,13 @@ import importlib.util
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,7 +79,7 @@ class Result:
 
 
 def in_turns(
-    contestants: Sequence[Contestant], arguments: Mapping[str, Any], runs: int, cpus: int
+    contestants: Sequence[Contestant], arguments: Mapping[str, Any], runs: int, cpus: int, limit_s: int = LIMIT_S
 ) -> dict[str, list[Result]]:
     """Measure A B C, A B C, ... so that a slow minute of the machine hits everyone; problems are not tried again."""
     results: dict[str, list[Result]] = {contestant.name: [] for contestant in contestants}
@@ -87,27 +89,40 @@ def in_turns(
             if so_far and so_far[-1].problem:
                 continue
             print(f"  {turn + 1}/{runs} {contestant.name}", file=sys.stderr, flush=True)
-            so_far.append(measure(contestant, arguments, cpus))
+            so_far.append(measure(contestant, arguments, cpus, limit_s))
     return results
 
 
-def measure(contestant: Contestant, arguments: Mapping[str, Any], cpus: int) -> Result:
-    """Run `contestant` once in a fresh process that may use `cpus` processors."""
+def measure(contestant: Contestant, arguments: Mapping[str, Any], cpus: int, limit_s: int = LIMIT_S) -> Result:
+    """Run `contestant` once in a fresh process that may use `cpus` processors, and end it after `limit_s`."""
     for package in contestant.requires:
         if importlib.util.find_spec(package) is None:
             return Result(problem=f"not installed ({package})")
     order = json.dumps({"setup": address(contestant.setup), "arguments": dict(arguments), "cpus": cpus})
     command = [sys.executable, "-m", "bench.measure", order]
-    try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, check=False)
-    except subprocess.TimeoutExpired as late:
-        last = bytes(late.stderr or b"").decode(errors="replace").strip().rpartition("\n")[2]
-        return Result(problem=f"failed: not done after {LIMIT_S} s; last said: {last}")
-    lines = [line for line in done.stdout.splitlines() if line.startswith(MARK)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            stdout, stderr = process.communicate(timeout=limit_s)
+        except subprocess.TimeoutExpired:
+            end_family(process.pid)
+            stdout, stderr = process.communicate()
+            said = stderr.strip().splitlines() or ["nothing"]
+            return Result(problem=f"not done in {limit_s} s: last said {said[-1]}")
+        except BaseException:
+            end_family(process.pid)
+            raise
+    lines = [line for line in stdout.splitlines() if line.startswith(MARK)]
     if not lines:
-        said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        said = stderr.strip().splitlines() or [f"exit status {process.returncode}"]
         return Result(problem=f"failed: {said[-1]}")
     return Result(**json.loads(lines[-1].removeprefix(MARK)))
+
+
+def end_family(root: int) -> None:
+    """Kill a process and all that descend from it, such as a Ray of its own; those first that could start others."""
+    for pid in family(root):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def address(function: Callable[..., Any]) -> str:
@@ -144,13 +159,13 @@ def measured(job: Job) -> Result:
     )
 
 
-def family() -> list[int]:
-    """Return the ids of this process and of all that descend from it (a JVM, worker processes)."""
+def family(root: int = 0) -> list[int]:
+    """Return the ids of a process, 0 for this one, and of all that descend from it (a JVM, worker processes)."""
     parents: dict[int, int] = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit() and (fields := stat_fields(int(entry))):
             parents[int(entry)] = int(fields[1])
-    members = [os.getpid()]
+    members = [root or os.getpid()]
     for member in members:  # grows while it is walked
         members.extend(pid for pid, parent in parents.items() if parent == member)
     return members

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -13,7 +14,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # `bench` is no installed package
 
 from bench.answers import difference
-from bench.measure import Result
+from bench.measure import Contestant, Result, measure
 from bench.report import comparison
 from bench.tpch_data import QUERIES, TABLES, qualified
 
@@ -37,10 +38,11 @@ ROOT = Path(__file__).resolve().parent.parent
         ("balance", "iceblink"),
         ("splits", "iceblink, a file a task"),
         ("driver", "scheduler, behind"),
+        ("exchange --parts join", "iceblink"),
     ],
 )
 def test_a_benchmark_runs_small_without_a_failure(name: str, contestant: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", f"bench.{name}", "--small", "--runs", "1", "--only", contestant]
+    command = [sys.executable, "-m", *f"bench.{name}".split(), "--small", "--runs", "1", "--only", contestant]
     done = subprocess.run(
         command,
         cwd=ROOT,
@@ -53,6 +55,22 @@ def test_a_benchmark_runs_small_without_a_failure(name: str, contestant: str, tm
     assert "failed" not in done.stdout
     assert "not the same rows" not in done.stdout
     assert f"| {contestant} " in done.stdout
+
+
+def test_what_is_not_done_in_time_is_ended_with_all_that_it_started() -> None:
+    run: Any = subprocess.run
+    seconds = f"600.{os.getpid()}"  # says whose it is
+    result = measure(Contestant("sleeper", run), {"args": ["sleep", seconds]}, 1, limit_s=3)
+    assert result.problem.startswith("not done in 3 s")
+    assert not [path for path in Path("/proc").glob("[0-9]*/cmdline") if seconds in read(path)]
+
+
+def read(path: Path) -> str:
+    """Return a file of a process that may be gone."""
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 def test_ratios_are_medians_over_the_same_turn() -> None:

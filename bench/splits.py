@@ -1,6 +1,7 @@
 """What a task costs: ten thousand tiny files read on Ray, one a task or packed together: ``python -m bench.splits``.
 
-Ray Data is given no more than `LIMIT_S`, for it needs tens of milliseconds for each task.
+``--files`` is how many, ``--limit-s`` what each may take: Ray Data needs tens of milliseconds for each task.
+``--parts`` count, sum, map: some of them.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import measure
 from bench.command import Options, heading, read_options
 from bench.many_files import FILE_ROWS, NAME, ensure_many
 from bench.measure import Contestant, Job, Result, in_turns
@@ -17,9 +17,7 @@ from bench.report import OURS, middle, problem_of, problems, ratio, seconds, tab
 from bench.tpch_engines import start_ray
 
 TITLE = "Ten thousand small splits"
-LIMIT_S = 900
-SUM = "count"
-MAP = "map"
+COUNT, SUM, MAP = "count", "sum", "map"
 
 
 def packed(folder: str, what: str, files: int, cpus: int) -> Job:
@@ -42,6 +40,8 @@ def _ours(folder: str, what: str, files: int, cpus: int, **settings: Any) -> Job
     engine = ib.RayEngine(threads=cpus, small_bytes=0, **settings)
     lake = ib.connect(folder, engine=engine)
     assert lake.sql("SELECT 1 AS one").to_pylist() == [{"one": 1}]  # Ray is started
+    if what == COUNT:
+        return summed(lambda: lake.sql(f"SELECT count(*) AS n FROM {NAME}").to_pylist()[0]["n"])
     if what == SUM:
         return summed(lambda: lake.sql(f"SELECT count(*) AS n, sum(c01) AS s FROM {NAME}").to_pylist()[0]["n"])
     rows = lake.table(NAME).select("c00").map_batches(same, schema={"c00": "long"})
@@ -67,6 +67,8 @@ def _ray_data(folder: str, what: str, cpus: int, tasks: int | None) -> Job:
     def rows() -> int:
         column = "c01" if what == SUM else "c00"
         paths = sorted(map(str, (Path(folder) / "files").glob("*.parquet")))
+        if what == COUNT:
+            return int(ray.data.read_parquet(paths, override_num_blocks=tasks).count())
         read = ray.data.read_parquet(paths, columns=[column], override_num_blocks=tasks)
         if what == SUM:
             found = read.aggregate(ray.data.aggregate.Count(), ray.data.aggregate.Sum(column))
@@ -100,14 +102,16 @@ CONTESTANTS = (
 
 
 def report(options: Options) -> str:
-    """Measure a sum and a function over every file."""
-    files = 40 if options.small else 10_000
+    """Measure a count, a sum and a function over every file."""
+    files = 40 if options.small else options.files
     folder = str(ensure_many(files))
-    measure.LIMIT_S = LIMIT_S
     parts = [heading(TITLE, options)]
-    for what, title in ((SUM, "a count and a sum"), (MAP, "map_batches of a function that returns its batch")):
+    titles = {COUNT: "a count", SUM: "a count and a sum", MAP: "map_batches of a function that returns its batch"}
+    for what, title in titles.items():
+        if not options.wants(what):
+            continue
         arguments = {"folder": folder, "what": what, "files": files, "cpus": options.cpus}
-        results = in_turns(options.chosen(CONTESTANTS), arguments, options.runs, options.cpus)
+        results = in_turns(options.chosen(CONTESTANTS), arguments, options.runs, options.cpus, options.limit_s)
         parts.append(f"### {title} over {files:,} files of {FILE_ROWS} rows\n\n{per_file(results, files)}\n")
     return "\n".join(parts)
 

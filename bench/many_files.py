@@ -40,8 +40,9 @@ def ensure_many(files: int) -> Path:
         rng = np.random.default_rng(5)
         rows = [pa.array(rng.integers(0, 1 << 30, FILE_ROWS)) for _ in COLUMNS]
         pq.write_table(pa.table(rows, schema=schema_to_pyarrow(made.schema())), original, compression="zstd")
-        for first in range(0, files, files // MANIFESTS):
-            append(made, original, range(first, min(first + files // MANIFESTS, files)))
+        step = max(1, files // MANIFESTS)
+        for first in range(0, files, step):
+            append(made, original, range(first, min(first + step, files)))
         done.touch()
     return folder
 

@@ -1,6 +1,7 @@
 """The 22 TPC-H queries as SQL over Iceberg tables: ``python -m bench.tpch``.
 
 In one process first, answers compared with DuckDB's; then on Ray, where they are compared with those of one process.
+Ray Data has no SQL: of the queries, those that its words can express (`tpch_ray_data`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from bench.command import Options, heading, read_options
 from bench.measure import Contestant, Result, in_turns
 from bench.report import OURS, mean_ratio, problem_of, problems, seconds, table
 from bench.tpch_data import QUERIES, ensure_lake, tpch_folder
-from bench.tpch_engines import ENGINES, RAY_ENGINES
+from bench.tpch_engines import ENGINES, NOT_EXPRESSED, RAY_ENGINES
 
 TITLE = "TPC-H"
 OURS_TOLERANCE = 1e-9
@@ -39,7 +40,7 @@ def part_report(options: Options, title: str, engines: Sequence[Contestant], our
     ensure_lake(scale)
     folder = tpch_folder(scale)
     arguments = {"folder": str(folder), "answers": str(folder / "answers"), "cpus": options.cpus}
-    results = in_turns(options.chosen(engines), arguments, options.runs, options.cpus)
+    results = in_turns(options.chosen(engines), arguments, options.runs, options.cpus, options.limit_s)
     measured = queries_table(results, folder / "answers", ours, reference)
     return f"{heading(f'{title} at scale factor {scale:g}', options)}\n{measured}\n"
 
@@ -60,7 +61,9 @@ def queries_table(results: Mapping[str, Sequence[Result]], answers: Path, ours: 
             ratios[peer] += [median(pairs)] if pairs else []
         rows.append([*row, "differs" if verdicts.get(ours) else "equal"])
         notes += [
-            f"{query}, {name}: {text}" for name, text in verdicts.items() if text and not problem_of(results[name])
+            f"{query}, {name}: {text}"
+            for name, text in verdicts.items()
+            if text and text != NOT_EXPRESSED and not problem_of(results[name])
         ]
     blanks = [""] * len(results)
     rows.append(["geometric mean", *blanks, *(mean_ratio(ratios[peer]) for peer in peers), ""])
@@ -89,7 +92,8 @@ def cell(runs: Sequence[Result], query: str, wrong: bool) -> str:
     """Return the median wall time, or that there is none."""
     times = walls(runs, query)
     if not times:
-        return problem_of(runs).partition(":")[0] or "failed"
+        problem = problem_of(runs) or runs[-1].detail[query]["problem"]
+        return problem.partition(":")[0] if problem_of(runs) or problem == NOT_EXPRESSED else "failed"
     return ("wrong " if wrong else "") + seconds(median(times))
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from bench.measure import Contestant, Job, family_cpu_s
 from bench.mixed import open_catalog
 from bench.tpch_data import QUERIES, TABLES, qualified
 
-Answer = Callable[[str], pa.Table]
+Answer = Callable[[Any], pa.Table]
+NOT_EXPRESSED = "not expressed"
 
 
 def iceblink_engine(folder: str, answers: str, cpus: int) -> Job:
@@ -64,19 +65,22 @@ def pyspark_engine(folder: str, answers: str, cpus: int) -> Job:
     return each_query(lambda sql: session.sql(sql).toArrow(), Path(answers) / "PySpark")
 
 
-def each_query(answer: Answer, answers: Path) -> Job:
-    """Return a job whose detail is what each query cost, or why it failed; its answers lie in `answers`."""
+def each_query(answer: Answer, answers: Path, queries: Mapping[str, Any] = QUERIES) -> Job:
+    """Return a job whose detail is what each query cost, or why it failed; its answers lie in `answers`.
+
+    `answer` is called with SQL, or with what `queries` has for the name: nothing for those that are not expressed.
+    """
 
     def job() -> Generator[int, None, dict[str, dict[str, Any]]]:
         answers.mkdir(parents=True, exist_ok=True)
-        costs: dict[str, dict[str, Any]] = {}
-        for name, sql in QUERIES.items():
+        costs: dict[str, dict[str, Any]] = {name: {"problem": NOT_EXPRESSED} for name in QUERIES}
+        for name, query in queries.items():
             print(name, file=sys.stderr, flush=True)  # should it hang, `measure` tells where
             try:
-                table = answer(sql)
+                table = answer(query)
                 keep(table, answers / f"{name}.arrow")
                 wall_s, cpu_s = time.perf_counter(), family_cpu_s()
-                answer(sql)
+                answer(query)
                 costs[name] = {"wall_s": time.perf_counter() - wall_s, "cpu_s": family_cpu_s() - cpu_s}
                 yield table.num_rows
             except Exception as error:  # a query a peer cannot run is a result
@@ -119,6 +123,20 @@ def daft_on_ray(folder: str, answers: str, cpus: int) -> Job:
     return _daft("Daft on Ray", folder, answers)
 
 
+def ray_data_engine(folder: str, answers: str, cpus: int) -> Job:
+    """Ray Data over the files of the Iceberg tables: the queries that its words can express."""
+    start_ray(cpus)
+    import ray.data
+
+    from bench.tpch_ray_data import EXPRESSED, Tables
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.default_hash_shuffle_parallelism = 2 * cpus  # 200 by default, as with PySpark
+    tables = Tables(Path(folder) / "lake" / "tpch", 2 * cpus)
+    return each_query(lambda query: query(tables), Path(answers) / "Ray Data", EXPRESSED)
+
+
 def start_ray(cpus: int, **settings: Any) -> None:
     """Start Ray here, as quietly as it can."""
     import ray
@@ -137,6 +155,7 @@ RAY_ENGINES = (
     Contestant("iceblink on Ray", iceblink_on_ray, ("iceblink", "ray")),
     Contestant("iceblink in stages", iceblink_in_stages, ("iceblink", "ray")),
     Contestant("iceblink", iceblink_engine, ("iceblink",)),
+    Contestant("Ray Data", ray_data_engine, ("ray",)),
     Contestant("Daft on Ray", daft_on_ray, ("daft", "ray")),
     Contestant("PySpark", pyspark_engine, ("pyspark",)),
 )

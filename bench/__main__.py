@@ -15,6 +15,7 @@ from bench import (
     scan,
     splits,
     tpch,
+    transform,
     udf,
     write,
 )
@@ -30,6 +31,7 @@ BENCHMARKS = (
     scan,
     layout,
     loaders,
+    transform,
     balance,
     driver,
     tpch,

@@ -35,6 +35,7 @@ ROOT = Path(__file__).resolve().parent.parent
         ("layout", "fixed, lz4"),
         ("loaders", "iceblink, unshuffled"),
         ("loaders", "tf.data"),
+        ("transform", "processes"),
         ("balance", "iceblink"),
         ("splits", "iceblink, a file a task"),
         ("driver", "scheduler, behind"),

@@ -49,6 +49,7 @@ class Loading(Verbs):
         on_error: OnError = "raise",
         quarantine: str | None = None,
         workers: int = 1,
+        processes: bool | None = None,
         sequences: Pack | Bucket | None = None,
     ) -> TorchLoader:
         """Return a loader of batches for PyTorch: dicts of tensors, read ahead by threads, epoch after epoch.
@@ -113,9 +114,11 @@ class Loading(Verbs):
             traceback, file, row, epoch and step. Committed when a pass ends, left early or not; each rank, and each
             worker of a DataLoader, commits its own.
         workers : int
-            Threads that call `transform` and `collate`, for functions that give up Python's lock. For others:
-            ``DataLoader(loader, batch_size=None, num_workers=4, multiprocessing_context="spawn")``, best with a cache,
-            since each worker reads for itself.
+            Threads that call `transform` and `collate`, for functions that give up Python's lock.
+        processes : bool, optional
+            Whether each has a process of its own that calls `transform`: for pure Python. They are spawned for each
+            pass; `transform` and what it returns go there and back pickled, arrays in shared memory. A batch of which
+            a process dies is given to another, once. Default: for a function declared `iceblink.pure_python`.
         sequences : Pack or Bucket, optional
             What becomes of rows of different lengths: ``ib.Pack("ids", 2048)`` packs them into rows of one length,
             ``ib.Bucket("ids")`` makes batches of rows of similar length. Default: batches are as the rows come.
@@ -144,7 +147,7 @@ class Loading(Verbs):
         needs_torch()
         options = Options(
             batch_size, columns, shuffle, quality, seed, drop_last, pad, rank, world, memory, prefetch, cache,
-            nulls, tensors or {}, ragged, text, transform, collate, on_error, quarantine, workers, sequences,
+            nulls, tensors or {}, ragged, text, transform, collate, on_error, quarantine, workers, processes, sequences,
         )  # fmt: skip
         made = torch_loader.made_and_moved(ragged, device)
         return torch_loader.TorchLoader(setup_of(self.plan, self.session, options, "to_torch", *made))

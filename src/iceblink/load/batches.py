@@ -18,8 +18,8 @@ Text: TypeAlias = Literal["list", "arrow"]
 
 
 @dataclass(frozen=True)
-class Finish:
-    """How a batch is made of columns, ahead of whoever asks for it.
+class Transformed:
+    """What a batch is before there are tensors: arrays, and what the user makes of them; it pickles if that does.
 
     Parameters
     ----------
@@ -28,6 +28,33 @@ class Finish:
     text : {"list", "arrow"}
     transform : callable or None
         A user's function over the dict of NumPy arrays.
+    """
+
+    layouts: Mapping[str, Layout]
+    ragged: Ragged
+    text: Text
+    transform: Callable[[dict[str, Any]], Any] | None = None
+
+    def __call__(self, columns: Columns, step: int) -> Any:
+        """Return it of the columns of a step.
+
+        Raises
+        ------
+        FunctionError
+            The user's function raised.
+        """
+        batch = numpy_batch(columns, self.layouts, self.ragged, self.text)
+        return batch if self.transform is None else _called(self.transform, batch, "transform", step)
+
+
+@dataclass(frozen=True)
+class Finish:
+    """How a batch is made of columns, ahead of whoever asks for it.
+
+    Parameters
+    ----------
+    transformed : callable
+        Makes arrays of the columns, and what the user makes of those.
     convert : callable or None
         Makes tensors of the dict's values.
     collate : callable or None
@@ -36,10 +63,7 @@ class Finish:
         Takes the batch to its device.
     """
 
-    layouts: Mapping[str, Layout]
-    ragged: Ragged
-    text: Text
-    transform: Callable[[dict[str, Any]], Any] | None = None
+    transformed: Callable[[Columns, int], Any]
     convert: Callable[[Any], Any] | None = None
     collate: Callable[[Any], Any] | None = None
     move: Callable[[Any], Any] | None = None
@@ -50,11 +74,9 @@ class Finish:
         Raises
         ------
         FunctionError
-            One of the user's functions raised.
+            One of the user's functions raised, or ended the process that it ran in.
         """
-        batch: Any = numpy_batch(columns, self.layouts, self.ragged, self.text)
-        if self.transform is not None:
-            batch = _called(self.transform, batch, "transform", step)
+        batch = self.transformed(columns, step)
         if self.convert is not None:
             batch = self.convert(batch)
         if self.collate is not None:

@@ -232,6 +232,14 @@ def sliced(columns: Columns, start: int, stop: int) -> Columns:
     }
 
 
+def compact(columns: Columns) -> Columns:
+    """Return the same rows where Arrow holds no others beside them: it would pickle those too."""
+    return {
+        name: column if isinstance(column, np.ndarray) else pa.concat_arrays([column, column[:0]])
+        for name, column in columns.items()
+    }
+
+
 def joined(parts: Sequence[Columns]) -> Columns:
     """Return the rows of several parts, one behind the other, copied if there are several."""
     if len(parts) == 1:

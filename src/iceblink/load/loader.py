@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import weakref
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from iceblink.errors import FunctionError, PlanError
+from iceblink.load.apart import Apart
+from iceblink.load.batches import Finish
 from iceblink.load.cache.disk import Cache
-from iceblink.load.columns import Columns, Layout, rows_of, shown, sliced, taken
+from iceblink.load.columns import Layout, rows_of, shown, sliced, taken
 from iceblink.load.course import course
 from iceblink.load.mixture import MixedOrder, Mixture
 from iceblink.load.order import Order, Rank, Shape
@@ -29,6 +31,7 @@ from iceblink.load.told import Told
 from iceblink.load.units import Units
 from iceblink.load.waits import LoaderStats, Waits
 from iceblink.plan.function import OnError
+from iceblink.run.pipeline.stage import DEPTH
 from iceblink.run.quarantine import Quarantine
 from iceblink.scan.ordered import in_order
 
@@ -55,8 +58,8 @@ class Setup:
         For decoded rows [bytes].
     prefetch_bytes : int
         Of finished batches that wait for the consumer [bytes].
-    finish : callable
-        Makes a batch of columns, and knows the step; called ahead of the consumer.
+    finish : Finish
+        Makes a batch of columns; called ahead of the consumer.
     where : str
         The word that the user wrote.
     cache : Cache or None
@@ -66,7 +69,9 @@ class Setup:
     quarantine : Quarantine or None
         Takes them.
     workers : int
-        Threads that call `finish`.
+        Threads that call `finish`, and as many processes where there are any.
+    processes : str or None
+        The folder for what processes share, if `transform` is called in some.
     rank_given : bool
         Whether the user said the rank; else it was found, and must be the same when a pass begins.
     mixture : Mixture or None
@@ -84,12 +89,13 @@ class Setup:
     threads: int
     memory_bytes: int
     prefetch_bytes: int
-    finish: Callable[[Columns, int], Any]
+    finish: Finish
     where: str
     cache: Cache | None = None
     on_error: OnError = "raise"
     quarantine: Quarantine | None = None
     workers: int = 1
+    processes: str | None = None
     rank_given: bool = False
     mixture: Mixture | None = None
     notes: tuple[str, ...] = ()
@@ -315,17 +321,22 @@ class Loader:
         """Yield the other batches of the epoch, made ahead in threads of their own."""
         setup = self._setup
         turn = (self._turns + worker) % workers
-        apart = partial(self._steps, order, self._step, turn, workers)
-        finish = partial(self._finished, origins)
-        if setup.workers == 1:
-            made = in_order([lambda: _in_groups(map(finish, apart()))], 1, _bytes_of_all, setup.prefetch_bytes)
+        steps = partial(self._steps, order, self._step, turn, workers)
+        finish = partial(self._finished, origins, setup.finish)
+        if setup.workers == 1 and setup.processes is None:
+            made = in_order([lambda: _in_groups(map(finish, steps()))], 1, _bytes_of_all, setup.prefetch_bytes)
             with closing(made) as groups:
                 for group in groups:
                     yield from group
             return
-        with closing(in_order([apart], 1, _bytes, setup.prefetch_bytes)) as ahead:
-            tasks = (partial(map, finish, [one]) for one in ahead)
-            yield from in_order(tasks, setup.workers, _bytes, setup.prefetch_bytes)
+        with closing(in_order([steps], 1, _bytes, setup.prefetch_bytes)) as ahead:
+            if setup.processes is None:
+                tasks = (partial(map, finish, [one]) for one in ahead)
+                yield from in_order(tasks, setup.workers, _bytes, setup.prefetch_bytes)
+                return
+            with closing(Apart(setup.finish, setup.workers, setup.processes)) as apart:
+                calls = (partial(self._made_apart, origins, apart, some) for some in apart.groups(ahead, _bytes))
+                yield from in_order(calls, apart.at_once, _bytes, setup.prefetch_bytes, apart.close)
 
     def _handed(self, batch: Any) -> Any:
         """Return a batch as the consumer gets it, in whose thread this is."""
@@ -348,19 +359,28 @@ class Loader:
                         step, columns | padding, rows, rows * row_bytes
                     )  # to ask Arrow takes as long as decoding
 
-    def _finished(self, origins: Origins, made: _Made) -> _Made:
-        """Return a step whose columns have become a batch."""
+    def _made_apart(self, origins: Origins, apart: Apart, group: Sequence[_Made]) -> Iterator[_Made]:
+        """Yield steps whose columns have become batches by way of a process."""
+        begun = time.perf_counter()
+        finishes = apart.finishes([(made.batch, made.step) for made in group])
+        self._reader.finished((time.perf_counter() - begun) / DEPTH)  # half of it was waiting for its turn
+        for made, finish in zip(group, finishes, strict=True):
+            yield self._finished(origins, finish, made, apart.alone)
+
+    def _finished(self, origins: Origins, finish: Finish, made: _Made, parts: Finish | None = None) -> _Made:
+        """Return a step whose columns have become a batch; `parts` finishes parts of it, if not all can be had."""
         begun = time.perf_counter()
         setup, step, columns = self._setup, made.step, made.batch
         try:
-            return replace(made, batch=setup.finish(columns, step))
+            return replace(made, batch=finish(columns, step))
         except FunctionError:
             if setup.on_error == "raise":
                 raise
         finally:
             self._reader.finished(time.perf_counter() - begun)
-        bad = failing(made.rows, lambda begin, end: setup.finish(sliced(columns, begin, end), step))
-        batch = setup.finish(taken(columns, instead(made.rows, bad)), step)
+        finish = parts or finish
+        bad = failing(made.rows, lambda begin, end: finish(sliced(columns, begin, end), step))
+        batch = finish(taken(columns, instead(made.rows, bad)), step)
         units, places = origins.of(step)
         for row, error in bad.items():
             self._reader.replaced(*self._reader.behind(int(units[row]), int(places[row])), error, step)

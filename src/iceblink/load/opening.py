@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from iceblink.config import MIB, Settings, parse_bytes
 from iceblink.errors import ColumnNotFound, ConfigError, DataCorrupt, nearest
-from iceblink.load.batches import Finish, Ragged, Text
+from iceblink.load.batches import Finish, Ragged, Text, Transformed
 from iceblink.load.cache.disk import Cache
 from iceblink.load.columns import Layout, layouts_of
 from iceblink.load.kept_units import kept_units
@@ -29,10 +29,11 @@ from iceblink.load.sequences import Bucket, Pack
 from iceblink.load.shape import OPEN_SHARE, Wish, shape_of
 from iceblink.load.units import Units, table_units
 from iceblink.plan.fingerprint import parts_of
-from iceblink.plan.function import OnError, check_on_error
+from iceblink.plan.function import Function, OnError, check_on_error
 from iceblink.plan.nodes import Plan
 from iceblink.plan.rowwise import chosen
 from iceblink.run.local_engine import LocalEngine
+from iceblink.run.pipeline.function_pickle import pickled
 from iceblink.run.session import Session
 
 MEMORY_BYTES, PREFETCH_BYTES = 448 * MIB, 16 * MIB
@@ -63,6 +64,7 @@ class Options:
     on_error: OnError = "raise"
     quarantine: str | None = None
     workers: int = 1
+    processes: bool | None = None
     sequences: Pack | Bucket | None = None
 
     @classmethod
@@ -102,6 +104,7 @@ class Opening:
         self.quarantine = None if options.quarantine is None else session.quarantine(options.quarantine)
         if options.workers < 1:
             raise ConfigError(f"workers={options.workers}", where, "at least one thread makes batches")
+        self.processes = _in_processes(options, where)
         self.rank = rank_of(options.rank, options.world, where)
         self.memory = _bytes(options.memory, min(MEMORY_BYTES, self.settings.memory_bytes), where)
         self.cache = _cache(options.cache)
@@ -162,22 +165,24 @@ class Opening:
             self.quarantine.check([refused_schema(units.schema)])
         sample = _sample(units, self.cache, options.on_error != "raise")
         layouts = layouts_of(units.schema, sample, options.tensors, options.nulls, where)
-        finish = Finish(
+        transformed = Transformed(
             {layout.name: layout for layout in layouts},
             _one_of("ragged", options.ragged, ("values", "pad", "nested"), where),
             _one_of("text", options.text, ("list", "arrow"), where),
             options.transform,
-            self._convert,
-            options.collate,
-            self._move,
         )
+        if self.processes:  # what cannot go there is told now; each pass pickles it as it is then
+            pickled(transformed, f"{where}: transform", "open it in transform, once; or processes=False")
+            notes = (*notes, f"transform is called in {options.workers} processes")
         prefetch = _bytes(options.prefetch, PREFETCH_BYTES, where)
         shape = replace(shape, shares=self.rank.world)
         if isinstance(options.sequences, Bucket):
-            shape = replace(shape, bucket=self._bucket(options.sequences, units, finish.layouts))
+            shape = replace(shape, bucket=self._bucket(options.sequences, units, transformed.layouts))
+        finish = Finish(transformed, self._convert, options.collate, self._move)
+        processes = self.settings.spill_dir if self.processes else None
         return Setup(
             units, layouts, shape, self.rank, self.settings.threads, self.memory, prefetch, finish, where, self.cache,
-            options.on_error, self.quarantine, options.workers, options.rank is not None, mixture, notes,
+            options.on_error, self.quarantine, options.workers, processes, options.rank is not None, mixture, notes,
             f"{where} {name}",
         )  # fmt: skip
 
@@ -229,6 +234,15 @@ def setup_of(
 def notes_of(units: Units) -> tuple[str, ...]:
     """Return what there is to say of units, in words."""
     return (units.note,) if isinstance(units, PackedUnits) else ()
+
+
+def _in_processes(options: Options, where: str) -> bool:
+    """Return whether `transform` is called in processes: as the user says, or whoever wrote it."""
+    if options.transform is None:
+        if options.processes:
+            raise ConfigError("processes without a transform", where, "transform=... is what they would call")
+        return False
+    return Function(options.transform).pure_python if options.processes is None else options.processes
 
 
 def _cache(given: Cache | str | Path | bool | None) -> Cache | None:

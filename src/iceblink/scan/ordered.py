@@ -125,7 +125,11 @@ class _Line(Generic[T]):
 
 
 def in_order(
-    tasks: Iterable[Callable[[], Iterator[T]]], threads: int, size: Callable[[T], int], ahead_bytes: int
+    tasks: Iterable[Callable[[], Iterator[T]]],
+    threads: int,
+    size: Callable[[T], int],
+    ahead_bytes: int,
+    interrupt: Callable[[], None] | None = None,
 ) -> Generator[T, None, None]:
     """Run `tasks` in threads and yield what they yield, in the order of the tasks.
 
@@ -140,6 +144,8 @@ def in_order(
         Bytes of an item.
     ahead_bytes : int
         Items of at most this size together wait for the reader [bytes]; each thread has one more in its hands.
+    interrupt : callable, optional
+        Makes tasks under way come to their end soon; called before they are waited for.
     """
     line = _Line(tasks, size, ahead_bytes)
     workers = [
@@ -149,6 +155,8 @@ def in_order(
 
     def end() -> None:
         line.stop()
+        if interrupt is not None:
+            interrupt()
         for worker in workers:
             if worker.ident is not None:
                 worker.join()

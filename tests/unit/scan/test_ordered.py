@@ -133,3 +133,16 @@ print(next(stream))
 """
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
     assert ended.stdout == "0\n"
+
+
+def test_what_is_under_way_can_be_interrupted() -> None:
+    interrupted = threading.Event()
+
+    def waits() -> Iterator[int]:
+        yield 1
+        interrupted.wait()
+
+    items = in_order([waits], 1, lambda _: 1, 1, interrupted.set)
+    assert next(items) == 1
+    items.close()
+    assert interrupted.is_set()

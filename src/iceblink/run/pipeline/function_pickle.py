@@ -14,8 +14,10 @@ import cloudpickle
 
 from iceblink.errors import FunctionError
 
+IN_THE_WORKER = "make it in the worker: give a class whose __init__ opens it; or processes=False"
 
-def pickled(build: Callable[[], Any], label: str) -> bytes:
+
+def pickled(build: Callable[..., Any], label: str, hint: str = IN_THE_WORKER) -> bytes:
     """Return what builds a worker as bytes; functions of scripts and notebooks travel whole, others by name.
 
     Raises
@@ -31,7 +33,7 @@ def pickled(build: Callable[[], Any], label: str) -> bytes:
         raise FunctionError(
             f"{held} go to another process: {error}",
             label,
-            "make it in the worker: give a class whose __init__ opens it; or processes=False",
+            hint,
         ) from error
 
 

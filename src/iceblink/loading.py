@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from iceblink.load.batches import Ragged, Text
 from iceblink.load.cache.disk import Cache
 from iceblink.load.late import jax_loader, needs_jax, needs_tf, needs_torch, tf_loader, torch_loader
-from iceblink.load.loader import Loader
+from iceblink.load.loader import Loader, Setup
 from iceblink.load.opening import Options, setup_of
 from iceblink.load.order import Quality
 from iceblink.load.sequences import Bucket, Pack
@@ -20,8 +21,40 @@ if TYPE_CHECKING:
     from iceblink.load.tf_loader import TfLoader
     from iceblink.load.torch_loader import TorchLoader
 
+Made: TypeAlias = Callable[[Any], Any] | None
 
-class Loading(Verbs):
+
+class Feeding(ABC):
+    """What feeds models: it is planned as options say, and becomes a loader of the batches that a library wants."""
+
+    @abstractmethod
+    def _setup(self, options: Options, where: str, convert: Made = None, move: Made = None) -> Setup:
+        """Return what a loader is made of; `convert` and `move` are those of `Finish`."""
+
+    def to_numpy(self, batch_size: int, **options: Any) -> Loader:
+        """Return a loader of batches as dicts of NumPy arrays; options: those of `Dataset.to_torch` but `device`."""
+        return Loader(self._setup(Options.of(batch_size, options, "to_numpy"), "to_numpy"))
+
+    def to_tf(self, batch_size: int, *, signature: Any = None, **options: Any) -> TfLoader:
+        """Return a loader whose ``dataset`` is a ``tf.data.Dataset``; other options are those of `Dataset.to_torch`.
+
+        `signature` is what `transform` or `collate` return, in the words of ``tf.data.Dataset.from_generator``; that of
+        the columns is known. Columns that TensorFlow has no tensors for are a ConfigError.
+        """
+        needs_tf()
+        return tf_loader.to_tf(self._setup, batch_size, signature, options)
+
+    def to_jax(self, batch_size: int, *, device: Any = None, **options: Any) -> Loader:
+        """Return a loader of batches as dicts of ``jax.Array``; other options are those of `Dataset.to_torch`.
+
+        `device` is a ``jax.Device``, or a ``jax.sharding.Sharding``: then arrays are global, made of the rows of all
+        processes. Text stays as it is; integers that JAX would cut to 32 bits are refused while iterating.
+        """
+        needs_jax()
+        return jax_loader.to_jax(self._setup, batch_size, device, options)
+
+
+class Loading(Verbs, Feeding):
     """A dataset that feeds models."""
 
     def to_torch(
@@ -150,26 +183,7 @@ class Loading(Verbs):
             nulls, tensors or {}, ragged, text, transform, collate, on_error, quarantine, workers, processes, sequences,
         )  # fmt: skip
         made = torch_loader.made_and_moved(ragged, device)
-        return torch_loader.TorchLoader(setup_of(self.plan, self.session, options, "to_torch", *made))
+        return torch_loader.TorchLoader(self._setup(options, "to_torch", *made))
 
-    def to_numpy(self, batch_size: int, **options: Any) -> Loader:
-        """Return a loader of batches as dicts of NumPy arrays; options are those of `to_torch`, but for `device`."""
-        return Loader(setup_of(self.plan, self.session, Options.of(batch_size, options, "to_numpy"), "to_numpy"))
-
-    def to_tf(self, batch_size: int, *, signature: Any = None, **options: Any) -> TfLoader:
-        """Return a loader whose ``dataset`` is a ``tf.data.Dataset``; other options are those of `to_torch`.
-
-        `signature` is what `transform` or `collate` return, in the words of ``tf.data.Dataset.from_generator``; that of
-        the columns is known. Columns that TensorFlow has no tensors for are a ConfigError.
-        """
-        needs_tf()
-        return tf_loader.to_tf(self.plan, self.session, batch_size, signature, options)
-
-    def to_jax(self, batch_size: int, *, device: Any = None, **options: Any) -> Loader:
-        """Return a loader of batches as dicts of ``jax.Array``; other options are those of `to_torch`.
-
-        `device` is a ``jax.Device``, or a ``jax.sharding.Sharding``: then arrays are global, made of the rows of all
-        processes. Text stays as it is; integers that JAX would cut to 32 bits are refused while iterating.
-        """
-        needs_jax()
-        return jax_loader.to_jax(self.plan, self.session, batch_size, device, options)
+    def _setup(self, options: Options, where: str, convert: Made = None, move: Made = None) -> Setup:
+        return setup_of(self.plan, self.session, options, where, convert, move)

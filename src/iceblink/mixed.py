@@ -9,24 +9,26 @@ from typing import TYPE_CHECKING, Any
 from iceblink.dataset import Dataset
 from iceblink.errors import ConfigError
 from iceblink.load.late import needs_torch, torch_loader
-from iceblink.load.loader import Loader, Setup
+from iceblink.load.loader import Setup
 from iceblink.load.mixing import mixed_setup_of
 from iceblink.load.opening import Opening, Options
+from iceblink.loading import Feeding, Made
 
 if TYPE_CHECKING:
     from iceblink.load.torch_loader import TorchLoader
 
 
-class Mix:
-    """Datasets with the same columns, of whose rows every batch has a part by weight. Made by `mix`."""
+class Mix(Feeding):
+    """Datasets with the same columns, of whose rows every batch has a part by weight. Made by `mix`.
+
+    A column ``source`` has the number of each row's dataset, int32, in the order in which they were given.
+    """
 
     def __init__(self, sources: Mapping[str, Dataset], weights: Mapping[str, float], until: str | int | None) -> None:
         self._sources, self._weights, self._until = sources, weights, until
 
     def to_torch(self, batch_size: int, *, device: Any = None, **options: Any) -> TorchLoader:
         """Return a loader of batches for PyTorch; options are those of `Dataset.to_torch`, but for `pad`.
-
-        A column ``source`` has the number of each row's dataset, int32, in the order in which they were given.
 
         Raises
         ------
@@ -35,17 +37,12 @@ class Mix:
         """
         needs_torch()
         made = torch_loader.made_and_moved(options.get("ragged", "values"), device)
-        return torch_loader.TorchLoader(self._setup(batch_size, options, "to_torch", *made))
+        return torch_loader.TorchLoader(self._setup(Options.of(batch_size, options, "to_torch"), "to_torch", *made))
 
-    def to_numpy(self, batch_size: int, **options: Any) -> Loader:
-        """Return a loader of batches as dicts of NumPy arrays; options are those of `to_torch`, but for `device`."""
-        return Loader(self._setup(batch_size, options, "to_numpy"))
-
-    def _setup(self, batch_size: int, options: Mapping[str, Any], where: str, *made: Any) -> Setup:
+    def _setup(self, options: Options, where: str, convert: Made = None, move: Made = None) -> Setup:
         session = next(iter(self._sources.values())).session
-        opening = Opening(session, Options.of(batch_size, options, where), where, *made)
         plans = {name: source.plan for name, source in self._sources.items()}
-        return mixed_setup_of(plans, self._weights, self._until, opening)
+        return mixed_setup_of(plans, self._weights, self._until, Opening(session, options, where, convert, move))
 
 
 def mix(sources: Mapping[str, Dataset], weights: Mapping[str, float], *, until: str | int | None = None) -> Mix:
@@ -69,7 +66,7 @@ def mix(sources: Mapping[str, Dataset], weights: Mapping[str, float], *, until: 
     Returns
     -------
     Mix
-        With `Mix.to_torch` and `Mix.to_numpy`.
+        With `Mix.to_torch`, `to_tf`, `to_jax` and `to_numpy`.
 
     Raises
     ------

@@ -93,6 +93,19 @@ def test_batches_are_sharded(table: ib.Dataset, sharded: Any) -> None:
         assert float(total(batch["emb"])) == sum(2 * number + 0.5 for number in batch["id"].tolist())
 
 
+def test_a_mixture_is_sharded(table: ib.Dataset, sharded: Any) -> None:
+    sources = {"low": table.filter(ib._.id < 200), "high": table.filter(ib._.id >= 200)}
+    mixed = ib.mix(sources, {"low": 3, "high": 1})
+    options: dict[str, Any] = {"columns": ["id", "emb"], "shuffle": True}
+    batches = list(mixed.to_jax(BATCH, device=sharded, **options))
+    for batch in batches:
+        assert {array.sharding for array in batch.values()} == {sharded}
+        assert batch["source"].tolist() == [int(number >= 200) for number in batch["id"].tolist()]
+    assert [batch["id"].tolist() for batch in batches] == [
+        batch["id"].tolist() for batch in mixed.to_numpy(BATCH, **options)
+    ]
+
+
 def test_processes_share_the_rows_of_global_arrays(table: ib.Dataset, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

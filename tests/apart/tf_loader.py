@@ -123,3 +123,24 @@ def test_what_has_no_tensor_is_told(table: ib.Dataset) -> None:
         list(missing)
     with pytest.raises(tf.errors.OpError, match="'text' has nulls"):
         list(missing.dataset)
+
+
+def test_a_mixture_is_a_dataset_of_its_own_signature(table: ib.Dataset) -> None:
+    sources = {"low": table.filter(ib._.id < 200), "high": table.filter(ib._.id >= 200)}
+    options: dict[str, Any] = {"columns": ["id", "text", "tags"], "shuffle": True}
+    mixed = ib.mix(sources, {"low": 3, "high": 1})
+    made = mixed.to_tf(BATCH, **options)
+    assert made.dataset.element_spec["source"] == tf.TensorSpec([BATCH], tf.int32)
+    batches = list(made.dataset)
+    assert len(batches) == len(made)
+    for batch in batches:
+        assert all(made.dataset.element_spec[name].is_compatible_with(value) for name, value in batch.items())
+        numbers = batch["id"].numpy()
+        assert batch["source"].numpy().tolist() == [int(number >= 200) for number in numbers]
+        assert batch["tags"].to_list() == [list(range(number % 4)) for number in numbers]
+    assert ids(batches) == [batch["id"].tolist() for batch in mixed.to_numpy(BATCH, **options)]
+    undisturbed = mixed.to_tf(BATCH, **options)
+    resumed = mixed.to_tf(BATCH, **options)
+    assert len(list(islice(undisturbed.dataset, 3))) == 3
+    resumed.load_state_dict(undisturbed.state_dict())
+    assert ids(resumed.dataset) == ids(batches)[3:]

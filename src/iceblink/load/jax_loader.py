@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +11,11 @@ import numpy as np
 
 from iceblink.errors import BatchContractBroken, ConfigError
 from iceblink.load.loader import Loader, Setup
-from iceblink.load.opening import Options, setup_of
-from iceblink.plan.nodes import Plan
-from iceblink.run.session import Session
+from iceblink.load.opening import Options
 
 
-def to_jax(plan: Plan, session: Session, batch_size: int, device: Any, given: Mapping[str, Any]) -> Loader:
-    """Return a loader for JAX; see `Dataset.to_jax`.
+def to_jax(opened: Callable[..., Setup], batch_size: int, device: Any, given: Mapping[str, Any]) -> Loader:
+    """Return a loader for JAX of what is opened with options; see `Dataset.to_jax`.
 
     Raises
     ------
@@ -27,7 +25,7 @@ def to_jax(plan: Plan, session: Session, batch_size: int, device: Any, given: Ma
     if jax.distributed.is_initialized():
         given = {"rank": jax.process_index(), "world": jax.process_count(), **given}
     options = Options.of(batch_size, given, "to_jax")
-    setup = setup_of(plan, session, options, "to_jax", Arrays(device))
+    setup = opened(options, "to_jax", Arrays(device))
     if isinstance(device, jax.sharding.Sharding):
         _must_be_global(setup, options)
     return Loader(setup)

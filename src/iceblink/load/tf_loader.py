@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -14,9 +14,8 @@ from iceblink.errors import BatchContractBroken, ConfigError
 from iceblink.load.batches import Ragged
 from iceblink.load.columns import MASK, Layout
 from iceblink.load.loader import PADDED, Loader, Setup
-from iceblink.load.opening import Options, setup_of
-from iceblink.plan.nodes import Plan
-from iceblink.run.session import Session
+from iceblink.load.mixed_steps import SOURCE
+from iceblink.load.opening import Options
 from iceblink.types import show_type
 
 
@@ -54,8 +53,8 @@ class TfLoader(Loader):
         self._signature = state["signature"]
 
 
-def to_tf(plan: Plan, session: Session, batch_size: int, signature: Any, given: Mapping[str, Any]) -> TfLoader:
-    """Return a loader for TensorFlow; see `Dataset.to_tf`.
+def to_tf(opened: Callable[..., Setup], batch_size: int, signature: Any, given: Mapping[str, Any]) -> TfLoader:
+    """Return a loader for TensorFlow of what is opened with options; see `Dataset.to_tf`.
 
     Raises
     ------
@@ -70,7 +69,7 @@ def to_tf(plan: Plan, session: Session, batch_size: int, signature: Any, given: 
             where,
             "signature= says it, in the words of tf.data.Dataset.from_generator; or loader.dataset.map(function)",
         )
-    setup = setup_of(plan, session, options, where, tensors)
+    setup = opened(options, where, tensors)
     return TfLoader(setup, signature_of(setup, options.ragged) if signature is None else signature)
 
 
@@ -88,6 +87,8 @@ def signature_of(setup: Setup, ragged: Ragged) -> dict[str, Any]:
         found |= _specs(layout, rows, ragged, setup)
     if setup.shape.tail == "pad":
         found[PADDED] = tf.TensorSpec([rows], tf.bool)
+    if setup.mixture is not None:
+        found[SOURCE] = tf.TensorSpec([rows], tf.int32)
     return found
 
 

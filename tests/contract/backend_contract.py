@@ -40,6 +40,7 @@ from iceblink.run.pipeline.backend import (
     Task,
     Work,
 )
+from iceblink.run.pipeline.scheduler import LOOK_S
 from iceblink.scan.batch import Batch
 
 PATIENCE_S = 60
@@ -60,7 +61,7 @@ class Driver:
         """Wait for a signal that is not yet in `heard`, and return it."""
         end = time.monotonic() + PATIENCE_S
         while time.monotonic() < end:
-            new = self.backend.wait(end - time.monotonic())
+            new = self.backend.wait(min(LOOK_S, end - time.monotonic()))  # a scheduler, too, looks often
             self.heard += new
             found = next(filter(enough, new), None)
             if found is not None:

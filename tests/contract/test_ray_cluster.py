@@ -26,9 +26,10 @@ def test_a_node_that_dies_takes_its_workers_and_rows_only(cluster: Cluster) -> N
         driver.hear("right")
 
 
-def test_a_node_that_cannot_be_reached_is_a_dead_one(cluster: Cluster) -> None:
+@pytest.mark.parametrize("scenario", ["a_node_dies", "a_stream_never_ends"])
+def test_a_node_that_cannot_be_reached_is_a_dead_one(cluster: Cluster, scenario: str) -> None:
     node = cluster.add_node()
-    with cluster.driver("contract.cluster_scenarios", "a_node_dies") as driver:
+    with cluster.driver("contract.cluster_scenarios", scenario) as driver:
         driver.hear("kill")
         node.cut()
         driver.answer()

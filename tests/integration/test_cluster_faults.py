@@ -8,7 +8,7 @@ import pytest
 
 from cluster_tool import Cluster, Node, why_not
 
-LOSSES = {"a_scan": Node.kill, "an_exchange": Node.kill, "a_pool": Node.kill, "a_write": Node.kill}
+LOSSES = {"a_scan": Node.kill, "an_exchange": Node.cut, "a_pool": Node.kill, "a_write": Node.cut}
 
 
 @pytest.mark.skipif(bool(why_not()), reason=why_not() or "never")

@@ -39,6 +39,7 @@ class Node:
 class _Look:
     at: float
     nodes: tuple[Node, ...]
+    gone: frozenset[str]
     free: Mapping[str, float]
     most: Mapping[str, float] | None  # what it may grow to, if it may
 
@@ -55,7 +56,7 @@ class Capacity:
     def __init__(self, memory_bytes: int | None = None) -> None:
         self._memory_bytes = memory_bytes
         self._lock = threading.Lock()
-        self._last = _Look(-_LOOK_S, (), {}, None)
+        self._last = _Look(-_LOOK_S, (), frozenset(), {}, None)
         self._wanted, self._wanted_at = 0, 0.0
 
     def slots(self, gpus_held: float) -> Slots:
@@ -71,6 +72,10 @@ class Capacity:
     def nodes(self) -> Sequence[Node]:
         """Return the nodes that live."""
         return self._look().nodes
+
+    def gone(self) -> frozenset[str]:
+        """Return the ids of nodes that were there and are lost."""
+        return self._look().gone
 
     def check(self, order: Order) -> None:
         """See that some node has what a worker needs, or could come to have it.
@@ -137,9 +142,11 @@ class Capacity:
     def _look(self) -> _Look:
         with self._lock:
             if time.monotonic() >= self._last.at + _LOOK_S:
-                alive = [node for node in ray.nodes() if node["Alive"]]
+                known = ray.nodes()
+                alive = (node for node in known if node["Alive"])
                 nodes = tuple(Node(node["NodeID"], node["Resources"], node["Labels"]) for node in alive)
-                self._last = _Look(time.monotonic(), nodes, ray.available_resources(), _most())
+                gone = frozenset(node["NodeID"] for node in known if not node["Alive"])
+                self._last = _Look(time.monotonic(), nodes, gone, ray.available_resources(), _most())
             return self._last
 
 

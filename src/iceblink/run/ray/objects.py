@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, overload
 
 import pyarrow as pa
-import ray
 
 from iceblink.config import KIB
-from iceblink.errors import RowsLost
 from iceblink.run.pipeline.backend import Slice
 from iceblink.run.ray.room import brought, kept
 from iceblink.scan.batch import Batch
@@ -156,14 +154,7 @@ def found(held: Any, nbytes: int, what: str, where: str) -> pa.RecordBatch:
     OutOfMemoryBudget
         There is no room to bring it here.
     """
-    if isinstance(held, bytes):
-        return decoded(held)
-    try:
-        return decoded(brought(held, nbytes, what, where))
-    except ray.exceptions.RayError as error:  # of the object, or of the actor that made it and cannot do so again
-        raise RowsLost(
-            f"{what} are lost: the node that had them is gone", where, "run it again; with checkpoint= a write goes on"
-        ) from error
+    return decoded(held if isinstance(held, bytes) else brought(held, nbytes, what, where))
 
 
 class Parts(Sequence[Batch]):

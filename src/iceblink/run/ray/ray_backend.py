@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from iceblink.run.pipeline.backend import Block, Order, Signal, Slots, Task
@@ -87,6 +88,7 @@ class RayBackend:
 
     def wait(self, timeout_s: float) -> list[Signal]:
         """Return what has happened, at least one signal unless the time runs out or somebody calls `wake`."""
+        self._strike_off(self._session.capacity.gone())
         return self._roster.wait(timeout_s)
 
     def wake(self) -> None:
@@ -134,6 +136,13 @@ class RayBackend:
                 self._roster.stop(worker.number)
         self._roster.close(patience_s)
         self._builds.clear()
+
+    def _strike_off(self, gone: Collection[str]) -> None:
+        """Bury workers on nodes that are gone: as seen here, the stream of one may go on for ever."""
+        for worker in self._hosted() if gone else ():
+            if (died := worker.lost_with(gone)) is not None:
+                self._roster.tell(worker.number, died)
+                worker.end()
 
     def _hosted(self) -> list[RayWorker]:
         return [worker for worker in self._roster.hands().values() if isinstance(worker, RayWorker)]

@@ -7,7 +7,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -93,6 +93,13 @@ class RayWorker:
         if not self._tasks:
             self._session.leaves(self._host)
         self._session.send(self._host, self.number, Stop())
+
+    def lost_with(self, nodes: Collection[str]) -> Died | None:
+        """Say that it died with its node, if that is one of these."""
+        place = self._host.place
+        if place is None or place.node not in nodes:
+            return None
+        return Died(self.number, "was lost with its node", with_node=True)
 
     def end(self) -> None:
         """End the host at once."""

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.experimental import get_object_locations
 
-from iceblink.errors import OutOfMemoryBudget
+from iceblink.config import KIB
+from iceblink.errors import OutOfMemoryBudget, RowsLost
 
 PATIENCE_S = 30.0
 """Room is waited for so long."""
@@ -23,6 +25,7 @@ AGAIN_S = 1.0
 """After so long it is asked for again."""
 REFUSALS = (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError)
 """What Ray says where there is no room."""
+_INLINE_BYTES = 100 * KIB  # of Ray: `max_direct_call_object_size`
 _HINT = (
     "free space on that disk, or start Ray with another --object-spilling-directory or more --object-store-memory; "
     "where the engine starts it, those are spill_dir= and memory_bytes="
@@ -100,6 +103,8 @@ def brought(reference: Any, nbytes: int, what: str, where: str) -> Any:
 
     Raises
     ------
+    RowsLost
+        Nobody has it any more.
     NoRoom
         It was refused.
     OutOfMemoryBudget
@@ -110,15 +115,36 @@ def brought(reference: Any, nbytes: int, what: str, where: str) -> Any:
     while True:
         try:
             return ray.get(reference, timeout=wait_s)
-        except ray.exceptions.GetTimeoutError:
+        except ray.exceptions.GetTimeoutError as error:
+            if not _is_somewhere(reference, nbytes):  # Ray itself says so after ten minutes
+                raise _lost(what, where) from error
             refusal = _refusal(nbytes)
         except REFUSALS as error:
             raise SpillDisk.here().refused(what, where) from error
+        except ray.exceptions.RayError as error:  # of the object, or of the actor that made it and cannot do so again
+            raise _lost(what, where) from error
         if refusal is None:
             wait_s *= 2  # it is only slow, and Ray may begin anew to bring it
         elif before is not None:
             raise OutOfMemoryBudget(*SpillDisk.here().refused(what, where).args) from refusal
         before = refusal
+
+
+def _lost(what: str, where: str) -> RowsLost:
+    hint = "run it again; with checkpoint= a write goes on"
+    return RowsLost(f"{what} are lost: the node that had them is gone", where, hint)
+
+
+def _is_somewhere(reference: Any, nbytes: int) -> bool:
+    """Whether its owner knows of a node that lives and has an object, or of a disk; small ones travel in messages."""
+    if nbytes <= _INLINE_BYTES:
+        return True
+    try:
+        known = get_object_locations([reference], timeout_ms=int(1e3 * AGAIN_S)).get(reference)
+    except ray.exceptions.RayError:  # its owner is busy
+        return True
+    alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+    return known is None or known["did_spill"] or not alive.isdisjoint(known["node_ids"])
 
 
 def _refusal(nbytes: int) -> Exception | None:

@@ -26,7 +26,7 @@ WORKERS_SHARE = 0.7
 """Of the memory budget; the rest is for rows between workers, which lie in an object store on a cluster."""
 DRIVER_BYTES = 64 * MIB
 """By so much this process grows with its part of a run."""
-PROCESS_BYTES = 192 * MIB
+PROCESS_BYTES = 224 * MIB
 """What a worker's process has besides: Python, Arrow, rows on their way in and out, the kernel's beyond its limit."""
 LEAST_BYTES = 96 * MIB
 """With less a worker would do nothing but spill: then there are fewer of them."""

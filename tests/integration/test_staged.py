@@ -138,7 +138,7 @@ def test_a_worker_that_dies_changes_neither_a_shuffle_nor_a_sample(
     lake: ib.Lake, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kept, "PIECE_BYTES", 1 << 20)  # a task of many pieces would die each time
-    backend = SimulatedBackend(Slots(3, 0, 1 << 30), seed, 0.03)
+    backend = SimulatedBackend(Slots(3, 0, 4 << 30), seed, 0.03)
     engine = DistributedEngine(Settings.from_environment(), lambda: backend, False, 0, 0)
     with ib.connect(lake.session.catalog.folder, engine=engine) as deadly:
         for verb in CHANCE.values():

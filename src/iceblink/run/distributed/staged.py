@@ -234,7 +234,7 @@ class Staged:
 
     @contextmanager
     def _lent(self, name: str, rows: Kept) -> Iterator[Read]:
-        """Let a statement read rows, in any shares, and let go of them behind it."""
+        """Let a statement read rows, in any shares, and let go of them behind it; if it fails, `statement` does so."""
         self._tables[name] = rows
         self._free_shares.add(name)
         yield Read(name, (name,))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import time
 from typing import Any
 
 from iceblink.run.pipeline.backend import Block, Order, Signal, Slots, Task
@@ -15,6 +15,8 @@ from iceblink.run.ray.ray_worker import RayWorker
 from iceblink.run.ray.room import Refusals, kept
 from iceblink.run.ray.session import Session
 from iceblink.scan.batch import Batch
+
+_STRIKE_OFF_S = 1.0  # looking at all workers is not for every signal
 
 
 class RayBackend:
@@ -30,6 +32,7 @@ class RayBackend:
         self._session = session
         self._roster = Roster[RayWorker | ThreadWorker](self.free)
         self._refusals = Refusals()
+        self._struck_off_at = 0.0
         self._builds: dict[Order, Any] = {}  # pickled once, however many workers are started
 
     def slots(self) -> Slots:
@@ -88,7 +91,7 @@ class RayBackend:
 
     def wait(self, timeout_s: float) -> list[Signal]:
         """Return what has happened, at least one signal unless the time runs out or somebody calls `wake`."""
-        self._strike_off(self._session.capacity.gone())
+        self._strike_off()
         return self._roster.wait(timeout_s)
 
     def wake(self) -> None:
@@ -137,8 +140,13 @@ class RayBackend:
         self._roster.close(patience_s)
         self._builds.clear()
 
-    def _strike_off(self, gone: Collection[str]) -> None:
-        """Bury workers on nodes that are gone: as seen here, the stream of one may go on for ever."""
+    def _strike_off(self) -> None:
+        """Bury workers on nodes that are gone, once a second: as seen here, the stream of one may go on for ever."""
+        now = time.monotonic()
+        if now < self._struck_off_at + _STRIKE_OFF_S:
+            return
+        self._struck_off_at = now
+        gone = self._session.capacity.gone()
         for worker in self._hosted() if gone else ():
             if (died := worker.lost_with(gone)) is not None:
                 self._roster.tell(worker.number, died)

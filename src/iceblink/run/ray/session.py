@@ -165,16 +165,20 @@ class Session:
 
     def rest(self, host: RayHost) -> None:
         """Keep a host whose worker has ended for the next one, unless it is large or there is one for each CPU."""
-        cpus = sum(node.resources.get("CPU", 0.0) for node in self.capacity.nodes())
         with self._lock:
             self._leaving.pop(host.number, None)
-            kept = not host.reserves and host.resident_bytes < _FEW_BYTES and len(self._hosts) <= max(1.0, cpus)
-            if host.number in self._hosts and kept:
+            useful = not host.reserves and host.resident_bytes < _FEW_BYTES
+            if host.number in self._hosts and useful and not self._too_many():
                 host.rests_since = time.monotonic()
                 self._idle.append(host)
                 self._rested.notify_all()
                 return
         self.dismiss(host)
+
+    def _too_many(self) -> bool:
+        """Whether there are more hosts than CPUs, not counting those that reserve something."""
+        cpus = sum(node.resources.get("CPU", 0.0) for node in self.capacity.nodes())
+        return sum(not host.reserves for host in self._hosts.values()) > max(1.0, cpus)
 
     def leaves(self, host: RayHost) -> None:
         """Expect a host to rest in a moment: its worker has nothing more to do."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,7 +43,8 @@ DOORS = {
     "ray": {"run/ray", "neighbours"},
     "dask": {"neighbours"},
 }
-OPEN = {"pyarrow", "numpy", "iceblink", *sys.stdlib_module_names}
+EVERYWHERE = {"pyarrow", "numpy"}
+OPEN = {*EVERYWHERE, "iceblink", *sys.stdlib_module_names}
 NAMELESS = {"utils", "helpers", "common", "misc", "_internal"}
 LONGEST = 500  # lines
 
@@ -89,6 +92,12 @@ def test_every_file_keeps_the_house_rules() -> None:
     assert files
     broken = [rule for file in files for rule in broken_rules(str(file.relative_to(SOURCE)), file.read_text())]
     assert not broken, "\n" + "\n".join(broken)
+
+
+def test_what_every_room_may_import_is_installed_with_us() -> None:
+    project = tomllib.loads((SOURCE.parent / "pyproject.toml").read_text())["project"]
+    asked = {re.split(r"[^\w-]", dependency)[0] for dependency in project["dependencies"]}
+    assert asked >= EVERYWHERE
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
-import textwrap
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +10,10 @@ import pyarrow as pa
 import pytest
 
 import iceblink as ib
+from ctrl_c import interrupted
 
 ROWS = 1_000
 CALL_S = 90
-ENDS_S = 45  # much less than a call takes, and much more than an end needs
 
 LAKE = """
     import os, threading, time
@@ -68,22 +64,10 @@ def lake(tmp_path: Path) -> Iterator[ib.Lake]:
         yield lake
 
 
-def interrupted(tmp_path: Path, statement: str) -> tuple[list[str], str]:
+def interrupted_statement(tmp_path: Path, statement: str) -> tuple[list[str], str]:
     """Run a statement in a program of its own until it says so, then press Ctrl-C; return what it says after."""
     settings = {"lake": str(tmp_path / "lake"), "spill": str(tmp_path / "spill")}
-    program = textwrap.dedent(LAKE.format(call=CALL_S, statement=statement, **settings))
-    driver = subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        assert driver.stdout is not None
-        assert driver.stdout.readline() == "working\n"
-        driver.send_signal(signal.SIGINT)
-        told, errors = driver.communicate(timeout=ENDS_S)
-    finally:
-        driver.kill()
-    assert driver.returncode == -signal.SIGINT, errors
-    return told.splitlines(), errors
+    return interrupted(LAKE.format(call=CALL_S, statement=statement, **settings))
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -91,7 +75,7 @@ def interrupted(tmp_path: Path, statement: str) -> tuple[list[str], str]:
 def test_a_call_under_way_keeps_nobody_waiting(lake: ib.Lake, tmp_path: Path, way: str, ending: str) -> None:
     before = _files(tmp_path / "lake" / "d")
     make = f"made = source.map_batches(slow, batch_size=100, {WAYS[way]}schema=columns)"
-    told, errors = interrupted(tmp_path, f"{make}; {ENDINGS[ending]}")
+    told, errors = interrupted_statement(tmp_path, f"{make}; {ENDINGS[ending]}")
     assert told[-1] == "left:"
     assert "KeyboardInterrupt" in errors
     assert lake.table("d.t").count() == ROWS
@@ -102,7 +86,7 @@ def test_a_call_under_way_keeps_nobody_waiting(lake: ib.Lake, tmp_path: Path, wa
 
 def test_a_long_statement_is_stopped(lake: ib.Lake, tmp_path: Path) -> None:
     crossed = "lake.sql('SELECT sum((a.i * b.i) % 7) AS n FROM range(4000000) a(i), range(4000000) b(i)')"
-    told, errors = interrupted(tmp_path, f"print('working', flush=True); {crossed}.to_arrow()")
+    told, errors = interrupted_statement(tmp_path, f"print('working', flush=True); {crossed}.to_arrow()")
     assert told[-1] == "left:"
     assert "KeyboardInterrupt" in errors
 

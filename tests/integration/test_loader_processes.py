@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 import threading
 from itertools import islice
 from pathlib import Path
@@ -19,12 +16,13 @@ import pytest
 import torch
 
 import iceblink as ib
+from ctrl_c import interrupted
 from iceblink.errors import ConfigError, FunctionError
 from iceblink.events import observing
 from iceblink.load.replace import RowsReplaced
 
 ROWS, BATCH = 400, 16
-CALL_S, ENDS_S = 90, 45
+CALL_S = 90
 
 
 @pytest.fixture
@@ -215,18 +213,8 @@ def test_ctrl_c_ends_the_processes(table: ib.Dataset, tmp_path: Path) -> None:
             tasks = Path("/proc/self/task").iterdir()
             print("left:", *(child for task in tasks for child in (task / "children").read_text().split()), flush=True)
     """
-    driver = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        assert driver.stdout is not None
-        assert driver.stdout.readline() == "working\n"
-        driver.send_signal(signal.SIGINT)
-        told, errors = driver.communicate(timeout=ENDS_S)
-    finally:
-        driver.kill()
-    assert driver.returncode == -signal.SIGINT, errors
-    assert told.splitlines() == ["left:"]
+    told, _ = interrupted(program)
+    assert told == ["left:"]
 
 
 def test_what_cannot_go_there_or_come_back_is_told(table: ib.Dataset) -> None:

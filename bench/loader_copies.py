@@ -15,7 +15,7 @@ from bench.loader_peers import BATCH_ROWS, COLUMNS, WORKERS, loop_of
 from bench.measure import Job
 from bench.wiki_table import WIDTH, files_of
 
-OUR_MEMORY_BYTES = 448 << 20  # what a loader of iceblink takes by default
+OUR_MEMORY_BYTES = 320 << 20  # what a loader of iceblink takes by default
 ROW_BYTES = 4 * WIDTH + 650  # decoded
 CHUNK_BYTES = "64MB"  # LitData's default where none is given to its writer
 

@@ -54,6 +54,21 @@ def slices_of(rows: pa.Table | pa.RecordBatch) -> Iterator[Batch]:
         yield torch.from_numpy(values[begin : begin + BATCH_ROWS]), texts[begin : begin + BATCH_ROWS].to_pylist()
 
 
+def made_before(_: str, **loop: Any) -> Job:
+    """No loader: the shortest wait that this loop can measure."""
+    import torch
+
+    made = [
+        (torch.zeros(BATCH_ROWS, WIDTH), [f"{row:0650d}" for row in range(BATCH_ROWS)]) for _ in range(loop["steps"])
+    ]
+
+    def batches() -> Iterator[Batch]:
+        while made:
+            yield made.pop()
+
+    return loop_of(batches, loop)
+
+
 def pyiceberg_reader(folder: str, **loop: Any) -> Job:
     """Not shuffled: record batches, cut, the last part of each may be short; it goes to a step batch by batch."""
     import torch  # noqa: F401

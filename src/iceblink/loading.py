@@ -117,7 +117,7 @@ class Loading(Verbs, Feeding):
         device : str or torch.device, optional
             Where tensors go, behind `collate`; to a GPU they are copied from pinned memory while it computes.
         memory : int or str, optional
-            For decoded rows of this rank [bytes, or a text such as ``"1GiB"``]. Default: 448 MiB, or the engine's
+            For decoded rows of this rank [bytes, or a text such as ``"1GiB"``]. Default: 320 MiB, or the engine's
             budget if that is less. One row group is always in it.
         prefetch : int or str, optional
             Finished batches that wait [bytes]. Default: 16 MiB.

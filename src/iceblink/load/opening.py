@@ -36,7 +36,7 @@ from iceblink.run.local_engine import LocalEngine
 from iceblink.run.pipeline.function_pickle import pickled
 from iceblink.run.session import Session
 
-MEMORY_BYTES, PREFETCH_BYTES = 448 * MIB, 16 * MIB
+MEMORY_BYTES, PREFETCH_BYTES = 320 * MIB, 16 * MIB
 
 
 @dataclass(frozen=True)

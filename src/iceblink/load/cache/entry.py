@@ -14,19 +14,21 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 
-Piece = bytes | memoryview
+Piece = bytes | bytearray | memoryview
 Seal = bytes
 
 _ALIGNMENT = 64
 _CONTINUES = b"\xff\xff\xff\xff"
 _END = _CONTINUES + bytes(_ALIGNMENT - 4)  # of the stream, and nothing up to the seal
-_MAGIC = b"icerows1"
+_MAGIC = b"icerows2"
 SEAL_BYTES = len(_MAGIC) + 4
+SUMMED_BYTES = 4096
+"""Of so many bytes the sum is taken: a disk loses and mixes up sectors and pages."""
 
 # places in Message.fbs: fields of Message, DictionaryBatch, RecordBatch
 _HEADER, _BODY_BYTES, _BATCH_OF_DICTIONARY, _BUFFERS = 2, 3, 1, 2
@@ -37,15 +39,33 @@ def laid_out(table: pa.Table) -> list[Piece]:
     return [piece for message in _messages(table) for piece in _aligned(message)] + [_END]
 
 
-def seal(pieces: Sequence[Piece]) -> Seal:
-    """Return what an entry ends with: the CRC-32 of all bytes before it.
+def seal(pieces: Iterable[Piece]) -> Seal:
+    """Return what an entry ends with: the CRC-32 of the sums of the 64-bit words of each 4 KiB before it.
 
-    A CRC-32 finds every burst of up to 32 wrong bits, and misses one in four thousand million of other damages.
+    Any damage to one word is found, as are pages that are lost or changed places; one in four thousand million of
+    other damages is missed, and words that changed places within their 4 KiB. A CRC-32 of all bytes would find these,
+    and take five times as long: an eighth of an epoch from the cache.
     """
     checksum = 0
-    for piece in pieces:
-        checksum = zlib.crc32(piece, checksum)  # lets go of the interpreter lock
+    for block in _blocks(pieces):
+        words = np.frombuffer(block, "<u8").reshape(-1, SUMMED_BYTES // 8)
+        checksum = zlib.crc32(words.sum(axis=1), checksum)  # NumPy lets go of the interpreter lock
     return _MAGIC + checksum.to_bytes(4, "little")
+
+
+def _blocks(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """Cut what lies one behind the other anew: at multiples of the bytes that are summed; zeros fill the last."""
+    rest = bytearray()
+    for piece in (memoryview(given) for given in pieces):
+        lacking = -len(rest) % SUMMED_BYTES
+        rest += piece[:lacking]
+        if len(rest) % SUMMED_BYTES:
+            continue
+        whole = lacking + (len(piece) - lacking) // SUMMED_BYTES * SUMMED_BYTES
+        yield rest
+        yield piece[lacking:whole]
+        rest = bytearray(piece[whole:])
+    yield rest + bytes(-len(rest) % SUMMED_BYTES)
 
 
 def opened(entry: pa.Buffer, trusted: Seal | None = None) -> tuple[pa.Table, Seal] | None:

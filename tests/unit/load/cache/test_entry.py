@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime as dt
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -119,6 +120,23 @@ def test_an_entry_cut_short_or_gone_on_is_noticed() -> None:
 def test_garbage_is_noticed(garbage: bytes) -> None:
     assert opened(pa.py_buffer(garbage)) is None
     assert opened(pa.py_buffer(garbage + seal([garbage]))) is None, "its checksum fits, but it is no table"
+
+
+PAGES = bytes(entry_of(pa.table({"x": np.arange(4000)})))  # 32,000 bytes of rows
+
+
+@given(st.lists(st.integers(0, len(PAGES) - 12), max_size=6))
+def test_the_seal_does_not_depend_on_how_the_bytes_are_cut(cuts: list[int]) -> None:
+    bounds = [0, *sorted(cuts), len(PAGES) - 12]
+    assert seal(PAGES[begin:end] for begin, end in pairwise(bounds)) == PAGES[-12:]
+
+
+def test_a_page_that_is_lost_and_pages_that_changed_places_are_noticed() -> None:
+    before, first, second, after = PAGES[:4096], PAGES[4096:8192], PAGES[8192:12288], PAGES[12288:]
+    assert opened(pa.py_buffer(before + first + second + after)) is not None
+    assert opened(pa.py_buffer(before + second + first + after)) is None
+    assert opened(pa.py_buffer(before + bytes(4096) + second + after)) is None
+    assert opened(pa.py_buffer(before + second + after)) is None
 
 
 def test_bytes_verified_before_are_not_verified_again_but_under_another_seal() -> None:

@@ -54,7 +54,7 @@ def slices_of(rows: pa.Table | pa.RecordBatch) -> Iterator[Batch]:
         yield torch.from_numpy(values[begin : begin + BATCH_ROWS]), texts[begin : begin + BATCH_ROWS].to_pylist()
 
 
-def made_before(_: str, **loop: Any) -> Job:
+def made_before(folder: str, **loop: Any) -> Job:
     """No loader: the shortest wait that this loop can measure."""
     import torch
 

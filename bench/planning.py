@@ -163,7 +163,7 @@ def report(options: Options) -> str:
         results = in_turns(options.chosen(planners), arguments, options.runs, options.cpus)
         parts.append(f"### {name}\n\n{comparison(results, reference=FILES, amount='files')}\n")
         parts.append(f"{weights(results)}\n")
-    for count, what in ((files, "manifests are most of it"), (200, "every footer is read")):
+    for count, what in {files: "manifests are most of it", 200: "every footer is read"}.items():
         arguments = {"folder": str(ensure_many(count)), "cpus": options.cpus}
         results = in_turns(options.chosen(PLANNERS), arguments, options.runs, options.cpus)
         name = f"{count:,} files, {what}; here and on Ray with {options.cpus} CPUs"

@@ -37,7 +37,7 @@ ROOT = Path(__file__).resolve().parent.parent
         ("loaders", "tf.data"),
         ("transform", "processes"),
         ("balance", "iceblink"),
-        ("splits", "iceblink, a file a task"),
+        ("splits --parts map", "iceblink, a file a task"),
         ("driver", "scheduler, behind"),
         ("exchange --parts join", "iceblink"),
     ],

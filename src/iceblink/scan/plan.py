@@ -15,12 +15,12 @@ from iceblink.lake.storage import Storage
 from iceblink.lake.table import Table
 from iceblink.mapped import Each, Mapped, here
 from iceblink.predicate import Everything, Predicate
-from iceblink.scan.chance import chance_field, in_files, is_chance
 from iceblink.scan.damage import reading
 from iceblink.scan.decode import open_file, read_group
 from iceblink.scan.estimate import RATIOS, inexact, learn, ratio_key
 from iceblink.scan.footer import FOOTERS
 from iceblink.scan.pieces import GroupFinder, Groups, whole_file
+from iceblink.scan.place import in_files, is_placed, placed_field
 from iceblink.scan.project import Projection
 from iceblink.scan.split import Piece, Split
 
@@ -150,7 +150,7 @@ def plan_scan(
     ----------
     table : Table
     columns : sequence of str or None
-        Top-level columns to read, in that order, columns of chance among them; None for all.
+        Top-level columns to read, in that order, columns of place among them; None for all.
     predicate : Predicate
         Prunes files and row groups; whoever asked filters the rows.
     settings : Settings
@@ -204,9 +204,9 @@ def projected(schema: pa.Schema, columns: Sequence[str] | None, table: str) -> p
     if columns is None:
         return schema
     for name in columns:
-        if name not in schema.names and not is_chance(name):
+        if name not in schema.names and not is_placed(name):
             raise ColumnNotFound.of(name, schema.names, f"scan of {table}")
-    return pa.schema([chance_field(name) if is_chance(name) else schema.field(name) for name in columns])
+    return pa.schema([placed_field(name) if is_placed(name) else schema.field(name) for name in columns])
 
 
 class _Planner:

@@ -201,8 +201,7 @@ def plan_of(
     names = scan.schema.names if columns is None else columns
     if scan.part is not None:
         return scan.part.with_columns(names)
-    planned = plan_scan(scan.table, names, predicate, job.settings, mapped, footers_read)
-    return planned if scan.files is None else planned.only(scan.files)
+    return plan_scan(scan.table, names, predicate, job.settings, mapped, footers_read, scan.files)
 
 
 def _scan_source(reference: Reference, planned: ScanPlan, storage: Storage, job: Job) -> Source:

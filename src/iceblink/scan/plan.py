@@ -97,17 +97,6 @@ class ScanPlan:
         """Table and snapshot, in words, as errors name them."""
         return owner_of(self.table_name, self.snapshot_id)
 
-    def only(self, paths: Collection[str]) -> ScanPlan:
-        """Return the plan of just these data files; what they hold is not pruned further."""
-        kept = [
-            replace(split, pieces=pieces)
-            for split in self.splits
-            if (pieces := tuple(piece for piece in split.pieces if piece.path in paths))
-        ]
-        groups = sum(max(0, piece.groups) for split in kept for piece in split.pieces)
-        files = len({piece.path for split in kept for piece in split.pieces})
-        return replace(self, splits=tuple(kept), files=files, groups=groups)
-
     def with_columns(self, names: Sequence[str]) -> ScanPlan:
         """Return the plan of the same row groups and these columns; sizes stay those of the columns planned for."""
         splits = tuple(replace(split, columns=tuple(names)) for split in self.splits)
@@ -140,6 +129,7 @@ def plan_scan(
     settings: Settings,
     mapped: Mapped = here,
     footers_read: float | None = None,
+    paths: Collection[str] | None = None,
 ) -> ScanPlan:
     """Plan the reading of one table version.
 
@@ -160,6 +150,8 @@ def plan_scan(
     footers_read : float, optional
         Of more files than this (default: `FOOTERS_READ`) only a sample of the footers is read, and row groups are not
         told apart.
+    paths : collection of str, optional
+        Just these data files; default: all that the predicate keeps.
 
     Raises
     ------
@@ -170,6 +162,7 @@ def plan_scan(
     """
     schema = projected(table.schema, columns, table.name)
     files = list(table.files_as(whole_file, predicate, mapped)) if table.snapshot_id is not None else []
+    files = files if paths is None else [file for file in files if file.path in paths]
     planner = _Planner(table, in_files(schema), predicate, settings.threads, mapped)
     if len(files) <= (FOOTERS_READ if footers_read is None else footers_read):
         pieces, groups_total = planner.by_row_group(files)

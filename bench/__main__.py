@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bench import (
     balance,
+    changes,
     driver,
     embed,
     estimate,
@@ -36,6 +37,7 @@ BENCHMARKS = (
     driver,
     tpch,
     write,
+    changes,
     splits,
 )  # the quick ones first
 

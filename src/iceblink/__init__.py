@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from iceblink.load.sequences import Bucket as Bucket
     from iceblink.load.sequences import Pack as Pack
     from iceblink.mixed import mix as mix
+    from iceblink.plan.clauses import when_matched as when_matched
+    from iceblink.plan.clauses import when_not_matched as when_not_matched
+    from iceblink.plan.clauses import when_not_matched_by_source as when_not_matched_by_source
     from iceblink.plan.function import pure_python as pure_python
     from iceblink.plan.row import row as _
     from iceblink.run.local_engine import LocalEngine as LocalEngine
@@ -42,6 +45,9 @@ _HOMES = {
     "IceblinkError": ("iceblink.errors", "IceblinkError"),
     "_": ("iceblink.plan.row", "row"),
     "pure_python": ("iceblink.plan.function", "pure_python"),
+    "when_matched": ("iceblink.plan.clauses", "when_matched"),
+    "when_not_matched": ("iceblink.plan.clauses", "when_not_matched"),
+    "when_not_matched_by_source": ("iceblink.plan.clauses", "when_not_matched_by_source"),
     "media": ("iceblink.media", ""),
     "ray": ("iceblink.ray", ""),
     "watching": ("iceblink.watch.watching", "watching"),
@@ -60,6 +66,9 @@ __all__ = [
     "IceblinkError",
     "_",
     "pure_python",
+    "when_matched",
+    "when_not_matched",
+    "when_not_matched_by_source",
     "media",
     "ray",
     "watching",

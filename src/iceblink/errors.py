@@ -19,6 +19,7 @@
     │   ├── SchemaMismatch           schema-mismatch
     │   ├── NullInRequired           null-in-required
     │   ├── CommitConflict           commit-conflict
+    │   ├── MergeCardinality         merge-cardinality     several rows of a source match one row of a table
     │   └── CheckpointBusy           checkpoint-busy       a write with this checkpoint id is running
     ├── CommitUnknown                commit-unknown        it may or may not have been committed
     ├── DataCorrupt                  data-corrupt          bytes that are missing, cut short or changed
@@ -166,6 +167,12 @@ class CommitConflict(WriteError):
     """Another writer committed something that this write cannot be put on top of."""
 
     code = "commit-conflict"
+
+
+class MergeCardinality(WriteError):
+    """Several rows of a merge's source match one row of the table: which one is meant cannot be told."""
+
+    code = "merge-cardinality"
 
 
 class CheckpointBusy(WriteError):

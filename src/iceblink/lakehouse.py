@@ -11,12 +11,14 @@ from typing import Any, Literal, Self
 
 import pyarrow as pa
 
+from iceblink.changing import Changing
 from iceblink.dataset import Dataset
 from iceblink.errors import ConfigError, PlanError, nearest
 from iceblink.interop import to_arrow
 from iceblink.lake.catalog import Catalog
 from iceblink.lake.format_version import check_types
 from iceblink.neighbours.late import dask_frames, needs_dask, needs_ray, ray_data
+from iceblink.plan.changes import changes_rows
 from iceblink.plan.nodes import Memory, Plan, Query, Stream
 from iceblink.plan.sql import file_query
 from iceblink.run.late import ray_engine
@@ -75,7 +77,7 @@ def _engine(name: str) -> LocalEngine:
     return LocalEngine()
 
 
-class Lake:
+class Lake(Changing):
     """Tables by name, SQL over them, and ways to make new ones; a context manager that frees the engine."""
 
     def __init__(self, session: Session) -> None:
@@ -220,7 +222,8 @@ class Lake:
         """Return a query over the tables of the lake; lazy, names and types are checked here.
 
         DuckDB's SQL, with ``FOR VERSION AS OF`` (snapshot id, tag or branch), ``FOR TIMESTAMP AS OF`` and metadata
-        tables (``ns.t.snapshots``).
+        tables (``ns.t.snapshots``). DELETE, UPDATE and MERGE are carried out at once, and give a row that says what
+        they did: see `delete`.
 
         Raises
         ------
@@ -228,6 +231,8 @@ class Lake:
             With the position.
         TableNotFound, SnapshotNotFound, ColumnNotFound, AmbiguousColumn, DuplicateColumn
         """
+        if changes_rows(text):
+            return self._changed_by(text)
         return self._dataset(self.session.sql(text))
 
     def from_arrow(self, data: Any) -> Dataset:

@@ -48,8 +48,9 @@ from iceblink.lake.leftovers import commit_id, end_writes, remove_writes
 from iceblink.lake.manifests import data_files_by_path, verify
 from iceblink.lake.refused import database_errors
 from iceblink.lake.replacement import Replacement, stage_replacement
+from iceblink.lake.row_delta import Isolation, RowDelta, check_unmet
 from iceblink.lake.table import Table
-from iceblink.predicate import Predicate
+from iceblink.predicate import Everything, Predicate
 
 TOKEN = "iceblink.commit-token"
 """The entry of a snapshot's summary that says which write made it."""
@@ -85,6 +86,8 @@ class Commit:
         self._files: list[NewFile] = []
         self._remove: frozenset[str] | None = None  # None: an append
         self._conflict: Predicate | None = None
+        self._touched: frozenset[str] = frozenset()
+        self._isolation: Isolation | None = None  # of a change of rows
         self._schema: pa.Schema | None = None
         self._replacement: Replacement | None = None
         self._properties: dict[str, str] = {}
@@ -112,6 +115,31 @@ class Commit:
         self._remove = frozenset(remove)
         self._conflict = conflict
         self._snapshot = True
+        return self
+
+    def change_rows(
+        self,
+        remove: Collection[str],
+        files: Iterable[NewFile],
+        touched: Collection[str],
+        conflict: Predicate,
+        isolation: Isolation,
+    ) -> Self:
+        """Take the data files `remove` out and put `files` in, position delete files among them.
+
+        Parameters
+        ----------
+        remove, files
+            As of `overwrite`.
+        touched : collection of str
+            Data files that are removed or that delete files name: any change of them by others is a conflict.
+        conflict : Predicate
+            The rows that were looked at.
+        isolation : {"serializable", "snapshot"}
+            Whether rows that others add or delete meanwhile are a conflict if they may match `conflict`.
+        """
+        self.overwrite(remove, files, conflict)
+        self._touched, self._isolation = frozenset(touched), isolation
         return self
 
     def evolve(self, schema: pa.Schema) -> Self:
@@ -157,11 +185,11 @@ class Commit:
         """
         head = self._landing()
         end_writes(head, self._writes())
-        table = Table.latest(self._table.catalog, self._table.name, head)
-        table = table if self._branch == "main" else table.at(branch=self._branch)
+        table = self._at(head)
         snapshot = self._landed(head)
         if snapshot is not None:
-            rows, removed = sum(file.rows for file in self._files), len(self._remove or ())
+            rows = sum(file.rows for file in self._files if not file.deletes)
+            removed = len(self._remove or ())
             emit(Committed(self._table.name, snapshot.snapshot_id, rows, len(self._files), removed))
         return table
 
@@ -229,6 +257,11 @@ class Commit:
             raise SnapshotNotFound(f"no branch {self._branch!r}", self._table.name, "make the branch first")
         return head
 
+    def _at(self, head: IcebergTable) -> Table:
+        """Return our table of PyIceberg's, on the branch that is written."""
+        table = Table.latest(self._table.catalog, self._table.name, head)
+        return table if self._branch == "main" else table.at(branch=self._branch)
+
     def _landed(self, head: IcebergTable) -> Snapshot | None:
         for snapshot in reversed(head.metadata.snapshots):
             if snapshot.summary is not None and snapshot.summary.additional_properties.get(TOKEN) == self.token:
@@ -270,7 +303,7 @@ class Commit:
     def _check_files_fit(self, transaction: Transaction) -> None:
         """Refuse if the files were written for another partitioning, or other field ids."""
         metadata = transaction.table_metadata
-        if any(file.spec_id != metadata.default_spec_id for file in self._files):
+        if any(file.spec_id != metadata.default_spec_id for file in self._files if not file.deletes):
             raise CommitConflict("the partitioning was changed meanwhile", self._table.name, "write again")
         staged = {field.field_id: field for field in metadata.schema().fields}
         written = {field.field_id: field for field in self._table.iceberg_schema.fields}
@@ -289,10 +322,12 @@ class Commit:
             producer = self._new_start(update.overwrite(), head)
         elif self._remove is None:
             producer = update.fast_append()
+        elif self._isolation is not None:
+            producer = self._removal(RowDelta(transaction, {TOKEN: self.token}, self._branch), head)
         else:
             producer = self._removal(update.overwrite(), head)
         for file in self._files:
-            producer.append_data_file(file.data_file())
+            (producer.append_delete_file if file.deletes else producer.append_data_file)(file.data_file())
         if self._files:
             producer.commit_uuid = commit_id(min(self._writes()))
         producer.commit()
@@ -318,9 +353,13 @@ class Commit:
         for file in self._removed:
             producer.delete_data_file(file)
         producer.delete_by_predicate(looked_at)
-        # PyIceberg validates only inside its own retries: this is what it does there, from our starting point
-        producer._commit_window = CommitWindow.resolve(head.metadata, self._table.snapshot_id, self._branch)
-        producer._validate_concurrency()
+        if self._isolation is not None:
+            predicate = Everything() if self._conflict is None else self._conflict
+            check_unmet(self._table, self._at(head), self._touched, predicate, self._isolation)
+        else:
+            # PyIceberg validates only inside its own retries: this is what it does there, from our starting point
+            producer._commit_window = CommitWindow.resolve(head.metadata, self._table.snapshot_id, self._branch)
+            producer._validate_concurrency()
         if any(math.isnan(value) for file in self._removed for value in _floats(file.partition)):
             # PyIceberg seeks the manifests to rewrite by partition and has no word for NaN: let it look at all
             producer.delete_by_predicate(AlwaysTrue())

@@ -25,7 +25,7 @@ from iceblink.lake.tensors import to_bytes
 
 @dataclass(frozen=True)
 class NewFile:
-    """A finished data file that no snapshot refers to yet: plain data, so that it travels between processes.
+    """A finished file that no snapshot refers to yet: plain data, so that it travels between processes.
 
     Parameters
     ----------
@@ -43,6 +43,8 @@ class NewFile:
         The table's sort order that its rows are in.
     metrics : dict
         Sizes, counts, bounds by field id and row-group offsets (Iceberg spec, "Data File Fields").
+    deletes : bool
+        Whether it says which rows of a data file are deleted, by position; each is a row of this one.
     """
 
     path: str
@@ -53,11 +55,12 @@ class NewFile:
     partition: Partition
     sort_order_id: int | None
     metrics: dict[str, Any]
+    deletes: bool = False
 
     def data_file(self) -> DataFile:
         """Return it in PyIceberg's form."""
         file = DataFile.from_args(
-            content=DataFileContent.DATA,
+            content=DataFileContent.POSITION_DELETES if self.deletes else DataFileContent.DATA,
             file_path=self.path,
             file_format=FileFormat.PARQUET,
             partition=Record(*self.partition),

@@ -136,10 +136,10 @@ def _abandoned(table: Table, marker: str, oldest: float) -> bool:
 
 
 def _data_files(table: Table, tokens: Collection[str]) -> list[str]:
-    """Return the data files that these writes named."""
+    """Return the data files and delete files that these writes named."""
     if not tokens:
         return []
-    names = re.compile(rf"(?:{'|'.join(map(re.escape, tokens))})-[0-9-]+\.parquet")
+    names = re.compile(rf"(?:{'|'.join(map(re.escape, tokens))})-[0-9-]+(?:-deletes)?\.parquet")
     listed = _listed(table.storage, table.pyiceberg.location_provider().data_path, recursive=True)
     return [path for path in listed if names.fullmatch(path.rpartition("/")[2])]
 

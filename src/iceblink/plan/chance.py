@@ -8,7 +8,8 @@ from dataclasses import replace
 from iceblink.plan.late import exp
 from iceblink.plan.nodes import Drawn, Plan, Query, Repartition, Scan, Tree
 from iceblink.plan.rowwise import leaf_of
-from iceblink.scan.chance import chance_field, chance_of
+from iceblink.scan.chance import chance_of
+from iceblink.scan.place import placed_field
 
 Drawing = tuple[Tree, Mapping[str, Plan]]
 """A statement, and what it names."""
@@ -67,14 +68,14 @@ def _passed(plan: Plan, name: str) -> Plan:
     if isinstance(plan, Repartition):
         return _passed(plan.source, name)
     if isinstance(plan, Scan | Drawn):
-        return plan.with_chance(name)
+        return plan.with_placed(name)
     assert isinstance(plan, Query), "what looks at one row at a time is a statement over its leaf"
     tree = plan.tree.copy()
     for select in tree.find_all(exp.Select):
         if not _has_all(select):
             select.select(_column(name), copy=False)
     sources = {at: _passed(source, name) for at, source in plan.sources.items()}
-    return replace(plan, schema=plan.schema.append(chance_field(name)), tree=tree, sources=sources, expression=None)
+    return replace(plan, schema=plan.schema.append(placed_field(name)), tree=tree, sources=sources, expression=None)
 
 
 def _has_all(select: exp.Select) -> bool:

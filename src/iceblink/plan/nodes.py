@@ -13,7 +13,7 @@ import pyarrow as pa
 from iceblink.lake.table import Table
 from iceblink.plan.function import Function
 from iceblink.plan.late import exp
-from iceblink.scan.chance import chance_field
+from iceblink.scan.place import placed_field
 from iceblink.scan.plan import ScanPlan
 
 Tree: TypeAlias = "exp.Query"
@@ -45,7 +45,7 @@ class Scan(Plan):
     Parameters
     ----------
     schema : pa.Schema
-        Of columns of the table, and after them columns of chance.
+        Of columns of the table, and after them columns of place.
     table : Table
     files : frozenset of str or None
         Just these data files.
@@ -70,9 +70,9 @@ class Scan(Plan):
         """Return the scan of just these columns, in this order."""
         return replace(self, schema=pa.schema([self.schema.field(name) for name in names]))
 
-    def with_chance(self, name: str) -> Scan:
-        """Return the scan with one more column of chance, by each row's place in its data file."""
-        return replace(self, schema=self.schema.append(chance_field(name)))
+    def with_placed(self, name: str) -> Scan:
+        """Return the scan with one more column, made of each row's place in its data file."""
+        return replace(self, schema=self.schema.append(placed_field(name)))
 
     @property
     def name(self) -> str:
@@ -193,14 +193,14 @@ class Drawn(_Numbered):
     source: Plan
     chances: tuple[str, ...] = ()
 
-    def with_chance(self, name: str) -> Drawn:
-        """Return the same with one more column."""
+    def with_placed(self, name: str) -> Drawn:
+        """Return the same with one more column, of chance."""
         return replace(self, chances=(*self.chances, name))
 
     @cached_property
     def schema(self) -> pa.Schema:
         """The source's, and the columns of chance."""
-        return pa.schema([*self.source.schema, *map(chance_field, self.chances)])
+        return pa.schema([*self.source.schema, *map(placed_field, self.chances)])
 
     @property
     def inputs(self) -> tuple[Plan, ...]:

@@ -13,7 +13,7 @@ from iceblink.plan.limits import rows_wanted
 from iceblink.plan.nodes import MapBatches, Memory, Plan, Query, Scan
 from iceblink.plan.predicates import Evaluate, either, read_predicate
 from iceblink.predicate import Everything, Predicate, conjunction
-from iceblink.scan.chance import is_chance
+from iceblink.scan.place import is_placed
 
 
 @dataclass(frozen=True)
@@ -171,10 +171,10 @@ def pushdown(fused: Statement, evaluate: Evaluate) -> tuple[Reference, ...]:
             name = source.name.lower()
             fields = {field.name.lower(): field for field in by_name[name].plan.schema}
             used = set(by_name[name].plan.schema.names) if everything else _used(scope, alias, fields)
-            sure = {  # of chance no file has statistics
+            sure = {  # of what no file has there are no statistics
                 key: one
                 for key, one in fields.items()
-                if not is_chance(key) and not (rounded and pt.is_floating(one.type))
+                if not is_placed(key) and not (rounded and pt.is_floating(one.type))
             }
             predicate = _implied(scope, alias, sure, evaluate)
             if name in seen:  # a rewrite may read one reference in two places

@@ -15,6 +15,7 @@ import pyarrow as pa
 from iceblink.plan.late import exp, simplifying
 from iceblink.predicate import (
     FLIPPED,
+    And,
     Compare,
     Everything,
     IsIn,
@@ -224,3 +225,41 @@ def _moment(value: dt.date | str, dtype: pa.DataType) -> object:
     if dtype.tz is not None and moment.tzinfo is None:
         return moment.replace(tzinfo=dt.UTC)  # the kernel's time zone is pinned to UTC
     return None if dtype.tz is None and moment.tzinfo is not None else moment
+
+
+def exact_predicate(
+    node: exp.Expression, alias: str, fields: Mapping[str, pa.Field], evaluate: Evaluate
+) -> Predicate | None:
+    """Return what `node` says if that can be said wholly: true for the same rows, no more and no fewer; else None.
+
+    Parameters are those of `read_predicate`.
+    """
+    match node:
+        case exp.Paren():
+            return exact_predicate(node.this, alias, fields, evaluate)
+        case exp.Boolean():
+            return Everything() if node.this else Nothing()
+        case exp.And() | exp.Or():
+            left = exact_predicate(node.left, alias, fields, evaluate)
+            right = exact_predicate(node.right, alias, fields, evaluate)
+            if left is None or right is None:
+                return None
+            return conjunction(left, right) if isinstance(node, exp.And) else either(left, right)
+        case exp.Between() | exp.In() | exp.Is() | exp.Column() | exp.Not(this=exp.Is() | exp.Column()):
+            leaf = not isinstance(node, exp.Between) or not node.args.get("symmetric")
+        case _:
+            leaf = node.key in _OPERATORS
+    if not leaf or any(isinstance(part, exp.Query) for part in node.walk()):
+        return None
+    found = read_predicate(node, alias, fields, evaluate)
+    if isinstance(node, exp.Between) and not isinstance(found, And):
+        return None  # one of the bounds could not be said
+    return None if isinstance(found, Everything) or not _plain(node) else found
+
+
+def _plain(node: exp.Expression) -> bool:
+    """Whether a leaf names a column alone, and not in arithmetic that was solved for it."""
+    columns = list(node.find_all(exp.Column))
+    direct = [side for side in (node, node.this, node.args.get("expression")) if isinstance(side, exp.Column)]
+    inside = [node.this.this] if isinstance(node, exp.Not) and isinstance(node.this, exp.Is) else []
+    return len(columns) == 1 and any(columns[0] is side for side in [*direct, *inside])

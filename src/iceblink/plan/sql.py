@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from iceblink.errors import SqlError
@@ -46,8 +46,13 @@ def parse(text: str, resolve: Resolve) -> tuple[exp.Query, Mapping[str, Plan]]:
         The text is not one SELECT statement; the position is shown.
     """
     tree = _one_query(text)
+    return tree, named_inputs([tree], resolve)
+
+
+def named_inputs(trees: Iterable[exp.Expression], resolve: Resolve) -> Mapping[str, Plan]:
+    """Replace the tables that trees name by inputs, in place, and return these; one named twice is read once."""
     plans: dict[tuple[str, Version | None], Plan] = {}
-    for table in _outside_tables(tree):
+    for table in (table for tree in trees for table in _outside_tables(tree)):
         asked = ".".join(part.name for part in table.parts), _version(table)
         plan = plans.get(asked) or resolve(*asked)
         plans[asked] = plan  # named twice, a table is read at one snapshot
@@ -57,10 +62,17 @@ def parse(text: str, resolve: Resolve) -> tuple[exp.Query, Mapping[str, Plan]]:
         table.set("db", None)
         table.set("this", exp.to_identifier(plan.name, quoted=True))
         table.set("alias", alias)
-    return tree, {plan.name: plan for plan in plans.values()}
+    return {plan.name: plan for plan in plans.values()}
 
 
-def _one_query(text: str) -> exp.Query:
+def one_statement(text: str) -> exp.Expression:
+    """Parse one statement of any kind.
+
+    Raises
+    ------
+    SqlError
+        With the position.
+    """
     try:
         statements = [statement for statement in sqlglot.parse(text, read=DIALECT) if statement is not None]
     except sqlglot.errors.ParseError as error:
@@ -73,6 +85,11 @@ def _one_query(text: str) -> exp.Query:
     if len(statements) != 1:
         raise SqlError(f"expected one statement, got {len(statements)}", hint="call sql() once for each")
     (statement,) = statements
+    return statement
+
+
+def _one_query(text: str) -> exp.Query:
+    statement = one_statement(text)
     if isinstance(statement, exp.Subquery):
         statement = statement.unnest()
     if not isinstance(statement, exp.Query):
@@ -86,7 +103,7 @@ def _one_query(text: str) -> exp.Query:
     return statement
 
 
-def _outside_tables(tree: exp.Query) -> list[exp.Table]:
+def _outside_tables(tree: exp.Expression) -> list[exp.Table]:
     """Return the table references that are neither CTEs nor table functions such as ``range(...)``."""
     return [
         table

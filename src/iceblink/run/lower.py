@@ -27,8 +27,8 @@ from iceblink.run.pipeline.stats import Recorder
 from iceblink.run.pipeline.stream import stream
 from iceblink.run.source import Source
 from iceblink.scan.batch import Batch
-from iceblink.scan.chance import with_chances
 from iceblink.scan.native import NativeScan, native_scan
+from iceblink.scan.place import with_placed
 from iceblink.scan.plan import ScanPlan, plan_scan, projected
 from iceblink.scan.read import read_scan
 
@@ -100,7 +100,7 @@ def _(plan: Drawn, job: Job) -> Batches:
     first = 0
     with closing(run(plan.source, job)) as batches:
         for batch in batches:
-            yield Batch(with_chances(batch.data, plan.chances, "", first), "", first)
+            yield Batch(with_placed(batch.data, plan.chances, "", first), "", first)
             first += batch.data.num_rows
             del batch
 
@@ -201,8 +201,7 @@ def plan_of(
     names = scan.schema.names if columns is None else columns
     if scan.part is not None:
         return scan.part.with_columns(names)
-    planned = plan_scan(scan.table, names, predicate, job.settings, mapped, footers_read)
-    return planned if scan.files is None else planned.only(scan.files)
+    return plan_scan(scan.table, names, predicate, job.settings, mapped, footers_read, scan.files)
 
 
 def _scan_source(reference: Reference, planned: ScanPlan, storage: Storage, job: Job) -> Source:

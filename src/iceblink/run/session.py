@@ -64,13 +64,7 @@ class Session:
         """
 
         def resolve(name: str, version: Version | None) -> Plan:
-            if name.lower() == "this" and this is not None:
-                return this
-            if version is None:
-                return self.table(name)
-            if version.kind == "timestamp":
-                return self.table(name, as_of=version.value)
-            return self._at_version(name, version.value)
+            return this if name.lower() == "this" and this is not None else self.resolve(name, version)
 
         tree, sources = parse(text, resolve)
         try:
@@ -79,6 +73,14 @@ class Session:
             name = next((part for part in re.findall(r"'([^']+)'", error.what) if part in text), "")
             where = point_at_word(text, name) if name or not error.where else error.where
             raise type(error)(error.what, where, error.hint) from error
+
+    def resolve(self, name: str, version: Version | None = None) -> Plan:
+        """Return the plan that reads what SQL names. Raises TableNotFound, SnapshotNotFound."""
+        if version is None:
+            return self.table(name)
+        if version.kind == "timestamp":
+            return self.table(name, as_of=version.value)
+        return self._at_version(name, version.value)
 
     def _at_version(self, name: str, value: str) -> Plan:
         """Read ``FOR VERSION AS OF``: a snapshot id, else a tag, else a branch."""

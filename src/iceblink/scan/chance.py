@@ -6,7 +6,7 @@ rows the row is read.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 import numpy as np
 import pyarrow as pa
@@ -32,36 +32,7 @@ def is_chance(name: str) -> bool:
     return name.startswith(_PREFIX)
 
 
-def chance_field(name: str) -> pa.Field:
-    """Return the field of a column of chance: any 64 bits, never null."""
-    return pa.field(name, pa.int64(), nullable=False)
-
-
-def in_files(schema: pa.Schema) -> pa.Schema:
-    """Return the columns of `schema` that are not of chance."""
-    return pa.schema([field for field in schema if not is_chance(field.name)])
-
-
-def with_chances(data: pa.RecordBatch, names: Sequence[str], path: str, first_row: int) -> pa.RecordBatch:
-    """Return consecutive rows of a place with columns of chance after their own.
-
-    Parameters
-    ----------
-    data : pa.RecordBatch
-    names : sequence of str
-    path : str
-        The data file; empty for rows that have just a number.
-    first_row : int
-        Position of the first row there.
-    """
-    if not names:
-        return data
-    made = [_chances(name, path, first_row, data.num_rows) for name in names]
-    fields = [*data.schema, *map(chance_field, names)]
-    return pa.RecordBatch.from_arrays([*data.columns, *made], schema=pa.schema(fields))
-
-
-def _chances(name: str, path: str, first_row: int, rows: int) -> pa.Array:
+def chances(name: str, path: str, first_row: int, rows: int) -> pa.Array:
     """Return numbers `first_row` and following of the file, which no two rows of it have in common."""
     places = np.arange(first_row, first_row + rows, dtype=np.uint64)
     return pa.array(numbers(start_of(name, path), places).view(np.int64))

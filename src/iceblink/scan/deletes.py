@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 import pyarrow.types as pt
 from numpy.typing import NDArray
 
+from iceblink.lake.delete_files import POSITION_DELETES
 from iceblink.lake.entries import DeleteFile
-from iceblink.lake.schemas import FIELD_ID
 from iceblink.lake.storage import Storage
 from iceblink.predicate import Compare
 from iceblink.scan.damage import damaged, reading
@@ -28,14 +28,6 @@ from iceblink.scan.footer import FOOTERS, Footer
 from iceblink.scan.project import Projection, field_id
 from iceblink.scan.prune import kept_groups
 from iceblink.scan.roaring import NotAVector, Positions, read_vector
-
-# field ids that the spec reserves
-POSITION_DELETES = pa.schema(
-    [
-        pa.field("file_path", pa.string(), metadata={FIELD_ID: b"2147483546"}),
-        pa.field("pos", pa.int64(), metadata={FIELD_ID: b"2147483545"}),
-    ]
-)
 
 T = TypeVar("T")
 

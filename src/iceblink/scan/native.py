@@ -12,9 +12,9 @@ import pyarrow.types as pt
 
 from iceblink.lake.schemas import DEFAULT
 from iceblink.lake.storage import Storage
-from iceblink.scan.chance import is_chance
 from iceblink.scan.checksum import verify_pages
 from iceblink.scan.footer import FOOTERS
+from iceblink.scan.place import is_placed
 from iceblink.scan.plan import ScanPlan
 from iceblink.scan.project import Column, Projection, field_id, inner_fields
 from iceblink.scan.split import WHOLE_FILE, Piece, Split
@@ -148,8 +148,8 @@ def _native(
     """
     if not names:
         return "no columns are read"
-    if any(map(is_chance, names)):
-        return "chance is drawn by the place of each row"
+    if any(map(is_placed, names)):
+        return "some columns are made of the place of each row"
     if any(piece.deletes for piece in pieces):
         return "some rows are deleted by delete files"
     schema = pa.schema([column for column in table if column.name in names or column.name in also])

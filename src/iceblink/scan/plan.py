@@ -15,12 +15,12 @@ from iceblink.lake.storage import Storage
 from iceblink.lake.table import Table
 from iceblink.mapped import Each, Mapped, here
 from iceblink.predicate import Everything, Predicate
-from iceblink.scan.chance import chance_field, in_files, is_chance
 from iceblink.scan.damage import reading
 from iceblink.scan.decode import open_file, read_group
 from iceblink.scan.estimate import RATIOS, inexact, learn, ratio_key
 from iceblink.scan.footer import FOOTERS
 from iceblink.scan.pieces import GroupFinder, Groups, whole_file
+from iceblink.scan.place import in_files, is_placed, placed_field
 from iceblink.scan.project import Projection
 from iceblink.scan.split import Piece, Split
 
@@ -97,17 +97,6 @@ class ScanPlan:
         """Table and snapshot, in words, as errors name them."""
         return owner_of(self.table_name, self.snapshot_id)
 
-    def only(self, paths: Collection[str]) -> ScanPlan:
-        """Return the plan of just these data files; what they hold is not pruned further."""
-        kept = [
-            replace(split, pieces=pieces)
-            for split in self.splits
-            if (pieces := tuple(piece for piece in split.pieces if piece.path in paths))
-        ]
-        groups = sum(max(0, piece.groups) for split in kept for piece in split.pieces)
-        files = len({piece.path for split in kept for piece in split.pieces})
-        return replace(self, splits=tuple(kept), files=files, groups=groups)
-
     def with_columns(self, names: Sequence[str]) -> ScanPlan:
         """Return the plan of the same row groups and these columns; sizes stay those of the columns planned for."""
         splits = tuple(replace(split, columns=tuple(names)) for split in self.splits)
@@ -140,6 +129,7 @@ def plan_scan(
     settings: Settings,
     mapped: Mapped = here,
     footers_read: float | None = None,
+    paths: Collection[str] | None = None,
 ) -> ScanPlan:
     """Plan the reading of one table version.
 
@@ -150,7 +140,7 @@ def plan_scan(
     ----------
     table : Table
     columns : sequence of str or None
-        Top-level columns to read, in that order, columns of chance among them; None for all.
+        Top-level columns to read, in that order, columns of place among them; None for all.
     predicate : Predicate
         Prunes files and row groups; whoever asked filters the rows.
     settings : Settings
@@ -160,6 +150,8 @@ def plan_scan(
     footers_read : float, optional
         Of more files than this (default: `FOOTERS_READ`) only a sample of the footers is read, and row groups are not
         told apart.
+    paths : collection of str, optional
+        Just these data files; default: all that the predicate keeps.
 
     Raises
     ------
@@ -170,6 +162,7 @@ def plan_scan(
     """
     schema = projected(table.schema, columns, table.name)
     files = list(table.files_as(whole_file, predicate, mapped)) if table.snapshot_id is not None else []
+    files = files if paths is None else [file for file in files if file.path in paths]
     planner = _Planner(table, in_files(schema), predicate, settings.threads, mapped)
     if len(files) <= (FOOTERS_READ if footers_read is None else footers_read):
         pieces, groups_total = planner.by_row_group(files)
@@ -204,9 +197,9 @@ def projected(schema: pa.Schema, columns: Sequence[str] | None, table: str) -> p
     if columns is None:
         return schema
     for name in columns:
-        if name not in schema.names and not is_chance(name):
+        if name not in schema.names and not is_placed(name):
             raise ColumnNotFound.of(name, schema.names, f"scan of {table}")
-    return pa.schema([chance_field(name) if is_chance(name) else schema.field(name) for name in columns])
+    return pa.schema([placed_field(name) if is_placed(name) else schema.field(name) for name in columns])
 
 
 class _Planner:

@@ -24,7 +24,6 @@ from iceblink.config import Settings
 from iceblink.events import SplitRead, emit
 from iceblink.lake.storage import Storage
 from iceblink.scan.batch import Batch
-from iceblink.scan.chance import in_files, is_chance, with_chances
 from iceblink.scan.checksum import check_headers
 from iceblink.scan.damage import reading
 from iceblink.scan.decode import checked, open_file, read_group, stream_group
@@ -32,6 +31,7 @@ from iceblink.scan.deletes import Deletes
 from iceblink.scan.estimate import guessed, learn
 from iceblink.scan.footer import FOOTERS, Footer
 from iceblink.scan.ordered import in_order
+from iceblink.scan.place import in_files, is_placed, with_placed
 from iceblink.scan.plan import ScanPlan, projected
 from iceblink.scan.project import Projection, check_named
 from iceblink.scan.prune import kept_groups
@@ -150,8 +150,8 @@ class _Reader:
     ) -> None:
         names = tuple(columns)
         schema = in_files(schema)
-        self.schema = projected(schema, [name for name in names if not is_chance(name)], owner)
-        self.chances = [name for name in names if is_chance(name)]
+        self.schema = projected(schema, [name for name in names if not is_placed(name)], owner)
+        self.placed = [name for name in names if is_placed(name)]
         self.storage, self.settings, self.owner, self.threads = storage, settings, owner, threads
         self.deletes = Deletes(storage, schema, owner)
 
@@ -187,8 +187,8 @@ class _Reader:
             start = 0
             for data in checked(decoded, self.schema, self.owner, piece.path, group):
                 part = None if gone is None else gone[start : start + data.num_rows]
-                drawn = with_chances(data, self.chances, piece.path, first + start)
-                yield from self._cut(drawn, piece.path, first + start, part)
+                placed = with_placed(data, self.placed, piece.path, first + start)
+                yield from self._cut(placed, piece.path, first + start, part)
                 start += data.num_rows
 
     def _decoded(

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 import sqlglot
 
-from iceblink.plan.predicates import read_predicate
+from iceblink.plan.predicates import exact_predicate, read_predicate
 from iceblink.predicate import (
     And,
     Compare,
@@ -106,3 +106,34 @@ def test_what_is_certain_is_read(condition: str, expected: Predicate) -> None:
 )
 def test_what_is_not_certain_claims_nothing(condition: str) -> None:
     assert read(condition) == Everything()
+
+
+@pytest.mark.parametrize(
+    ("condition", "exact"),
+    [
+        ("t.i > 3", True),
+        ("3 >= t.i AND (t.s = 'x' OR t.s IS NULL)", True),
+        ("t.i BETWEEN 2 AND 5", True),
+        ("t.i IN (1, 2)", True),
+        ("t.s IS NOT NULL", True),
+        ("t.b AND NOT t.b", True),
+        ("true", True),
+        ("t.i > 3.5", False),
+        ("t.i > 3 AND t.i + t.i > 4", False),
+        ("t.i BETWEEN 2 AND 5.5", False),
+        ("t.i + 1 > 4", False),
+        ("t.i IN (1, NULL)", False),
+        ("t.i NOT IN (1, 2)", False),
+        ("t.s LIKE 'ab%'", False),
+        ("NOT t.i > 3", False),
+        ("t.i = t.i", False),
+        ("t.i IN (SELECT 1)", False),
+        ("t.b IS TRUE", False),
+    ],
+)
+def test_what_is_said_wholly_is_told_from_what_is_only_implied(condition: str, exact: bool) -> None:
+    tree = sqlglot.parse_one(f"SELECT 1 FROM t WHERE {condition}", read="duckdb")
+    found = exact_predicate(tree.args["where"].this, "t", FIELDS, refuse)
+    assert (found is not None) is exact
+    if exact:
+        assert found == read(condition) or condition == "true"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -78,10 +78,11 @@ class HandMade:
         columns: tuple[str, ...] | None = None,
         predicate: Predicate | None = None,
         mapped: Mapped = here,
+        paths: Collection[str] | None = None,
         **settings: Any,
     ) -> ScanPlan:
-        predicate = predicate or Everything()
-        return plan_scan(cast(Table, self), columns, predicate, self.settings.override(**settings), mapped)
+        predicate, given = predicate or Everything(), self.settings.override(**settings)
+        return plan_scan(cast(Table, self), columns, predicate, given, mapped, paths=paths)
 
     def batches(
         self, columns: tuple[str, ...] | None = None, predicate: Predicate | None = None, **settings: Any

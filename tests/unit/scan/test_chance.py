@@ -11,14 +11,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from iceblink.scan.chance import chance_of, with_chances
+from iceblink.scan.chance import chance_of
+from iceblink.scan.place import with_placed
 
 NAME = chance_of(7)
 
 
 def numbers(name: str, path: str, first_row: int, rows: int) -> list[int]:
     data = pa.record_batch({"x": list(range(rows))})
-    made = with_chances(data, [name], path, first_row)
+    made = with_placed(data, [name], path, first_row)
     assert made.select(["x"]) == data
     found: list[int] = made[name].to_pylist()
     return found

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from pyroaring import BitMap64
 
 from iceblink.errors import DataCorrupt
+from iceblink.lake.delete_files import POSITION_DELETES
 from iceblink.lake.entries import DeleteFile
 from iceblink.scan.chance import chance_of
-from iceblink.scan.deletes import POSITION_DELETES
 from iceblink.scan.roaring import MAGIC
 
 HandMade = Any  # see conftest.py

@@ -104,9 +104,8 @@ def test_a_plan_counts_what_is_pruned(hand_made: Make) -> None:
 def test_a_plan_of_some_files_only(hand_made: Make) -> None:
     table = hand_made(SCHEMA)
     first, second = table.add(data(10)), table.add(data(20))
-    plan = table.plan()
-    assert (plan.only({second}).rows, plan.only({second}).files) == (20, 1)
-    assert (plan.only({first, second}).rows, plan.only(set()).splits) == (30, ())
+    assert (table.plan(paths={second}).rows, table.plan(paths={second}).files) == (20, 1)
+    assert (table.plan(paths={first, second}).rows, table.plan(paths=set()).splits) == (30, ())
 
 
 def test_an_unknown_column_is_named(hand_made: Make) -> None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from iceblink.config import Settings
 from iceblink.events import FileWritten, emit
 from iceblink.lake.files import NewFile
-from iceblink.lake.leftovers import mark_write, remove_strays, remove_uncommitted
+from iceblink.lake.leftovers import end_writes, mark_write, remove_strays, remove_uncommitted
 from iceblink.lake.table import Table
 from iceblink.plan.nodes import MapBatches, Memory, Plan, Query, Scan
 from iceblink.plan.optimize import Reference
@@ -109,6 +109,8 @@ class DistributedEngine(LocalEngine):
                             found.append(file)
                 if runner.deaths:
                     remove_strays(table, token, {file.path for file in found})
+            if not found:
+                end_writes(table.pyiceberg, [token])
             return found
         except BaseException:
             remove_uncommitted(table, [token])

@@ -50,7 +50,8 @@ def written_flow(lowering: Lowering, plan: Plan, table: Table, token: str, sorte
 def _tasks(kept: Kept, size: int, cpus: int) -> Fed:
     """Yield the blocks of each partition together, those of a large one in several parts."""
     for share in shares_of_partitions({"rows": [kept]}, ["rows"], cpus, size):
-        yield Stored(grouped(kept.schema, share["rows"]))
+        if share["rows"]:  # there may be none at all
+            yield Stored(grouped(kept.schema, share["rows"]))
 
 
 def _partitions(kept: Kept) -> Fed:

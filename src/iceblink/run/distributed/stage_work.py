@@ -22,8 +22,8 @@ from iceblink.run.pipeline.backend import Call, Output
 from iceblink.run.pipeline.outputs import sized
 from iceblink.run.source import Source
 from iceblink.scan.batch import Batch
-from iceblink.scan.chance import is_chance, with_chances
 from iceblink.scan.native import NativeScan, native_splits
+from iceblink.scan.place import is_placed, with_placed
 from iceblink.scan.plan import ScanPlan, projected
 from iceblink.scan.read import read_split
 from iceblink.scan.split import Split
@@ -202,8 +202,8 @@ def _blocks(spec: ReadSpec, parts: Sequence[Batch], places: Sequence[int]) -> So
 
     def batches(columns: Sequence[str]) -> Generator[pa.RecordBatch, None, None]:
         for part in (parts[place] for place in places):
-            drawn = [name for name in columns if is_chance(name) and name not in part.data.schema.names]
-            yield with_chances(part.data, drawn, part.path, part.first_row)
+            drawn = [name for name in columns if is_placed(name) and name not in part.data.schema.names]
+            yield with_placed(part.data, drawn, part.path, part.first_row)
 
     return Source(spec.schema, batches, tuple(spec.schema.names))
 

@@ -169,7 +169,7 @@ class Commit:
         """Try until the changes are in the table, and return it."""
         in_doubt = refused = False  # a commit was sent; the catalog said no to it
         failure: Exception | None = None
-        for wait_s in _waits(self._patience_s):
+        for wait_s in waits(self._patience_s):
             try:
                 head = self._load()
                 landed = self._landed(head)
@@ -373,7 +373,7 @@ def _floats(partition: Record) -> list[float]:
     return [value for value in values if isinstance(value, float)]
 
 
-def _waits(patience_s: float) -> Iterator[float | None]:
+def waits(patience_s: float) -> Iterator[float | None]:
     """Yield how long to wait after each try [s], longer and longer, out of step with others; None for a last look."""
     deadline = time.monotonic() + patience_s
     wait_s = FIRST_WAIT_S

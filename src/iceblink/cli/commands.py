@@ -14,7 +14,6 @@ import pyarrow as pa
 import iceblink as ib
 from iceblink.cli.rows import print_rows, save_rows
 from iceblink.errors import ConfigError
-from iceblink.run.statements import is_statement
 from iceblink.types import show_type
 
 if TYPE_CHECKING:
@@ -26,7 +25,8 @@ if TYPE_CHECKING:
 def sql(args: Namespace) -> None:
     """Run a SQL statement and print its rows."""
     query = sys.stdin.read() if args.query == "-" else args.query
-    if (args.explain or args.analyze) and is_statement(query):
+    # By name, so that the other commands do not wait for what it imports.
+    if (args.explain or args.analyze) and importlib.import_module("iceblink.run.statements").is_statement(query):
         raise ConfigError("a statement has no plan: it would run", "sql --explain", "explain the query in it")
     with connected(args) as lake:
         answer = lake.sql(query)

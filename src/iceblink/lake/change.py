@@ -5,14 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from pyiceberg.exceptions import (
-    BadRequestError,
-    CommitFailedException,
-    ForbiddenError,
-    NoSuchTableError,
-    RESTError,
-    UnauthorizedError,
-)
+from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, RESTError
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table import Transaction
 from pyiceberg.table.metadata import TableMetadata
@@ -21,10 +14,8 @@ from pyiceberg.table.update import AssertTableUUID, TableUpdate
 from iceblink.errors import CommitConflict, CommitUnknown, TableNotFound, WriteError
 from iceblink.lake.commit import waits
 from iceblink.lake.format_version import check_writable
-from iceblink.lake.refused import database_errors
+from iceblink.lake.refused import REFUSED, database_errors
 from iceblink.lake.table import Table
-
-REFUSED = (BadRequestError, ForbiddenError, UnauthorizedError)
 
 
 def change(
@@ -47,14 +38,14 @@ def change(
     about : callable
         Returns what of the metadata the change is about: by this is told whether it was made.
     repeatable : bool
-        Whether it may go on top of what others committed to the table since it was loaded.
+        Whether it may go on top of what others changed of the same since the table was loaded.
     patience_s : float
         Keep trying for this long [s].
 
     Raises
     ------
     CommitConflict
-        Others commit faster, or committed something and the change is not `repeatable`; the table was made anew.
+        Others commit faster, or changed the same and the change is not `repeatable`; the table was made anew.
     CommitUnknown
         The catalog took the commit and never answered.
     TableNotFound
@@ -77,7 +68,7 @@ def change(
                 sent = None
             if wait_s is None:
                 break
-            if not repeatable and head.metadata_location != table.pyiceberg.metadata_location:
+            if not repeatable and about(head.metadata) != about(table.pyiceberg.metadata):
                 raise CommitConflict(
                     "others committed to the table meanwhile", table.name, "look at its history and repeat it"
                 )

@@ -14,13 +14,10 @@ from uuid import uuid4
 
 import pyarrow as pa
 from pyiceberg.exceptions import (
-    BadRequestError,
     CommitFailedException,
-    ForbiddenError,
     NoSuchTableError,
     RESTError,
     TableAlreadyExistsError,
-    UnauthorizedError,
     ValidationException,
 )
 from pyiceberg.expressions import AlwaysTrue
@@ -46,7 +43,7 @@ from iceblink.lake.expressions import to_iceberg
 from iceblink.lake.files import NewFile
 from iceblink.lake.leftovers import commit_id, end_writes, remove_writes
 from iceblink.lake.manifests import data_files_by_path, verify
-from iceblink.lake.refused import database_errors
+from iceblink.lake.refused import REFUSED, database_errors
 from iceblink.lake.replacement import Replacement, stage_replacement
 from iceblink.lake.table import Table
 from iceblink.predicate import Predicate
@@ -57,7 +54,6 @@ TOKEN = "iceblink.commit-token"
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.05, 4.0
 
 SnapshotProducer = Any  # PyIceberg's class is private, the objects are not
-REFUSED = (BadRequestError, ForbiddenError, UnauthorizedError)
 
 
 class Commit:

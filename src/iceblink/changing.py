@@ -10,7 +10,7 @@ import pyarrow as pa
 from iceblink.dataset import Dataset
 from iceblink.errors import ConfigError, PlanError
 from iceblink.interop import to_arrow
-from iceblink.plan.changes import RowChange, make_change, read_change
+from iceblink.plan.changes import RowChange, make_change
 from iceblink.plan.clauses import MergeClause
 from iceblink.plan.nodes import Memory, Plan, Scan, Stream
 from iceblink.run.once import Once
@@ -148,10 +148,6 @@ class Changing:
         if not isinstance(plan, Scan):
             raise PlanError(f"the rows of {name!r} cannot be changed", name, "name a table, not its metadata")
         return plan
-
-    def _changed_by(self, text: str) -> Dataset:
-        """Carry out a DELETE, UPDATE or MERGE in SQL."""
-        return self._changed(read_change(text, self.session.resolve, self.session.engine.query))
 
     def _changed(self, change: RowChange) -> Dataset:
         rows = change_rows(self.session, change).rows()

@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 
 import pyarrow as pa
 
+from iceblink.altering import Altering
 from iceblink.changing import Changing
 from iceblink.dataset import Dataset
 from iceblink.errors import ConfigError, PlanError, nearest
@@ -18,13 +19,13 @@ from iceblink.interop import to_arrow
 from iceblink.lake.catalog import Catalog
 from iceblink.lake.format_version import check_types
 from iceblink.neighbours.late import dask_frames, needs_dask, needs_ray, ray_data
-from iceblink.plan.changes import changes_rows
 from iceblink.plan.nodes import Memory, Plan, Query, Stream
 from iceblink.plan.sql import file_query
 from iceblink.run.late import ray_engine
 from iceblink.run.local_engine import LocalEngine
 from iceblink.run.once import Once
 from iceblink.run.session import Session
+from iceblink.run.statements import answer
 from iceblink.run.training import TrainingLayout, laid_out
 from iceblink.types import to_schema
 
@@ -77,7 +78,7 @@ def _engine(name: str) -> LocalEngine:
     return LocalEngine()
 
 
-class Lake(Changing):
+class Lake(Altering, Changing):
     """Tables by name, SQL over them, and ways to make new ones; a context manager that frees the engine."""
 
     def __init__(self, session: Session) -> None:
@@ -219,21 +220,24 @@ class Lake(Changing):
         return self.from_arrow(self.session.catalog.load(name).history())
 
     def sql(self, text: str) -> Dataset:
-        """Return a query over the tables of the lake; lazy, names and types are checked here.
+        """Return a query over the tables of the lake; or run a statement, and return its outcome.
 
-        DuckDB's SQL, with ``FOR VERSION AS OF`` (snapshot id, tag or branch), ``FOR TIMESTAMP AS OF`` and metadata
-        tables (``ns.t.snapshots``). DELETE, UPDATE and MERGE are carried out at once, and give a row that says what
-        they did: see `delete`.
+        Queries are lazy; names and types are checked here. They are DuckDB's SQL, with ``FOR VERSION AS OF`` (snapshot
+        id, tag or branch), ``FOR TIMESTAMP AS OF`` and metadata tables (``ns.t.snapshots``).
+
+        Statements run at once: ``CREATE``, ``DROP``, ``ALTER`` and ``TRUNCATE TABLE``, ``CREATE`` and ``DROP SCHEMA``,
+        ``INSERT INTO`` and ``OVERWRITE``, ``DESCRIBE``, ``SHOW`` and ``CALL``, in Spark's words; queries in them are
+        DuckDB's. One that changes something gives a row: ``statement, name, snapshot_id, added_rows, deleted_rows``.
+        ``DELETE``, ``UPDATE`` and ``MERGE`` give that of `delete`.
 
         Raises
         ------
         SqlError
             With the position.
         TableNotFound, SnapshotNotFound, ColumnNotFound, AmbiguousColumn, DuplicateColumn
+            And of a statement what the method raises that does the same.
         """
-        if changes_rows(text):
-            return self._changed_by(text)
-        return self._dataset(self.session.sql(text))
+        return self._dataset(answer(self.session, text))
 
     def from_arrow(self, data: Any) -> Dataset:
         """Return a dataset of rows in memory or of a stream: Arrow, pandas, polars, a list of dicts.

@@ -70,6 +70,17 @@ def test_a_statement_gives_the_same_rows_on_ray(lakes: tuple[ib.Lake, ib.Lake], 
     assert ray.sql(sql).to_pylist() == local.sql(sql).to_pylist()  # sums of halves are exact
 
 
+def test_statements_that_write_run_on_ray(lakes: tuple[ib.Lake, ib.Lake]) -> None:
+    local, ray = lakes
+    ray.sql("CREATE TABLE n.u PARTITIONED BY (g) AS SELECT id, g FROM n.t WHERE g < 3")
+    (told,) = ray.sql("INSERT INTO n.u (id) SELECT id FROM n.t WHERE g IS NULL").to_pylist()
+    ray.sql("INSERT OVERWRITE n.u PARTITION (g = 2) SELECT id FROM n.t WHERE id < 10")
+    expected = {g: DATA.column("g").to_pylist().count(g) for g in (0, 1, None)} | {2: 10}
+    found = local.sql("SELECT g, count(*) AS n FROM n.u GROUP BY g").to_pylist()
+    assert {row["g"]: row["n"] for row in found} == expected
+    assert told["added_rows"] == expected[None]
+
+
 @pytest.mark.parametrize("source", ["a table", "a function"])
 def test_chance_gives_the_same_rows_in_the_same_order_on_ray(lakes: tuple[ib.Lake, ib.Lake], source: str) -> None:
     def drawn(lake: ib.Lake) -> list[pa.Table]:

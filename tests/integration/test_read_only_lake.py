@@ -72,6 +72,10 @@ CHANGES: dict[str, Callable[[ib.Lake], object]] = {
     "create in a new namespace": lambda lake: lake.create("e.new", {"x": "long"}),
     "rename": lambda lake: lake.rename("d.t", "d.u"),
     "drop": lambda lake: lake.drop("d.t"),
+    "alter": lambda lake: lake.alter("d.t", add={"y": "int"}),
+    "tag": lambda lake: lake.tag("d.t", "v1"),
+    "truncate": lambda lake: lake.truncate("d.t"),
+    "a statement": lambda lake: lake.sql("ALTER TABLE d.t SET TBLPROPERTIES ('a' = 'b')"),
 }
 
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 def sql(args: Namespace) -> None:
     """Run a SQL statement and print its rows."""
     query = sys.stdin.read() if args.query == "-" else args.query
+    # By name, so that the other commands do not wait for what it imports.
+    if (args.explain or args.analyze) and importlib.import_module("iceblink.run.statements").is_statement(query):
+        raise ConfigError("a statement has no plan: it would run", "sql --explain", "explain the query in it")
     with connected(args) as lake:
         answer = lake.sql(query)
         if args.explain or args.analyze:

@@ -14,13 +14,10 @@ from uuid import uuid4
 
 import pyarrow as pa
 from pyiceberg.exceptions import (
-    BadRequestError,
     CommitFailedException,
-    ForbiddenError,
     NoSuchTableError,
     RESTError,
     TableAlreadyExistsError,
-    UnauthorizedError,
     ValidationException,
 )
 from pyiceberg.expressions import AlwaysTrue
@@ -46,7 +43,7 @@ from iceblink.lake.expressions import to_iceberg
 from iceblink.lake.files import NewFile
 from iceblink.lake.leftovers import commit_id, end_writes, remove_writes
 from iceblink.lake.manifests import data_files_by_path, verify
-from iceblink.lake.refused import database_errors
+from iceblink.lake.refused import REFUSED, database_errors
 from iceblink.lake.replacement import Replacement, stage_replacement
 from iceblink.lake.row_delta import Isolation, RowDelta, check_unmet
 from iceblink.lake.table import Table
@@ -58,7 +55,6 @@ TOKEN = "iceblink.commit-token"
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.05, 4.0
 
 SnapshotProducer = Any  # PyIceberg's class is private, the objects are not
-REFUSED = (BadRequestError, ForbiddenError, UnauthorizedError)
 
 
 class Commit:
@@ -197,7 +193,7 @@ class Commit:
         """Try until the changes are in the table, and return it."""
         in_doubt = refused = False  # a commit was sent; the catalog said no to it
         failure: Exception | None = None
-        for wait_s in _waits(self._patience_s):
+        for wait_s in waits(self._patience_s):
             try:
                 head = self._load()
                 landed = self._landed(head)
@@ -412,7 +408,7 @@ def _floats(partition: Record) -> list[float]:
     return [value for value in values if isinstance(value, float)]
 
 
-def _waits(patience_s: float) -> Iterator[float | None]:
+def waits(patience_s: float) -> Iterator[float | None]:
     """Yield how long to wait after each try [s], longer and longer, out of step with others; None for a last look."""
     deadline = time.monotonic() + patience_s
     wait_s = FIRST_WAIT_S

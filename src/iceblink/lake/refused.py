@@ -1,9 +1,13 @@
-"""What the database behind a catalog may raise."""
+"""What a catalog may raise: the database behind it, and words for a no that trying again does not change."""
 
 from __future__ import annotations
 
 import sqlite3
 import sys
+
+from pyiceberg.exceptions import BadRequestError, ForbiddenError, UnauthorizedError
+
+REFUSED = (BadRequestError, ForbiddenError, UnauthorizedError, PermissionError)
 
 
 def database_errors() -> tuple[type[Exception], type[Exception]]:

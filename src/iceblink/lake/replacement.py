@@ -31,8 +31,10 @@ from pyiceberg.table.update import (
     SetCurrentSchemaUpdate,
     SetDefaultSortOrderUpdate,
     SetDefaultSpecUpdate,
+    TableRequirement,
     TableUpdate,
 )
+from pyiceberg.transforms import VoidTransform
 from pyiceberg.types import FixedType, IcebergType, NestedField
 
 from iceblink.errors import ConfigError
@@ -93,32 +95,50 @@ def stage_replacement(transaction: Transaction, to: Replacement) -> None:
     fixed = stored_fixed(to.schema.names, {**now.properties, **to.properties})
     wanted = storable(to.schema, fixed)
     schema = _schema(now, wanted, fixed)
-    spec = _spec(now, parse_partition(to.partition_by, schema))
-    order = _order(now, parse_sort(to.sort_by, schema))
     updates: list[TableUpdate] = []
     if schema.schema_id not in {known.schema_id for known in now.schemas}:
         updates.append(AddSchemaUpdate(schema=schema))
     updates.append(SetCurrentSchemaUpdate.model_validate({"schema-id": schema.schema_id}))
-    if spec.spec_id not in {known.spec_id for known in now.partition_specs}:
-        updates.append(AddPartitionSpecUpdate(spec=spec))
-    updates.append(SetDefaultSpecUpdate.model_validate({"spec-id": spec.spec_id}))
-    if order.order_id not in {known.order_id for known in now.sort_orders}:
-        updates.append(AddSortOrderUpdate.model_validate({"sort-order": order}))
-    updates.append(SetDefaultSortOrderUpdate.model_validate({"sort-order-id": order.order_id}))
+    partitioned, of_spec = spec_updates(now, parse_partition(to.partition_by, schema))
+    sorted_, of_order = order_updates(now, parse_sort(to.sort_by, schema))
     transaction._apply(
-        tuple(updates),
+        (*updates, *partitioned, *sorted_),
         (
             AssertCurrentSchemaId.model_validate({"current-schema-id": now.current_schema_id}),
             AssertLastAssignedFieldId.model_validate({"last-assigned-field-id": now.last_column_id}),
-            AssertDefaultSpecId.model_validate({"default-spec-id": now.default_spec_id}),
-            AssertLastAssignedPartitionId.model_validate({"last-assigned-partition-id": now.last_partition_id}),
-            AssertDefaultSortOrderId.model_validate({"default-sort-order-id": now.default_sort_order_id}),
+            *of_spec,
+            *of_order,
         ),
     )
     given = {key: str(value) for key, value in to.properties.items() if key != PROPERTY}  # not for the table to keep
     properties = given | tensor_properties(wanted, schema)
     if properties:
         transaction.set_properties(properties)
+
+
+Updates = tuple[tuple[TableUpdate, ...], tuple[TableRequirement, ...]]
+"""What changes metadata, and what must hold for that."""
+
+
+def spec_updates(now: TableMetadata, wanted: PartitionSpec) -> Updates:
+    """Return what makes new files partitioned by `wanted`, as `transforms.parse_partition` gives it."""
+    spec = _spec(now, wanted)
+    known = spec.spec_id in {known.spec_id for known in now.partition_specs}
+    updates: tuple[TableUpdate, ...] = () if known else (AddPartitionSpecUpdate(spec=spec),)
+    return (*updates, SetDefaultSpecUpdate.model_validate({"spec-id": spec.spec_id})), (
+        AssertDefaultSpecId.model_validate({"default-spec-id": now.default_spec_id}),
+        AssertLastAssignedPartitionId.model_validate({"last-assigned-partition-id": now.last_partition_id}),
+    )
+
+
+def order_updates(now: TableMetadata, wanted: SortOrder) -> Updates:
+    """Return what makes new files sorted by `wanted`, as `transforms.parse_sort` gives it."""
+    order = _order(now, wanted)
+    known = order.order_id in {known.order_id for known in now.sort_orders}
+    updates: tuple[TableUpdate, ...] = () if known else (AddSortOrderUpdate.model_validate({"sort-order": order}),)
+    return (*updates, SetDefaultSortOrderUpdate.model_validate({"sort-order-id": order.order_id})), (
+        AssertDefaultSortOrderId.model_validate({"default-sort-order-id": now.default_sort_order_id}),
+    )
 
 
 def _schema(now: TableMetadata, wanted: pa.Schema, fixed: Collection[str]) -> Schema:
@@ -146,12 +166,23 @@ def _with_ids(kind: IcebergType, ids: Iterator[int]) -> IcebergType:
 
 
 def _spec(now: TableMetadata, wanted: PartitionSpec) -> PartitionSpec:
-    """Return `wanted` with field ids: one source and transform have one id in all the table's specs."""
+    """Return `wanted` with field ids: one source and transform have one id in all the table's specs.
+
+    In format version 1 a field has its id by its place, so that one that goes leaves a void in it.
+    """
     ids = {(one.source_id, str(one.transform)): one.field_id for spec in now.partition_specs for one in spec.fields}
     unused = count((now.last_partition_id or PARTITION_FIELD_ID_START - 1) + 1)
+    new = {(one.source_id, str(one.transform)): one for one in wanted.fields}
     fields = []
-    for one in wanted.fields:
-        known = ids.get((one.source_id, str(one.transform)))
+    for old in now.spec().fields if now.format_version == 1 else ():
+        stays = new.pop((old.source_id, str(old.transform)), None)
+        if stays is None:
+            named = old.name if old.name not in {one.name for one in wanted.fields} else f"{old.name}_{old.field_id}"
+            fields.append(PartitionField(old.source_id, old.field_id, VoidTransform(), named))
+        else:
+            fields.append(PartitionField(stays.source_id, old.field_id, stays.transform, stays.name))
+    for one in new.values():
+        known = None if now.format_version == 1 else ids.get((one.source_id, str(one.transform)))
         fields.append(PartitionField(one.source_id, next(unused) if known is None else known, one.transform, one.name))
     same = next((spec for spec in now.partition_specs if spec.fields == tuple(fields)), None)
     return same or PartitionSpec(*fields, spec_id=max(spec.spec_id for spec in now.partition_specs) + 1)

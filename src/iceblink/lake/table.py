@@ -14,6 +14,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
 from pyiceberg.table.snapshots import Snapshot
+from pyiceberg.transforms import VoidTransform
 
 from iceblink.errors import ConfigError, SnapshotNotFound, nearest
 from iceblink.lake.entries import FileEntry
@@ -88,6 +89,11 @@ class Table:
         return self.iceberg_schema.schema_id
 
     @property
+    def format_version(self) -> str:
+        """The version of the Iceberg format that it has."""
+        return str(self.pyiceberg.metadata.format_version)
+
+    @property
     def properties(self) -> Mapping[str, str]:
         """Iceberg table properties, of the newest metadata."""
         return dict(self.pyiceberg.properties)  # a copy: metadata is shared by all who load it
@@ -101,6 +107,13 @@ class Table:
     def partition_by(self) -> tuple[str, ...]:
         """Partition transforms of new files, in the words of `Catalog.create`."""
         return show_partition(self.pyiceberg.spec(), self.pyiceberg.schema())
+
+    @property
+    def partition_columns(self) -> tuple[str, ...]:
+        """The columns that partition transforms are of."""
+        spec, schema = self.pyiceberg.spec(), self.pyiceberg.schema()
+        live = (one.source_id for one in spec.fields if not isinstance(one.transform, VoidTransform))
+        return tuple(dict.fromkeys(name for source in live if (name := schema.find_column_name(source)) is not None))
 
     @property
     def sort_by(self) -> tuple[str, ...]:
@@ -226,7 +239,7 @@ class Table:
         return found
 
     def _current_at(self, as_of: datetime | str | int) -> Snapshot:
-        at_ms = _milliseconds(as_of, self.name)
+        at_ms = milliseconds(as_of, self.name)
         found = self.pyiceberg.snapshot_as_of_timestamp(at_ms)
         if found is None:
             raise SnapshotNotFound(f"no snapshot is as old as {_shown(at_ms)}", self.name, self._what_there_is())
@@ -321,7 +334,8 @@ def _unpickled(
     return Table(catalog, name, loaded, loaded.schemas()[schema_id], snapshot_id, branch)
 
 
-def _milliseconds(given: datetime | str | int, where: str) -> int:
+def milliseconds(given: datetime | str | int, where: str) -> int:
+    """Return a time, as `Table.at` takes it, in milliseconds since 1970; ConfigError if it cannot be read."""
     if isinstance(given, int):
         return given
     if isinstance(given, str):

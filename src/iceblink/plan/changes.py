@@ -8,7 +8,6 @@ References
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -27,7 +26,8 @@ MakeQuery: TypeAlias = Callable[[Tree, Mapping[str, Plan]], Plan]
 TARGET, SOURCE = "target", "source"
 """How expressions in Python call the two sides."""
 
-_CHANGES = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/)*(?:delete|update|merge)\b", re.IGNORECASE | re.DOTALL)
+CHANGES = ("DELETE", "UPDATE", "MERGE")
+"""What statements that change rows begin with."""
 _VALUE = "iceblink value"
 
 
@@ -101,11 +101,6 @@ class RowChange:
     def of(self, of: str) -> tuple[Clause, ...]:
         """Return the clauses about one kind of rows."""
         return tuple(clause for clause in self.clauses if clause.of == of)
-
-
-def changes_rows(text: str) -> bool:
-    """Whether a statement begins as those of this module do."""
-    return _CHANGES.match(text) is not None
 
 
 # SQL

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import reduce
+from operator import and_
 from typing import Any
 
 import pyarrow as pa
@@ -99,6 +101,13 @@ def column(name: str, table: Any, verb: str) -> Any:
 def is_not_true(condition: Any) -> Any:
     """Return the opposite of a filter: true where `condition` is false or null."""
     return ~condition.fill_null(False)
+
+
+def equal_to(values: Mapping[str, object]) -> Any:
+    """Return the condition that all these columns have these values; None is null."""
+    row = ibis._
+    conditions = [row[name].isnull() if value is None else row[name] == value for name, value in values.items()]
+    return reduce(and_, conditions)
 
 
 def keys(table: Any, given: Collection[Any], verb: str) -> list[Any]:

@@ -25,7 +25,7 @@ class Version:
 Resolve = Callable[[str, Version | None], Plan]
 
 
-def parse(text: str, resolve: Resolve) -> tuple[exp.Query, Mapping[str, Plan]]:
+def parse(text: str, resolve: Resolve, start: int = 0) -> tuple[exp.Query, Mapping[str, Plan]]:
     """Parse one SELECT and replace the tables it names by inputs.
 
     Parameters
@@ -34,6 +34,8 @@ def parse(text: str, resolve: Resolve) -> tuple[exp.Query, Mapping[str, Plan]]:
         A query in DuckDB's dialect, with Iceberg's time travel.
     resolve : callable
         Given a dotted name and a version, returns the plan that reads it, or raises.
+    start : int
+        Where in the text the query begins.
 
     Returns
     -------
@@ -45,7 +47,7 @@ def parse(text: str, resolve: Resolve) -> tuple[exp.Query, Mapping[str, Plan]]:
     SqlError
         The text is not one SELECT statement; the position is shown.
     """
-    tree = _one_query(text)
+    tree = _one_query(text, start)
     return tree, named_inputs([tree], resolve)
 
 
@@ -65,21 +67,22 @@ def named_inputs(trees: Iterable[exp.Expression], resolve: Resolve) -> Mapping[s
     return {plan.name: plan for plan in plans.values()}
 
 
-def one_statement(text: str) -> exp.Expression:
-    """Parse one statement of any kind.
+def one_statement(text: str, start: int = 0) -> exp.Expression:
+    """Parse one statement of any kind, which begins at `start`.
 
     Raises
     ------
     SqlError
         With the position.
     """
+    query = re.sub(r"[^\n]", " ", text[:start]) + text[start:]  # so that all has its place
     try:
-        statements = [statement for statement in sqlglot.parse(text, read=DIALECT) if statement is not None]
+        statements = [statement for statement in sqlglot.parse(query, read=DIALECT) if statement is not None]
     except sqlglot.errors.ParseError as error:
         first = error.errors[0]
         what = str(first.get("description") or "cannot be parsed").rstrip(". ")
-        start = (first.get("col") or 0) - len(first.get("highlight") or "") + 1
-        raise SqlError(what, point_at(text, first.get("line"), start), _spelling(text)) from error
+        column = (first.get("col") or 0) - len(first.get("highlight") or "") + 1
+        raise SqlError(what, point_at(text, first.get("line"), column), _spelling(query)) from error
     except sqlglot.errors.TokenError as error:
         raise SqlError(str(error).split("\n")[0], point_at(text, None, None), "is a quote left open?") from error
     if len(statements) != 1:
@@ -88,17 +91,19 @@ def one_statement(text: str) -> exp.Expression:
     return statement
 
 
-def _one_query(text: str) -> exp.Query:
-    statement = one_statement(text)
+def _one_query(text: str, start: int) -> exp.Query:
+    statement = one_statement(text, start)
     if isinstance(statement, exp.Subquery):
         statement = statement.unnest()
+    if isinstance(statement, exp.Values):
+        statement = exp.select("*").from_(statement)
     if not isinstance(statement, exp.Query):
         raise SqlError(
             f"{type(statement).__name__.upper()} is not a query",
             text.strip().split("\n")[0],
             "name the values: SELECT * FROM t PIVOT (sum(x) FOR k IN ('a', 'b'))"
             if isinstance(statement, exp.Pivot)  # its columns would depend on the rows: no schema without reading
-            else "sql() reads; change tables with lake.create, lake.write, lake.rename and lake.drop",
+            else "lake.sql() takes queries and statements; Dataset.sql() a query of `this`",
         )
     return statement
 
@@ -157,9 +162,10 @@ def point_at(text: str, line: int | None, col: int | None) -> str:
     return f"line {line}: {shown}\n        {' ' * (len(f'line {line}: ') + max(col - 1, 0))}^"
 
 
-def point_at_word(text: str, word: str) -> str:
-    """Return the first line of `text` that has `word`, with a caret under it."""
-    match = re.search(rf"(?<![\w.]){re.escape(word)}(?!\w)", text, re.IGNORECASE) if word else None
+def point_at_word(text: str, word: str, start: int = 0) -> str:
+    """Return the first line of `text` that has `word` after `start`, with a caret under it."""
+    found = re.compile(rf"(?<![\w.]){re.escape(word)}(?!\w)", re.IGNORECASE)
+    match = found.search(text, start) if word else None
     if match is None:
         return text.strip().split("\n")[0]
     before = text[: match.start()]
@@ -208,6 +214,39 @@ def sorted_query(source: str, sort_by: Sequence[str]) -> exp.Query:
         column = exp.column(exp.to_identifier(rest.removesuffix(" desc"), quoted=True))
         keys.append(exp.Ordered(this=column, desc=descending, nulls_first=nulls_first))
     return exp.select("*").from_(_table(source)).order_by(*keys)
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """A column of a source under another name, cast to a type of the kernel if there is one."""
+
+    source: str
+    name: str
+    cast: str | None = None
+
+
+def assigned_query(source: str, columns: Sequence[Assigned], constants: Mapping[str, exp.Expression]) -> exp.Query:
+    """Return ``SELECT CAST(a AS type) AS x, b AS y, 1 AS z``."""
+    chosen = []
+    for one in columns:
+        value: exp.Expression = exp.column(exp.to_identifier(one.source, quoted=True))
+        if one.cast is not None:
+            value = exp.cast(value, exp.DataType.build(one.cast, dialect=DIALECT))
+        chosen.append(exp.alias_(value, one.name, quoted=True))
+    fixed = [exp.alias_(value.copy(), name, quoted=True) for name, value in constants.items()]
+    return exp.select(*chosen, *fixed).from_(_table(source))
+
+
+def constant(value: str | float | bool | None, kind: str) -> exp.Expression:
+    """Return ``CAST(value AS kind)``."""
+    return exp.cast(exp.convert(value), exp.DataType.build(kind, dialect=DIALECT))
+
+
+def renamed_query(tree: exp.Query, names: Sequence[str]) -> exp.Query:
+    """Return ``SELECT * FROM (tree) AS given(names)``: columns by their places, whatever they are called."""
+    columns = [exp.to_identifier(name, quoted=True) for name in names]
+    alias = exp.TableAlias(this=exp.to_identifier("given"), columns=columns)
+    return exp.select("*").from_(exp.Subquery(this=tree, alias=alias))
 
 
 def numbered_query(source: str, part: str, by: Sequence[str], parts: int) -> exp.Query:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from iceblink.errors import PlanError, SnapshotNotFound, TableNotFound
 from iceblink.lake.catalog import Catalog
 from iceblink.lake.metadata_tables import KINDS
+from iceblink.lake.table import Table
 from iceblink.plan.nodes import Memory, Plan, Query, Scan
-from iceblink.plan.sql import Version, parse, point_at_word
+from iceblink.plan.sql import Version, parse, point_at_word, renamed_query
 from iceblink.run.local_engine import LocalEngine
 from iceblink.run.quarantine import Quarantine, quarantine
 
@@ -51,12 +53,37 @@ class Session:
         rows = table.metadata_table(kind)
         return Memory(rows.schema, rows, label=kind)
 
+    def target(self, name: str) -> Table:
+        """Return what a statement writes to: a table, or a branch of it (``ns.t.branch_dev``, as in Spark).
+
+        Raises
+        ------
+        TableNotFound, SnapshotNotFound
+        """
+        base, _, last = name.rpartition(".")
+        try:
+            return self.catalog.load(name)
+        except TableNotFound:
+            if not last.startswith("branch_") or "." not in base:
+                raise
+        return self.catalog.load(base).at(branch=last.removeprefix("branch_"))
+
     def quarantine(self, target: str) -> Quarantine:
         """Return the table or folder that takes refused rows."""
         return quarantine(self.catalog, self.engine.settings, target)
 
-    def sql(self, text: str, this: Plan | None = None) -> Query:
-        """Return the node of an SQL text; `this` is the plan that the name ``this`` stands for.
+    def sql(self, text: str, this: Plan | None = None, columns: Sequence[str] | None = None, start: int = 0) -> Query:
+        """Return the node of an SQL query.
+
+        Parameters
+        ----------
+        text : str
+        this : Plan, optional
+            What the name ``this`` stands for.
+        columns : sequence of str, optional
+            What its columns are called, in order, whatever the query calls them.
+        start : int
+            Where in the text the query begins.
 
         Raises
         ------
@@ -66,12 +93,14 @@ class Session:
         def resolve(name: str, version: Version | None) -> Plan:
             return this if name.lower() == "this" and this is not None else self.resolve(name, version)
 
-        tree, sources = parse(text, resolve)
+        tree, sources = parse(text, resolve, start)
+        if columns is not None:
+            tree = renamed_query(tree, columns)
         try:
             return self.engine.query(tree, sources)
         except PlanError as error:  # the kernel saw generated SQL: point into the user's own
             name = next((part for part in re.findall(r"'([^']+)'", error.what) if part in text), "")
-            where = point_at_word(text, name) if name or not error.where else error.where
+            where = point_at_word(text, name, start) if name or not error.where else error.where
             raise type(error)(error.what, where, error.hint) from error
 
     def resolve(self, name: str, version: Version | None = None) -> Plan:

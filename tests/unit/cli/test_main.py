@@ -90,6 +90,14 @@ def test_explain_prints_the_plan_and_no_rows(orders: str, capsys: pytest.Capture
     assert "SELECT" in plan
 
 
+def test_a_statement_runs_and_is_not_explained(orders: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sql", "--explain", "DROP TABLE shop.orders"]) == 2
+    assert "explain the query in it" in capsys.readouterr().err
+    assert main(["sql", "ALTER TABLE shop.orders RENAME COLUMN city TO town", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["statement"] == "ALTER TABLE"
+    assert main(["sql", "SELECT town FROM shop.orders LIMIT 1"]) == 0
+
+
 def test_an_option_may_stand_before_or_after_the_command(orders: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--lake", "lakehouse", "tables", "shop"]) == 0
     assert main(["tables", "--lake", "lakehouse"]) == 0

@@ -115,6 +115,7 @@ def test_partition_values_that_the_file_lacks_are_not(hand_made: Make) -> None:
 def test_nested_changes_are_not(hand_made: Make) -> None:
     renamed = pa.struct([field("b", pa.int64(), 5)])
     assert "changed inside" in why_not(hand_made, pa.schema([field("n", renamed, 4)]))
+    assert "struct that is not in every file" in why_not(hand_made, pa.schema([field("added", renamed, 40)]))
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from iceblink.dataset import Dataset
 from iceblink.errors import ConfigError, PlanError, nearest
+from iceblink.following import Following
 from iceblink.interop import to_arrow
 from iceblink.lake.catalog import Catalog
 from iceblink.lake.format_version import check_types
@@ -75,7 +76,7 @@ def _engine(name: str) -> LocalEngine:
     return LocalEngine()
 
 
-class Lake:
+class Lake(Following):
     """Tables by name, SQL over them, and ways to make new ones; a context manager that frees the engine."""
 
     def __init__(self, session: Session) -> None:

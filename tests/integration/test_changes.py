@@ -229,6 +229,21 @@ def test_changes_are_a_dataset_like_any_other(lake: ib.Lake) -> None:
     assert sorted(int(batch["id"][0]) for batch in batches) == [50, 51]
 
 
+def test_a_row_that_is_deleted_twice_goes_once(lake: ib.Lake) -> None:
+    lake.write("n.t", {"id": [1, 2, 3, 4]}, "create")
+    (file,) = loaded(lake, "n.t").files()
+    row_delta(lake, "n.t", by_position([(file.path, 0), (file.path, 1)]))
+    row_delta(lake, "n.t", by_position([(file.path, 1), (file.path, 2)]))
+    row_delta(lake, "n.t", by_value("id", [1, 4]), pa.table({"id": [4]}))
+    compact(lake, "n.t")
+    found = lake.changes("n.t").order_by("_change_ordinal", "id").to_pylist()
+    assert [(row["_change_ordinal"], row["id"], row["_change_type"]) for row in found if row["_change_ordinal"]] == [
+        (1, 1, "delete"),
+        (1, 2, "delete"),
+        (2, 3, "delete"),
+    ], "the fourth went and came in one snapshot, and compactions are not counted"
+
+
 def test_a_file_that_came_and_went_is_read_twice(lake: ib.Lake) -> None:
     lake.write("n.t", {"id": [0], "x": [0]}, "create")
     first = loaded(lake, "n.t").snapshot_id

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob as globbing
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,8 @@ from iceblink.altering import Altering
 from iceblink.changing import Changing
 from iceblink.dataset import Dataset
 from iceblink.errors import ConfigError, PlanError, nearest
+from iceblink.following import Following
+from iceblink.importing import Importing, matching, partitioned
 from iceblink.interop import to_arrow
 from iceblink.lake.catalog import Catalog
 from iceblink.lake.format_version import check_types
@@ -78,7 +79,7 @@ def _engine(name: str) -> LocalEngine:
     return LocalEngine()
 
 
-class Lake(Altering, Changing):
+class Lake(Altering, Changing, Following, Importing):
     """Tables by name, SQL over them, and ways to make new ones; a context manager that frees the engine."""
 
     def __init__(self, session: Session) -> None:
@@ -276,9 +277,25 @@ class Lake(Altering, Changing):
         needs_dask()
         return self._dataset(Stream(*dask_frames.from_dask(frame, self.session.engine.settings.threads)))
 
-    def read_parquet(self, paths: str | Sequence[str]) -> Dataset:
-        """Return the rows of Parquet files, by path or glob; columns are matched by name."""
-        return self._files("read_parquet", paths, union_by_name=True)
+    def read_parquet(self, paths: str | Sequence[str], *, hive: bool | None = None) -> Dataset:
+        """Return the rows of Parquet files, by path, folder or glob; columns are matched by name.
+
+        Parameters
+        ----------
+        paths : str or sequence of str
+            Of a folder all files ending in ``.parquet``, in the folders below it too.
+        hive : bool, optional
+            Whether folder names are columns: ``day=2026-01-31/x.parquet``, numbers and dates being told by their look.
+            Default: if all folders below the one given, or from the first ``*`` on, are named so.
+
+        Raises
+        ------
+        PlanError
+            No file matches.
+        """
+        found = matching(paths, "read_parquet")
+        hive = partitioned(paths, found) if hive is None else hive
+        return self._files("read_parquet", found, union_by_name=True, hive_partitioning=hive)
 
     def read_csv(self, paths: str | Sequence[str], *, delimiter: str | None = None, null: str | None = None) -> Dataset:
         """Return the rows of CSV files, by path or glob; header and types are detected.
@@ -311,8 +328,7 @@ class Lake(Altering, Changing):
         return self._files("read_json", paths)
 
     def _files(self, reader: str, paths: str | Sequence[str], **options: bool | str) -> Dataset:
-        given = [paths] if isinstance(paths, str | Path) else list(paths)
-        found = [path for item in given for path in _matching(str(item), reader)]
+        found = matching(paths, reader)
         return self._dataset(self.session.engine.query(file_query(reader, found, options), {}))
 
     def write(self, name: str, data: Any, mode: Any = "append", **options: Any) -> Dataset:
@@ -341,10 +357,3 @@ class Lake(Altering, Changing):
 
     def __repr__(self) -> str:
         return f"Lake({self.session.catalog!r}, {self.session.engine!r})"
-
-
-def _matching(pattern: str, reader: str) -> list[str]:
-    found = sorted(globbing.glob(pattern, recursive=True))
-    if not found:
-        raise PlanError(f"no file matches {pattern!r}", reader, f"the current folder is {Path.cwd()}")
-    return found

@@ -43,14 +43,12 @@ from iceblink.lake.expressions import to_iceberg
 from iceblink.lake.files import NewFile
 from iceblink.lake.leftovers import commit_id, end_writes, remove_writes
 from iceblink.lake.manifests import data_files_by_path, verify
+from iceblink.lake.position import TOKEN, Position
 from iceblink.lake.refused import REFUSED, database_errors
 from iceblink.lake.replacement import Replacement, stage_replacement
 from iceblink.lake.row_delta import Isolation, RowDelta, check_unmet
 from iceblink.lake.table import Table
 from iceblink.predicate import Everything, Predicate
-
-TOKEN = "iceblink.commit-token"
-"""The entry of a snapshot's summary that says which write made it."""
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.05, 4.0
 
@@ -66,7 +64,8 @@ class Commit:
         The version that the changes were made from, and the branch that they go to: what others committed since may
         be a conflict.
     token : str, optional
-        Names this write in the snapshot's summary. A token that is in the table already is not committed again.
+        Names this write in the snapshot's summary. A token that is in the table already is not committed again. That of
+        a follower's step (`Position`) is committed only behind the step before it.
     patience_s : float
         Keep trying for this long [s].
     keep_files : bool
@@ -80,12 +79,14 @@ class Commit:
         self._table, self._branch, self._patience_s = table, table.branch, patience_s
         self._keep_files = keep_files
         self._files: list[NewFile] = []
+        self._adopted: frozenset[str] = frozenset()
         self._remove: frozenset[str] | None = None  # None: an append
         self._conflict: Predicate | None = None
         self._touched: frozenset[str] = frozenset()
         self._isolation: Isolation | None = None  # of a change of rows
         self._schema: pa.Schema | None = None
         self._replacement: Replacement | None = None
+        self._position = Position.read(self.token)
         self._properties: dict[str, str] = {}
         self._snapshot = False
 
@@ -93,6 +94,15 @@ class Commit:
         """Add files; goes on top of whatever others commit."""
         self._files += files
         self._snapshot = True
+        return self
+
+    def adopt(self, files: Iterable[NewFile]) -> Self:
+        """Add files that were there before, and stay there whatever becomes of the commit.
+
+        That others added one of them meanwhile is a conflict.
+        """
+        self.append(files)
+        self._adopted = frozenset(file.path for file in self._files)
         return self
 
     def overwrite(self, remove: Collection[str], files: Iterable[NewFile], conflict: Predicate | None = None) -> Self:
@@ -160,8 +170,19 @@ class Commit:
         return self
 
     def landed(self) -> bool:
-        """Whether a write with this token is in the table already. Eager: asks the catalog."""
-        return self._landed(self._load()) is not None
+        """Whether a write with this token is in the table already. Eager: asks the catalog.
+
+        Raises
+        ------
+        CommitConflict
+            It is a follower's step, and its turn has not come or is over.
+        """
+        head = self._load()
+        if self._landed(head) is not None:
+            return True
+        if self._position is not None:
+            self._position.check(self._at(head))
+        return False
 
     def run(self) -> Table:
         """Make one commit of all that is staged, one snapshot if there are rows in it, and return the table after it.
@@ -258,14 +279,22 @@ class Commit:
         table = Table.latest(self._table.catalog, self._table.name, head)
         return table if self._branch == "main" else table.at(branch=self._branch)
 
+    def _added_meanwhile(self, top: Table) -> bool:
+        return top.snapshot_id != self._table.snapshot_id and bool(data_files_by_path(top, self._adopted))
+
     def _landed(self, head: IcebergTable) -> Snapshot | None:
-        for snapshot in reversed(head.metadata.snapshots):
+        snapshots: Iterable[Snapshot] = reversed(head.metadata.snapshots)
+        if self._position is not None:  # rows that were rolled back are to be written again
+            snapshots = ancestors_of(head.metadata.snapshot_by_name(self._branch), head.metadata)
+        for snapshot in snapshots:
             if snapshot.summary is not None and snapshot.summary.additional_properties.get(TOKEN) == self.token:
                 return snapshot
         return None
 
     def _drop_unused(self, head: IcebergTable, landed: Snapshot) -> None:
         """Remove files written again for a commit that had landed before."""
+        if self._adopted:
+            return
         added = {
             entry.data_file.file_path
             for manifest in landed.manifests(head.io)
@@ -276,6 +305,8 @@ class Commit:
         remove_writes(head, {file.token for file in unused}, [file.path for file in unused])
 
     def _stage(self, head: IcebergTable) -> Transaction:
+        if self._position is not None:
+            self._position.check(self._at(head))
         if isinstance(head, StagedTable):
             transaction: Transaction = CreateTableTransaction(copy(head))  # it would change the table that it commits
             self._stage_snapshot(transaction, head)
@@ -288,6 +319,8 @@ class Commit:
             stage_replacement(transaction, self._replacement)
         if self._schema is not None:
             stage_schema(transaction, self._schema, self._table.name)
+        if self._position is not None:
+            transaction.set_properties(self._position.property(head.metadata.next_sequence_number()))
         if self._properties:
             transaction.set_properties(self._properties)
         if self._files:
@@ -297,8 +330,10 @@ class Commit:
         return transaction
 
     def _check_files_fit(self, transaction: Transaction) -> None:
-        """Refuse if the files were written for another partitioning, or other field ids."""
+        """Refuse if the files were written for another partitioning, or other field ids, or are there already."""
         metadata = transaction.table_metadata
+        if self._adopted and self._added_meanwhile(self._at(transaction._table)):
+            raise CommitConflict("others added a file meanwhile", self._table.name, "nothing was added")
         if any(file.spec_id != metadata.default_spec_id for file in self._files if not file.deletes):
             raise CommitConflict("the partitioning was changed meanwhile", self._table.name, "write again")
         staged = {field.field_id: field for field in metadata.schema().fields}
@@ -396,7 +431,7 @@ class Commit:
         return WriteError(f"the commit could not be made, {tried}: {failure}", self._table.name)
 
     def _remove_files(self) -> None:
-        if not self._keep_files:
+        if not self._keep_files and not self._adopted:
             remove_writes(self._table.pyiceberg, self._writes(), [file.path for file in self._files])
 
     def _writes(self) -> set[str]:

@@ -54,6 +54,8 @@ class FileEntry:
         truncated. A field that is absent is unknown.
     deletes : tuple of DeleteFile
         Deletes that apply to this file, sequence numbers already honoured.
+    only : tuple of DeleteFile
+        Where there are any, just the rows are meant that one of these takes out, and none of `deletes`.
     """
 
     path: str
@@ -67,3 +69,4 @@ class FileEntry:
     lower: Mapping[int, object]
     upper: Mapping[int, object]
     deletes: tuple[DeleteFile, ...] = ()
+    only: tuple[DeleteFile, ...] = ()

@@ -166,9 +166,9 @@ def _matching(
         return
     search = FileSearch(origin_of(table, snapshot), schema, specs, predicate, bounds)
     listed = [manifest for manifest, _ in _manifests(table) if pruner.keeps_manifest(manifest)]
-    found = mapped(_each(partial(_DeleteReader, search)), _of(listed, ManifestContent.DELETES))
+    found = mapped(_each(partial(DeleteReader, search)), _of(listed, ManifestContent.DELETES))
     deletes = [delete for some in found for delete in some]
-    files = mapped(_each(partial(_DataReader, search, deletes, made)), _of(listed, ManifestContent.DATA))
+    files = mapped(_each(partial(DataReader, search, deletes, made)), _of(listed, ManifestContent.DATA))
     for some in files:
         yield from some
 
@@ -185,7 +185,7 @@ def _cost_s(manifest: ManifestFile) -> float:
     return manifest.manifest_length * BYTE_S
 
 
-class _DeleteReader:
+class DeleteReader:
     """Reads the deletes of a manifest."""
 
     def __init__(self, search: FileSearch) -> None:
@@ -197,13 +197,13 @@ class _DeleteReader:
         partitioned = self._shapes[spec_id].partitioned
         return [
             PlacedDelete.of(
-                entry.data_file, _sequence(entry, manifest), (spec_id, partition_values(entry.data_file)), partitioned
+                entry.data_file, sequence_of(entry, manifest), (spec_id, partition_values(entry.data_file)), partitioned
             )
             for entry in read_manifest(manifest, self._search.origin)
         ]
 
 
-class _DataReader(Generic[Made]):
+class DataReader(Generic[Made]):
     """Reads the wanted files of a manifest, each with its deletes."""
 
     def __init__(
@@ -219,9 +219,10 @@ class _DataReader(Generic[Made]):
     def __call__(self, manifest: ManifestFile) -> list[Made]:
         entries = read_manifest(manifest, self._search.origin)
         with self._lock:  # PyIceberg's evaluators note down what they look at
-            return [self._made(*found) for found in self._wanted(manifest, entries)]
+            return [self._made(*found) for found in self.wanted(manifest, entries)]
 
-    def _wanted(self, manifest: ManifestFile, entries: Iterable[ManifestEntry]) -> Iterator[tuple[FileEntry, DataFile]]:
+    def wanted(self, manifest: ManifestFile, entries: Iterable[ManifestEntry]) -> Iterator[tuple[FileEntry, DataFile]]:
+        """Yield those of some entries that may hold a wanted row, with their deletes."""
         spec_id = manifest.partition_spec_id
         shape = self._shapes[spec_id]
         for entry in entries:
@@ -248,7 +249,7 @@ class _DataReader(Generic[Made]):
                     _NOTHING if file.null_value_counts is None else file.null_value_counts,
                     self._decoder.decode(file.lower_bounds),
                     self._decoder.decode(file.upper_bounds),
-                    self._deletes.applying_to(file.file_path, _sequence(entry, manifest), (spec_id, values)),
+                    self._deletes.applying_to(file.file_path, sequence_of(entry, manifest), (spec_id, values)),
                 ),
                 file,
             )
@@ -270,7 +271,8 @@ def _both(entry: FileEntry, file: DataFile) -> tuple[FileEntry, DataFile]:
     return entry, file
 
 
-def _sequence(entry: ManifestEntry, manifest: ManifestFile) -> int:
+def sequence_of(entry: ManifestEntry, manifest: ManifestFile) -> int:
+    """Return the data sequence number of an entry, its manifest's where it has none of its own."""
     return manifest.sequence_number if entry.sequence_number is None else entry.sequence_number
 
 

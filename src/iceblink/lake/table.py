@@ -66,7 +66,7 @@ class Table:
     def __reduce__(self) -> tuple[Callable[..., Table], tuple[Any, ...]]:
         # the metadata file is immutable: reading it again gives exactly this version, wherever it is unpickled
         location, io = self.pyiceberg.metadata_location, self.pyiceberg.io
-        return _unpickled, (self.catalog, self.name, location, io, self.schema_id, self.snapshot_id, self.branch)
+        return unpickled, (self.catalog, self.name, location, io, self.schema_id, self.snapshot_id, self.branch)
 
     def __repr__(self) -> str:
         return f"Table({self.name!r}, snapshot={self.snapshot_id})"
@@ -143,6 +143,11 @@ class Table:
             return 0
         deletes = [self._summary(f"total-{kind}") for kind in ("delete-files", "position-deletes", "equality-deletes")]
         return None if any(deletes) else self._summary("total-records")
+
+    @property
+    def version(self) -> str:
+        """What tells its rows from those of other versions, in short."""
+        return str(self.snapshot_id or 0)
 
     def _summary(self, key: str) -> int | None:
         if self.snapshot is None:
@@ -242,7 +247,7 @@ class Table:
         at_ms = milliseconds(as_of, self.name)
         found = self.pyiceberg.snapshot_as_of_timestamp(at_ms)
         if found is None:
-            raise SnapshotNotFound(f"no snapshot is as old as {_shown(at_ms)}", self.name, self._what_there_is())
+            raise SnapshotNotFound(f"no snapshot is as old as {shown(at_ms)}", self.name, self._what_there_is())
         return found
 
     def _what_there_is(self) -> str:
@@ -251,8 +256,8 @@ class Table:
             return "the table has no snapshots yet: nothing was written to it"
         oldest, newest = snapshots[0], snapshots[-1]
         return (
-            f"the oldest is {oldest.snapshot_id} of {_shown(oldest.timestamp_ms)}, "
-            f"the newest {newest.snapshot_id} of {_shown(newest.timestamp_ms)}"
+            f"the oldest is {oldest.snapshot_id} of {shown(oldest.timestamp_ms)}, "
+            f"the newest {newest.snapshot_id} of {shown(newest.timestamp_ms)}"
         )
 
     # what is known of it
@@ -327,7 +332,7 @@ _HISTORY = pa.schema(
 )
 
 
-def _unpickled(
+def unpickled(
     catalog: Catalog, name: str, location: str, io: FileIO, schema_id: int, snapshot_id: int | None, branch: str
 ) -> Table:
     loaded = catalog.load_from(name, location, io)
@@ -348,5 +353,6 @@ def milliseconds(given: datetime | str | int, where: str) -> int:
     return int(aware.timestamp() * 1000)
 
 
-def _shown(at_ms: int) -> str:
+def shown(at_ms: int) -> str:
+    """Return a time as ISO 8601 has it."""
     return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -176,4 +176,5 @@ def _counted(plan: Plan, splits: Sequence[Split], settings: Settings) -> pa.Tabl
 
 def _text(piece: Piece) -> str:
     deletes = sorted(str(delete) for delete in piece.deletes)
-    return f"{piece.path} {piece.file_bytes} {piece.first_group} {piece.groups} {piece.identity} {deletes}"
+    only = sorted(str(delete) for delete in piece.only) or ""
+    return f"{piece.path} {piece.file_bytes} {piece.first_group} {piece.groups} {piece.identity} {deletes}{only}"

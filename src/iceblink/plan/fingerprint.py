@@ -39,7 +39,7 @@ def _parts(plan: Plan) -> Iterator[tuple[str, str]]:
     match plan:
         case Scan(table=table, schema=schema):
             chosen = "" if schema.names == table.schema.names else f", columns {', '.join(schema.names)}"
-            yield f"table {table.name}", f"snapshot {table.snapshot_id}{chosen}, uuid {table.uuid}"
+            yield f"table {table.name}", f"snapshot {table.version}{chosen}, uuid {table.uuid}"
             return
         case Query():
             fused = fuse(plan)

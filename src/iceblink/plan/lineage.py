@@ -59,12 +59,14 @@ def _same_values(full: pa.DataType, bound: pa.DataType) -> bool:
 
 def _outputs(tree: exp.Expression, inputs: Mapping[str, pa.Schema], outer: Mapping[str, Fields]) -> Fields | None:
     """Return output name to origin (None where computed), or None where the tree cannot be followed."""
-    if not isinstance(tree, exp.Select):
+    if not isinstance(tree, exp.Select | exp.Union):
         return None
     ctes = dict(outer)
     with_ = tree.args.get("with_")
     for cte in with_.expressions if with_ is not None else ():
         ctes[cte.alias.lower()] = _outputs(cte.this, inputs, ctes) or {}
+    if isinstance(tree, exp.Union):
+        return None if tree.args.get("by_name") else _of_both(tree, inputs, ctes)
     sources = _sources(tree, inputs, ctes)
     if sources is None:
         return None
@@ -75,6 +77,19 @@ def _outputs(tree: exp.Expression, inputs: Mapping[str, pa.Schema], outer: Mappi
         for name, field in _projected(projection, sources):
             outputs[name.lower()] = field.with_nullable(True) if field is not None and grouping_sets else field
     return outputs
+
+
+def _of_both(tree: exp.Union, inputs: Mapping[str, pa.Schema], ctes: Mapping[str, Fields]) -> Fields | None:
+    """Return what both sides have, column by column; null where one of them may be."""
+    left, right = (_outputs(side.unnest(), inputs, ctes) for side in (tree.left, tree.right))
+    if left is None or right is None or len(left) != len(right):
+        return None
+    return {
+        name: one.with_nullable(one.nullable or other.nullable)
+        if one is not None and other is not None and one.type == other.type
+        else None
+        for (name, one), other in zip(left.items(), right.values(), strict=True)
+    }
 
 
 def _sources(tree: exp.Select, inputs: Mapping[str, pa.Schema], ctes: Mapping[str, Fields]) -> dict[str, Fields] | None:

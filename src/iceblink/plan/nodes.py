@@ -78,7 +78,7 @@ class Scan(Plan):
     def name(self) -> str:
         files = "" if self.files is None else f".{hash(self.files):x}"
         names = "" if self.schema.names == self.table.schema.names else f".{hash(tuple(self.schema.names)):x}"
-        return f"{self.table.name}@{self.table.snapshot_id or 0}.{self.table.schema_id}{files}{names}"
+        return f"{self.table.name}@{self.table.version}.{self.table.schema_id}{files}{names}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -58,7 +58,7 @@ class Deletes:
         DataCorrupt
             A delete file is missing or damaged.
         """
-        return self._once(("positions", path), partial(self._positions, path, deletes))
+        return self._once(("positions", path, tuple(deletes)), partial(self._positions, path, deletes))
 
     def _positions(self, path: str, deletes: Sequence[DeleteFile]) -> Positions:
         found: list[Positions] = []

@@ -104,7 +104,10 @@ def native_scan(plan: ScanPlan, also: Collection[str] = ()) -> NativeScan | str:
     """
     if any(piece.groups == WHOLE_FILE for piece in plan.pieces):
         return "so many files that not every footer was read"
-    files = {piece.path: piece for piece in plan.pieces}.values()
+    by_path = {piece.path: piece for piece in plan.pieces}
+    if any(piece.identity != by_path[piece.path].identity for piece in plan.pieces):
+        return "a file is read more than once"
+    files = by_path.values()
     return _native(plan.storage, plan.owner, plan.table_schema, plan.schema.names, also, tuple(files), whole=True)
 
 
@@ -150,7 +153,7 @@ def _native(
         return "no columns are read"
     if any(map(is_placed, names)):
         return "some columns are made of the place of each row"
-    if any(piece.deletes for piece in pieces):
+    if not all(piece.every_row for piece in pieces):
         return "some rows are deleted by delete files"
     schema = pa.schema([column for column in table if column.name in names or column.name in also])
     for column in schema:

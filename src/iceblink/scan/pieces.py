@@ -21,7 +21,8 @@ from iceblink.scan.split import WHOLE_FILE, Piece
 def whole_file(entry: FileEntry) -> Piece:
     """Return a data file as one piece, of a size that is not known yet."""
     identity = tuple(entry.identity.items())
-    return Piece(entry.path, entry.file_bytes, 0, WHOLE_FILE, 0, entry.rows, 0, entry.spec_id, identity, entry.deletes)
+    size, rows, deletes, only = entry.file_bytes, entry.rows, entry.deletes, entry.only
+    return Piece(entry.path, size, 0, WHOLE_FILE, 0, rows, 0, entry.spec_id, identity, deletes, only)
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,8 +89,8 @@ class ScanPlan:
 
     @property
     def deletes(self) -> int:
-        """Pieces that delete files apply to."""
-        return sum(bool(piece.deletes) for piece in self.pieces)
+        """Pieces of which delete files leave rows out."""
+        return sum(not piece.every_row for piece in self.pieces)
 
     @property
     def owner(self) -> str:
@@ -289,6 +289,8 @@ def _joined(left: Piece, right: Piece) -> Piece | None:
     """Return two pieces as one when the second continues the first."""
     if left.path != right.path or left.first_group + left.groups != right.first_group:
         return None
+    if (left.identity, left.deletes, left.only) != (right.identity, right.deletes, right.only):
+        return None  # a file that came and went has its rows twice among changes
     return replace(
         left,
         groups=left.groups + right.groups,

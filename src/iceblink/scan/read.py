@@ -8,7 +8,7 @@ asked for the predicate filters the rows.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from contextvars import copy_context
 from functools import partial
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from iceblink.config import Settings
 from iceblink.events import SplitRead, emit
+from iceblink.lake.entries import DeleteFile
 from iceblink.lake.storage import Storage
 from iceblink.scan.batch import Batch
 from iceblink.scan.checksum import check_headers
@@ -213,15 +214,24 @@ class _Reader:
         learn(split.table, projection, footer, group, sizes)
 
     def _gone(self, file: pq.ParquetFile, footer: Footer, piece: Piece, group: int) -> NDArray[np.bool_] | None:
-        """Return which rows of a row group are deleted; None for none."""
-        if not piece.deletes:
+        """Return which rows of a row group are left out; None for none."""
+        if piece.every_row:
             return None
-        first, end = footer.first_rows[group : group + 2]
-        positions = self.deletes.positions(piece.path, piece.deletes)
-        low, high = np.searchsorted(positions, [first, end])
-        gone = self.deletes.equal(file, footer, group, piece.deletes, piece.identity)
-        gone[positions[low:high] - first] = True
+        gone = self._taken(file, footer, piece, group, piece.deletes)
+        if piece.only:
+            gone |= ~self._taken(file, footer, piece, group, piece.only)
         return gone if gone.any() else None
+
+    def _taken(
+        self, file: pq.ParquetFile, footer: Footer, piece: Piece, group: int, deletes: Sequence[DeleteFile]
+    ) -> NDArray[np.bool_]:
+        """Return which rows of a row group some delete file takes out."""
+        first, end = footer.first_rows[group : group + 2]
+        positions = self.deletes.positions(piece.path, deletes)
+        low, high = np.searchsorted(positions, [first, end])
+        taken = self.deletes.equal(file, footer, group, deletes, piece.identity)
+        taken[positions[low:high] - first] = True
+        return taken
 
     def _cut(self, data: pa.RecordBatch, path: str, first: int, gone: NDArray[np.bool_] | None) -> Iterator[Item]:
         """Slice into batches of bounded bytes and rows, of about the same length; no copy but where rows go."""

@@ -33,6 +33,8 @@ class Piece:
         Field id and value of identity-partitioned columns: they may be absent from the file itself.
     deletes : tuple of DeleteFile
         Deletes to apply.
+    only : tuple of DeleteFile
+        Where there are any, just the rows are read that one of these takes out, and none of `deletes`.
     """
 
     path: str
@@ -45,6 +47,12 @@ class Piece:
     spec_id: int = 0
     identity: tuple[tuple[int, object], ...] = ()
     deletes: tuple[DeleteFile, ...] = ()
+    only: tuple[DeleteFile, ...] = ()
+
+    @property
+    def every_row(self) -> bool:
+        """Whether no delete file leaves rows out."""
+        return not self.deletes and not self.only
 
     def __reduce__(self) -> tuple[type[Piece], tuple[Any, ...]]:
         # what a dataclass with slots does by itself takes twice as long, and there may be a million of these

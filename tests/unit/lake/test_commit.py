@@ -28,10 +28,11 @@ from iceblink.errors import (
 )
 from iceblink.events import Committed, Event, observing
 from iceblink.lake.catalog import Catalog
-from iceblink.lake.commit import TOKEN, Commit
+from iceblink.lake.commit import Commit
 from iceblink.lake.evolve import evolved
 from iceblink.lake.files import NewFile
 from iceblink.lake.partition_overwrite import partition_files
+from iceblink.lake.position import TOKEN
 from iceblink.lake.table import Table
 from iceblink.lake.write import TableWriter
 from iceblink.predicate import Compare

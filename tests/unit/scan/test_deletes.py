@@ -95,6 +95,32 @@ def test_positions_and_vectors_take_out_their_rows(
         assert batch.exact == (values == list(range(values[0], values[0] + len(values))))
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15)
+@given(
+    before=st.sets(st.integers(0, 29)),
+    listed=st.sets(st.integers(0, 29)),
+    vectored=st.sets(st.integers(0, 29)),
+    equal=st.sets(st.integers(0, 29)),
+    group_rows=st.integers(1, 31),
+)
+def test_only_the_rows_that_deletes_take_out_now_are_read_where_these_are_asked_for(
+    hand_made: Make, before: set[int], listed: set[int], vectored: set[int], equal: set[int], group_rows: int
+) -> None:
+    table = hand_made(SCHEMA)
+    table.add(data(30), group_rows)
+    path = path_of(table, 0)
+    values = equality_deletes(table, data(30).select(["x"]).filter(pa.array([x in equal for x in range(30)])), (1,))
+    only = (position_deletes(table, [(path, row) for row in sorted(listed)]), vector(table, sorted(vectored)), values)
+    (entry,) = table.entries
+    table.entries = [
+        replace(entry, deletes=(vector(table, sorted(before), "before.puffin"),)),
+        replace(entry, deletes=(vector(table, sorted(before), "before.puffin"),), only=only),
+    ]
+    kept = [row for row in range(30) if row not in before]
+    gone = [row for row in kept if row in listed | vectored | equal]
+    assert [row["x"] for row in table.rows(("x",))] == kept + gone
+
+
 def test_rows_beside_deleted_ones_keep_their_chance(hand_made: Make) -> None:
     table, chance = hand_made(SCHEMA), chance_of(1)
     table.add(data(30), 7)

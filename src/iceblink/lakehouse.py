@@ -16,6 +16,7 @@ from iceblink.errors import ConfigError, PlanError, nearest
 from iceblink.interop import to_arrow
 from iceblink.lake.catalog import Catalog
 from iceblink.lake.format_version import check_types
+from iceblink.maintaining import Maintaining
 from iceblink.neighbours.late import dask_frames, needs_dask, needs_ray, ray_data
 from iceblink.plan.nodes import Memory, Plan, Query, Stream
 from iceblink.plan.sql import file_query
@@ -75,7 +76,7 @@ def _engine(name: str) -> LocalEngine:
     return LocalEngine()
 
 
-class Lake:
+class Lake(Maintaining):
     """Tables by name, SQL over them, and ways to make new ones; a context manager that frees the engine."""
 
     def __init__(self, session: Session) -> None:

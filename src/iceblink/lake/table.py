@@ -226,7 +226,7 @@ class Table:
         return found
 
     def _current_at(self, as_of: datetime | str | int) -> Snapshot:
-        at_ms = _milliseconds(as_of, self.name)
+        at_ms = milliseconds(as_of, self.name)
         found = self.pyiceberg.snapshot_as_of_timestamp(at_ms)
         if found is None:
             raise SnapshotNotFound(f"no snapshot is as old as {_shown(at_ms)}", self.name, self._what_there_is())
@@ -321,7 +321,14 @@ def _unpickled(
     return Table(catalog, name, loaded, loaded.schemas()[schema_id], snapshot_id, branch)
 
 
-def _milliseconds(given: datetime | str | int, where: str) -> int:
+def milliseconds(given: datetime | str | int, where: str) -> int:
+    """Return a time as milliseconds since 1970: ISO text and datetimes are UTC unless they say otherwise.
+
+    Raises
+    ------
+    ConfigError
+        Text that cannot be read.
+    """
     if isinstance(given, int):
         return given
     if isinstance(given, str):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bench import (
     balance,
+    compaction,
     driver,
     embed,
     estimate,
@@ -36,6 +37,7 @@ BENCHMARKS = (
     driver,
     tpch,
     write,
+    compaction,
     splits,
 )  # the quick ones first
 

@@ -32,6 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
         ("pipeline", "iceblink"),
         ("scan", "iceblink"),
         ("write", "iceblink"),
+        ("compaction", "iceblink"),
         ("layout", "fixed, lz4"),
         ("loaders", "iceblink, unshuffled"),
         ("loaders", "tf.data"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bench import (
     balance,
     changes,
+    compaction,
     driver,
     embed,
     estimate,
@@ -38,6 +39,7 @@ BENCHMARKS = (
     tpch,
     write,
     changes,
+    compaction,
     splits,
 )  # the quick ones first
 

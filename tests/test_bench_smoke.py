@@ -33,6 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent
         ("scan", "iceblink"),
         ("write", "iceblink"),
         ("changes --parts merge", "iceblink"),
+        ("compaction", "iceblink"),
         ("layout", "fixed, lz4"),
         ("loaders", "iceblink, unshuffled"),
         ("loaders", "tf.data"),

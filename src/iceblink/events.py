@@ -123,6 +123,17 @@ class FileWritten(Event):
 
 
 @dataclass(frozen=True)
+class FilesRewritten(Event):
+    """How far a compaction is: data files, and their bytes on disk, that were read of all that will be."""
+
+    table: str
+    files: int
+    files_total: int
+    file_bytes: int
+    file_bytes_total: int
+
+
+@dataclass(frozen=True)
 class Committed(Event):
     """A snapshot is in the table."""
 

@@ -19,6 +19,7 @@ from iceblink.importing import Importing, matching, partitioned
 from iceblink.interop import to_arrow
 from iceblink.lake.catalog import Catalog
 from iceblink.lake.format_version import check_types
+from iceblink.maintaining import Maintaining
 from iceblink.neighbours.late import dask_frames, needs_dask, needs_ray, ray_data
 from iceblink.plan.nodes import Memory, Plan, Query, Stream
 from iceblink.plan.sql import file_query
@@ -79,7 +80,7 @@ def _engine(name: str) -> LocalEngine:
     return LocalEngine()
 
 
-class Lake(Altering, Changing, Following, Importing):
+class Lake(Altering, Changing, Following, Importing, Maintaining):
     """Tables by name, SQL over them, and ways to make new ones; a context manager that frees the engine."""
 
     def __init__(self, session: Session) -> None:

@@ -26,12 +26,15 @@ class Each(Generic[Item, Result]):
         About the CPU time that one thing takes [s].
     threads : int
         Things looked at at once: they wait for storage more than they compute.
+    stop : callable, optional
+        Called where nobody takes results any more, so that what is being done may end early.
     """
 
     label: str
     build: Callable[[], Callable[[Item], Result]]
     cost_s: Callable[[Item], float]
     threads: int
+    stop: Callable[[], None] | None = None
 
 
 class Mapped(Protocol):
@@ -43,11 +46,17 @@ class Mapped(Protocol):
 def here(each: Each[Item, Result], items: Sequence[Item]) -> Iterator[Result]:
     """Do the work in threads of this process."""
     if items:
-        yield from in_threads(each.build(), items, each.threads, f"iceblink-{each.label}")
+        yield from in_threads(each.build(), items, each.threads, f"iceblink-{each.label}", each.stop)
 
 
-def in_threads(function: Callable[[Item], Result], items: Sequence[Item], threads: int, name: str) -> Iterator[Result]:
-    """Call a function for each thing, in as many threads, as many things ahead."""
+def in_threads(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    threads: int,
+    name: str,
+    stop: Callable[[], None] | None = None,
+) -> Iterator[Result]:
+    """Call a function for each thing, in as many threads, as many things ahead; `stop` is that of `Each`."""
     if len(items) == 1:
         yield function(items[0])
         return
@@ -62,4 +71,6 @@ def in_threads(function: Callable[[Item], Result], items: Sequence[Item], thread
         while running:
             yield running.popleft().result()
     finally:
+        if stop is not None:
+            stop()
         pool.shutdown(wait=True, cancel_futures=True)

@@ -21,10 +21,11 @@ from pyiceberg.exceptions import (
     ValidationException,
 )
 from pyiceberg.expressions import AlwaysTrue
-from pyiceberg.manifest import DataFile
+from pyiceberg.manifest import DataFile, ManifestEntryStatus
 from pyiceberg.table import CreateTableTransaction, StagedTable, Transaction
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table.snapshots import Snapshot, ancestors_between_ids, ancestors_of
+from pyiceberg.table.update import SetSnapshotRefUpdate
 from pyiceberg.table.update.snapshot import CommitWindow
 from pyiceberg.typedef import Record
 
@@ -295,12 +296,7 @@ class Commit:
         """Remove files written again for a commit that had landed before."""
         if self._adopted:
             return
-        added = {
-            entry.data_file.file_path
-            for manifest in landed.manifests(head.io)
-            if manifest.added_snapshot_id == landed.snapshot_id
-            for entry in manifest.fetch_manifest_entry(head.io)
-        }
+        added = _added_files(head, landed)
         unused = [file for file in self._files if file.path not in added]
         remove_writes(head, {file.token for file in unused}, [file.path for file in unused])
 
@@ -311,10 +307,7 @@ class Commit:
             transaction: Transaction = CreateTableTransaction(copy(head))  # it would change the table that it commits
             self._stage_snapshot(transaction, head)
             return transaction
-        # one try per transaction: PyIceberg's own retries would send a schema made from stale metadata
-        once = {**head.metadata.properties, "commit.retry.num-retries": "0"}
-        metadata = head.metadata.model_copy(update={"properties": once})
-        transaction = IcebergTable(head.name(), metadata, head.metadata_location, head.io, head.catalog).transaction()
+        transaction = one_try(head)
         if self._replacement is not None:
             stage_replacement(transaction, self._replacement)
         if self._schema is not None:
@@ -327,6 +320,7 @@ class Commit:
             self._check_files_fit(transaction)
         if self._snapshot:
             self._stage_snapshot(transaction, head)
+            _keep_retention(transaction, head, self._branch)
         return transaction
 
     def _check_files_fit(self, transaction: Transaction) -> None:
@@ -436,6 +430,45 @@ class Commit:
 
     def _writes(self) -> set[str]:
         return {file.token for file in self._files}
+
+
+def one_try(head: IcebergTable) -> Transaction:
+    """Return a transaction that is tried once: PyIceberg's own retries would send what was made of stale metadata."""
+    once = {**head.metadata.properties, "commit.retry.num-retries": "0"}
+    metadata = head.metadata.model_copy(update={"properties": once})
+    return IcebergTable(head.name(), metadata, head.metadata_location, head.io, head.catalog).transaction()
+
+
+def _keep_retention(transaction: Transaction, head: IcebergTable, branch: str) -> None:
+    """Leave a branch what it says of how long it and its snapshots are kept: PyIceberg forgets that when it moves."""
+    ref = head.metadata.refs.get(branch)
+    if ref is not None:
+        names = ("max_ref_age_ms", "max_snapshot_age_ms", "min_snapshots_to_keep")
+        kept = {name: getattr(ref, name) for name in names}
+        transaction._updates = tuple(
+            one.model_copy(update=kept) if isinstance(one, SetSnapshotRefUpdate) and one.ref_name == branch else one
+            for one in transaction._updates
+        )
+
+
+def _added_files(head: IcebergTable, snapshot: Snapshot) -> set[str]:
+    """Return the paths of the data files that a snapshot added."""
+    return _changed_files(head, snapshot, ManifestEntryStatus.ADDED)
+
+
+def removed_files(head: IcebergTable, snapshot: Snapshot) -> set[str]:
+    """Return the paths of the files that a snapshot took out of the table."""
+    return _changed_files(head, snapshot, ManifestEntryStatus.DELETED)
+
+
+def _changed_files(head: IcebergTable, snapshot: Snapshot, status: ManifestEntryStatus) -> set[str]:
+    return {
+        entry.data_file.file_path
+        for manifest in snapshot.manifests(head.io)
+        if manifest.added_snapshot_id == snapshot.snapshot_id
+        for entry in manifest.fetch_manifest_entry(head.io, discard_deleted=False)
+        if entry.status == status and entry.snapshot_id == snapshot.snapshot_id
+    }
 
 
 def _floats(partition: Record) -> list[float]:

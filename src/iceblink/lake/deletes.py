@@ -19,7 +19,7 @@ from iceblink.lake.pruning import Values, comparable
 
 _PATH_FIELD = 2147483546
 """Field id of ``file_path`` in position delete files."""
-REFERENCED, _OFFSET, _LENGTH = 17, 18, 19
+REFERENCED, OFFSET, _LENGTH = 17, 18, 19
 """Places, in a data file of format version 3, of what PyIceberg has no properties for."""
 
 PartitionKey = tuple[int, Values]
@@ -69,8 +69,8 @@ class PlacedDelete:
             return cls(DeleteFile("equality", path, size, ids), sequence, key=key if partitioned else None)
         first, last = (delete.lower_bounds or {}).get(_PATH_FIELD), (delete.upper_bounds or {}).get(_PATH_FIELD)
         target = delete[REFERENCED] or (first.decode() if first is not None and first == last else None)
-        if delete[_OFFSET] is not None and target is not None:
-            file = DeleteFile("vector", path, size, offset=delete[_OFFSET], length=delete[_LENGTH])
+        if delete[OFFSET] is not None and target is not None:
+            file = DeleteFile("vector", path, size, offset=delete[OFFSET], length=delete[_LENGTH])
             return cls(file, sequence, target)
         return cls(DeleteFile("position", path, size), sequence, target, key, first, last)
 

@@ -8,7 +8,8 @@ import os
 import re
 import socket
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -18,12 +19,16 @@ from pyiceberg.io import FileIO
 from pyiceberg.table import Table as IcebergTable
 
 from iceblink.errors import WriteError
+from iceblink.lake.reachable import reached
 from iceblink.lake.storage import Storage
 from iceblink.lake.table import Table
+from iceblink.mapped import in_threads
 
 MARKER = re.compile(r"iceblink-write-([0-9A-Za-z-]+)\.json")
 _SNAPSHOT_FILE = re.compile(r"(?:snap-\d+-\d+-)?([0-9a-f-]{36})(?:-m\d+)?\.avro")
 _TOKEN_DIGITS = 16  # of a token, in the names of its manifests: half of what an UUID holds
+DELETERS = 16
+"""Files deleted at once."""
 THREE_DAYS_S = 3 * 24 * 3600.0
 
 
@@ -54,12 +59,12 @@ def commit_id(token: str) -> UUID:
 def end_writes(table: IcebergTable, tokens: Iterable[str]) -> None:
     """Take markers away: the files of these writes are in the table, or gone."""
     for token in tokens:
-        _deleted(table.io, _marker(table, token))
+        deleted(table.io, _marker(table, token))
 
 
 def remove_writes(table: IcebergTable, tokens: Iterable[str], paths: Iterable[str]) -> None:
     """Delete the files of failed writes, then their markers; where a file resists, the markers stay for later."""
-    resisting = [path for path in paths if not _deleted(table.io, path)]
+    resisting = [path for path in paths if not deleted(table.io, path)]
     if not resisting:
         end_writes(table, tokens)
 
@@ -73,13 +78,13 @@ def remove_strays(table: Table, token: str, paths: Collection[str]) -> None:
     """Remove the data files of a write that runs, but for `paths`: its workers that died left them."""
     for path in _data_files(table, [token]):
         if path not in paths:
-            _deleted(table.pyiceberg.io, path)
+            deleted(table.pyiceberg.io, path)
 
 
 def remove_unused(table: Table, tokens: Collection[str]) -> None:
     """Remove what these writes, and tries to commit them, left that no snapshot refers to, and their markers."""
     left = _data_files(table, tokens) + _snapshot_files(table, tokens)
-    used = _used(table.refresh().pyiceberg) if left else set()
+    used = reached(table.refresh()).paths if left else set()
     remove_writes(table.pyiceberg, tokens, [path for path in left if path not in used])
 
 
@@ -104,20 +109,50 @@ def find_leftovers(table: Table, older_than_s: float = THREE_DAYS_S) -> list[str
     oldest = time.time() - older_than_s
     markers = {
         match[1]: path
-        for path in _listed(table.storage, iceberg.location_provider().metadata_path, recursive=False)
+        for path in listed(table.storage, iceberg.location_provider().metadata_path, recursive=False)
         if (match := MARKER.fullmatch(path.rpartition("/")[2])) and _abandoned(table, path, oldest)
     }
     if not markers:
         return []
     files = _data_files(table, markers) + _snapshot_files(table, markers)
     # the metadata is read after the files are listed, so that one committed in between is seen to be in use
-    used = _used(table.refresh().pyiceberg) if files else set()
+    used = reached(table.refresh()).paths if files else set()
     return [path for path in files if path not in used] + list(markers.values())
 
 
 def remove_leftovers(table: Table, older_than_s: float = THREE_DAYS_S) -> list[str]:
     """Delete what `find_leftovers` finds and return it."""
-    return [path for path in find_leftovers(table, older_than_s) if _deleted(table.pyiceberg.io, path)]
+    return [path for path in find_leftovers(table, older_than_s) if deleted(table.pyiceberg.io, path)]
+
+
+class RunningWrites:
+    """Tells which files belong to writes that may still run, or to jobs that go on later.
+
+    Parameters
+    ----------
+    table : Table
+    began_after : float
+        Writes that began before are taken for dead [s since 1970].
+    """
+
+    def __init__(self, table: Table, began_after: float) -> None:
+        folder = table.pyiceberg.location_provider().metadata_path
+        self._tokens: list[str] = []
+        for path in listed(table.storage, folder, recursive=False):
+            match = MARKER.fullmatch(path.rpartition("/")[2])
+            abandoned = False
+            with contextlib.suppress(FileNotFoundError):  # it ended this very moment
+                abandoned = match is not None and _abandoned(table, path, began_after)
+            if match is not None and not abandoned:
+                self._tokens.append(match[1])
+        self._tried = {token[:_TOKEN_DIGITS] for token in self._tokens}
+
+    def own(self, name: str) -> bool:
+        """Tell whether a file of that name, without its folder, is one of theirs."""
+        if any(token in name for token in self._tokens):
+            return True
+        match = _SNAPSHOT_FILE.fullmatch(name)
+        return match is not None and match[1].replace("-", "")[:_TOKEN_DIGITS] in self._tried
 
 
 def _marker(table: IcebergTable, token: str) -> str:
@@ -132,7 +167,7 @@ def _abandoned(table: Table, marker: str, oldest: float) -> bool:
     if started.get("started_s", 0.0) > oldest:
         return False
     job = started.get("job", "")
-    return not job or not _listed(table.storage, job, recursive=False)
+    return not job or not listed(table.storage, job, recursive=False)
 
 
 def _data_files(table: Table, tokens: Collection[str]) -> list[str]:
@@ -140,8 +175,8 @@ def _data_files(table: Table, tokens: Collection[str]) -> list[str]:
     if not tokens:
         return []
     names = re.compile(rf"(?:{'|'.join(map(re.escape, tokens))})-[0-9-]+(?:-deletes)?\.parquet")
-    listed = _listed(table.storage, table.pyiceberg.location_provider().data_path, recursive=True)
-    return [path for path in listed if names.fullmatch(path.rpartition("/")[2])]
+    found = listed(table.storage, table.pyiceberg.location_provider().data_path, recursive=True)
+    return [path for path in found if names.fullmatch(path.rpartition("/")[2])]
 
 
 def _snapshot_files(table: Table, tokens: Collection[str]) -> list[str]:
@@ -149,35 +184,20 @@ def _snapshot_files(table: Table, tokens: Collection[str]) -> list[str]:
     tried = {token[:_TOKEN_DIGITS] for token in tokens}
     return [
         path
-        for path in _listed(table.storage, table.pyiceberg.location_provider().metadata_path, recursive=False)
+        for path in listed(table.storage, table.pyiceberg.location_provider().metadata_path, recursive=False)
         if (match := _SNAPSHOT_FILE.fullmatch(path.rpartition("/")[2]))
         and match[1].replace("-", "")[:_TOKEN_DIGITS] in tried
     ]
 
 
-def _listed(storage: Storage, folder: str, recursive: bool) -> list[str]:
+def listed(storage: Storage, folder: str, recursive: bool) -> list[str]:
     """List files as the table's metadata would name them."""
     filesystem, inner = storage.filesystem(folder)
     found = filesystem.get_file_info(pafs.FileSelector(inner, allow_not_found=True, recursive=recursive))
     return sorted(folder + info.path[len(inner) :] for info in found if info.is_file)
 
 
-def _used(table: IcebergTable) -> set[str]:
-    """Return the path of every file that any snapshot refers to."""
-    manifests = {
-        manifest.manifest_path: manifest
-        for snapshot in table.metadata.snapshots
-        for manifest in snapshot.manifests(table.io)
-    }
-    files = {
-        entry.data_file.file_path
-        for manifest in manifests.values()
-        for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True)
-    }
-    return files | manifests.keys() | {snapshot.manifest_list for snapshot in table.metadata.snapshots}
-
-
-def _deleted(io: FileIO, path: str) -> bool:
+def deleted(io: FileIO, path: str) -> bool:
     """Delete a file; true when it is gone, or was not there."""
     try:
         io.delete(path)
@@ -186,3 +206,9 @@ def _deleted(io: FileIO, path: str) -> bool:
     except (OSError, pa.ArrowException):
         return False
     return True
+
+
+def delete_all(io: FileIO, paths: Sequence[str]) -> list[str]:
+    """Delete files, several at once and in about this order; return those that resist."""
+    gone = in_threads(partial(deleted, io), paths, DELETERS, "iceblink-delete") if paths else iter(())
+    return [path for path, done in zip(paths, gone, strict=True) if not done]

@@ -36,6 +36,7 @@ from pyiceberg.manifest import (
     ManifestEntryStatus,
     ManifestFile,
     PartitionFieldSummary,
+    _inherit_from_manifest,  # private, but what a manifest hands down to its entries is the spec's to say
 )
 from pyiceberg.typedef import Record
 from pyiceberg.utils.lazydict import LazyDict
@@ -112,14 +113,26 @@ def read_manifest(manifest: ManifestFile, origin: Origin, live: bool = True) -> 
     return [entry for entry in known if not live or entry.status != ManifestEntryStatus.DELETED.value]
 
 
+def read_entries(manifest: ManifestFile, origin: Origin) -> list[ManifestEntry]:
+    """Read the live entries of a manifest as PyIceberg itself has them, fit for a manifest that takes its place.
+
+    Sequence numbers and snapshots that they inherit are said. Entries of delete files have the fields of format version
+    3 in memory.
+
+    Raises
+    ------
+    DataCorrupt
+        It is missing, cut short or unreadable.
+    """
+    shape = "commit deletes" if manifest.content == ManifestContent.DELETES else "commit"
+    entries, _ = _records(manifest.manifest_path, "manifest", origin, shape)
+    _check_count(manifest, len(entries), origin)
+    return [_inherit_from_manifest(one, manifest) for one in entries if one.status != ManifestEntryStatus.DELETED]
+
+
 def read_data_files(manifest: ManifestFile, origin: Origin) -> Iterator[DataFile]:
     """Read the live data files of a manifest as PyIceberg itself has them, fit for a commit of format version 2."""
-    entries, _ = _records(manifest.manifest_path, "manifest", origin, "commit")
-    _check_count(manifest, len(entries), origin)
-    for entry in entries:
-        if entry.status != ManifestEntryStatus.DELETED:
-            entry.data_file.spec_id = manifest.partition_spec_id
-            yield entry.data_file
+    return (entry.data_file for entry in read_entries(manifest, origin))
 
 
 def forget() -> None:
@@ -177,6 +190,7 @@ def _check_count(manifest: ManifestFile, found: int, origin: Origin) -> None:
 
 
 _ENTRY = {-1: ManifestEntry, 2: DataFile}
+_ENUMS = {0: ManifestEntryStatus, 101: FileFormat, 134: DataFileContent}
 _SHAPES: dict[str, tuple[Any, Any, Any]] = {
     "list": (
         MANIFEST_LIST_FILE_SCHEMAS[2],
@@ -185,7 +199,8 @@ _SHAPES: dict[str, tuple[Any, Any, Any]] = {
     ),
     "data": (MANIFEST_ENTRY_SCHEMAS[2], _ENTRY, {}),
     "deletes": (MANIFEST_ENTRY_SCHEMAS[3], _ENTRY, {}),
-    "commit": (MANIFEST_ENTRY_SCHEMAS[2], _ENTRY, {0: ManifestEntryStatus, 101: FileFormat, 134: DataFileContent}),
+    "commit": (MANIFEST_ENTRY_SCHEMAS[2], _ENTRY, _ENUMS),
+    "commit deletes": (MANIFEST_ENTRY_SCHEMAS[3], _ENTRY, _ENUMS),
 }
 """What records are read as: schema, classes by field id, enums by field id."""
 

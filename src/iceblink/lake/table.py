@@ -340,7 +340,13 @@ def unpickled(
 
 
 def milliseconds(given: datetime | str | int, where: str) -> int:
-    """Return a time, as `Table.at` takes it, in milliseconds since 1970; ConfigError if it cannot be read."""
+    """Return a time as milliseconds since 1970: ISO text and datetimes are UTC unless they say otherwise.
+
+    Raises
+    ------
+    ConfigError
+        Text that cannot be read.
+    """
     if isinstance(given, int):
         return given
     if isinstance(given, str):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from iceblink.errors import SchemaMismatch, nearest
 from iceblink.lake.files import NewFile
@@ -49,10 +49,15 @@ def written(
     Whatever fails, its files are removed. Before there is one, `begun` is told the token in their names; `job` is the
     folder of the journal that will have them.
     """
-    sorts = bool(table.sort_by) and all(_column(word) in table.schema.names for word in table.sort_by)
+    sorts = can_sort(table, table.sort_by)
     if sorts:  # all rows, not file by file: files then hold disjoint ranges, and readers skip more of them
         plan = session.engine.query(sorted_query(plan.name, table.sort_by), {plan.name: plan})
     return session.engine.files(plan, table, sorts, begun, job)
+
+
+def can_sort(table: Table, words: Sequence[str]) -> bool:
+    """Tell whether `words`, of a sort order, name columns that a statement can sort by."""
+    return bool(words) and all(_column(word) in table.schema.names for word in words)
 
 
 def _column(word: str) -> str:

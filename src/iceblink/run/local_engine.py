@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
+from threading import Event
 from typing import Any
 
 import pyarrow as pa
 
-from iceblink.config import Settings
+from iceblink.config import MIB, Settings
 from iceblink.lake.files import NewFile
 from iceblink.lake.table import Table
 from iceblink.lake.write import TableWriter
+from iceblink.mapped import Each, Item, Result, here
 from iceblink.plan.function import Function
 from iceblink.plan.lineage import restored
 from iceblink.plan.nodes import MapBatches, Plan, Query, Tree
@@ -24,6 +27,9 @@ from iceblink.run.pipeline.local_backend import local_backend
 from iceblink.run.pipeline.stats import PipelineStats
 from iceblink.run.pipeline.worker import first_schema
 from iceblink.run.quarantine import Quarantine
+
+WRITER_GROUPS = 8
+"""A writer's memory is so many row groups: with less it makes smaller ones."""
 
 
 class LocalEngine:
@@ -111,6 +117,41 @@ class LocalEngine:
             for batch in batches:
                 writer.write(batch.data)
             return writer.finish()
+
+    def each(
+        self,
+        label: str,
+        work: Callable[[Settings, Callable[[], bool]], Callable[[Item], Result]],
+        items: Sequence[Item],
+        cost_s: Callable[[Item], float],
+        died: Callable[[], None],
+    ) -> Generator[Result, None, None]:
+        """Do for each of many things what takes a writer's memory, as many at once as there is room for.
+
+        Parameters
+        ----------
+        label : str
+            Of the work, for people.
+        work : callable
+            Given settings to work under and what tells that nobody waits any more, makes the function; picklable.
+        items : sequence
+        cost_s : callable
+            About the CPU time that one takes [s].
+        died : callable
+            Called if workers died: they may have left something.
+
+        Returns
+        -------
+        generator
+            The results, in the order of the items; closing it ends the work.
+        """
+        settings, stopped = self.settings, Event()
+        with_memory = settings.memory_bytes // (WRITER_GROUPS * settings.row_group_bytes)
+        width = max(1, min(settings.threads, with_memory, len(items)))
+        share = settings.override(
+            threads=max(1, settings.threads // width), memory_bytes=max(64 * MIB, settings.memory_bytes // width)
+        )
+        yield from here(Each(label, partial(work, share, stopped.is_set), cost_s, width, stopped.set), items)
 
     def close(self) -> None:
         """Free what the engine holds; it opens again when next used."""

@@ -60,6 +60,16 @@ class Deletes:
         """
         return self._once(("positions", path, tuple(deletes)), partial(self._positions, path, deletes))
 
+    def names(self, delete: DeleteFile, path: str) -> bool:
+        """Tell whether a position delete file has rows of a data file: that it may apply need not mean that it does.
+
+        Raises
+        ------
+        DataCorrupt
+            The delete file is missing or damaged.
+        """
+        return any(len(found) for found in self._listed(delete, path))
+
     def _positions(self, path: str, deletes: Sequence[DeleteFile]) -> Positions:
         found: list[Positions] = []
         for delete in deletes:

@@ -168,23 +168,24 @@ def plan_scan(
         pieces, groups_total = planner.by_row_group(files)
     else:
         pieces, groups_total = planner.by_file(files), 0
-    splits = pack(pieces, settings.split_bytes, planner.empty_split(schema.names))
-    plan = ScanPlan(
-        table_name=table.name,
-        table_id=table.uuid,
-        snapshot_id=table.snapshot_id,
-        schema=schema,
-        table_schema=table.schema,
-        predicate=predicate,
-        splits=splits,
-        files=len({piece.path for piece in pieces}),
-        files_total=table.file_count,
-        groups=sum(max(0, piece.groups) for piece in pieces),
-        groups_total=groups_total,
-        storage=table.storage,
-    )
-    emit(ScanPlanned(table.name, plan.files, plan.files_total, len(splits), plan.rows, plan.decoded_bytes))
+    plan = planner.plan(schema, pieces, settings, table.file_count, groups_total)
+    emit(ScanPlanned(table.name, plan.files, plan.files_total, len(plan.splits), plan.rows, plan.decoded_bytes))
     return plan
+
+
+def plan_files(table: Table, files: Sequence[Piece], settings: Settings) -> ScanPlan:
+    """Plan the reading of whole data files of a table, all columns of all rows; `whole_file` makes the pieces.
+
+    Eager: reads their footers, and no manifest.
+
+    Raises
+    ------
+    DataCorrupt
+        A footer is missing, cut short or changed, or does not have the rows that the metadata says.
+    """
+    planner = _Planner(table, table.schema, Everything(), settings.threads, here)
+    pieces, groups = planner.by_row_group(files)
+    return planner.plan(table.schema, pieces, settings, len(files), groups)
 
 
 def projected(schema: pa.Schema, columns: Sequence[str] | None, table: str) -> pa.Schema:
@@ -213,6 +214,25 @@ class _Planner:
     def empty_split(self, names: Sequence[str]) -> Split:
         snapshot = self.table.snapshot_id or 0
         return Split(self.table.uuid, snapshot, self.table.schema_id, tuple(names), self.predicate, ())
+
+    def plan(
+        self, schema: pa.Schema, pieces: Sequence[Piece], settings: Settings, files_total: int, groups_total: int
+    ) -> ScanPlan:
+        """Return the plan that reads `pieces`."""
+        return ScanPlan(
+            table_name=self.table.name,
+            table_id=self.table.uuid,
+            snapshot_id=self.table.snapshot_id,
+            schema=schema,
+            table_schema=self.table.schema,
+            predicate=self.predicate,
+            splits=pack(pieces, settings.split_bytes, self.empty_split(schema.names)),
+            files=len({piece.path for piece in pieces}),
+            files_total=files_total,
+            groups=sum(max(0, piece.groups) for piece in pieces),
+            groups_total=groups_total,
+            storage=self.table.storage,
+        )
 
     def by_row_group(self, files: Sequence[Piece]) -> tuple[list[Piece], int]:
         """Return a piece for each row group that is kept, and the number of all row groups."""

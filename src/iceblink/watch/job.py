@@ -9,6 +9,7 @@ from threading import Lock
 
 from iceblink.events import (
     Event,
+    FilesRewritten,
     FileWritten,
     LoaderProgress,
     OperatorProgress,
@@ -173,6 +174,8 @@ class Job:
                     self._read += rows
                 case QueryProgress(fraction=fraction):
                     self._fraction = fraction
+                case FilesRewritten(file_bytes=done, file_bytes_total=total):
+                    self._fraction = done / total if total else 0.0
                 case FileWritten(rows=rows):
                     self._written += rows
 

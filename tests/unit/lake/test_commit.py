@@ -324,6 +324,17 @@ def test_a_commit_of_nothing_changes_nothing(table: Table) -> None:
     assert len(on_disk(table, "*.metadata.json")) == 1
 
 
+def test_a_branch_that_is_written_to_is_kept_as_long_as_before(table: Table) -> None:
+    base = append(table, [1])
+    assert base.snapshot_id is not None
+    kept = {"max_ref_age_ms": 9000, "max_snapshot_age_ms": 8000, "min_snapshots_to_keep": 7}
+    base.pyiceberg.manage_snapshots().create_branch(base.snapshot_id, "trial", **kept).commit()
+    append(table.refresh().at(branch="trial"), [2])
+    ref = table.refresh().pyiceberg.metadata.refs["trial"]
+    assert {name: getattr(ref, name) for name in kept} == kept
+    assert ref.snapshot_id != base.snapshot_id
+
+
 def test_a_commit_goes_to_the_branch_of_its_table(table: Table) -> None:
     base = append(table, [1])
     assert base.snapshot_id is not None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
+from functools import partial
 from uuid import uuid4
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ from iceblink.events import FileWritten, emit
 from iceblink.lake.files import NewFile
 from iceblink.lake.leftovers import end_writes, mark_write, remove_strays, remove_uncommitted
 from iceblink.lake.table import Table
+from iceblink.mapped import Each, Item, Result
 from iceblink.plan.nodes import MapBatches, Memory, Plan, Query, Scan
 from iceblink.plan.optimize import Reference
 from iceblink.plan.stage import Leaf, described
@@ -22,6 +24,7 @@ from iceblink.run.distributed.file_flow import written_flow
 from iceblink.run.distributed.file_work import files_of
 from iceblink.run.distributed.flow import Flow
 from iceblink.run.distributed.lowering import BROADCAST_BYTES, SMALL_BYTES, Lowering, is_small, row_wise_leaf
+from iceblink.run.distributed.planning import OverWorkers
 from iceblink.run.distributed.runner import Runner
 from iceblink.run.distributed.staged import FEW_BYTES
 from iceblink.run.local_engine import LocalEngine
@@ -116,6 +119,22 @@ class DistributedEngine(LocalEngine):
             remove_uncommitted(table, [token])
             raise
 
+    def each(
+        self,
+        label: str,
+        work: Callable[[Settings, Callable[[], bool]], Callable[[Item], Result]],
+        items: Sequence[Item],
+        cost_s: Callable[[Item], float],
+        died: Callable[[], None],
+    ) -> Generator[Result, None, None]:
+        """Do for each of many things what takes a writer's memory, in the workers, one at a time in each."""
+        with closing(self.backend()) as backend:
+            runner = Runner(backend, self.settings, lambda made: None, self.processes)
+            done = Each(label, partial(work, runner.worker_settings(), _never), cost_s, 1)
+            yield from OverWorkers(runner, label)(done, items)
+            if runner.deaths:
+                died()
+
     def _runner(self, backend: Backend, plan: Plan) -> Runner:
         return Runner(backend, self.settings, lambda made: self.job.recorders.__setitem__(plan, made), self.processes)
 
@@ -130,6 +149,10 @@ class DistributedEngine(LocalEngine):
             for output in outputs:
                 return output.data.schema
         return super()._find_schema(node)
+
+
+def _never() -> bool:
+    return False
 
 
 def _leaf(reference: Reference, scan: PreparedScan | None) -> Leaf:

@@ -183,7 +183,7 @@ def test_an_overwrite_takes_all_or_what_partition_says(sales: ib.Lake) -> None:
     assert sales.history("shop.sales").count() == 8
 
 
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_inserts_leave_the_rows_of_a_plain_model(lake: ib.Lake, data: st.DataObject) -> None:
     lake.sql("CREATE OR REPLACE TABLE n.m (a INT, b INT, k INT) PARTITIONED BY (k)")
@@ -340,7 +340,7 @@ KINDS = st.sampled_from(
 TRANSFORMS = ["{}", "bucket(4, {})", "truncate(3, {})"]
 
 
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     columns=st.dictionaries(NAMES, KINDS, min_size=1, max_size=4),
     options=st.dictionaries(st.sampled_from(["a.b-c", "comment", "x'y", "ü z"]), NAMES, max_size=3),
@@ -405,6 +405,7 @@ MISTAKES: dict[str, tuple[type[ib.IceblinkError], str]] = {
     "ALTER TABLE shop.sales CREATE TAG t AS OF VERSION 5": (SnapshotNotFound, "no snapshot 5"),
     "ALTER TABLE shop.sales DROP BRANCH dev": (SnapshotNotFound, "no branch 'dev'"),
     "INSERT INTO shop.sales VALUES (1, 'x')": (SchemaMismatch, "expected 5 columns, got 2"),
+    "INSERT INTO shop.sales SELECT 1, 1": (SchemaMismatch, "expected 5 columns, got 2"),
     "INSERT INTO shop.sales (id, prise) VALUES (1, 2)": (ColumnNotFound, "the columns are"),
     "INSERT INTO shop.sales (id, ID) VALUES (1, 2)": (DuplicateColumn, "given twice"),
     "INSERT INTO shop.sales (amount) VALUES (1)": (SchemaMismatch, "'id' is missing"),
@@ -440,6 +441,26 @@ def test_every_mistake_is_told_and_changes_nothing(sales: ib.Lake) -> None:
 
 
 # others, at the same time and in the middle
+
+
+def test_a_catalog_of_pyiceberg_takes_the_same_statements(tmp_path: Path) -> None:
+    with ib.connect(type="sql", uri=f"sqlite:///{tmp_path}/c.db", warehouse=f"file://{tmp_path}/w") as lake:
+        lake.sql("CREATE TABLE n.t (id INT, old STRING) PARTITIONED BY (old)")
+        lake.sql("INSERT INTO n.t VALUES (1, 'a'), (2, 'b')")
+        lake.sql("ALTER TABLE n.t CREATE TAG v1")
+        lake.sql("INSERT OVERWRITE n.t PARTITION (old = 'b') VALUES (3)")
+        lake.alter("n.t", add={"new": "double"}, drop="old", types={"id": "long"}, partition_by=[], sort_by=["id"])
+        lake.sql("INSERT INTO n.t VALUES (4, 0.5)")
+        assert ids(lake, "n.t") == [1, 3, 4]
+        assert ids(lake, "n.t", tag="v1") == [1, 2]
+        lake.sql("CALL system.set_current_snapshot('n.t', ref => 'v1')")
+        assert lake.table("n.t").schema.names == ["id", "new"]
+        lake.sql("CREATE OR REPLACE TABLE n.t AS SELECT 1 AS x")
+        lake.sql("DROP TABLE n.t PURGE")
+        lake.sql("DROP SCHEMA n")
+        assert (lake.tables(), lake.namespaces()) == ([], [])
+        with pytest.raises(TableNotFound):
+            lake.sql("TRUNCATE TABLE n.t")
 
 
 def test_of_those_who_create_one_table_at_once_one_does(lake: ib.Lake, tmp_path: Path) -> None:

@@ -74,7 +74,8 @@ def _one_query(text: str, start: int) -> exp.Query:
     except sqlglot.errors.TokenError as error:
         raise SqlError(str(error).split("\n")[0], point_at(text, None, None), "is a quote left open?") from error
     if len(statements) != 1:
-        raise SqlError(f"expected one statement, got {len(statements)}", hint="call sql() once for each")
+        where = point_at(text, None, None)
+        raise SqlError(f"expected one statement, got {len(statements)}", where, "call sql() once for each")
     (statement,) = statements
     if isinstance(statement, exp.Subquery):
         statement = statement.unnest()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.types as pt
 
-from iceblink.errors import ColumnNotFound, ConfigError, DuplicateColumn, SchemaMismatch, TypeMismatch
+from iceblink.errors import ColumnNotFound, ConfigError, DuplicateColumn, SchemaMismatch, SqlError, TypeMismatch
 from iceblink.lake.table import Table
 from iceblink.plan.nodes import Plan
 from iceblink.plan.query import equal_to
@@ -45,7 +46,7 @@ def inserted(session: Session, statement: Insert) -> Table:
     twice = next((name for name in every if every.count(name) > 1), None)
     if twice is not None:
         raise DuplicateColumn(f"column {twice!r} is given twice", f"INSERT INTO {table.name}", "name it once")
-    query = _query(session, statement, names)
+    query = _query(session, statement, table, names)
     fixed = {name: _constant(session, name, value, table) for name, value in values.items()}
     plan = _assigned(session, query, table, names, statement.by_name, fixed)
     where = None
@@ -84,14 +85,25 @@ def _check_partition(named: Sequence[str], table: Table) -> None:
         raise ConfigError(f"table {table.name} is not partitioned by {wrong!r}", "PARTITION", hint)
 
 
-def _query(session: Session, statement: Insert, names: Sequence[str]) -> Plan:
+def _query(session: Session, statement: Insert, table: Table, names: Sequence[str]) -> Plan:
     text, start = statement.query.text, statement.query.start
     try:
         return session.sql(text, start=start)
     except DuplicateColumn:  # their places tell them apart
         if statement.by_name:
             raise
+    try:
         return session.sql(text, columns=names, start=start)
+    except SqlError as error:
+        fewer = re.search(r"has (\d+) columns available", error.what)
+        if fewer is None:
+            raise
+        raise _miscounted(table, names, int(fewer[1])) from error
+
+
+def _miscounted(table: Table, names: Sequence[str], count: int) -> SchemaMismatch:
+    hint = f"give {', '.join(names)}, or name the columns: INSERT INTO {table.name} ({names[0]}, ...) ..."
+    return SchemaMismatch(f"expected {len(names)} columns, got {count}", f"INSERT INTO {table.name}", hint)
 
 
 def _assigned(
@@ -99,12 +111,10 @@ def _assigned(
 ) -> Plan:
     """Return the rows of `query` under the names of the table, with constants, and texts as what they say."""
     given = query.schema
-    where = f"INSERT INTO {table.name}"
     if by_name:
         names = [_named(name, table, "BY NAME") for name in given.names]
     elif len(given) != len(names):
-        hint = f"give {', '.join(names)}, or name the columns: INSERT INTO {table.name} ({names[0]}, ...) ..."
-        raise SchemaMismatch(f"expected {len(names)} columns, got {len(given)}", where, hint)
+        raise _miscounted(table, names, len(given))
     columns = []
     for source, name in zip(given, names, strict=True):
         wanted = table.schema.field(name).type

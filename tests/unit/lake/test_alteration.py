@@ -213,6 +213,45 @@ def test_one_of_those_who_make_the_same_change_has_it(table: Table, tmp_path: Pa
         assert sorted(threads.map(drop, range(4))) == ["dropped", "gone", "gone", "gone"]
 
 
+@pytest.mark.parametrize(
+    ("first", "then", "error"),
+    [
+        ({"drop": ("price",)}, {"partition_by": ("price",)}, ColumnNotFound),
+        ({"drop": ("price",)}, {"sort_by": ("price",)}, ColumnNotFound),
+        ({"partition_by": ("price",)}, {"drop": ("price",)}, PlanError),
+        ({"sort_by": ("price",)}, {"drop": ("price",)}, PlanError),
+        ({"properties": {"a": None}}, {"properties": {"a": None}}, ConfigError),
+    ],
+)
+def test_what_others_change_between_look_and_commit_is_seen(
+    table: Table,
+    monkeypatch: pytest.MonkeyPatch,
+    first: dict[str, Any],
+    then: dict[str, Any],
+    error: type[IceblinkError],
+) -> None:
+    really = EmbeddedCatalog.commit_table
+
+    def overtaken(self: EmbeddedCatalog, *given: Any) -> Any:
+        monkeypatch.setattr(EmbeddedCatalog, "commit_table", really)
+        altered(table, Alteration(**first))
+        return really(self, *given)
+
+    monkeypatch.setattr(EmbeddedCatalog, "commit_table", overtaken)
+    with pytest.raises(error):
+        altered(table, Alteration(**then))
+    expected = altered(
+        table.catalog.create("demo.u", SHAPE, ["k", "bucket(4, id)"], ["id"], {"a": "1"}), Alteration(**first)
+    )
+    now = table.refresh()
+    assert (columns(now), now.partition_by, now.sort_by, "a" in now.properties) == (
+        columns(expected),
+        expected.partition_by,
+        expected.sort_by,
+        "a" in expected.properties,
+    )
+
+
 def commits(monkeypatch: pytest.MonkeyPatch, *faults: str) -> None:
     """Let the next commits fail before or after they are made."""
     really, left = EmbeddedCatalog.commit_table, list(faults)

@@ -82,8 +82,9 @@ def _one_query(text: str, start: int) -> exp.Query:
     if isinstance(statement, exp.Values):
         statement = exp.select("*").from_(statement)
     if not isinstance(statement, exp.Query):
+        words = type(statement).__name__.upper() if isinstance(statement, exp.Pivot | exp.DML | exp.DDL) else "this"
         raise SqlError(
-            f"{type(statement).__name__.upper()} is not a query",
+            f"{words} is not a query",
             text.strip().split("\n")[0],
             "name the values: SELECT * FROM t PIVOT (sum(x) FOR k IN ('a', 'b'))"
             if isinstance(statement, exp.Pivot)  # its columns would depend on the rows: no schema without reading

@@ -159,7 +159,7 @@ class Model:
         return [name for name, _ in self.columns]
 
 
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_changes_in_a_row_leave_the_columns_of_the_model(tmp_path_factory: Any, data: st.DataObject) -> None:
     table = Catalog.embedded(tmp_path_factory.mktemp("lake")).create("n.t", {"a b": "int", "ü": "float"})

@@ -62,7 +62,14 @@ def parse(text: str, resolve: Resolve, start: int = 0) -> tuple[exp.Query, Mappi
     return tree, {plan.name: plan for plan in plans.values()}
 
 
-def _one_query(text: str, start: int) -> exp.Query:
+def one_statement(text: str, start: int = 0) -> exp.Expression:
+    """Parse one statement of any kind, which begins at `start`.
+
+    Raises
+    ------
+    SqlError
+        With the position.
+    """
     query = re.sub(r"[^\n]", " ", text[:start]) + text[start:]  # so that all has its place
     try:
         statements = [statement for statement in sqlglot.parse(query, read=DIALECT) if statement is not None]
@@ -77,6 +84,11 @@ def _one_query(text: str, start: int) -> exp.Query:
         where = point_at(text, None, None)
         raise SqlError(f"expected one statement, got {len(statements)}", where, "call sql() once for each")
     (statement,) = statements
+    return statement
+
+
+def _one_query(text: str, start: int) -> exp.Query:
+    statement = one_statement(text, start)
     if isinstance(statement, exp.Subquery):
         statement = statement.unnest()
     if isinstance(statement, exp.Values):

@@ -444,8 +444,7 @@ def test_every_mistake_is_told_and_changes_nothing(sales: ib.Lake) -> None:
 
 
 def test_a_catalog_of_pyiceberg_takes_the_same_statements(tmp_path: Path) -> None:
-    place: dict[str, Any] = {"type": "sql", "uri": f"sqlite:///{tmp_path}/c.db", "warehouse": f"file://{tmp_path}/w"}
-    with ib.connect(**place) as lake:
+    with ib.connect(type="sql", uri=f"sqlite:///{tmp_path}/c.db", warehouse=f"file://{tmp_path}/w") as lake:
         lake.sql("CREATE TABLE n.t (id INT, old STRING) PARTITIONED BY (old)")
         lake.sql("INSERT INTO n.t VALUES (1, 'a'), (2, 'b')")
         lake.sql("ALTER TABLE n.t CREATE TAG v1")

@@ -17,7 +17,13 @@ from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Transaction
 from pyiceberg.table.metadata import TableMetadata
-from pyiceberg.table.update import TableRequirement, TableUpdate
+from pyiceberg.table.update import (
+    AssertCurrentSchemaId,
+    AssertDefaultSortOrderId,
+    AssertDefaultSpecId,
+    TableRequirement,
+    TableUpdate,
+)
 from pyiceberg.transforms import VoidTransform
 from pyiceberg.types import (
     DecimalType,
@@ -141,11 +147,20 @@ def _stage(transaction: Transaction, to: Alteration, where: str) -> None:
         updates, requirements = updates + more, requirements + also
     given, gone = _properties(to.properties, now, where)
     if updates:
-        transaction._apply(updates, requirements)
+        transaction._apply(updates, (*requirements, *_same_shape(now)))
     if given | shapes:
         transaction.set_properties(given | shapes)
     if gone:
         transaction.remove_properties(*gone)
+
+
+def _same_shape(now: TableMetadata) -> tuple[TableRequirement, ...]:
+    """Return what must hold so that columns, partitioning and order still fit each other."""
+    return (
+        AssertCurrentSchemaId.model_validate({"current-schema-id": now.current_schema_id}),
+        AssertDefaultSpecId.model_validate({"default-spec-id": now.default_spec_id}),
+        AssertDefaultSortOrderId.model_validate({"default-sort-order-id": now.default_sort_order_id}),
+    )
 
 
 def _partition_words(to: Alteration, now: TableMetadata, where: str) -> Sequence[str] | None:

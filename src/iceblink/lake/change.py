@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, RESTError
+from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, RESTError, ValidationError
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table import Transaction
 from pyiceberg.table.metadata import TableMetadata
@@ -112,6 +112,7 @@ def _committed(head: IcebergTable, transaction: Transaction) -> IcebergTable:
     updates: tuple[TableUpdate, ...] = transaction._updates
     try:
         answer = head.catalog.commit_table(head, requirements, updates)
-    except KeyError as error:  # PyIceberg takes a property away that another writer took away meanwhile
+    except (KeyError, ValueError, ValidationError) as error:
+        # PyIceberg's catalogs apply updates to what they load: another writer took away what ours are about
         raise CommitFailedException(str(error)) from error
     return IcebergTable(head.name(), answer.metadata, answer.metadata_location, head.io, head.catalog)

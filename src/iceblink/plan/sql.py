@@ -86,7 +86,8 @@ def one_statement(text: str, start: int = 0) -> exp.Expression:
     except sqlglot.errors.TokenError as error:
         raise SqlError(str(error).split("\n")[0], point_at(text, None, None), "is a quote left open?") from error
     if len(statements) != 1:
-        raise SqlError(f"expected one statement, got {len(statements)}", hint="call sql() once for each")
+        where = point_at(text, None, None)
+        raise SqlError(f"expected one statement, got {len(statements)}", where, "call sql() once for each")
     (statement,) = statements
     return statement
 
@@ -98,8 +99,9 @@ def _one_query(text: str, start: int) -> exp.Query:
     if isinstance(statement, exp.Values):
         statement = exp.select("*").from_(statement)
     if not isinstance(statement, exp.Query):
+        words = type(statement).__name__.upper() if isinstance(statement, exp.Pivot | exp.DML | exp.DDL) else "this"
         raise SqlError(
-            f"{type(statement).__name__.upper()} is not a query",
+            f"{words} is not a query",
             text.strip().split("\n")[0],
             "name the values: SELECT * FROM t PIVOT (sum(x) FOR k IN ('a', 'b'))"
             if isinstance(statement, exp.Pivot)  # its columns would depend on the rows: no schema without reading

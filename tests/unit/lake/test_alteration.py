@@ -159,7 +159,7 @@ class Model:
         return [name for name, _ in self.columns]
 
 
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_changes_in_a_row_leave_the_columns_of_the_model(tmp_path_factory: Any, data: st.DataObject) -> None:
     table = Catalog.embedded(tmp_path_factory.mktemp("lake")).create("n.t", {"a b": "int", "ü": "float"})
@@ -211,6 +211,45 @@ def test_one_of_those_who_make_the_same_change_has_it(table: Table, tmp_path: Pa
 
     with ThreadPoolExecutor(4) as threads:
         assert sorted(threads.map(drop, range(4))) == ["dropped", "gone", "gone", "gone"]
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "error"),
+    [
+        ({"drop": ("price",)}, {"partition_by": ("price",)}, ColumnNotFound),
+        ({"drop": ("price",)}, {"sort_by": ("price",)}, ColumnNotFound),
+        ({"partition_by": ("price",)}, {"drop": ("price",)}, PlanError),
+        ({"sort_by": ("price",)}, {"drop": ("price",)}, PlanError),
+        ({"properties": {"a": None}}, {"properties": {"a": None}}, ConfigError),
+    ],
+)
+def test_what_others_change_between_look_and_commit_is_seen(
+    table: Table,
+    monkeypatch: pytest.MonkeyPatch,
+    first: dict[str, Any],
+    then: dict[str, Any],
+    error: type[IceblinkError],
+) -> None:
+    really = EmbeddedCatalog.commit_table
+
+    def overtaken(self: EmbeddedCatalog, *given: Any) -> Any:
+        monkeypatch.setattr(EmbeddedCatalog, "commit_table", really)
+        altered(table, Alteration(**first))
+        return really(self, *given)
+
+    monkeypatch.setattr(EmbeddedCatalog, "commit_table", overtaken)
+    with pytest.raises(error):
+        altered(table, Alteration(**then))
+    expected = altered(
+        table.catalog.create("demo.u", SHAPE, ["k", "bucket(4, id)"], ["id"], {"a": "1"}), Alteration(**first)
+    )
+    now = table.refresh()
+    assert (columns(now), now.partition_by, now.sort_by, "a" in now.properties) == (
+        columns(expected),
+        expected.partition_by,
+        expected.sort_by,
+        "a" in expected.properties,
+    )
 
 
 def commits(monkeypatch: pytest.MonkeyPatch, *faults: str) -> None:

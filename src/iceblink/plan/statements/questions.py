@@ -50,7 +50,8 @@ def call(words: Words) -> Call:
     token = words.next
     place = words.fail("").where
     procedure = words.dotted("the name of a procedure")
-    if not procedure.lower().startswith("system."):
+    *before, last = procedure.lower().split(".")
+    if before[-1:] != ["system"] or len(before) > 2:  # a catalog may stand before it: there is one
         words.next = token
         raise words.fail(f"no procedure {procedure}", "procedures are in system: CALL system.rollback_to_snapshot(...)")
     values: list[Value] = []
@@ -67,7 +68,7 @@ def call(words: Words) -> Call:
         else:
             values.append(words.literal())
     words.end()
-    return Call(procedure.lower().removeprefix("system."), tuple(values), named, place)
+    return Call(last, tuple(values), named, place)
 
 
 def _key(words: Words) -> str:

@@ -113,6 +113,7 @@ def test_a_call_has_values_by_place_and_by_name() -> None:
     assert isinstance(statement, Call)
     assert (statement.procedure, statement.values) == ("some_procedure", ("n.t", -3))
     assert statement.named == {"older_than": "2026-01-31", "dry_run": False}
+    assert read("CALL prod.system.p()") == Call("p", (), {}, "line 1: CALL prod.system.p()\n" + " " * 21 + "^")
 
 
 MISTAKES = {

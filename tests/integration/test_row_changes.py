@@ -278,8 +278,11 @@ def test_values_are_conformed_without_loss_or_refused(shop: ib.Lake) -> None:
         with pytest.raises(IceblinkError) as caught:
             shop.update("n.t", values)
         assert isinstance(caught.value, error), (values, caught.value)
-    with pytest.raises(TypeMismatch, match="not the same each time"):
-        shop.delete("n.t", "random() < 0.5")
+    for condition, said in (("random() < 0.5", "not the same each time"), (_.n + 1, "booleans"), ("n", "booleans")):
+        with pytest.raises(TypeMismatch, match=said):
+            shop.delete("n.t", condition)
+    with pytest.raises(TypeMismatch, match="booleans"):
+        shop.merge("n.t", [{"key": 1}], "target.id + source.key", ib.when_matched().delete())
     assert shop.table("n.t").order_by("id").to_pylist() == before
     assert shop.history("n.t").count() == 1
     shop.update("n.t", {"n": "n * 2.0", "g": None, "id": _.n.cast("int64") + 100}, _.id == 3)

@@ -332,7 +332,7 @@ def test_merge_in_python_says_the_same_as_in_sql(shop: ib.Lake) -> None:
         ib.when_matched(lambda target, source: source.n < 0).delete(),
         ib.when_matched().update(n=lambda target, source: target.n + source.n),
         ib.when_not_matched(_.n > 0).insert(id=_.key, n="n * 2", g=_.g.upper()),
-        ib.when_not_matched_by_source("id >= 6 AND target.g = 'b'").delete(),
+        ib.when_not_matched_by_source("n >= 6 AND target.g = 'b'").delete(),  # the table's n
     )
     assert outcome(done) == (2, 1, 1)
     expected = [(0, "a", 0), (1, "b", 101), (3, "b", 3), (4, "a", 4), (5, "b", 5), (6, "a", 6), (9, "C", 10)]

@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
         ("pipeline", "iceblink"),
         ("scan", "iceblink"),
         ("write", "iceblink"),
-        ("changes --parts merge", "iceblink"),
+        ("changes --parts merge", "iceblink, merge-on-read"),
         ("compaction", "iceblink"),
         ("layout", "fixed, lz4"),
         ("loaders", "iceblink, unshuffled"),

@@ -149,6 +149,35 @@ def test_a_partitioned_write_gives_each_partition_few_files(lakes: tuple[ib.Lake
     assert len(local.sql("SELECT * FROM n.p.files").to_pylist()) == 8  # of seven values and null
 
 
+@pytest.mark.parametrize("mode", ["copy-on-write", "merge-on-read"])
+def test_rows_are_changed_on_ray(lakes: tuple[ib.Lake, ib.Lake], mode: str) -> None:
+    local, ray = lakes
+    properties = {f"write.{verb}.mode": mode for verb in ("update", "merge")}
+    ray.write("n.u", ray.table("n.t").drop("s"), mode="create", properties=properties)
+    news = ray.table("n.t").filter(_.id % 100 == 3).select(key=_.id + ROWS - 100, y=_.x)
+    (done,) = ray.merge(
+        "n.u",
+        news,
+        "target.id = source.key",
+        ib.when_matched().update(x="source.y"),
+        ib.when_not_matched().insert(id=_.key, x=_.y),
+        ib.when_not_matched_by_source("g = 5").delete(),
+    ).to_pylist()
+    old = {n: (None if n % 11 == 0 else n % 7, n * 0.5) for n in range(ROWS)}
+    new = {n: (n + ROWS - 100, n * 0.5) for n in range(3, ROWS, 100)}
+    updated = {key: (old[key][0], y) for key, y in new.values() if key in old}
+    inserted = {key: (None, y) for key, y in new.values() if key not in old}
+    deleted = {key for key, (g, _x) in old.items() if g == 5 and key not in updated}
+    assert (done["rows_updated"], done["rows_inserted"]) == (len(updated), len(inserted))
+    assert done["rows_deleted"] == len(deleted)
+    expected = {key: row for key, row in {**old, **updated, **inserted}.items() if key not in deleted}
+    (done,) = ray.sql("UPDATE n.u SET x = x + 1 WHERE g IN (SELECT max(g) FROM n.t)").to_pylist()
+    expected = {key: (g, x + 1 if g == 6 else x) for key, (g, x) in expected.items()}
+    assert done["rows_updated"] == sum(g == 6 for g, _x in expected.values())
+    assert {row["id"]: (row["g"], row["x"]) for row in local.table("n.u").to_pylist()} == expected
+    assert local.table("n.u").count() == len(expected)
+
+
 def test_a_killed_worker_costs_no_row_and_leaves_no_file(lakes: tuple[ib.Lake, ib.Lake], tmp_path: Path) -> None:
     local, ray = lakes
     killed = tmp_path / "killed"

@@ -278,8 +278,11 @@ def test_values_are_conformed_without_loss_or_refused(shop: ib.Lake) -> None:
         with pytest.raises(IceblinkError) as caught:
             shop.update("n.t", values)
         assert isinstance(caught.value, error), (values, caught.value)
-    with pytest.raises(TypeMismatch, match="not the same each time"):
-        shop.delete("n.t", "random() < 0.5")
+    for condition, said in (("random() < 0.5", "not the same each time"), (_.n + 1, "booleans"), ("n", "booleans")):
+        with pytest.raises(TypeMismatch, match=said):
+            shop.delete("n.t", condition)
+    with pytest.raises(TypeMismatch, match="booleans"):
+        shop.merge("n.t", [{"key": 1}], "target.id + source.key", ib.when_matched().delete())
     assert shop.table("n.t").order_by("id").to_pylist() == before
     assert shop.history("n.t").count() == 1
     shop.update("n.t", {"n": "n * 2.0", "g": None, "id": _.n.cast("int64") + 100}, _.id == 3)
@@ -329,7 +332,7 @@ def test_merge_in_python_says_the_same_as_in_sql(shop: ib.Lake) -> None:
         ib.when_matched(lambda target, source: source.n < 0).delete(),
         ib.when_matched().update(n=lambda target, source: target.n + source.n),
         ib.when_not_matched(_.n > 0).insert(id=_.key, n="n * 2", g=_.g.upper()),
-        ib.when_not_matched_by_source("id >= 6 AND target.g = 'b'").delete(),
+        ib.when_not_matched_by_source("n >= 6 AND target.g = 'b'").delete(),  # the table's n
     )
     assert outcome(done) == (2, 1, 1)
     expected = [(0, "a", 0), (1, "b", 101), (3, "b", 3), (4, "a", 4), (5, "b", 5), (6, "a", 6), (9, "C", 10)]

@@ -142,7 +142,7 @@ def inserted(change: RowChange, scan: Scan) -> Tree | None:
 
 
 def described(change: RowChange, clause: Clause, values: Sequence[exp.Expression]) -> Tree:
-    """Return a statement of these values over the rows that `clause` sees, and its condition, for their types."""
+    """Return a statement of these values over the rows that `clause` sees, for their types."""
     if clause.of == "not matched" and change.source is not None:
         rows = exp.select().from_(_table(change.source.name, change.source_alias))
     elif clause.of == "matched" and change.source is not None:
@@ -150,7 +150,7 @@ def described(change: RowChange, clause: Clause, values: Sequence[exp.Expression
     else:
         rows = _rows(change, change.target)
     shown = [_as(value.copy(), f"value {place}") for place, value in enumerate(values)]
-    return _where(rows.select(*shown), [clause])
+    return rows.select(*shown)
 
 
 def source_of(change: RowChange) -> Plan:

@@ -20,6 +20,7 @@ from iceblink.plan.query import sql_of
 from iceblink.run.local_engine import LocalEngine
 from iceblink.types import is_number, show_field, show_type
 
+_CONDITION = "iceblink condition"
 _MISFIT = re.compile(r"column \".*\": .* does not fit [^']*")
 
 
@@ -49,6 +50,9 @@ def typed(engine: LocalEngine, change: RowChange, sources: Mapping[str, Plan]) -
     names = change.target.table.schema.names
     _, words = _described(engine, change, own, {name: column_of(name, change.alias) for name in names}, sources)
     kinds = dict(zip(names, words, strict=True))
+    if change.on is not None:
+        found, _ = _described(engine, change, Clause("matched", "update", None, {}), {"on": change.on}, sources)
+        _check_boolean(found.field(0).type, change.place)
     clauses = tuple(_typed(engine, change, clause, kinds, sources) for clause in change.clauses)
     return replace(change, clauses=clauses)
 
@@ -72,10 +76,13 @@ def _typed(
                     what, hint = f"column {field.name!r} is missing", "the table requires it: insert a value"
                     raise SchemaMismatch(what, change.place, hint)
                 values[field.name] = exp.null()
-    found, words = _described(engine, change, clause, values, sources)
+    condition = {} if clause.condition is None else {_CONDITION: clause.condition}
+    found, words = _described(engine, change, clause, {**values, **condition}, sources)
+    if condition:
+        _check_boolean(found.field(len(values)).type, change.place)
     made = {
         name: _cast(value, word, kinds[name], found.field(place).type, schema.field(name), change.place)
-        for place, ((name, value), word) in enumerate(zip(values.items(), words, strict=True))
+        for place, ((name, value), word) in enumerate(zip(values.items(), words, strict=False))
     }
     return replace(clause, values=made)
 
@@ -126,6 +133,11 @@ def _cast(
         expression=exp.Literal.string(f" does not fit {show_type(field.type)}"),
     )
     return exp.Case(ifs=[exp.If(this=fits, true=there)], default=exp.cast(exp.Paren(this=said), target.copy()))
+
+
+def _check_boolean(got: pa.DataType, place: str) -> None:
+    if not pt.is_boolean(got) and not pt.is_null(got):  # the kernel would take a number for a truth
+        raise TypeMismatch(f"a condition needs booleans, got {show_type(got)}", place, "write _.price > 3")
 
 
 def _may_fit(got: pa.DataType, want: pa.DataType, name: str) -> bool:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from uuid import uuid4
+from pathlib import Path
 
 from iceblink.errors import CatalogError
 from iceblink.lake.creation import claimed, remove_folder
@@ -16,6 +16,7 @@ from iceblink.lake.served.metadata_files import MetadataFiles
 from iceblink.lake.served.names import Key
 from iceblink.lake.served.refusal import Refusal
 from iceblink.lake.served.warehouse import Warehouse
+from iceblink.lake.storage import Storage
 
 TRIES = 50
 """How often a change is made anew because others were faster, before it is refused."""
@@ -146,12 +147,11 @@ class Store:
         self.check_unshared(key, location)
         yield location
 
-    def staged_place(self, key: Key, wanted: str | None, inside: str | None = None) -> str:
-        """Return the location of a table that may never be made; in an embedded lake nobody else gets it."""
-        if wanted is None and self.warehouse.embedded:
-            return f"{self.warehouse.root}/{key.namespace}/{key.name}-{uuid4().hex[:8]}"
-        with self.new_place(key, wanted, inside) as location:
-            return location
+    def prepare_folder(self, location: str) -> None:
+        """Make the folder of metadata of a table that was only staged, on a local disk: not every client makes it."""
+        local = Storage().local_path(location)
+        if local is not None:
+            Path(local, "metadata").mkdir(parents=True, exist_ok=True)
 
     def check_unshared(self, key: Key, location: str) -> None:
         """Refuse a location that another entry has, in an embedded lake."""

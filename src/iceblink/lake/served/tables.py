@@ -75,12 +75,13 @@ class Tables:
         if self._store.listing.find(key, "TABLE") is not None:
             raise Refusal.exists(str(key))
         wanted, inside = requests.optional_text(body, "location"), namespace.get("location")
-        if body.get("stage-create") is True:
-            metadata = self._new(body, self._store.staged_place(key, wanted, inside))
-            return _result(None, json.loads(metadata.model_dump_json()))
+        place: str | None = None
         with self._store.new_place(key, wanted, inside) as location:
             text = self._new(body, location).model_dump_json()
-            place = self._store.create(Prepared(key, None, text, f"{location}/metadata"), "TABLE")
+            if body.get("stage-create") is True:
+                self._store.prepare_folder(location)
+            else:
+                place = self._store.create(Prepared(key, None, text, f"{location}/metadata"), "TABLE")
         return _result(place, json.loads(text))
 
     def _new(self, body: Json, location: str) -> TableMetadata:

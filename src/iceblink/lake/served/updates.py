@@ -158,13 +158,15 @@ class _Ids:
         self._last["schema"] = same[0] if same else schema.schema_id
 
     def _add_spec(self, spec: PartitionSpec) -> Iterator[TableUpdate]:
-        given = {(field.source_id, str(field.transform)): field.field_id for one in self._specs for field in one.fields}
+        there = [field for one in self._specs for field in one.fields]
+        given = {(field.source_id, str(field.transform)): field.field_id for field in there}
+        taken = {field.field_id for field in there}
         last = None if self._base is None else self._base.last_partition_id
-        highest = max([*given.values(), PARTITION_FIELD_ID_START - 1, *([] if last is None else [last])])
+        highest = max([*taken, PARTITION_FIELD_ID_START - 1, *([] if last is None else [last])])
         fields: dict[int, PartitionField] = {}
         for field in spec.fields:
             known, field_id = given.get((field.source_id, str(field.transform))), field.field_id
-            if field_id < 0 or field_id in fields or (field_id != known and field_id in given.values()):
+            if field_id < 0 or field_id in fields or (field_id != known and field_id in taken):
                 field_id = known if known is not None and known not in fields else highest + 1
             fields[field_id] = field.model_copy(update={"field_id": field_id})
             highest = max(highest, field_id)

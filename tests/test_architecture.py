@@ -20,6 +20,7 @@ GROUND, FACADE = 0, 7  # what no floor names is the ground floor; the facade `im
 DOORS = {
     "pyiceberg": {"lake"},
     "sqlalchemy": {"lake"},
+    "hdfs_native": {"lake"},
     "duckdb": {"run"},
     "cloudpickle": {"run"},
     "ibis": {"plan"},
@@ -29,7 +30,7 @@ DOORS = {
     "PIL": {"media"},
     "soundfile": {"media"},
     "soxr": {"media"},
-    "urllib3": {"media"},
+    "urllib3": {"lake", "media"},
     "rich": {"cli", "demo", "watch"},
     "IPython": {"watch"},
     "prometheus_client": {"watch"},

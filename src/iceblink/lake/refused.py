@@ -1,12 +1,36 @@
-"""What the database behind a catalog may raise."""
+"""What the clients behind catalogs may raise: SQLAlchemy, Amazon's and Thrift's, each only if it was brought along."""
 
 from __future__ import annotations
 
 import sqlite3
 import sys
+from typing import Any
+
+_MAY_RAISE: dict[str, tuple[str, ...]] = {
+    "sqlalchemy.exc": ("SQLAlchemyError",),
+    "botocore.exceptions": ("BotoCoreError", "ClientError"),
+    "thrift.Thrift": ("TException",),
+}
+_SAYS_NO: dict[str, tuple[str, ...]] = {"sqlalchemy.exc": ("ProgrammingError", "DataError", "NotSupportedError")}
+_BUSY = {408, 425, 429}
 
 
-def database_errors() -> tuple[type[Exception], type[Exception]]:
-    """Return SQLite's own errors, and SQLAlchemy's if a catalog brought it along: no other could raise them."""
-    sqlalchemy = sys.modules.get("sqlalchemy.exc")
-    return sqlite3.Error, sqlite3.Error if sqlalchemy is None else sqlalchemy.SQLAlchemyError
+def client_errors(*also: type[Exception]) -> tuple[type[Exception], ...]:
+    """Return SQLite's own errors, those of each client that is loaded (no other could raise them), and `also`."""
+    return (sqlite3.Error, *_loaded(_MAY_RAISE), *also)
+
+
+def is_refusal(error: BaseException | None) -> bool:
+    """Whether a client's error is a "no" that stays one: a wrong key, a right that is lacking."""
+    if isinstance(error, _loaded(_SAYS_NO)):
+        return True
+    answer: Any = getattr(error, "response", None)  # botocore's ClientError has a mapping here
+    if not isinstance(error, client_errors()) or not isinstance(answer, dict):
+        return False
+    status, code = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0), answer.get("Error", {}).get("Code", "")
+    return 400 <= status < 500 and status not in _BUSY and "Throttl" not in code and "RequestLimit" not in code
+
+
+def _loaded(names: dict[str, tuple[str, ...]]) -> tuple[type[Exception], ...]:
+    modules = ((sys.modules.get(module), classes) for module, classes in names.items())
+    return tuple(getattr(module, name) for module, classes in modules if module is not None for name in classes)

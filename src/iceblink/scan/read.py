@@ -8,26 +8,29 @@ asked for the predicate filters the rows.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import closing
 from contextvars import copy_context
 from functools import partial
 from operator import itemgetter
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from iceblink.config import Settings
+from iceblink.config import MIB, Settings
 from iceblink.events import SplitRead, emit
+from iceblink.lake.ranges import Parts
 from iceblink.lake.storage import Storage
+from iceblink.scan.ahead import ReadAhead
 from iceblink.scan.batch import Batch
 from iceblink.scan.chance import in_files, is_chance, with_chances
 from iceblink.scan.checksum import check_headers
 from iceblink.scan.damage import reading
-from iceblink.scan.decode import checked, open_file, read_group, stream_group
+from iceblink.scan.decode import checked, chunk_ranges, open_file, read_group, stream_group
 from iceblink.scan.deletes import Deletes
 from iceblink.scan.estimate import guessed, learn
 from iceblink.scan.footer import FOOTERS, Footer
@@ -39,6 +42,27 @@ from iceblink.scan.split import WHOLE_FILE, Piece, Split
 
 STEPS = 4
 """Row groups are decoded in quarters of a batch: the same CPU as whole, and half of the memory or less."""
+
+
+AHEAD_OF_MEMORY = 16
+"""Of files elsewhere, this part of the memory budget is fetched before it is decoded."""
+WHOLE_FILE_BYTES = 32 * MIB
+"""Of a file whose row groups were not told apart when planning, all are fetched together up to this size."""
+
+
+class _Unit(NamedTuple):
+    """What one task reads: a row group, or the file if `group` is `WHOLE_FILE`; no piece: the end of a split."""
+
+    split: Split
+    piece: Piece | None
+    group: int
+
+
+class _Located(NamedTuple):
+    """The row groups of a unit, and their bytes if these were fetched."""
+
+    groups: Sequence[int]
+    parts: Parts | None
 
 
 Item: TypeAlias = "tuple[Batch | Split, int]"
@@ -77,10 +101,11 @@ def read_split(
     """
     owner = owner or f"table {split.table}, snapshot {split.snapshot_id}"
     reader = _Reader(schema, split.columns, storage, settings, owner, threads=settings.threads > 1)
-    for task in reader.tasks([split]):
-        for item, _ in task():
-            if isinstance(item, Batch):
-                yield item
+    with reader.ahead() as ahead:
+        for task in reader.tasks([split], ahead):
+            for item, _ in task():
+                if isinstance(item, Batch):
+                    yield item
 
 
 def read_scan(plan: ScanPlan, storage: Storage, settings: Settings) -> Generator[Batch, None, None]:
@@ -118,8 +143,11 @@ def _scan(
         plan.table_schema, plan.schema.names, storage, settings, plan.owner, threads=units < settings.threads
     )
     rows = size = 0
-    ahead = in_order(reader.tasks(plan.splits), threads, itemgetter(1), threads * settings.batch_bytes // 2)
-    with closing(ahead) as items:
+    ready_bytes = threads * settings.batch_bytes // 2
+    with (
+        reader.ahead() as ahead,
+        closing(in_order(reader.tasks(plan.splits, ahead), threads, itemgetter(1), ready_bytes, ahead.stop)) as items,
+    ):
         for item, item_bytes in items:
             if isinstance(item, Split):
                 in_context(emit, SplitRead(plan.table_name, rows, size))
@@ -155,31 +183,63 @@ class _Reader:
         self.storage, self.settings, self.owner, self.threads = storage, settings, owner, threads
         self.deletes = Deletes(storage, schema, owner)
 
-    def tasks(self, splits: Iterable[Split]) -> Iterator[Task]:
+    def ahead(self) -> ReadAhead[_Unit, _Located]:
+        """Return what fetches the bytes of files elsewhere before they are decoded."""
+        return ReadAhead(self._located, self._fetched_bytes, self.settings.memory_bytes // AHEAD_OF_MEMORY)
+
+    def tasks(self, splits: Iterable[Split], ahead: ReadAhead[_Unit, _Located]) -> Iterator[Task]:
         """Yield one task for each row group, or for each file whose row groups are not known yet."""
+        for unit, fetched in ahead.over(self._units(splits)):
+            yield partial(iter, [(unit.split, 0)]) if unit.piece is None else partial(self._run, unit, fetched)
+
+    def _units(self, splits: Iterable[Split]) -> Iterator[_Unit]:
         for split in splits:
             for piece in split.pieces:
                 if piece.groups == WHOLE_FILE:
-                    yield partial(self._file, split, piece)
+                    yield _Unit(split, piece, WHOLE_FILE)
                 else:
                     for group in range(piece.first_group, piece.first_group + piece.groups):
-                        yield partial(self._group, split, piece, group)
-            yield partial(iter, [(split, 0)])
+                        yield _Unit(split, piece, group)
+            yield _Unit(split, None, WHOLE_FILE)
 
     def _footer(self, piece: Piece) -> Footer:
         return FOOTERS.get(self.storage, piece.path, piece.file_bytes, self.owner)
 
-    def _file(self, split: Split, piece: Piece) -> Iterator[Item]:
-        footer = self._footer(piece)
-        check_named(self.deletes.schema, footer.schema, self.owner, piece.path)
-        kept = kept_groups(split.residual, footer, self.deletes.schema, piece.identity, self.storage, self.owner)
-        for group in kept:
-            yield from self._group(split, piece, group)
+    def _fetched_bytes(self, unit: _Unit) -> int:
+        """Return about what is fetched ahead for a unit [bytes]: what it decodes to, which is more as a rule."""
+        if unit.piece is None or self.storage.local_path(unit.piece.path) is not None:
+            return 0
+        return max(1, unit.piece.decoded_bytes // max(1, unit.piece.groups))
 
-    def _group(self, split: Split, piece: Piece, group: int) -> Iterator[Item]:
+    def _located(self, unit: _Unit) -> _Located:
+        """Find the row groups of a unit, and fetch them if they are elsewhere."""
+        split, piece, group = unit
+        assert piece is not None
+        footer, groups = self._footer(piece), [group]
+        if group == WHOLE_FILE:
+            table = self.deletes.schema
+            check_named(table, footer.schema, self.owner, piece.path)
+            groups = list(kept_groups(split.residual, footer, table, piece.identity, self.storage, self.owner))
+        if self.storage.local_path(piece.path) is not None:
+            return _Located(groups, None)
+        with reading(self.owner, piece.path):
+            leaves = Projection.of(self.schema, footer.schema, piece.identity).leaves
+            ranges = [chunk for one in groups for chunk in chunk_ranges(footer, one, leaves)]
+            if len(groups) > 1 and sum(end - start for start, end in ranges) > WHOLE_FILE_BYTES:
+                return _Located(groups, None)
+            return _Located(groups, self.storage.opened(piece.path, constant=True).parts(ranges))
+
+    def _run(self, unit: _Unit, fetched: Future[_Located] | None) -> Iterator[Item]:
+        assert unit.piece is not None
+        groups, parts = self._located(unit) if fetched is None else fetched.result()
+        del fetched
+        for group in groups:
+            yield from self._group(unit.split, unit.piece, group, parts)
+
+    def _group(self, split: Split, piece: Piece, group: int, fetched: Parts | None) -> Iterator[Item]:
         footer = self._footer(piece)
         first = footer.first_rows[group]
-        with reading(self.owner, piece.path, group), open_file(self.storage, footer) as file:
+        with reading(self.owner, piece.path, group), open_file(self.storage, footer, fetched) as file:
             gone = self._gone(file, footer, piece, group)
             if gone is not None and gone.all():
                 return

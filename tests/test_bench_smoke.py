@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
         ("udf", "map_batches identity"),
         ("pipeline", "iceblink"),
         ("scan", "iceblink"),
+        ("remote", "iceblink"),
         ("write", "iceblink"),
         ("changes --parts merge", "iceblink, merge-on-read"),
         ("compaction", "iceblink"),

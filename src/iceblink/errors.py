@@ -22,6 +22,7 @@
     │   ├── MergeCardinality         merge-cardinality     several rows of a source match one row of a table
     │   └── CheckpointBusy           checkpoint-busy       a write with this checkpoint id is running
     ├── CommitUnknown                commit-unknown        it may or may not have been committed
+    ├── StorageError                 storage-error         the store of files does not answer, or refuses
     ├── DataCorrupt                  data-corrupt          bytes that are missing, cut short or changed
     ├── FunctionError                function-error        a user's Python function failed
     │   └── BatchContractBroken      batch-contract-broken it returned what it must not
@@ -36,9 +37,13 @@ import difflib
 from collections.abc import Collection
 from typing import ClassVar, Self
 
+from iceblink.credentials import hidden
+
 
 class IceblinkError(Exception):
     """The root: catch this to catch everything iceblink raises on purpose.
+
+    Credentials are taken out of what it says (`credentials.hidden`).
 
     Parameters
     ----------
@@ -53,6 +58,7 @@ class IceblinkError(Exception):
     code: ClassVar[str] = "error"
 
     def __init__(self, what: str, where: str = "", hint: str = "") -> None:
+        what, where, hint = hidden(what), hidden(where), hidden(hint)
         super().__init__(what, where, hint)  # all in args, so that it pickles
         self.what, self.where, self.hint = what, where, hint
 
@@ -185,6 +191,12 @@ class CommitUnknown(IceblinkError):
     """The catalog did not answer: the commit may have landed; its files are kept."""
 
     code = "commit-unknown"
+
+
+class StorageError(IceblinkError):
+    """The store that files are in does not answer, or refuses to hand them out."""
+
+    code = "storage-error"
 
 
 class DataCorrupt(IceblinkError):

@@ -18,6 +18,7 @@ from iceblink.following import Following
 from iceblink.importing import Importing, matching, partitioned
 from iceblink.interop import to_arrow
 from iceblink.lake.catalog import Catalog
+from iceblink.lake.catalogs import Catalogs, opened
 from iceblink.lake.format_version import check_types
 from iceblink.maintaining import Maintaining
 from iceblink.neighbours.late import dask_frames, needs_dask, needs_ray, ray_data
@@ -36,6 +37,7 @@ def connect(
     path: str | Path | None = None,
     *,
     catalog: str | None = None,
+    catalogs: Sequence[str] | Mapping[str, str | Path | Mapping[str, Any]] | None = None,
     engine: LocalEngine | Literal["local", "ray"] = "local",
     **properties: Any,
 ) -> Lake:
@@ -48,6 +50,10 @@ def connect(
         that cannot be written is opened to be read.
     catalog : str, optional
         Name of a catalog in PyIceberg's own configuration.
+    catalogs : sequence of str, or mapping of str to (str, Path or mapping), optional
+        Further catalogs, whose tables are ``catalog.namespace.table``: names in PyIceberg's configuration, or names of
+        your own and of each a folder or PyIceberg properties. Without any of the other ways, names that begin with no
+        catalog are looked up in the first of them.
     engine : {"local", "ray"} or an engine
         Where work is done: in this process, or on Ray, on the cluster that ``RAY_ADDRESS`` names or one started here.
         ``ib.LocalEngine(...)`` and ``ib.RayEngine(...)`` have settings.
@@ -63,12 +69,17 @@ def connect(
     """
     if sum((path is not None, catalog is not None, bool(properties))) > 1:
         raise ConfigError("give one of a path, catalog= or catalog properties", "connect")
+    further = {} if catalogs is None else opened(catalogs)
     if catalog is not None:
         found = Catalog.configured(catalog)
     elif properties:
         found = Catalog.of(**properties)
-    else:
+    elif path is not None or not further:
         found = Catalog.embedded(path or "lakehouse")
+    else:
+        found = next(iter(further.values()))
+    if further:
+        found = Catalogs(found, further)
     return Lake(Session(found, _engine(engine) if isinstance(engine, str) else engine))
 
 

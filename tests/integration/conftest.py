@@ -1,4 +1,4 @@
-"""An embedded lake in a fresh folder."""
+"""An embedded lake in a fresh folder, and servers that are started for the first test that wants them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,30 @@ from pathlib import Path
 import pytest
 
 import iceblink as ib
+from servers.amazon import amazon
+from servers.hadoop import hadoop
+from servers.postgres import postgres
 
 
 @pytest.fixture
 def lake(tmp_path: Path) -> Iterator[ib.Lake]:
     with ib.connect(tmp_path / "my lake ü", engine=ib.LocalEngine(spill_dir=str(tmp_path / "spill"))) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def postgres_uri() -> Iterator[str]:
+    with postgres() as uri:
+        yield uri
+
+
+@pytest.fixture(scope="session")
+def amazon_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with amazon(tmp_path_factory.mktemp("amazon")) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(scope="session")
+def hadoop_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with hadoop(tmp_path_factory.mktemp("hadoop")) as url:
+        yield url

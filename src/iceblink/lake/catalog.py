@@ -9,16 +9,18 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, cast
+from uuid import uuid4
 
 import pyarrow as pa
 from pyiceberg import exceptions as refused
 from pyiceberg.catalog import Catalog as IcebergCatalog
 from pyiceberg.catalog import load_catalog
-from pyiceberg.io import FileIO
+from pyiceberg.io import PY_IO_IMPL, FileIO
 from pyiceberg.serializers import FromInputFile
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table.metadata import TableMetadata
 
+from iceblink.credentials import hidden, remember
 from iceblink.errors import (
     CatalogError,
     ConfigError,
@@ -31,12 +33,16 @@ from iceblink.errors import (
 from iceblink.lake.creation import Description, claimed, remove_folder
 from iceblink.lake.embedded import EmbeddedCatalog, open_embedded
 from iceblink.lake.late import iceberg_sql, sqlalchemy
-from iceblink.lake.refused import database_errors
+from iceblink.lake.refused import client_errors
 from iceblink.lake.remembered import Remembered
+from iceblink.lake.retries import is_transient
+from iceblink.lake.storage_io import IMPLEMENTATION
 from iceblink.lake.table import Table
 
 EMBEDDED = "default"
 """PyIceberg's own default name, so that its ``load_catalog()`` sees the same tables in the same file."""
+
+_EXTRAS = "pip install 'iceblink[postgres]', or [mysql], [glue], [hive], [s3]"
 
 _metadata: Remembered[tuple[str, int], TableMetadata] = Remembered(limit=64)
 """Metadata files by location and length: they never change, and parsing one takes longer than all else in `load`."""
@@ -55,10 +61,13 @@ class Catalog:
         PyIceberg catalog properties.
     folder : str, optional
         Of an embedded catalog: where everything is.
+    prefix : str, optional
+        What names of its tables begin with, for it is one of several (`catalogs`).
     """
 
-    def __init__(self, name: str, properties: Mapping[str, str], folder: str | None = None) -> None:
-        self.name, self.properties, self.folder = name, dict(properties), folder
+    def __init__(self, name: str, properties: Mapping[str, Any], folder: str | None = None, prefix: str = "") -> None:
+        self.name, self.properties, self.folder, self.prefix = name, dict(properties), folder, prefix
+        remember(self.properties)
 
     @classmethod
     def embedded(cls, folder: str | Path) -> Self:
@@ -81,21 +90,38 @@ class Catalog:
     @classmethod
     def of(cls, **properties: Any) -> Self:
         """Return the catalog that PyIceberg `properties` describe: ``uri=``, ``warehouse=``, ``type=``, ..."""
-        given = {key.replace("_", "-") if key == "py_io_impl" else key: str(value) for key, value in properties.items()}
+        given = {
+            key.replace("_", "-") if key == "py_io_impl" else key: _plain(value) for key, value in properties.items()
+        }
         return cls._opened(given.pop("name", EMBEDDED), given)
 
     @classmethod
-    def _opened(cls, name: str, properties: Mapping[str, str]) -> Self:
+    def _opened(cls, name: str, properties: Mapping[str, Any]) -> Self:
+        if properties.get("type") == "in-memory":  # else each thread would see a memory of its own
+            properties = {"uri": f"sqlite:///file:{uuid4().hex}?mode=memory&cache=shared&uri=true", **properties}
         catalog = cls(name, properties)
         # the configuration file may not be where this catalog is unpickled: carry what was found in it
-        catalog.properties = {key: str(value) for key, value in catalog.pyiceberg.properties.items()}
+        catalog.properties = {key: _plain(value) for key, value in catalog.pyiceberg.properties.items()}
+        remember(catalog.properties)
         return catalog
 
+    def named(self, prefix: str) -> Catalog:
+        """Return the catalog with names that begin with `prefix` and a dot."""
+        same = Catalog(self.name, self.properties, self.folder, prefix)
+        if "pyiceberg" in vars(self):  # what is open stays the same: one in memory is no other
+            vars(same)["pyiceberg"] = self.pyiceberg
+        return same
+
+    def holding(self, name: str) -> Catalog:
+        """Return the catalog that a table's name is looked up in: this one."""
+        return self
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.name, self.properties, self.folder)
+        return type(self), (self.name, self.properties, self.folder, self.prefix)
 
     def __repr__(self) -> str:
-        return f"Catalog({self.folder or self.properties.get('uri', self.name)!r})"  # other properties may be secrets
+        # other properties may be secrets, and so may be a part of this one
+        return f"Catalog({hidden(self.folder or str(self.properties.get('uri', self.name)))!r})"
 
     @cached_property
     def pyiceberg(self) -> IcebergCatalog:
@@ -103,21 +129,25 @@ class Catalog:
         if self.folder is not None:
             return open_embedded(self.name, self.folder)
         try:
-            return load_catalog(self.name, **self.properties)
-        except (ValueError, refused.NoSuchPropertyException, refused.NotInstalledError) as error:
+            opened = load_catalog(self.name, **self.properties)
+        except (refused.NotInstalledError, ImportError) as error:
+            raise ConfigError(f"catalog {self.name!r} needs a package: {error}", "connect", _EXTRAS) from None
+        except (ValueError, refused.NoSuchPropertyException) as error:
             hint = "name one in ~/.pyiceberg.yaml, or pass uri= and warehouse="
             raise ConfigError(f"catalog {self.name!r} is not configured: {error}", "connect", hint) from None
-        except (refused.RESTError, OSError, *database_errors()) as error:
+        except client_errors(refused.RESTError, OSError) as error:
             raise CatalogError(
                 f"catalog {self.name!r} does not answer: {_first_line(error)}", "connect", "check uri= and its keys"
             ) from None
+        opened.properties.setdefault(PY_IO_IMPL, IMPLEMENTATION)  # metadata is read and written as data is
+        return opened
 
     # namespaces
 
     def namespaces(self) -> list[str]:
         """Return every namespace, nested ones dotted, sorted."""
         with self._speaking("namespaces"):
-            return sorted(".".join(found) for found in self._walk(()))
+            return sorted(self._full(found) for found in self._walk(()))
 
     def _walk(self, parent: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
         for found in self.pyiceberg.list_namespaces(parent):
@@ -126,13 +156,13 @@ class Catalog:
 
     def create_namespace(self, name: str) -> None:
         """Make a namespace; one that is there already is no error."""
-        identifier = _identifier(name, least=1)
+        identifier = self._identifier(name, least=1)
         with self._speaking(name):
             try:
                 self.pyiceberg.create_namespace(identifier)
             except refused.NamespaceAlreadyExistsError:
                 return
-            except database_errors():  # another process may have made it between PyIceberg's look and its insert
+            except client_errors():  # another process may have made it between PyIceberg's look and its insert
                 if not self.pyiceberg.namespace_exists(identifier):
                     raise
 
@@ -147,7 +177,7 @@ class Catalog:
         """
         with self._speaking(name):
             try:
-                self.pyiceberg.drop_namespace(_identifier(name, least=1))
+                self.pyiceberg.drop_namespace(self._identifier(name, least=1))
             except refused.NamespaceNotEmptyError:
                 hint = f"drop its tables first: {', '.join(self.tables(name))}"
                 raise CatalogError(f"namespace {name!r} is not empty", repr(self), hint) from None
@@ -162,10 +192,10 @@ class Catalog:
         NamespaceNotFound
         """
         with self._speaking(namespace or "tables"):
-            wanted = [_identifier(namespace, least=1)] if namespace is not None else list(self._walk(()))
+            wanted = [self._identifier(namespace, least=1)] if namespace is not None else list(self._walk(()))
             if namespace is not None and not self.pyiceberg.namespace_exists(wanted[0]):
                 raise refused.NoSuchNamespaceError(namespace)
-            return sorted(".".join(table) for found in wanted for table in self.pyiceberg.list_tables(found))
+            return sorted(self._full(table) for found in wanted for table in self.pyiceberg.list_tables(found))
 
     def create(
         self,
@@ -194,8 +224,8 @@ class Catalog:
         ColumnNotFound, TypeMismatch, DuplicateColumn, ConfigError
             The schema or the words cannot be.
         """
-        identifier, new = _identifier(name), Description.of(name, schema, partition_by, sort_by, properties)
-        self.create_namespace(".".join(identifier[:-1]))
+        identifier, new = self._identifier(name), Description.of(name, schema, partition_by, sort_by, properties)
+        self.create_namespace(self._full(identifier[:-1]))
         with self._speaking(name), self._place(identifier) as location:
             made = self.pyiceberg.create_table(identifier, location=location, **new.arguments())
         return Table.latest(self, name, made)
@@ -214,8 +244,8 @@ class Catalog:
         Parameters and errors are those of `create`, and `location` is where it was staged before. Who does not commit
         it calls `unstage`.
         """
-        identifier, new = _identifier(name), Description.of(name, schema, partition_by, sort_by, properties)
-        self.create_namespace(".".join(identifier[:-1]))
+        identifier, new = self._identifier(name), Description.of(name, schema, partition_by, sort_by, properties)
+        self.create_namespace(self._full(identifier[:-1]))
         with self._speaking(name):
             if self.pyiceberg.table_exists(identifier):
                 raise refused.TableAlreadyExistsError(name)
@@ -245,13 +275,15 @@ class Catalog:
         DataCorrupt
             Its metadata file is missing or damaged.
         """
-        identifier = _identifier(name)
+        identifier = self._identifier(name)
         with self._speaking(name):
             try:
                 return Table.latest(self, name, self._load(identifier))
-            except (refused.NoSuchTableError, refused.RESTError):
+            except client_errors(refused.NoSuchTableError, refused.NoSuchNamespaceError, refused.RESTError):
                 raise
             except Exception as error:  # bytes that are wrong raise whatever they happen to mean
+                if is_transient(error) or isinstance(error, ConfigError):
+                    raise
                 location, before = self._metadata_locations(identifier)
                 raise DataCorrupt(
                     f"the metadata of table {name!r} cannot be read: {_reason(error)}",
@@ -273,7 +305,9 @@ class Catalog:
     def load_from(self, name: str, metadata_location: str, io: FileIO) -> IcebergTable:
         """Return the table as one metadata file has it, read by `io`; the catalog is opened if that is committed to."""
         metadata = _read_metadata(io, metadata_location)
-        return IcebergTable(_identifier(name), metadata, metadata_location, io, cast(IcebergCatalog, _Opening(self)))
+        return IcebergTable(
+            self._identifier(name), metadata, metadata_location, io, cast(IcebergCatalog, _Opening(self))
+        )
 
     def _load_from(self, identifier: tuple[str, ...], location: str) -> IcebergTable:
         io = self.pyiceberg._load_file_io(self.pyiceberg.properties, location)
@@ -284,7 +318,7 @@ class Catalog:
     def exists(self, name: str) -> bool:
         """Tell whether there is a table of that name."""
         with self._speaking(name):
-            return bool(self.pyiceberg.table_exists(_identifier(name)))
+            return bool(self.pyiceberg.table_exists(self._identifier(name)))
 
     def rename(self, old: str, new: str) -> Table:
         """Give a table another name, in another namespace too if wished; its files stay where they are.
@@ -295,9 +329,9 @@ class Catalog:
         DataCorrupt
             Its metadata file is missing or damaged.
         """
-        before, after = _identifier(old), _identifier(new)
+        before, after = self._identifier(old), self._identifier(new)
         self.load(old)
-        self.create_namespace(".".join(after[:-1]))
+        self.create_namespace(self._full(after[:-1]))
         with self._speaking(new):
             self.pyiceberg.rename_table(before, after)
         return self.load(new)
@@ -315,7 +349,7 @@ class Catalog:
         ------
         TableNotFound
         """
-        identifier = _identifier(name)
+        identifier = self._identifier(name)
         with self._speaking(name):
             if self.folder is None:
                 remove = self.pyiceberg.purge_table if purge else self.pyiceberg.drop_table
@@ -361,8 +395,19 @@ class Catalog:
         except refused.TableAlreadyExistsError:
             hint = 'write to it with mode="append" or "overwrite", or drop it first'
             raise TableExists(f"there is a table {name!r} already", repr(self), hint) from None
-        except (refused.RESTError, refused.ValidationError, *database_errors()) as error:
+        except client_errors(refused.RESTError, refused.ValidationError) as error:
             raise CatalogError(f"the catalog refused: {_first_line(error)}", f"{self!r}, {name}") from None
+        except OSError as error:
+            if not is_transient(error):
+                raise
+            hint = "nothing was changed; try again later, or check the way to it"
+            raise CatalogError(f"no answer: {_first_line(error)}", f"{self!r}, {name}", hint) from None
+
+    def _identifier(self, name: str, least: int = 2) -> tuple[str, ...]:
+        return _identifier(name.removeprefix(f"{self.prefix}.") if self.prefix else name, least)
+
+    def _full(self, identifier: tuple[str, ...]) -> str:
+        return ".".join((self.prefix, *identifier) if self.prefix else identifier)
 
 
 class _Opening:
@@ -397,6 +442,11 @@ def _identifier(name: str, least: int = 2) -> tuple[str, ...]:
             f"write it like {form}, without / and without spaces around a name",
         )
     return parts
+
+
+def _plain(value: Any) -> Any:
+    """Return a property as text, but one that is a mapping as it is, such as REST's ``auth``."""
+    return dict(value) if isinstance(value, Mapping) else str(value)
 
 
 def _reason(error: BaseException) -> str:

@@ -14,7 +14,7 @@ from pyiceberg.table.update import AssertTableUUID, TableUpdate
 from iceblink.errors import CommitConflict, CommitUnknown, TableNotFound, WriteError
 from iceblink.lake.commit import waits
 from iceblink.lake.format_version import check_writable
-from iceblink.lake.refused import REFUSED, database_errors
+from iceblink.lake.refused import REFUSED, client_errors
 from iceblink.lake.table import Table
 
 
@@ -83,7 +83,7 @@ def change(
             sent, failure = None, error
         except REFUSED as error:
             raise WriteError(f"the catalog refused: {error}", table.name, "nothing was committed") from error
-        except (OSError, RESTError, *database_errors()) as error:  # OSError has what requests raises, too
+        except client_errors(OSError, RESTError) as error:  # OSError has what requests raises, too
             failure = error
         time.sleep(wait_s or 0.0)
     tried = f"after trying for {patience_s:g} s"

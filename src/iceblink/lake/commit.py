@@ -45,10 +45,11 @@ from iceblink.lake.files import NewFile
 from iceblink.lake.leftovers import commit_id, end_writes, remove_writes
 from iceblink.lake.manifests import data_files_by_path, verify
 from iceblink.lake.position import TOKEN, Position
-from iceblink.lake.refused import REFUSED, database_errors
+from iceblink.lake.refused import REFUSED, client_errors, is_refusal
 from iceblink.lake.replacement import Replacement, stage_replacement
 from iceblink.lake.row_delta import Isolation, RowDelta, check_unmet
 from iceblink.lake.table import Table
+from iceblink.lake.tries import Tries
 from iceblink.predicate import Everything, Predicate
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.05, 4.0
@@ -215,26 +216,32 @@ class Commit:
         """Try until the changes are in the table, and return it."""
         in_doubt = refused = False  # a commit was sent; the catalog said no to it
         failure: Exception | None = None
+        tries = Tries()
         for wait_s in waits(self._patience_s):
             try:
                 head = self._load()
                 landed = self._landed(head)
                 if landed is not None:  # one of our tries after all, or an earlier run with this token
+                    tries.settle(head.metadata)
                     self._drop_unused(head, landed)
                     return head
                 in_doubt = in_doubt and not refused  # only now: a "no" may be the answer to a repeated request
-                if wait_s is None or isinstance(failure, REFUSED):
+                if refused and not in_doubt:
+                    tries.settle(head.metadata)
+                if wait_s is None or isinstance(failure, REFUSED) or is_refusal(failure):
                     break
                 transaction = self._stage(head)
+                tries.take(transaction)
                 in_doubt, refused = True, False
                 after = transaction.commit_transaction()
+                tries.settle(after.metadata)
                 if isinstance(after, StagedTable):
                     return IcebergTable(after.name(), after.metadata, after.metadata_location, after.io, after.catalog)
                 return after if after.metadata_location != head.metadata_location else head  # nothing to change
             except (CommitFailedException, TableAlreadyExistsError, *REFUSED) as error:
                 refused, failure = True, error
-            except (OSError, RESTError, *database_errors()) as error:  # OSError has what requests raises, too
-                failure = error
+            except client_errors(OSError, RESTError) as error:  # OSError has what requests raises, too
+                refused, failure = refused or is_refusal(error), error
                 if isinstance(error, FileNotFoundError) and not in_doubt:  # a manifest of the table
                     break
             except BaseException as error:

@@ -33,8 +33,7 @@ from pyiceberg.table.update import TableRequirement, TableUpdate
 from pyiceberg.typedef import EMPTY_DICT, Identifier, Properties
 
 from iceblink.errors import CatalogError
-from iceblink.lake.local_io import LocalFileIO
-from iceblink.lake.storage import Storage
+from iceblink.lake.storage_io import StorageIO
 
 BUSY_TIMEOUT_S = 60
 """How long a writer waits for the others; a commit holds the file for milliseconds."""
@@ -137,9 +136,7 @@ class EmbeddedCatalog(MetastoreCatalog):
         return self.name, namespace, self.table_name_from(identifier)
 
     def _load_file_io(self, properties: Properties = EMPTY_DICT, location: str | None = None) -> FileIO:
-        if location is not None and Storage().local_path(location) is not None:
-            return LocalFileIO({**self.properties, **properties})
-        return super()._load_file_io(properties, location)
+        return StorageIO({**self.properties, **properties})
 
     # tables
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.schema import Schema
 from pyiceberg.table.sorting import SortOrder
@@ -20,6 +19,7 @@ from iceblink.lake.file_format import writer_arguments
 from iceblink.lake.late import iceberg_arrow
 from iceblink.lake.partition import Partition
 from iceblink.lake.schemas import arrow_schema, byte_tensors
+from iceblink.lake.storage import Storage
 from iceblink.lake.tensors import to_bytes
 
 
@@ -84,7 +84,7 @@ class FileKind:
         Name of the table, for errors.
     token : str
         The write.
-    io : pyiceberg FileIO
+    storage : Storage
     schema : pyiceberg Schema
     properties : dict of str to str
         The table's properties.
@@ -95,7 +95,7 @@ class FileKind:
 
     table: str
     token: str
-    io: FileIO
+    storage: Storage
     schema: Schema
     properties: dict[str, str]
     spec_id: int
@@ -183,7 +183,7 @@ class ParquetFile:
 
     def _open(self, rows: pa.Table) -> None:
         arguments = writer_arguments(self.kind.schema, self.kind.properties, self.kind.sort_order, rows)
-        self._sink = self.kind.io.new_output(self.path).create(overwrite=True)  # names are unique: no need to look
+        self._sink = self.kind.storage.open_output(self.path)
         self._writer = pq.ParquetWriter(self._sink, self._schema, **arguments)
 
     def _metrics(self) -> dict[str, str]:

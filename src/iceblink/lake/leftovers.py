@@ -14,13 +14,11 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 from pyiceberg.io import FileIO
 from pyiceberg.table import Table as IcebergTable
 
 from iceblink.errors import WriteError
 from iceblink.lake.reachable import reached
-from iceblink.lake.storage import Storage
 from iceblink.lake.table import Table
 from iceblink.mapped import in_threads
 
@@ -109,7 +107,7 @@ def find_leftovers(table: Table, older_than_s: float = THREE_DAYS_S) -> list[str
     oldest = time.time() - older_than_s
     markers = {
         match[1]: path
-        for path in listed(table.storage, iceberg.location_provider().metadata_path, recursive=False)
+        for path in table.storage.files(iceberg.location_provider().metadata_path, recursive=False)
         if (match := MARKER.fullmatch(path.rpartition("/")[2])) and _abandoned(table, path, oldest)
     }
     if not markers:
@@ -138,7 +136,7 @@ class RunningWrites:
     def __init__(self, table: Table, began_after: float) -> None:
         folder = table.pyiceberg.location_provider().metadata_path
         self._tokens: list[str] = []
-        for path in listed(table.storage, folder, recursive=False):
+        for path in table.storage.files(folder):
             match = MARKER.fullmatch(path.rpartition("/")[2])
             abandoned = False
             with contextlib.suppress(FileNotFoundError):  # it ended this very moment
@@ -167,7 +165,7 @@ def _abandoned(table: Table, marker: str, oldest: float) -> bool:
     if started.get("started_s", 0.0) > oldest:
         return False
     job = started.get("job", "")
-    return not job or not listed(table.storage, job, recursive=False)
+    return not job or not table.storage.files(job, recursive=False)
 
 
 def _data_files(table: Table, tokens: Collection[str]) -> list[str]:
@@ -175,8 +173,8 @@ def _data_files(table: Table, tokens: Collection[str]) -> list[str]:
     if not tokens:
         return []
     names = re.compile(rf"(?:{'|'.join(map(re.escape, tokens))})-[0-9-]+(?:-deletes)?\.parquet")
-    found = listed(table.storage, table.pyiceberg.location_provider().data_path, recursive=True)
-    return [path for path in found if names.fullmatch(path.rpartition("/")[2])]
+    listed = table.storage.files(table.pyiceberg.location_provider().data_path, recursive=True)
+    return [path for path in listed if names.fullmatch(path.rpartition("/")[2])]
 
 
 def _snapshot_files(table: Table, tokens: Collection[str]) -> list[str]:
@@ -184,17 +182,10 @@ def _snapshot_files(table: Table, tokens: Collection[str]) -> list[str]:
     tried = {token[:_TOKEN_DIGITS] for token in tokens}
     return [
         path
-        for path in listed(table.storage, table.pyiceberg.location_provider().metadata_path, recursive=False)
+        for path in table.storage.files(table.pyiceberg.location_provider().metadata_path, recursive=False)
         if (match := _SNAPSHOT_FILE.fullmatch(path.rpartition("/")[2]))
         and match[1].replace("-", "")[:_TOKEN_DIGITS] in tried
     ]
-
-
-def listed(storage: Storage, folder: str, recursive: bool) -> list[str]:
-    """List files as the table's metadata would name them."""
-    filesystem, inner = storage.filesystem(folder)
-    found = filesystem.get_file_info(pafs.FileSelector(inner, allow_not_found=True, recursive=recursive))
-    return sorted(folder + info.path[len(inner) :] for info in found if info.is_file)
 
 
 def deleted(io: FileIO, path: str) -> bool:

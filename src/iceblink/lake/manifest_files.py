@@ -44,6 +44,7 @@ from pyiceberg.utils.schema_conversion import AvroSchemaConversion
 
 from iceblink.errors import DataCorrupt
 from iceblink.lake.remembered import Remembered
+from iceblink.lake.retries import is_unreachable, unreachable
 from iceblink.lake.storage import Storage
 
 SYNC_BYTES = 16
@@ -223,6 +224,8 @@ def _records(
     except FileNotFoundError:
         raise origin.damaged(path, f"a {kind} is missing") from None
     except OSError as error:
+        if is_unreachable(error):
+            raise unreachable(error, f"table {origin.table}", path) from None
         raise origin.damaged(path, f"a {kind} cannot be read: {error}") from None
     try:
         file = new_decoder(content)

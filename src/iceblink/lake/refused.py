@@ -1,22 +1,47 @@
-"""What a catalog may raise: the database behind it, and words for a no that trying again does not change."""
+"""What the clients behind catalogs may raise, each only if it was brought along; and what is a "no" that stays one."""
 
 from __future__ import annotations
 
 import sqlite3
 import sys
+from typing import Any
 
 from pyiceberg.exceptions import BadRequestError, ForbiddenError, UnauthorizedError
 
+_MAY_RAISE: dict[str, tuple[str, ...]] = {
+    "sqlalchemy.exc": ("SQLAlchemyError",),
+    "botocore.exceptions": ("BotoCoreError", "ClientError"),
+    "thrift.Thrift": ("TException",),
+}
+_SAYS_NO: dict[str, tuple[str, ...]] = {"sqlalchemy.exc": ("ProgrammingError", "DataError", "NotSupportedError")}
+_DUPLICATE: dict[str, tuple[str, ...]] = {"sqlalchemy.exc": ("IntegrityError",)}
+_BUSY = {408, 425, 429}
+
 REFUSED = (BadRequestError, ForbiddenError, UnauthorizedError, PermissionError)
+"""A "no" of a REST catalog or of storage that stays one."""
 
 
-def database_errors() -> tuple[type[Exception], type[Exception]]:
-    """Return SQLite's own errors, and SQLAlchemy's if a catalog brought it along: no other could raise them."""
-    sqlalchemy = sys.modules.get("sqlalchemy.exc")
-    return sqlite3.Error, sqlite3.Error if sqlalchemy is None else sqlalchemy.SQLAlchemyError
+def client_errors(*also: type[Exception]) -> tuple[type[Exception], ...]:
+    """Return SQLite's own errors, those of each client that is loaded (no other could raise them), and `also`."""
+    return (sqlite3.Error, *_loaded(_MAY_RAISE), *also)
 
 
-def duplicate_errors() -> tuple[type[Exception], type[Exception]]:
-    """Return those of them that say that a key is there already."""
-    sqlalchemy = sys.modules.get("sqlalchemy.exc")
-    return sqlite3.IntegrityError, sqlite3.IntegrityError if sqlalchemy is None else sqlalchemy.IntegrityError
+def duplicate_errors() -> tuple[type[Exception], ...]:
+    """Return those of a database that say that a key is there already."""
+    return (sqlite3.IntegrityError, *_loaded(_DUPLICATE))
+
+
+def is_refusal(error: BaseException | None) -> bool:
+    """Whether a client's error is a "no" that stays one: a wrong key, a right that is lacking."""
+    if isinstance(error, _loaded(_SAYS_NO)):
+        return True
+    answer: Any = getattr(error, "response", None)  # botocore's ClientError has a mapping here
+    if not isinstance(error, client_errors()) or not isinstance(answer, dict):
+        return False
+    status, code = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0), answer.get("Error", {}).get("Code", "")
+    return 400 <= status < 500 and status not in _BUSY and "Throttl" not in code and "RequestLimit" not in code
+
+
+def _loaded(names: dict[str, tuple[str, ...]]) -> tuple[type[Exception], ...]:
+    modules = ((sys.modules.get(module), classes) for module, classes in names.items())
+    return tuple(getattr(module, name) for module, classes in modules if module is not None for name in classes)

@@ -1,20 +1,32 @@
-"""Files by location, wherever they lie: a picklable handle on the file systems that a catalog's properties reach."""
+"""Files by location, wherever they lie: a picklable handle on the file systems that a catalog's properties reach.
+
+Scans, writes, metadata and caches all read and write by it. What a store refuses for a moment is tried again
+(`retries`), and what is read of a file somewhere else is fetched by ranges (`ranges`).
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Self
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, Self, TypeVar
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from iceblink.lake.late import iceberg_arrow
+from iceblink.credentials import remember
+from iceblink.lake.file_systems import PREFIXES, file_system, split_location
+from iceblink.lake.ranges import Opened
+from iceblink.lake.remembered import Remembered
+from iceblink.lake.retries import PATIENCE_S, CutShort, patiently
+
+Result = TypeVar("Result")
 
 _LOCAL = re.compile(r"(?:file:(?://(?:localhost)?)?)?(/.*)", re.DOTALL)
 """``/a/b``, ``file:/a/b`` (Hadoop's form), ``file:///a/b``; then the path as it is, never percent-decoded."""
+_MISSING = re.compile(r"NO_SUCH_KEY|NoSuchKey|RESOURCE_NOT_FOUND|HTTP (?:status|response code):? ?404", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -24,15 +36,22 @@ class Storage:
     Parameters
     ----------
     properties : tuple of (str, str)
-        PyIceberg FileIO properties: endpoints, keys, regions.
+        PyIceberg FileIO properties: endpoints, keys, regions. Their secrets are never shown.
     """
 
     properties: tuple[tuple[str, str], ...] = ()
 
+    def __post_init__(self) -> None:
+        remember(dict(self.properties))
+
+    def __reduce__(self) -> tuple[type[Self], tuple[tuple[tuple[str, str], ...]]]:
+        return type(self), (self.properties,)  # by __init__, which takes note of what is secret
+
     @classmethod
     def of(cls, properties: Mapping[str, Any]) -> Self:
-        """Return the storage that FileIO `properties` describe."""
-        return cls(tuple(sorted((name, str(value)) for name, value in properties.items())))
+        """Return the storage that FileIO `properties` describe; what is not about files is left out."""
+        about = ((name, str(value)) for name, value in properties.items() if name.startswith(PREFIXES))
+        return cls(tuple(sorted(about)))  # tables of one catalog share connections: their own properties do not count
 
     def local_path(self, path: str) -> str | None:
         """Return the path on this machine's file system, or None when `path` lies elsewhere."""
@@ -44,44 +63,134 @@ class Storage:
 
         Raises
         ------
-        ValueError
-            A scheme that PyIceberg does not know.
+        ConfigError
+            A scheme that leads nowhere, or what it takes is not installed.
         """
         local = self.local_path(path)
         if local is not None:
             return _local_filesystem(), local
-        file_io = _file_io(self.properties)
-        scheme, netloc, inside = file_io.parse_location(path, file_io.properties)
-        if scheme in ("s3", "s3a", "s3n", "gs", "gcs", "oss"):  # a key may hold ? and #: parse_location would cut there
-            inside = path.split("://", 1)[1]
-        return file_io.fs_by_scheme(scheme, netloc), inside
+        scheme, authority, inside = split_location(path)
+        return file_system(self.properties, scheme, authority), inside
 
-    def open_input(self, path: str) -> pa.NativeFile:
-        """Open a file for random reads; FileNotFoundError when there is none."""
+    # reading
+
+    def open_input(self, path: str, constant: bool = False) -> pa.NativeFile:
+        """Open a file for random reads.
+
+        Parameters
+        ----------
+        path : str
+        constant : bool
+            The file never changes, as data files do not: what is known of it may be remembered.
+
+        Raises
+        ------
+        FileNotFoundError
+        OSError
+            It cannot be read, also not after trying for a while.
+        """
+        local = self.local_path(path)
+        if local is not None:
+            return _local_filesystem().open_input_file(local)
+        return self.opened(path, constant).native()
+
+    def opened(self, path: str, constant: bool = False) -> Opened:
+        """Return a file somewhere else, ready for reads by several threads; parameters and errors as `open_input`."""
+        known = _opened.get((self.properties, path)) if constant else None
+        if known is None:
+            known = self._open(path)
+            if constant:
+                _opened.put((self.properties, path), known)
+        return known
+
+    def _open(self, path: str) -> Opened:
         filesystem, inside = self.filesystem(path)
-        return filesystem.open_input_file(inside)
+        handler = getattr(filesystem, "handler", None)  # one of ours: Arrow's file over it would read one by one
+        opener = filesystem.open_input_file if handler is None else handler.reader
+        file = self._patiently(path, lambda: opener(inside))
+        size = self._patiently(path, file.size)
+
+        def once(offset: int, nbytes: int) -> pa.Buffer:
+            content = file.read_at(nbytes, offset)
+            if len(content) < nbytes:
+                raise CutShort(path, offset, nbytes, len(content))
+            return pa.py_buffer(content)
+
+        return Opened(path, size, lambda offset, nbytes: self._patiently(path, partial(once, offset, nbytes)))
 
     def read(self, path: str) -> bytes:
-        """Return a whole file: for small ones, metadata above all."""
+        """Return a whole file: for small ones, metadata above all. Errors as `open_input`."""
         with self.open_input(path) as file:
             content: bytes = file.read()
             return content
 
     def size(self, path: str) -> int:
         """Return the size of a file [bytes]; FileNotFoundError when there is none."""
-        filesystem, inside = self.filesystem(path)
-        info = filesystem.get_file_info(inside)
+        info = self._info(path)
         if info.type == pafs.FileType.NotFound:
             raise FileNotFoundError(path)
         return int(info.size)
+
+    def exists(self, path: str) -> bool:
+        """Tell whether there is such a file."""
+        return bool(self._info(path).type == pafs.FileType.File)
+
+    def _info(self, path: str) -> pafs.FileInfo:
+        filesystem, inside = self.filesystem(path)
+        return self._patiently(path, lambda: filesystem.get_file_info(inside))
+
+    def files(self, folder: str, recursive: bool = False) -> list[str]:
+        """Return the files in a folder, named as `folder` is, sorted; none if there is no such folder."""
+        filesystem, inside = self.filesystem(folder)
+        wanted = pafs.FileSelector(inside, allow_not_found=True, recursive=recursive)
+        found = self._patiently(folder, lambda: filesystem.get_file_info(wanted))
+        return sorted(folder + info.path[len(inside) :] for info in found if info.is_file)
+
+    # writing
+
+    def open_output(self, path: str) -> pa.NativeFile:
+        """Write a file as a stream, its folder made if absent, in the place of one that is there.
+
+        Large files go out in parts, which the file system's own client sends again in need.
+        """
+        local = self.local_path(path)
+        if local is not None:
+            Path(local).parent.mkdir(parents=True, exist_ok=True)
+            # not Python's own file: a Parquet writer whose disk is full would never end, it keeps what is unwritten
+            return pa.OSFile(local, "wb")
+        filesystem, inside = self.filesystem(path)
+        return self._patiently(path, lambda: filesystem.open_output_stream(inside))
+
+    def write(self, path: str, content: bytes) -> None:
+        """Write a whole small file, again and again until the store has taken it."""
+
+        def once() -> None:
+            with self.open_output(path) as stream:
+                stream.write(content)
+
+        self._patiently(path, once)
 
     def delete(self, path: str) -> None:
         """Remove a file; one that is gone already is no error."""
         filesystem, inside = self.filesystem(path)
         try:
-            filesystem.delete_file(inside)
+            self._patiently(path, lambda: filesystem.delete_file(inside))
         except FileNotFoundError:
             return
+
+    def _patiently(self, path: str, call: Callable[[], Result]) -> Result:
+        if self.local_path(path) is not None:
+            return call()
+
+        def once() -> Result:
+            try:
+                return call()
+            except OSError as error:
+                if not isinstance(error, FileNotFoundError) and _MISSING.search(str(error)):
+                    raise FileNotFoundError(path) from None
+                raise
+
+        return patiently(once, float(dict(self.properties).get("storage.patience-s", PATIENCE_S)))
 
     def __str__(self) -> str:
         return f"Storage({', '.join(name for name, _ in self.properties)})"  # values may be secrets
@@ -89,11 +198,10 @@ class Storage:
     __repr__ = __str__
 
 
+_opened: Remembered[tuple[tuple[tuple[str, str], ...], str], Opened] = Remembered(limit=1024)
+"""Files elsewhere that never change: asking for their size again would be a request each time."""
+
+
 @lru_cache(maxsize=1)
 def _local_filesystem() -> pafs.FileSystem:
     return pafs.LocalFileSystem()
-
-
-@lru_cache(maxsize=16)
-def _file_io(properties: tuple[tuple[str, str], ...]) -> iceberg_arrow.PyArrowFileIO:
-    return iceberg_arrow.PyArrowFileIO(dict(properties))

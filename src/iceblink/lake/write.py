@@ -87,7 +87,7 @@ class TableWriter:
         self._kind = FileKind(
             table=table.name,
             token=self.token,
-            io=iceberg.io,
+            storage=table.storage,
             schema=table.iceberg_schema,
             properties=properties,
             spec_id=iceberg.metadata.default_spec_id,

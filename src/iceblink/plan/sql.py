@@ -115,7 +115,7 @@ def _outside_tables(tree: exp.Expression) -> list[exp.Table]:
     return [
         table
         for table in tree.find_all(exp.Table)
-        if isinstance(table.this, exp.Identifier) and not _names_a_cte(table)
+        if isinstance(table.this, exp.Identifier | exp.Dot) and not _names_a_cte(table)
     ]
 
 

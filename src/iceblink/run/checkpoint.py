@@ -74,7 +74,7 @@ def checkpointed(session: Session, plan: Plan, name: str, checkpoint: str, asked
 
 def _place(session: Session, name: str, checkpoint: str) -> tuple[Storage, str]:
     """Return where the journal is: in the lake's folder, elsewhere in the table's."""
-    catalog = session.catalog
+    catalog = session.catalog.holding(name)
     if catalog.folder is not None:
         return Storage(), f"{catalog.folder}/.jobs/{folder_name(checkpoint)}"
     if not catalog.exists(name):

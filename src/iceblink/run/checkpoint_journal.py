@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import pyarrow.fs as pafs
-
 from iceblink.errors import CheckpointBusy, ConfigError, DataCorrupt, WriteError
 from iceblink.lake.files import NewFile
 from iceblink.lake.storage import Storage
@@ -46,9 +44,7 @@ class Journal:
 
     def files(self) -> list[str]:
         """Return the names of the files in the folder, sorted."""
-        filesystem, inside = self.storage.filesystem(self.folder)
-        found = filesystem.get_file_info(pafs.FileSelector(inside, allow_not_found=True))
-        return sorted(info.base_name for info in found if info.is_file)
+        return [path.rpartition("/")[2] for path in self.storage.files(self.folder)]
 
     def add(self, kind: str, **values: Any) -> None:
         """Write an entry; it is there as a whole or not at all.
@@ -71,11 +67,12 @@ class Journal:
     @contextmanager
     def writing(self, name: str) -> Iterator[Any]:
         """Open a new file of the folder; on this machine it has its name only when it is whole, as in object stores."""
-        filesystem, inside = self.storage.filesystem(f"{self.folder}/{name}")
+        path = f"{self.folder}/{name}"
         if self.storage.local_path(self.folder) is None:
-            with filesystem.open_output_stream(inside) as stream:
+            with self.storage.open_output(path) as stream:
                 yield stream
             return
+        filesystem, inside = self.storage.filesystem(path)
         unfinished = f"{inside}.unfinished"
         try:
             with filesystem.open_output_stream(unfinished) as stream:

@@ -41,14 +41,14 @@ class Session:
         """
         base, _, kind = name.rpartition(".")
         try:
-            table = self.catalog.load(name)
+            table, kind = self.catalog.load(name), ""
         except TableNotFound:
             if kind not in KINDS or not base:
                 raise
             table = self.catalog.load(base)
         if any(version is not None for version in (snapshot, as_of, branch, tag)):
             table = table.at(snapshot=snapshot, as_of=as_of, branch=branch, tag=tag)
-        if table.name == name:
+        if not kind:
             return Scan.of(table)
         rows = table.metadata_table(kind)
         return Memory(rows.schema, rows, label=kind)

@@ -63,7 +63,7 @@ def read_bloom(storage: Storage, footer: Footer, group: int, leaf: int) -> Bloom
     offset = footer.metadata.row_group(group).column(leaf).bloom_filter_offset
     if offset is None:
         return None
-    with storage.open_input(footer.path) as file:
+    with storage.open_input(footer.path, constant=True) as file:
         file.seek(offset)
         start = file.read(_HEADER_BYTES)
         header, length = read_struct(start, _HEADER)

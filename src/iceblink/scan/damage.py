@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from iceblink.casts import Unfit, UnknownFields
 from iceblink.errors import DataCorrupt
+from iceblink.lake.retries import is_unreachable, unreachable
 from iceblink.scan.thrift import ThriftError
 from iceblink.types import show_type
 
@@ -40,6 +41,8 @@ def reading(owner: str, path: str, group: int | None = None) -> Iterator[None]:
     ------
     DataCorrupt
         The file is missing, cannot be read, does not decode, or does not fit the table.
+    StorageError
+        The store does not answer, or refuses.
     """
     try:
         yield
@@ -52,6 +55,13 @@ def reading(owner: str, path: str, group: int | None = None) -> Iterator[None]:
     except UnknownFields as misfit:
         what = f"struct {misfit.path!r} has other fields than the table's"
         raise damaged(what, owner, path, group) from misfit
-    except (pa.ArrowException, OSError, ThriftError, UnicodeDecodeError) as error:
-        said = str(error).strip().split("\n")[0]
-        raise damaged(f"a file of the table cannot be read: {said}", owner, path, group) from error
+    except OSError as error:
+        if is_unreachable(error):
+            raise unreachable(error, owner, path) from error
+        raise damaged(f"a file of the table cannot be read: {_said(error)}", owner, path, group) from error
+    except (pa.ArrowException, ThriftError, UnicodeDecodeError) as error:
+        raise damaged(f"a file of the table cannot be read: {_said(error)}", owner, path, group) from error
+
+
+def _said(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]

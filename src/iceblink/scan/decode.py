@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from iceblink.casts import required_nulls
+from iceblink.lake.ranges import Parts, Range
 from iceblink.lake.storage import Storage
 from iceblink.scan.damage import damaged
 from iceblink.scan.footer import Footer
@@ -17,18 +18,18 @@ BUFFER_BYTES = 256 << 10
 """Read at a time of a column chunk on a local disk."""
 
 
-def open_file(storage: Storage, footer: Footer) -> pq.ParquetFile:
+def open_file(storage: Storage, footer: Footer, fetched: Parts | None = None) -> pq.ParquetFile:
     """Open a Parquet file whose footer is known, for one thread: pyarrow's readers must not be shared.
 
     Page checksums are verified. Column chunks are read from a local disk bit by bit: a row group of embeddings takes a
-    fifth less memory so. Elsewhere all those of a row group are fetched at once.
+    fifth less memory so. Elsewhere all those of a row group are fetched at once, if they are not `fetched` already.
 
     Raises
     ------
     OSError
         The file cannot be opened, or is not of the size it had.
     """
-    source = storage.open_input(footer.path)
+    source = storage.open_input(footer.path, constant=True) if fetched is None else fetched.native()
     local = storage.local_path(footer.path) is not None
     if source.size() != footer.file_bytes:
         raise OSError(f"it has {source.size():,} bytes, and had {footer.file_bytes:,}")
@@ -37,9 +38,21 @@ def open_file(storage: Storage, footer: Footer) -> pq.ParquetFile:
         metadata=footer.metadata,
         page_checksum_verification=True,
         coerce_int96_timestamp_unit="us",
-        pre_buffer=not local,
+        pre_buffer=not local and fetched is None,
         buffer_size=BUFFER_BYTES if local else 0,
     )
+
+
+def chunk_ranges(footer: Footer, group: int, leaves: Iterable[int]) -> list[Range]:
+    """Return where the chunks of leaf columns are in the file."""
+    columns = footer.metadata.row_group(group)
+    found = []
+    for leaf in leaves:
+        chunk = columns.column(leaf)
+        # an offset of 0 is what some writers say for "no dictionary": the magic lies there
+        start = min(chunk.data_page_offset, chunk.dictionary_page_offset or chunk.data_page_offset)
+        found.append((start, start + chunk.total_compressed_size))
+    return found
 
 
 def read_group(

@@ -115,7 +115,7 @@ class Deletes:
             return self._known[key]  # type: ignore[return-value]
 
     def _read_vector(self, delete: DeleteFile) -> Positions:
-        with reading(self.owner, delete.path), self.storage.open_input(delete.path) as file:
+        with reading(self.owner, delete.path), self.storage.open_input(delete.path, constant=True) as file:
             file.seek(delete.offset)
             blob = file.read(delete.length)
         try:

@@ -153,7 +153,7 @@ def read_footer(storage: Storage, path: str, file_bytes: int, owner: str = "") -
     DataCorrupt
         The file is missing, shorter than it was, or does not end as a Parquet file does.
     """
-    with reading(owner, path), storage.open_input(path) as file:
+    with reading(owner, path), storage.open_input(path, constant=True) as file:
         size = file.size()
         if size < file_bytes:
             raise damaged(f"a file of the table is cut short: {size:,} of {file_bytes:,} bytes", owner, path)

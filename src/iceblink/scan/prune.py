@@ -270,7 +270,10 @@ class _Group:
         if not self.footer.metadata.row_group(self.group).column(leaf).has_column_index:
             return None
         chunk = self.footer.chunks[self.group][leaf]
-        with reading(self.owner, self.footer.path, self.group), self.storage.open_input(self.footer.path) as file:
+        with (
+            reading(self.owner, self.footer.path, self.group),
+            self.storage.open_input(self.footer.path, constant=True) as file,
+        ):
             file.seek(chunk.index_offset)
             index, _ = read_struct(file.read(chunk.index_length), _PAGE_INDEX)
         return page_bounds(index, dtype, self.footer.metadata.schema.column(leaf))

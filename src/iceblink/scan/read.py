@@ -9,25 +9,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import closing
 from contextvars import copy_context
 from functools import partial
 from operator import itemgetter
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from iceblink.config import Settings
+from iceblink.config import MIB, Settings
 from iceblink.events import SplitRead, emit
 from iceblink.lake.entries import DeleteFile
+from iceblink.lake.ranges import Parts
 from iceblink.lake.storage import Storage
+from iceblink.scan.ahead import ReadAhead
 from iceblink.scan.batch import Batch
 from iceblink.scan.checksum import check_headers
 from iceblink.scan.damage import reading
-from iceblink.scan.decode import checked, open_file, read_group, stream_group
+from iceblink.scan.decode import checked, chunk_ranges, open_file, read_group, stream_group
 from iceblink.scan.deletes import Deletes
 from iceblink.scan.estimate import guessed, learn
 from iceblink.scan.footer import FOOTERS, Footer
@@ -40,6 +43,31 @@ from iceblink.scan.split import WHOLE_FILE, Piece, Split
 
 STEPS = 4
 """Row groups are decoded in quarters of a batch: the same CPU as whole, and half of the memory or less."""
+
+
+AHEAD_BYTES, AHEAD_OF_MEMORY = 32 * MIB, 16
+"""Of files elsewhere, so much is fetched ahead for each thread that decodes, and at most this part of the memory
+budget: what is fetched too early makes what is needed first wait."""
+TOGETHER_BYTES = 8 * MIB
+"""Neighbouring row groups of a file elsewhere are fetched together as long as they decode to no more."""
+WHOLE_FILE_BYTES = 32 * MIB
+"""Of a file whose row groups were not told apart when planning, all are fetched together up to this size."""
+
+
+class _Unit(NamedTuple):
+    """What one task reads: row groups, or the file if `first` is `WHOLE_FILE`; no piece: the end of a split."""
+
+    split: Split
+    piece: Piece | None
+    first: int
+    end: int = 0
+
+
+class _Located(NamedTuple):
+    """The row groups of a unit, and their bytes if these were fetched."""
+
+    groups: Sequence[int]
+    parts: Parts | None
 
 
 Item: TypeAlias = "tuple[Batch | Split, int]"
@@ -78,10 +106,11 @@ def read_split(
     """
     owner = owner or f"table {split.table}, snapshot {split.snapshot_id}"
     reader = _Reader(schema, split.columns, storage, settings, owner, threads=settings.threads > 1)
-    for task in reader.tasks([split]):
-        for item, _ in task():
-            if isinstance(item, Batch):
-                yield item
+    with reader.ahead() as ahead:
+        for task in reader.tasks([split], ahead):
+            for item, _ in task():
+                if isinstance(item, Batch):
+                    yield item
 
 
 def read_scan(plan: ScanPlan, storage: Storage, settings: Settings) -> Generator[Batch, None, None]:
@@ -119,8 +148,11 @@ def _scan(
         plan.table_schema, plan.schema.names, storage, settings, plan.owner, threads=units < settings.threads
     )
     rows = size = 0
-    ahead = in_order(reader.tasks(plan.splits), threads, itemgetter(1), threads * settings.batch_bytes // 2)
-    with closing(ahead) as items:
+    ready_bytes = threads * settings.batch_bytes // 2
+    with (
+        reader.ahead() as ahead,
+        closing(in_order(reader.tasks(plan.splits, ahead), threads, itemgetter(1), ready_bytes, ahead.stop)) as items,
+    ):
         for item, item_bytes in items:
             if isinstance(item, Split):
                 in_context(emit, SplitRead(plan.table_name, rows, size))
@@ -156,31 +188,77 @@ class _Reader:
         self.storage, self.settings, self.owner, self.threads = storage, settings, owner, threads
         self.deletes = Deletes(storage, schema, owner)
 
-    def tasks(self, splits: Iterable[Split]) -> Iterator[Task]:
+    def ahead(self) -> ReadAhead[_Unit, _Located]:
+        """Return what fetches the bytes of files elsewhere before they are decoded."""
+        settings = self.settings
+        limit_bytes = min(settings.memory_bytes // AHEAD_OF_MEMORY, AHEAD_BYTES * settings.threads)
+        return ReadAhead(self._located, self._fetched_bytes, limit_bytes)
+
+    def tasks(self, splits: Iterable[Split], ahead: ReadAhead[_Unit, _Located]) -> Iterator[Task]:
         """Yield one task for each row group, or for each file whose row groups are not known yet."""
+        for unit, fetched in ahead.over(self._units(splits)):
+            yield partial(iter, [(unit.split, 0)]) if unit.piece is None else partial(self._run, unit, fetched)
+
+    def _units(self, splits: Iterable[Split]) -> Iterator[_Unit]:
         for split in splits:
             for piece in split.pieces:
                 if piece.groups == WHOLE_FILE:
-                    yield partial(self._file, split, piece)
+                    yield _Unit(split, piece, WHOLE_FILE)
                 else:
-                    for group in range(piece.first_group, piece.first_group + piece.groups):
-                        yield partial(self._group, split, piece, group)
-            yield partial(iter, [(split, 0)])
+                    end, step = piece.first_group + piece.groups, self._together(piece)
+                    for first in range(piece.first_group, end, step):
+                        yield _Unit(split, piece, first, min(first + step, end))
+            yield _Unit(split, None, WHOLE_FILE)
+
+    def _together(self, piece: Piece) -> int:
+        """Return how many row groups are one unit: of a file elsewhere, small ones are fetched by one request."""
+        if self.storage.local_path(piece.path) is not None:
+            return 1
+        return max(1, TOGETHER_BYTES * piece.groups // max(1, piece.decoded_bytes))
 
     def _footer(self, piece: Piece) -> Footer:
         return FOOTERS.get(self.storage, piece.path, piece.file_bytes, self.owner)
 
-    def _file(self, split: Split, piece: Piece) -> Iterator[Item]:
-        footer = self._footer(piece)
-        check_named(self.deletes.schema, footer.schema, self.owner, piece.path)
-        kept = kept_groups(split.residual, footer, self.deletes.schema, piece.identity, self.storage, self.owner)
-        for group in kept:
-            yield from self._group(split, piece, group)
+    def _fetched_bytes(self, unit: _Unit) -> int:
+        """Return about what is fetched ahead for a unit [bytes]: what it decodes to, which is more as a rule."""
+        if unit.piece is None or self.storage.local_path(unit.piece.path) is not None:
+            return 0
+        part = 1 if unit.first == WHOLE_FILE else (unit.end - unit.first) / max(1, unit.piece.groups)
+        return max(1, int(unit.piece.decoded_bytes * part))
 
-    def _group(self, split: Split, piece: Piece, group: int) -> Iterator[Item]:
+    def _located(self, unit: _Unit) -> _Located:
+        """Find the row groups of a unit, and fetch them if they are elsewhere."""
+        split, piece, first, end = unit
+        assert piece is not None
+        footer, groups = self._footer(piece), list(range(first, end))
+        if first == WHOLE_FILE:
+            table = self.deletes.schema
+            check_named(table, footer.schema, self.owner, piece.path)
+            groups = list(kept_groups(split.residual, footer, table, piece.identity, self.storage, self.owner))
+        if self.storage.local_path(piece.path) is not None:
+            return _Located(groups, None)
+        with reading(self.owner, piece.path):
+            leaves = Projection.of(self.schema, footer.schema, piece.identity).leaves
+            ranges = [chunk for one in groups for chunk in chunk_ranges(footer, one, leaves)]
+            if (
+                first == WHOLE_FILE
+                and len(groups) > 1
+                and sum(stop - start for start, stop in ranges) > WHOLE_FILE_BYTES
+            ):
+                return _Located(groups, None)
+            return _Located(groups, self.storage.opened(piece.path, constant=True).parts(ranges))
+
+    def _run(self, unit: _Unit, fetched: Future[_Located] | None) -> Iterator[Item]:
+        assert unit.piece is not None
+        groups, parts = self._located(unit) if fetched is None else fetched.result()
+        del fetched
+        for group in groups:
+            yield from self._group(unit.split, unit.piece, group, parts)
+
+    def _group(self, split: Split, piece: Piece, group: int, fetched: Parts | None) -> Iterator[Item]:
         footer = self._footer(piece)
         first = footer.first_rows[group]
-        with reading(self.owner, piece.path, group), open_file(self.storage, footer) as file:
+        with reading(self.owner, piece.path, group), open_file(self.storage, footer, fetched) as file:
             gone = self._gone(file, footer, piece, group)
             if gone is not None and gone.all():
                 return

@@ -31,7 +31,7 @@ def make_table(
 def data_file(table: Table, path: Path, is_sorted: bool = False) -> ParquetFile:
     iceberg = table.pyiceberg
     order = iceberg.sort_order() if is_sorted else UNSORTED_SORT_ORDER
-    kind = FileKind(table.name, "token", iceberg.io, iceberg.schema(), iceberg.properties, 0, order)
+    kind = FileKind(table.name, "token", table.storage, iceberg.schema(), iceberg.properties, 0, order)
     return ParquetFile(kind, str(path), ())
 
 

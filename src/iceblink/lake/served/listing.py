@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from iceblink.lake.refused import database_errors, duplicate_errors
+from iceblink.lake.refused import client_errors, duplicate_errors
 from iceblink.lake.served.database import Database
 from iceblink.lake.served.names import LONGEST, Key
 from iceblink.lake.served.refusal import Refusal
@@ -241,7 +241,7 @@ class Listing:
     def _ask(self, query: str, **values: str) -> list[Any]:
         try:
             return self._database.ask(query, {"catalog": self._catalog, **values})
-        except database_errors():
+        except client_errors():
             raise Refusal.unavailable("the database of this catalog cannot be read") from None
 
     @contextmanager
@@ -251,7 +251,7 @@ class Listing:
             with self._database.change() as run:
                 yield lambda statement, **values: run(statement, {"catalog": self._catalog, **values})
                 handed_over = True
-        except database_errors() as error:
+        except client_errors() as error:
             if handed_over:  # an error of the commit itself
                 raise Refusal.unknown() from error
             if isinstance(error, duplicate_errors()):

@@ -1,0 +1,52 @@
+"""Credentials are told once and shown nowhere: they are taken out of every text that an error carries."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+HIDDEN = "***"
+
+_SECRET_KEY = re.compile(
+    r"secret|password|passwd|token|credential|api-?key|access-?key|account-key|\bsas\b|connection-string|keytab"
+    r"|private-key|authorization",
+    re.IGNORECASE,
+)
+"""Names of properties whose values are secrets: ``s3.secret-access-key``, ``token``, ``adls.sas-token``, ..."""
+
+_IN_TEXT = (
+    (re.compile(r"(?<=://)[^\s/@'\"]*:[^\s/@'\"]*(?=@)"), HIDDEN),  # user:password@host
+    (
+        re.compile(
+            r"([?&](?:sig|signature|token|password|secret|x-amz-signature|x-amz-credential|x-amz-security-token"
+            r"|x-goog-signature|x-goog-credential)=)[^&\s'\"]+",
+            re.IGNORECASE,
+        ),
+        rf"\1{HIDDEN}",
+    ),
+    (re.compile(r"(\bBearer )[\w.~+/=-]+"), rf"\1{HIDDEN}"),
+)
+"""What is a secret in any text: of URLs the user and password, and what signs them; a bearer's token."""
+
+_SHORTEST = 4  # characters; less would hide parts of words that have nothing to do with it
+_known: set[str] = set()
+
+
+def remember(properties: Mapping[str, Any]) -> None:
+    """Take note of the secrets among a catalog's or a file system's properties, so that `hidden` finds them."""
+    for key, value in properties.items():
+        if isinstance(value, Mapping):
+            remember(value)
+        elif len(str(value)) >= _SHORTEST and _SECRET_KEY.search(key):
+            _known.add(str(value))
+
+
+def hidden(text: str) -> str:
+    """Return `text` with ``***`` in the place of every credential in it, known ones and those of any URL."""
+    for secret in sorted(_known, key=len, reverse=True):
+        if secret in text:
+            text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", HIDDEN, text)
+    for pattern, replacement in _IN_TEXT:
+        text = pattern.sub(replacement, text)
+    return text

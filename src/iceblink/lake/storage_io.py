@@ -1,0 +1,112 @@
+"""PyIceberg's reading and writing of metadata, by the same files as everything else: `storage.Storage`."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+from types import TracebackType
+from typing import cast
+
+from pyiceberg.io import FileIO, InputFile, InputStream, OutputFile, OutputStream
+from pyiceberg.typedef import EMPTY_DICT, Properties
+
+from iceblink.lake.ranges import Opened
+from iceblink.lake.storage import Storage
+
+IMPLEMENTATION = f"{__name__}.StorageIO"
+"""What ``py-io-impl`` of a catalog's properties says, unless a user says otherwise."""
+
+
+class StorageIO(FileIO):
+    """Files by location; picklable."""
+
+    def __init__(self, properties: Properties = EMPTY_DICT) -> None:
+        super().__init__(properties)
+
+    @cached_property
+    def storage(self) -> Storage:
+        """The file systems."""
+        return Storage.of(self.properties)
+
+    def new_input(self, location: str) -> StoredFile:
+        """Return the file at `location`, to read."""
+        return StoredFile(location, self.storage)
+
+    def new_output(self, location: str) -> StoredFile:
+        """Return the file at `location`, to write."""
+        return StoredFile(location, self.storage)
+
+    def delete(self, location: str | InputFile | OutputFile) -> None:
+        """Remove a file; one that is gone already is no error."""
+        self.storage.delete(location if isinstance(location, str) else location.location)
+
+
+class StoredFile(InputFile, OutputFile):
+    """One file."""
+
+    def __init__(self, location: str, storage: Storage) -> None:
+        super().__init__(location)
+        self._storage = storage
+
+    @cached_property
+    def _elsewhere(self) -> Opened | None:
+        """The file where it is not on this machine: its size is asked once for the length and for reading."""
+        return None if self._storage.local_path(self.location) is not None else self._storage.opened(self.location)
+
+    def __len__(self) -> int:
+        return self._storage.size(self.location) if self._elsewhere is None else self._elsewhere.size
+
+    def exists(self) -> bool:
+        """Tell whether it is there."""
+        return self._storage.exists(self.location)
+
+    def open(self, seekable: bool = True) -> InputStream:
+        """Open it to read."""
+        if self._elsewhere is not None:
+            return cast(InputStream, self._elsewhere.native())
+        return cast(InputStream, Path(str(self._storage.local_path(self.location))).open("rb"))
+
+    def create(self, overwrite: bool = False) -> OutputStream:
+        """Open it to write, its folder made if absent; FileExistsError when it is there and not to be overwritten.
+
+        Elsewhere than on this machine it is written whole when it is closed: metadata is small, and can be sent again.
+        """
+        local = self._storage.local_path(self.location)
+        if local is None:
+            if not overwrite and self.exists():
+                raise FileExistsError(self.location)
+            return cast(OutputStream, _Whole(self.location, self._storage))
+        if not overwrite:
+            Path(local).parent.mkdir(parents=True, exist_ok=True)
+            Path(local).touch(exist_ok=False)
+        return cast(OutputStream, self._storage.open_output(self.location))
+
+    def to_input_file(self) -> StoredFile:
+        """Return the file, to read."""
+        return StoredFile(self.location, self._storage)
+
+
+class _Whole(BytesIO):
+    """What is written when it is closed, unless the block that wrote it failed."""
+
+    def __init__(self, location: str, storage: Storage) -> None:
+        super().__init__()
+        self._location, self._storage = location, storage
+
+    def close(self) -> None:
+        if not self.closed:
+            content = self.getvalue()
+            super().close()
+            self._storage.write(self._location, content)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            super().close()
+        self.close()
+
+    def __del__(self) -> None:
+        """Let go of it: what nobody closed is not written."""
+        super().close()

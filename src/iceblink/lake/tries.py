@@ -1,0 +1,33 @@
+"""What tries to commit wrote beside the table: kept until it is known which of them landed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyiceberg.table import Transaction
+from pyiceberg.table.metadata import TableMetadata
+
+
+class Tries:
+    """Manifests and manifest lists of the tries to make one commit.
+
+    PyIceberg removes them as soon as the catalog says no. But a "no" may be the answer to a request that the transport
+    sent again after the first one had landed and its answer was lost: then the files are the table's.
+    """
+
+    def __init__(self) -> None:
+        self._producers: list[Any] = []  # PyIceberg's class is private
+
+    def take(self, transaction: Transaction) -> None:
+        """Take the files of one more try in charge, before it is sent."""
+        self._producers += transaction._snapshot_producers
+        transaction._snapshot_producers = []
+
+    def settle(self, metadata: TableMetadata) -> None:
+        """Remove the files of each try whose snapshot is not in the table; it can certainly not land any more."""
+        for producer in self._producers:
+            if metadata.snapshot_by_id(producer.snapshot_id) is None:
+                producer._clean_all_uncommitted()
+            else:
+                producer._cleanup_uncommitted()
+        self._producers = []

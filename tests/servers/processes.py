@@ -1,0 +1,73 @@
+"""Servers that tests start: on loopback, on a free port, ended by their own handles."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from socket import create_connection, create_server
+
+READY_S = 60.0
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody has."""
+    with create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
+
+
+class Server:
+    """A process that listens; started at once, awaited by `ready`.
+
+    Parameters
+    ----------
+    command : sequence of str
+    log : Path
+        Where it writes what it has to say.
+    port : int
+    user : str, optional
+        Who runs it, where this process is root and the server refuses to be.
+    stop : int
+        The signal that ends it soon.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        log: Path,
+        port: int,
+        environment: Mapping[str, str] | None = None,
+        user: str | None = None,
+        stop: int = signal.SIGTERM,
+    ) -> None:
+        self.port, self._log, self._stop = port, log, stop
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                command, stdout=output, stderr=output, env=environment, user=user, cwd="/", start_new_session=True
+            )
+
+    def ready(self, asked: Callable[[], bool] | None = None) -> None:
+        """Wait until it listens, and `asked` is true."""
+        deadline = time.monotonic() + READY_S
+        while not (self._listens() and (asked is None or asked())):
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{self._process.args!r} did not start: {self._log.read_text()[-2000:]}")
+            time.sleep(0.05)
+
+    def _listens(self) -> bool:
+        try:
+            create_connection(("127.0.0.1", self.port), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+    def end(self) -> None:
+        """End it, kindly first."""
+        self._process.send_signal(self._stop)
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()

@@ -14,7 +14,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src"
 FLOORS = {
     "lake": 1, "scan": 2, "plan": 3, "run": 4, "load": 5, "media": 5, "neighbours": 5, "verbs": 5, "loading": 5,
-    "dataset": 5, "mixed": 5, "lakehouse": 6, "ray": 6, "watch": 6, "cli": 7, "demo": 7,
+    "dataset": 5, "mixed": 5, "lakehouse": 6, "ray": 6, "watch": 6, "rest": 6, "cli": 7, "demo": 7,
 }  # fmt: skip
 GROUND, FACADE = 0, 7  # what no floor names is the ground floor; the facade `import iceblink` is for cli and demo
 DOORS = {
@@ -42,6 +42,8 @@ DOORS = {
     "jax": {"load"},
     "ray": {"run/ray", "neighbours"},
     "dask": {"neighbours"},
+    "fastapi": {"rest"},
+    "uvicorn": {"rest"},
 }
 EVERYWHERE = {"pyarrow", "numpy"}
 OPEN = {*EVERYWHERE, "iceblink", *sys.stdlib_module_names}

@@ -14,6 +14,7 @@ import pyarrow as pa
 import iceblink as ib
 from iceblink.cli.rows import print_rows, save_rows
 from iceblink.errors import ConfigError
+from iceblink.interop import optional
 from iceblink.types import show_type
 
 if TYPE_CHECKING:
@@ -79,11 +80,23 @@ def demo(args: Namespace) -> None:
     importlib.import_module("iceblink.demo.main").run_demo(Path(args.output))
 
 
+def serve(args: Namespace) -> None:
+    """Serve the lake as an Iceberg REST catalog until it is stopped; other engines share its tables that way."""
+    for package in ("fastapi", "uvicorn"):
+        optional(package, extra="serve")
+    if args.path is not None:
+        args.lake = args.path
+    with connected(args) as lake:
+        where = args.catalog or str(Path(args.lake).absolute())
+        server = importlib.import_module("iceblink.rest.server")
+        server.serve(lake.session.catalog, args.host, args.port, args.token_file, where)
+
+
 def connected(args: Namespace) -> Lake:
-    """Open the lake that the arguments name; only `import` makes one that is not there."""
+    """Open the lake that the arguments name; only `import` and `serve` make one that is not there."""
     if args.catalog:
         return ib.connect(catalog=args.catalog)
-    if args.run is not import_ and not Path(args.lake).is_dir():
+    if args.run not in (import_, serve) and not Path(args.lake).is_dir():
         raise ConfigError(f"no lake in {args.lake!r}", "--lake", "name another, or begin with: iceblink import")
     return ib.connect(args.lake)
 

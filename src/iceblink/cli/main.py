@@ -100,6 +100,13 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("source", metavar="SOURCE", help="a table, or a query in quotes")
     export.add_argument("file", metavar="FILE", help="ends with .parquet, .csv, .jsonl or .arrow")
 
+    catalog = group.add_parser("catalog", help="share the lake with other engines", description="Share the lake.")
+    serve = add_command(catalog.add_subparsers(metavar="COMMAND", title="commands", required=True), commands.serve)
+    serve.add_argument("path", nargs="?", metavar="PATH", help="folder of the lake, made if absent (default: --lake)")
+    serve.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1; others need --token-file")
+    serve.add_argument("--port", type=int, default=8181, help="default: 8181; 0 takes one that is free")
+    serve.add_argument("--token-file", metavar="FILE", help="bearer tokens, one a line; 'read-only' behind one")
+
     demo = add_command(group, commands.demo)
     demo.add_argument("--output", metavar="FOLDER", default="demo-output", help="default: ./demo-output")
     return parser

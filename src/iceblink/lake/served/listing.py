@@ -1,0 +1,273 @@
+"""What a catalog's database lists: namespaces, and where the metadata of each table and view is.
+
+A change of several entries is one transaction, and each entry is changed only if it still is what it was: this decides
+between servers and writers of all kinds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from iceblink.lake.refused import database_errors, duplicate_errors
+from iceblink.lake.served.database import Database
+from iceblink.lake.served.names import LONGEST, Key
+from iceblink.lake.served.refusal import Refusal
+
+Kind = Literal["TABLE", "VIEW"]
+
+WIDEST_VALUE = 1000
+"""Characters of a property of a namespace that the database has room for."""
+
+_HOLDS = "exists"
+"""The property by which a namespace without others is listed; Java's catalog hides it, too."""
+
+_KINDS = {"TABLE": "(iceberg_type IS NULL OR iceberg_type = 'TABLE')", "VIEW": "iceberg_type = 'VIEW'"}
+_ENTRY = "catalog_name = :catalog AND table_namespace = :namespace AND table_name = :name"
+_NAMESPACE = "catalog_name = :catalog AND namespace = :namespace"
+
+
+class Changed(Exception):
+    """An entry is no more what a change was made from: nothing was changed."""
+
+
+class Taken(Exception):
+    """A name that was to be new is taken: nothing was changed."""
+
+
+@dataclass(frozen=True)
+class Swap:
+    """One entry from one metadata file to the next.
+
+    Parameters
+    ----------
+    key : Key
+    before : str or None
+        What must be listed; None if it must not be there yet.
+    after : str
+        What is to be listed; `before` again if it only has to be there still.
+    """
+
+    key: Key
+    before: str | None
+    after: str
+
+
+class Statement(Protocol):
+    """Runs a statement of a transaction, and returns how many rows it met."""
+
+    def __call__(self, statement: str, **values: str) -> int: ...
+
+
+class Listing:
+    """The entries of one catalog in a database; every method asks it anew.
+
+    All of them raise a `Refusal`: 503 where the database cannot be reached, and nothing was changed; 500 where it took
+    a change and did not say whether it was made; 406 for views in a database that has none.
+    """
+
+    def __init__(self, catalog: str, database: Database) -> None:
+        self._catalog, self._database = catalog, database
+
+    # tables and views
+
+    def find(self, key: Key, kind: Kind) -> str | None:
+        """Return where the metadata of an entry is, or None."""
+        query = f"SELECT metadata_location FROM iceberg_tables WHERE {_ENTRY} AND {self._is(kind)}"
+        rows = self._ask(query, **key._asdict())
+        return str(rows[0][0]) if rows else None
+
+    def location(self, key: Key, kind: Kind) -> str:
+        """Return where the metadata of an entry is; 404 if there is none."""
+        found = self.find(key, kind)
+        if found is None:
+            raise Refusal.no_entry(kind, str(key))
+        return found
+
+    def names(self, levels: tuple[str, ...], kind: Kind) -> list[str]:
+        """Return the names of one namespace, sorted; 404 if there is no such namespace."""
+        self.require(levels)
+        where = f"catalog_name = :catalog AND table_namespace = :namespace AND {self._is(kind)}"
+        rows = self._ask(f"SELECT table_name FROM iceberg_tables WHERE {where}", namespace=".".join(levels))
+        return sorted(str(name) for (name,) in rows)
+
+    def locations(self) -> list[tuple[Key, str]]:
+        """Return every entry of either kind, with where its metadata is."""
+        query = (
+            "SELECT table_namespace, table_name, metadata_location FROM iceberg_tables WHERE catalog_name = :catalog"
+        )
+        return [(Key(namespace, name), location) for namespace, name, location in self._ask(query)]
+
+    def swap(self, swaps: Iterable[Swap], kind: Kind) -> None:
+        """Make all of these changes, or none.
+
+        Raises
+        ------
+        Changed, Taken
+        Refusal
+        """
+        with self._changing() as run:
+            for swap in sorted(swaps, key=lambda one: one.key):  # in one order everywhere, or two would wait for ever
+                if swap.before is None:
+                    self._insert(run, swap, kind)
+                    continue
+                become = "metadata_location = :after, previous_metadata_location = :before"
+                values = {**swap.key._asdict(), "before": swap.before}
+                if swap.after == swap.before:
+                    become = "metadata_location = :before"  # takes the lock, and changes nothing
+                else:
+                    values["after"] = swap.after
+                where = f"{_ENTRY} AND metadata_location = :before AND {self._is(kind)}"
+                if not run(f"UPDATE iceberg_tables SET {become} WHERE {where}", **values):
+                    raise Changed(str(swap.key))
+
+    def _insert(self, run: Statement, swap: Swap, kind: Kind) -> None:
+        columns, values = "catalog_name, table_namespace, table_name, metadata_location", swap.key._asdict()
+        marks = ":catalog, :namespace, :name, :after"
+        self._is(kind)
+        if self._database.has_views:
+            columns, marks, values = f"{columns}, iceberg_type", f"{marks}, :kind", {**values, "kind": kind}
+        run(f"INSERT INTO iceberg_tables ({columns}) VALUES ({marks})", **values, after=swap.after)
+
+    def rename(self, before: Key, after: Key, kind: Kind) -> None:
+        """Give an entry another name; 404 if there is none, 409 if the name is taken."""
+        become = "table_namespace = :new_namespace, table_name = :new_name"
+        values = {**before._asdict(), "new_namespace": after.namespace, "new_name": after.name}
+        try:
+            with self._changing() as run:
+                met = run(f"UPDATE iceberg_tables SET {become} WHERE {_ENTRY} AND {self._is(kind)}", **values)
+        except Taken:
+            raise Refusal.exists(str(after)) from None
+        if not met:
+            raise Refusal.no_entry(kind, str(before))
+
+    def remove(self, key: Key, kind: Kind) -> str:
+        """Take an entry off the list and return where its metadata was; 404 if there is none."""
+        while True:
+            location = self.location(key, kind)
+            where = f"{_ENTRY} AND metadata_location = :location AND {self._is(kind)}"
+            with self._changing() as run:
+                met = run(f"DELETE FROM iceberg_tables WHERE {where}", **key._asdict(), location=location)
+            if met:  # else somebody committed to it meanwhile
+                return location
+
+    def _is(self, kind: Kind) -> str:
+        if self._database.has_views:
+            return _KINDS[kind]
+        if kind == "VIEW":
+            raise Refusal.unsupported("the database of this catalog was made before there were views in it")
+        return "1 = 1"
+
+    # namespaces
+
+    def namespaces(self, outer: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+        """Return the namespaces directly inside of `outer`, or those at the top, sorted; 404 if there is no such."""
+        if outer:
+            self.require(outer)
+        return sorted(one for one in self._all() if one[:-1] == outer)
+
+    def _all(self) -> set[tuple[str, ...]]:
+        """Return every namespace that is listed or holds something, with those around it."""
+        query = (
+            "SELECT table_namespace FROM iceberg_tables WHERE catalog_name = :catalog "
+            "UNION SELECT namespace FROM iceberg_namespace_properties WHERE catalog_name = :catalog"
+        )
+        listed = [tuple(str(namespace).split(".")) for (namespace,) in self._ask(query)]
+        return {namespace[:depth] for namespace in listed for depth in range(1, len(namespace) + 1)}
+
+    def require(self, levels: tuple[str, ...]) -> None:
+        """Answer 404 if there is no such namespace."""
+        if levels not in self._all():
+            raise Refusal.no_namespace(levels)
+
+    def has_namespace(self, levels: tuple[str, ...]) -> bool:
+        """Tell whether there is such a namespace."""
+        return levels in self._all()
+
+    def create_namespace(self, levels: tuple[str, ...], properties: Mapping[str, str]) -> None:
+        """List a namespace; 409 if it is there, 400 for properties that have no room."""
+        kept = {_HOLDS: "true", **_checked_properties(properties)}
+        if self.has_namespace(levels):
+            raise Refusal.exists(".".join(levels))
+        try:
+            with self._changing() as run:
+                for key, value in kept.items():
+                    _set_property(run, ".".join(levels), key, value)
+        except Taken:
+            raise Refusal.exists(".".join(levels)) from None
+
+    def properties(self, levels: tuple[str, ...]) -> dict[str, str]:
+        """Return the properties of a namespace; 404 if there is no such."""
+        self.require(levels)
+        query = f"SELECT property_key, property_value FROM iceberg_namespace_properties WHERE {_NAMESPACE}"
+        rows = self._ask(query, namespace=".".join(levels))
+        return {str(key): str(value) for key, value in rows if key != _HOLDS}
+
+    def change_properties(
+        self, levels: tuple[str, ...], removals: Iterable[str], updates: Mapping[str, str]
+    ) -> tuple[list[str], list[str]]:
+        """Remove and set properties together; return those that were removed, and those that were not there."""
+        self.require(levels)
+        namespace = ".".join(levels)
+        removed: list[str] = []
+        missing: list[str] = []
+        kept, gone = _checked_properties(updates), sorted(set(removals) - {_HOLDS})
+        delete = f"DELETE FROM iceberg_namespace_properties WHERE {_NAMESPACE} AND property_key = :key"
+        try:
+            with self._changing() as run:
+                for key, value in {_HOLDS: "true", **kept}.items():  # it stays listed when its last property goes
+                    run(delete, namespace=namespace, key=key)
+                    _set_property(run, namespace, key, value)
+                for key in gone:
+                    (removed if run(delete, namespace=namespace, key=key) else missing).append(key)
+        except Taken:
+            raise Refusal.unavailable("others change the properties of this namespace, too: try again") from None
+        return removed, missing
+
+    def drop_namespace(self, levels: tuple[str, ...]) -> None:
+        """Take a namespace off the list; 404 if there is no such, 409 if it holds something."""
+        namespace = ".".join(levels)
+        with self._changing() as run:
+            self.require(levels)
+            holds = (
+                "SELECT 1 FROM iceberg_tables WHERE catalog_name = :catalog AND table_namespace = :namespace LIMIT 1"
+            )
+            if self.namespaces(levels) or self._ask(holds, namespace=namespace):
+                raise Refusal.not_empty(levels)
+            run(f"DELETE FROM iceberg_namespace_properties WHERE {_NAMESPACE}", namespace=namespace)
+
+    # the database
+
+    def _ask(self, query: str, **values: str) -> list[Any]:
+        try:
+            return self._database.ask(query, {"catalog": self._catalog, **values})
+        except database_errors():
+            raise Refusal.unavailable("the database of this catalog cannot be read") from None
+
+    @contextmanager
+    def _changing(self) -> Iterator[Statement]:
+        handed_over = False
+        try:
+            with self._database.change() as run:
+                yield lambda statement, **values: run(statement, {"catalog": self._catalog, **values})
+                handed_over = True
+        except database_errors() as error:
+            if handed_over:  # an error of the commit itself
+                raise Refusal.unknown() from error
+            if isinstance(error, duplicate_errors()):
+                raise Taken from None
+            raise Refusal.unavailable("the database of this catalog cannot be changed now") from error
+
+
+def _set_property(run: Statement, namespace: str, key: str, value: str) -> None:
+    statement = "INSERT INTO iceberg_namespace_properties VALUES (:catalog, :namespace, :key, :value)"
+    run(statement, namespace=namespace, key=key, value=value)
+
+
+def _checked_properties(properties: Mapping[str, str]) -> dict[str, str]:
+    for key, value in properties.items():
+        if len(key) > LONGEST or len(value) > WIDEST_VALUE or "\0" in key + value:
+            raise Refusal.bad(f"a property has {LONGEST} characters at most, its value {WIDEST_VALUE}, and no NUL")
+    return {key: value for key, value in properties.items() if key != _HOLDS}

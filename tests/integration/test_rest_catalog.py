@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pyiceberg.catalog import Catalog as IcebergCatalog
 from pyiceberg.catalog import load_catalog
 from pyiceberg.exceptions import (
@@ -36,6 +39,7 @@ from iceblink.rest.tokens import Tokens
 from integration.rest_client import SCHEMA, Rest
 
 WRITER, READER = "writer-0123456789abcdef", "reader-0123456789abcdef"
+PART = st.sampled_from(["namespaces", "tables", "views", "shop", "config", "rename", ""]) | st.text(max_size=4)
 ROWS = pa.schema([pa.field("id", pa.int64(), nullable=False), pa.field("city", pa.string())])
 
 
@@ -557,3 +561,14 @@ def test_damage_is_told_without_a_traceback(folder: Path, rest: Rest, namespace:
     assert {answer.kind for answer in answers[:2]} == {"InternalServerError"}
     assert rest.ask("DELETE", f"/namespaces/{namespace}/tables/t?purgeRequested=true").status == 204
     assert not location.parents[1].exists()
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(method=st.sampled_from(["GET", "HEAD", "POST", "DELETE"]), parts=st.lists(PART, max_size=4), body=st.binary())
+def test_whatever_is_asked_the_answer_has_the_form_of_the_specification(
+    rest: Rest, method: str, parts: list[str], body: bytes
+) -> None:
+    path = "/" + "/".join(quote(part, safe="", errors="surrogatepass") for part in parts)
+    answer = rest.ask(method, path, body if method == "POST" else None)
+    assert answer.status < 500
+    assert method == "HEAD" or answer.status < 400 or answer.kind

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -178,3 +179,21 @@ def test_every_command_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     for command in (commands.sql, commands.tables, commands.describe, commands.history, commands.export, commands.demo):
         assert command.__name__ in told
         assert (command.__doc__ or "")[1:-1] in told
+
+
+def test_a_server_says_what_is_missing_or_wrong_before_it_serves(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "tokens").write_text("short\n")
+    assert main(["catalog", "serve", "a lake", "--port", "0", "--token-file", "tokens"]) == 2
+    assert "is too short" in capsys.readouterr().err
+    assert main(["catalog", "serve", "a lake", "--host", "0.0.0.0", "--port", "0"]) == 2
+    assert "--token-file" in capsys.readouterr().err
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert main(["catalog", "serve", "a lake", "--port", str(taken.getsockname()[1])]) == 2
+    assert "choose another --port" in capsys.readouterr().err
+    assert main(["catalog", "serve", "a lake", "--port", "77777"]) == 2
+    assert "is no port" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    assert main(["catalog", "serve"]) == 2
+    assert "iceblink[serve]" in capsys.readouterr().err

@@ -572,3 +572,42 @@ def test_whatever_is_asked_the_answer_has_the_form_of_the_specification(
     answer = rest.ask(method, path, body if method == "POST" else None)
     assert answer.status < 500
     assert method == "HEAD" or answer.status < 400 or answer.kind
+
+
+def test_a_sql_catalog_keeps_strangers_inside_of_its_warehouse(sql_server: Server, tmp_path: Path) -> None:
+    rest = Rest(sql_server.url)
+    made = rest.table("inside", "t")["metadata"]["location"]
+    warehouse = Path(made).parents[1]
+    for location in ("/etc/t", f"{warehouse}/../t", str(warehouse), f"s3:/{warehouse}/t"):
+        body = {"name": "u", "schema": SCHEMA, "location": location}
+        assert rest.ask("POST", "/namespaces/inside/tables", body).kind == "BadRequestException"
+        update = {"updates": [{"action": "set-location", "location": location}]}
+        assert rest.ask("POST", "/namespaces/inside/tables/t", update).kind == "BadRequestException"
+        properties = {"updates": {"location": location}}
+        assert rest.ask("POST", "/namespaces/inside/properties", properties).status == 400
+    deep = {"name": "u", "schema": SCHEMA, "location": f"file://{warehouse}/a/b/c/u"}
+    assert rest.ask("POST", "/namespaces/inside/tables", deep).body["metadata"]["location"] == f"{warehouse}/a/b/c/u"
+
+
+def test_a_purge_takes_no_file_that_is_not_in_the_folder_of_its_table(sql_server: Server, tmp_path: Path) -> None:
+    rest = Rest(sql_server.url)
+    folder = Path(rest.table("inside", "v")["metadata"]["location"])
+    near, outside = folder.with_name("near.avro"), tmp_path / "outside.avro"
+    victims = [near, outside, folder.with_name("v-else") / "x.avro"]
+    updates = []
+    for number, victim in enumerate([*victims, folder / "own.avro"], start=1):
+        victim.parent.mkdir(exist_ok=True)
+        victim.write_text("precious")
+        snapshot = {
+            "snapshot-id": number,
+            "sequence-number": number,
+            "timestamp-ms": 1,
+            "manifest-list": str(victim),
+            "summary": {"operation": "append"},
+        }
+        updates.append({"action": "add-snapshot", "snapshot": snapshot})
+    assert rest.ask("POST", "/namespaces/inside/tables/v", {"updates": updates}).status == 200
+    assert rest.ask("DELETE", "/namespaces/inside/tables/v?purgeRequested=true").status == 204
+    assert all(victim.exists() for victim in victims)
+    assert not (folder / "own.avro").exists()
+    assert not list(folder.rglob("*.json"))

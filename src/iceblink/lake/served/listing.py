@@ -229,13 +229,11 @@ class Listing:
     def drop_namespace(self, levels: tuple[str, ...]) -> None:
         """Take a namespace off the list; 404 if there is no such, 409 if it holds something."""
         namespace = ".".join(levels)
-        with self._changing() as run:
-            self.require(levels)
-            holds = (
-                "SELECT 1 FROM iceberg_tables WHERE catalog_name = :catalog AND table_namespace = :namespace LIMIT 1"
-            )
-            if self.namespaces(levels) or self._ask(holds, namespace=namespace):
-                raise Refusal.not_empty(levels)
+        self.require(levels)
+        inside = "SELECT 1 FROM iceberg_tables WHERE catalog_name = :catalog AND table_namespace = :namespace"
+        if self.namespaces(levels) or self._ask(inside, namespace=namespace):
+            raise Refusal.not_empty(levels)
+        with self._changing() as run:  # what comes in meanwhile keeps the namespace listed
             run(f"DELETE FROM iceberg_namespace_properties WHERE {_NAMESPACE}", namespace=namespace)
 
     # the database

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
+from urllib.parse import urlsplit
 
 import iceblink as ib
 from iceblink.lake.catalog import Catalog
@@ -107,8 +109,20 @@ def test_a_server_killed_among_commits_keeps_all_that_it_acknowledged(tmp_path: 
 
 
 def test_a_signal_stops_the_server_when_it_has_answered(tmp_path: Path) -> None:
+    body = b'{"namespace": ["late"]}'
+    head = (
+        "POST /v1/namespaces HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n"
+    )
     with command(tmp_path / "lake") as (process, url):
-        assert Rest(url).ask("GET", "/config").status == 200
-        process.send_signal(signal.SIGTERM)
+        place = urlsplit(url)
+        with socket.create_connection((place.hostname, place.port or 0), timeout=60) as connection:
+            connection.sendall(head.encode())
+            assert connection.recv(1000).startswith(b"HTTP/1.1 100 ")  # it is being answered
+            process.send_signal(signal.SIGTERM)
+            connection.sendall(body)
+            assert connection.recv(1000).startswith(b"HTTP/1.1 200 ")
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (0, "", "")
+    with ib.connect(tmp_path / "lake") as lake:
+        assert lake.namespaces() == ["late"]

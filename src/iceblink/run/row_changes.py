@@ -44,7 +44,7 @@ from iceblink.plan.change_queries import (
 )
 from iceblink.plan.changes import RowChange
 from iceblink.plan.late import exp
-from iceblink.plan.nodes import Memory, Plan, Query, Scan, Tree
+from iceblink.plan.nodes import Memory, Plan, Query, Scan, Stream, Tree
 from iceblink.plan.optimize import statement
 from iceblink.plan.predicates import either
 from iceblink.plan.sql import union_query
@@ -340,8 +340,20 @@ class _Change:
 
     def _named(self, change: RowChange, scan: Scan) -> dict[str, Plan]:
         """Return all that a statement over `scan` may name."""
-        source = {} if change.source is None else {change.source.name: change.source}
+        source = {} if change.source is None else {change.source.name: self._beside(change.source, scan)}
         return {**change.plans, **source, scan.name: scan}
+
+    def _beside(self, source: Plan, scan: Scan) -> Plan:
+        """Return a source as it is read beside a scan.
+
+        Rows with their places are fed to the kernel, which takes them for one row and would keep all of them in a hash
+        table; if the source is fed, too, it is the source's.
+        """
+        if isinstance(source, Memory) and POSITION in scan.schema.names:
+            rows = source.data
+            if rows.num_rows <= sum(entry.rows for entry in self._entries.values()):
+                return Stream(rows.schema, rows.to_reader)
+        return source
 
     def _query(self, tree: Tree, sources: Mapping[str, Plan]) -> Query:
         used = {one.name for one in tree.find_all(exp.Table)}

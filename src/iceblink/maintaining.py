@@ -12,7 +12,7 @@ from iceblink.dataset import Dataset
 from iceblink.errors import ConfigError
 from iceblink.lake.expiry import Expired, Retention, expire_snapshots
 from iceblink.lake.manifest_rewrite import ManifestsRewritten, rewrite_manifests
-from iceblink.lake.orphans import Orphans, remove_orphans
+from iceblink.lake.orphans import ORPHAN_AGE, Orphans, remove_orphans
 from iceblink.lake.table import milliseconds
 from iceblink.plan.nodes import Memory
 from iceblink.run.compaction import Compacted, CompactOptions, compacted
@@ -162,7 +162,7 @@ class Maintaining:
         return expire_snapshots(table, Retention(since_ms, keep_last, frozenset(snapshot_ids)), dry_run)
 
     def remove_orphan_files(
-        self, name: str, *, older_than: Age = timedelta(days=3), dry_run: bool = False, force: bool = False
+        self, name: str, *, older_than: Age = ORPHAN_AGE, dry_run: bool = False, force: bool = False
     ) -> Orphans:
         """Remove the files in a table's folder that nothing refers to: of killed writes, and of whatever went wrong.
 

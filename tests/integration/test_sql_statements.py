@@ -286,6 +286,25 @@ def test_a_write_that_began_before_an_alter_is_refused_or_lands_whole(sales: ib.
     assert ids(sales) == [1, 2, 3, 10]
 
 
+# maintenance
+
+
+def test_maintenance_is_called_by_the_names_that_spark_has(sales: ib.Lake) -> None:
+    for number in range(10, 16):
+        sales.sql(f"INSERT INTO shop.sales (id, region) VALUES ({number}, 'west')")
+    (merged,) = rows(sales, "CALL system.rewrite_manifests('shop.sales')")
+    assert (merged["manifests_before_count"], merged["manifests_after_count"]) == (7, 1)
+    (done,) = rows(sales, "CALL system.rewrite_data_files('shop.sales', where => 'region = ''west''')")
+    assert (done["rewritten_data_files_count"], done["added_data_files_count"]) == (6, 1)
+    (done,) = rows(sales, "CALL system.rewrite_data_files(table => 'shop.sales', sort_order => 'amount DESC, id')")
+    assert done["rewritten_data_files_count"] == done["added_data_files_count"]
+    sales.sql("CALL system.rewrite_data_files(table => 'shop.sales', sort_order => 'zorder(id, amount)')")
+    (gone,) = rows(sales, "CALL system.expire_snapshots('shop.sales', older_than => '2100-01-01', retain_last => 1)")
+    assert (gone["deleted_snapshots_count"], sales.history("shop.sales").count()) == (10, 1)
+    assert rows(sales, "CALL system.remove_orphan_files('shop.sales', dry_run => TRUE)") == []
+    assert ids(sales) == [1, 2, 3, *range(10, 16)]
+
+
 # branches, tags, rollback
 
 
@@ -425,6 +444,8 @@ MISTAKES: dict[str, tuple[type[ib.IceblinkError], str]] = {
     "CALL system.rollback_to_snapshot('shop.sales', 'x')": (SqlError, "no int"),
     "CALL system.rollback_to_snapshot('shop.sales', 1, snapshot => 1)": (SqlError, "unexpected keyword"),
     "CALL system.rollback_to_timestamp('shop.sales', 'yesterday')": (SqlError, "is no time"),
+    "CALL system.remove_orphan_files('shop.sales', older_than => '2100-01-01')": (ConfigError, "day"),
+    "CALL system.rewrite_data_files('shop.sales', sort_order => 'id price')": (SqlError, "price"),
     "CALL system.set_current_snapshot('shop.sales')": (SqlError, "snapshot_id or a ref"),
 }
 

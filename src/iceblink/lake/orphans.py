@@ -30,7 +30,8 @@ from iceblink.lake.reachable import listed_in, reached, read_content
 from iceblink.lake.table import Table
 
 WHERE = "remove_orphan_files"
-LEAST_AGE = timedelta(days=1)
+LEAST_AGE, ORPHAN_AGE = timedelta(days=1), timedelta(days=3)
+"""Of files that are removed: what may be asked for without force, and what is meant where nothing is said."""
 _METADATA = re.compile(r"(.*)/metadata/[^/]+\.metadata\.json(?:\.gz)?", re.DOTALL)
 _PLACE = re.compile(r"[a-z][a-z0-9+.-]*:(?://[^/]*)?", re.IGNORECASE)
 _KEPT_NAMES = {"version-hint.text"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
 
 import pyarrow as pa
 
@@ -14,7 +13,7 @@ from iceblink.lake.entries import FileEntry
 from iceblink.lake.expiry import Retention
 from iceblink.lake.file_format import number
 from iceblink.lake.manifest_rewrite import worth_rewriting
-from iceblink.lake.orphans import remove_orphans
+from iceblink.lake.orphans import ORPHAN_AGE, remove_orphans
 from iceblink.lake.table import Table
 from iceblink.predicate import Everything
 from iceblink.run.compaction import SMALL, CompactOptions, chosen
@@ -101,7 +100,7 @@ def _metadata_checks(table: Table) -> Iterator[Row]:
 
 
 def _orphans(table: Table) -> Row:
-    found = remove_orphans(table, timedelta(days=3), dry_run=True)
+    found = remove_orphans(table, ORPHAN_AGE, dry_run=True)
     detail = f"{len(found.files):,} files older than three days that nothing refers to"
     return _row(
         "orphan bytes", found.file_bytes, bool(found.files), detail, f"lake.remove_orphan_files({table.name!r})"

@@ -54,7 +54,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=6)
+@settings(max_examples=5)
 @given(steps=STEPS, keep_last=st.integers(1, 4))
 def test_what_stays_is_read_whole_and_what_goes_leaves_no_file(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]], keep_last: int
@@ -238,6 +238,23 @@ def test_what_recent_metadata_reached_is_kept_for_who_still_reads_it(lake: ib.La
     assert len([path for path in gone if path.endswith(".parquet")]) == 1
     assert on_disk(iceberg(lake)) == reachable(iceberg(lake))
     assert ids(lake) == [2]
+
+
+def test_paths_with_a_scheme_are_known_in_a_listing(tmp_path: Path) -> None:
+    home = tmp_path / "wäre house%20"
+    with ib.connect(type="sql", uri=f"sqlite:///{tmp_path}/c.db", warehouse=f"file://{home}") as lake:
+        lake.create("n.t", {"id": "long", "k": "string"}, partition_by=["k"])
+        for number in range(2):
+            lake.write("n.t", {"id": [number, number], "k": ["ü %20", None]})
+        lake.compact("n.t", min_files=2)
+        (folder,) = home.rglob("data")
+        (folder / "stray x.parquet").write_text("x")
+        removed = lake.remove_orphan_files("n.t", older_than=NOW, force=True)
+        assert [path.rpartition("/")[2] for path in removed.files] == ["stray x.parquet"]
+        assert removed.files[0].startswith("file://")
+        assert lake.expire_snapshots("n.t", older_than=NOW).data_files == 4
+        assert len(list(home.rglob("*.parquet"))) == 2
+        assert ids(lake) == [0, 0, 1, 1]
 
 
 # manifests

@@ -34,6 +34,9 @@ from iceblink.lake.table import Table
 
 TARGET_BYTES = "write.target-file-size-bytes"
 
+PATIENCE_S = 600.0
+"""Other writers are faster, and what was rewritten may be the work of hours: try for so long [s]."""
+
 DeleteKey = tuple[str, int]
 """A delete file, or a blob in one: path and offset."""
 Idle = tuple[str, str]
@@ -107,7 +110,7 @@ class Compaction(Commit):
     def __init__(
         self, table: Table, groups: Sequence[Rewritten], token: str, idle: frozenset[Idle] = frozenset()
     ) -> None:
-        super().__init__(table, token)
+        super().__init__(table, token, PATIENCE_S)
         self._idle = idle
         self.groups, self.left_out = list(groups), list[Rewritten]()
         """What was replaced, once `run` is done, and what others were in the way of."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -98,6 +99,15 @@ def held(dataset: ib.Dataset) -> Counter[Row]:
 def by_pyiceberg(lake: ib.Lake) -> Counter[Row]:
     table = lake.session.catalog.load("n.t").pyiceberg
     return Counter(tuple(row.values()) for row in table.scan().to_arrow().to_pylist())
+
+
+def strays(lake: ib.Lake) -> set[str]:
+    """Return the files on disk that no snapshot refers to, and the marks of writes that did not end."""
+    folder = Path(lake.session.catalog.load("n.t").location.removeprefix("file://"))
+    known = {row["file_path"].rpartition("/")[2] for row in lake.table("n.t.all_files").to_pylist()}
+    return {path.name for path in folder.rglob("*.parquet")} - known | {
+        path.name for path in folder.rglob("*.json")
+    } - {path.name for path in folder.rglob("*.metadata.json")}
 
 
 def outcome(dataset: ib.Dataset) -> tuple[int, int, int]:
@@ -198,6 +208,7 @@ def test_the_table_holds_what_the_model_holds(
             getattr(model, name)(*given)
             assert held(lake.table("n.t")) == Counter(model.rows), (name, given)
         assert by_pyiceberg(lake) == Counter(model.rows)
+        assert not strays(lake)
 
 
 @pytest.fixture(params=["copy-on-write", "merge-on-read"])
@@ -285,6 +296,7 @@ def test_values_are_conformed_without_loss_or_refused(shop: ib.Lake) -> None:
         shop.merge("n.t", [{"key": 1}], "target.id + source.key", ib.when_matched().delete())
     assert shop.table("n.t").order_by("id").to_pylist() == before
     assert shop.history("n.t").count() == 1
+    assert not strays(shop)
     shop.update("n.t", {"n": "n * 2.0", "g": None, "id": _.n.cast("int64") + 100}, _.id == 3)
     assert shop.table("n.t").filter(_.id == 103).to_pylist() == [{"id": 103, "g": None, "n": 6}]
 

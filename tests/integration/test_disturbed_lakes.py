@@ -108,7 +108,7 @@ def test_an_answer_of_glue_that_is_lost_corrupts_nothing(proxy: Disturbed, lake:
     proxy.choose = never
     plainly.write(name, {"id": [1], "n": [1]}, "create")
     proxy.choose = choose
-    lake.write(name, {"id": [2], "n": [2]})  # Amazon's client asks again and is told that it came too late
+    lake.write(name, {"id": [2], "n": [2]})  # Amazon's client sends it again
     assert lost
     assert numbers(plainly, name) == {1: 1, 2: 2}
     assert plainly.history(name).count() == 2

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pyarrow.parquet.encryption as encryption
 import pytest
 from pyarrow import orc
 
@@ -21,6 +23,30 @@ from iceblink.run.adoption import adopted, folder_values
 def put(path: Path, data: dict[str, Any] | pa.Table, **options: Any) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(data if isinstance(data, pa.Table) else pa.table(data), path, **options)
+    return str(path)
+
+
+class Kms(encryption.KmsClient):  # type: ignore[misc]  # pyarrow has no types
+    """Keeps no secrets."""
+
+    def __init__(self, _config: Any) -> None:
+        encryption.KmsClient.__init__(self)
+
+    def wrap_key(self, key: bytes, _master: str) -> bytes:
+        return base64.b64encode(key)
+
+    def unwrap_key(self, wrapped: bytes, _master: str) -> bytes:
+        return base64.b64decode(wrapped)
+
+
+def put_secret(path: Path, plaintext_footer: bool) -> str:
+    keys = {"column_keys": {"k": ["id"]}, "plaintext_footer": plaintext_footer}
+    properties = encryption.CryptoFactory(Kms).file_encryption_properties(
+        encryption.KmsConnectionConfig(), encryption.EncryptionConfiguration(footer_key="k", **keys)
+    )
+    data = pa.table({"id": [1]})
+    with pq.ParquetWriter(path, data.schema, encryption_properties=properties) as writer:
+        writer.write_table(data)
     return str(path)
 
 
@@ -103,10 +129,13 @@ def test_a_file_that_does_not_fit_refuses_all(lake: ib.Lake, tmp_path: Path) -> 
     for name, (data, error) in odd.items():
         with pytest.raises(error):
             lake.add_files("n.t", [good, put(tmp_path / f"{name}.parquet", data)])
-    for name, content in {"short": b"PAR1", "empty": b"", "secret": b"PAR1" + bytes(40) + b"PARE"}.items():
+    for name, content in {"short": b"PAR1", "empty": b""}.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(WriteError, match="cannot be added"):
             lake.add_files("n.t", [good, str(tmp_path / name)])
+    for name, plain in (("secret.parquet", False), ("secret columns.parquet", True)):
+        with pytest.raises(WriteError, match=r"encrypted.*cannot be added"):
+            lake.add_files("n.t", [good, put_secret(tmp_path / name, plain)])
     with pytest.raises(PlanError, match="no file matches"):
         lake.add_files("n.t", str(tmp_path / "nothing*"))
     foreign = lake.write("n.other", {"x": [1], "id": [2]}, "create")

@@ -78,6 +78,8 @@ def _looked_at(table: Table, token: str, path: str) -> NewFile:
     except DataCorrupt as error:
         what = error.what.replace("a file of the table", "a file")
         raise WriteError(f"{what}: it cannot be added", path, "nothing was added") from error
+    if footer.encrypted:
+        raise WriteError("a file has encrypted columns: it cannot be added", path, "nothing was added")
     if not footer.metadata.num_rows:
         raise WriteError("a file has no rows", path, "leave it out; nothing was added")
     folders = {

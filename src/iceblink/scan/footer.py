@@ -30,7 +30,7 @@ TAIL_BYTES = 64 * KIB  # most footers fit: one read
 ENDING = 8  # the footer's length, and the magic
 
 # ids in parquet.thrift
-_ROW_GROUPS, _COLUMNS = 4, 1
+_ROW_GROUPS, _COLUMNS, _ENCRYPTION = 4, 1, 8
 _INDEX_OFFSET, _INDEX_LENGTH, _META = 6, 7, 3
 _UNCOMPRESSED, _SIZES = 6, 16
 _BYTES, _REPETITION, _DEFINITION = 1, 2, 3
@@ -95,6 +95,11 @@ class Footer:
         """Position in the file of each row group's first row; one more at the end, the number of rows."""
         counts = (self.metadata.row_group(group).num_rows for group in range(self.metadata.num_row_groups))
         return tuple(accumulate(counts, initial=0))
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether columns may be encrypted, though the footer is not."""
+        return _ENCRYPTION in read_struct(self.raw, {_ENCRYPTION: {}})[0]
 
     @cached_property
     def leaf_paths(self) -> tuple[str, ...]:

@@ -279,7 +279,7 @@ import os, signal, sys
 import iceblink as ib
 from datetime import timedelta
 from iceblink.lake import expiry
-from iceblink.lake.local_io import LocalFile
+from iceblink.lake.storage import Storage
 
 folder, step, size = sys.argv[1:]
 die = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
@@ -288,10 +288,10 @@ if step == "before files are removed":
     expiry.delete_all = die
     lake.expire_snapshots("n.t ü", older_than=timedelta(0))
 numbers = iter(range(1, 1000))  # of the files that are opened to be written
-really_create = LocalFile.create
-def create(*given, **named):
-    return die() if step.startswith(f"file {next(numbers)}") else really_create(*given, **named)
-LocalFile.create = create
+really_open = Storage.open_output
+def opened(*given, **named):
+    return die() if step.startswith(f"file {next(numbers)}") else really_open(*given, **named)
+Storage.open_output = opened
 lake.compact("n.t ü", target_size=int(size), min_files=2, partial_progress="commit by commit" in step)
 print("survived")
 """

@@ -98,7 +98,7 @@ def _one_query(text: str) -> exp.Query:
             text.strip().split("\n")[0],
             "name the values: SELECT * FROM t PIVOT (sum(x) FOR k IN ('a', 'b'))"
             if isinstance(statement, exp.Pivot)  # its columns would depend on the rows: no schema without reading
-            else "sql() reads; change tables with lake.create, lake.write, lake.rename and lake.drop",
+            else "sql() reads, and changes rows; change tables with lake.create, lake.write, lake.rename and lake.drop",
         )
     return statement
 

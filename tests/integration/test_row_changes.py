@@ -354,6 +354,9 @@ def test_merge_in_python_says_the_same_as_in_sql(shop: ib.Lake) -> None:
 def test_a_table_may_be_its_own_source_and_its_own_subquery(shop: ib.Lake) -> None:
     shop.sql("DELETE FROM n.t WHERE n > (SELECT avg(n) FROM n.t) AND id IN (SELECT id + 1 FROM n.t WHERE id < 6)")
     assert sorted(shop.table("n.t").to_arrow()["id"].to_pylist()) == [0, 1, 2, 3, 7]
+    shop.sql("MERGE INTO n.t USING (VALUES (1, 5), (2, 5)) AS s(k, v) ON t.id = s.k WHEN MATCHED THEN UPDATE SET n = v")
+    assert sorted(shop.table("n.t").to_arrow()["n"].to_pylist()) == [0, 3, 5, 5, 7]
+    shop.sql("UPDATE n.t SET n = id")
     shop.sql("MERGE INTO n.t AS a USING n.t AS b ON a.id = b.id + 1 WHEN MATCHED THEN UPDATE SET n = b.n")
     assert sorted(held(shop.table("n.t"))) == [(0, "a", 0), (1, "b", 0), (2, "a", 1), (3, "b", 2), (7, "b", 7)]
 

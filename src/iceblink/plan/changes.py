@@ -168,13 +168,13 @@ def _target(plan: Plan, name: str) -> Scan:
 def _using(given: exp.Expression, plans: Mapping[str, Plan], query: MakeQuery) -> tuple[Plan, str]:
     if isinstance(given, exp.Table) and given.name in plans:
         return plans[given.name], given.alias
-    if isinstance(given, exp.Subquery) and given.alias:
-        inner = given.this
-        return query(inner, {one.name: plans[one.name] for one in inner.find_all(exp.Table) if one.name in plans}), (
-            given.alias
-        )
+    if given.alias:  # a subquery, VALUES, a function such as read_parquet
+        used = {one.name: plans[one.name] for one in given.find_all(exp.Table) if one.name in plans}
+        return query(exp.select("*").from_(given.copy()), used), given.alias
     raise SqlError(
-        "MERGE needs a table, or a subquery with a name", given.sql("duckdb"), "write USING (SELECT ...) AS s"
+        "MERGE needs a table, or a subquery with a name of its own",
+        given.sql("duckdb"),
+        "write USING (SELECT ...) AS s",
     )
 
 

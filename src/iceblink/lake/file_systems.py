@@ -55,13 +55,17 @@ def split_location(path: str) -> tuple[str, str, str]:
 
     Raises
     ------
+    ValueError
+        It is no location at all.
     ConfigError
         A scheme that leads to no file system.
     """
     scheme, found, rest = path.partition("://")
-    if not found or scheme not in SCHEMES:
+    if not found:
+        raise ValueError(f"{path!r} is no location of a file")
+    if scheme not in SCHEMES:
         what = f"{path!r} is on no file system that is known here"
-        raise ConfigError(what, "storage", nearest(scheme if found else "", SCHEMES, "schemes"))
+        raise ConfigError(what, "storage", nearest(scheme, SCHEMES, "schemes"))
     authority, slash, inside = rest.partition("/")
     if scheme in HADOOP:
         return scheme, authority, slash + inside

@@ -63,6 +63,8 @@ class Storage:
 
         Raises
         ------
+        ValueError
+            `path` is no location at all.
         ConfigError
             A scheme that leads nowhere, or what it takes is not installed.
         """

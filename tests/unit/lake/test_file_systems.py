@@ -32,10 +32,16 @@ def test_a_location_is_taken_as_it_is(location: str, parts: tuple[str, str, str]
     assert split_location(location) == parts
 
 
-@pytest.mark.parametrize("location", ["memory://x", "relative/path", "s4://bucket/x"])
+@pytest.mark.parametrize("location", ["memory://x", "s4://bucket/x"])
 def test_a_location_that_leads_nowhere_is_refused_with_what_there_is(location: str) -> None:
     with pytest.raises(ConfigError, match="s3"):
         Storage().filesystem(location)
+
+
+def test_what_is_no_location_is_told_from_a_scheme_that_is_not_known() -> None:
+    with pytest.raises(ValueError, match="no location") as caught:
+        Storage().filesystem("relative/path")
+    assert not isinstance(caught.value, ConfigError)
 
 
 def test_other_stores_that_speak_s3_are_reached_by_their_own_words() -> None:

@@ -16,18 +16,15 @@ _SECRET_KEY = re.compile(
 """Names of properties whose values are secrets: ``s3.secret-access-key``, ``token``, ``adls.sas-token``, ..."""
 
 _IN_TEXT = (
-    (re.compile(r"(?<=://)[^\s/@'\"]*:[^\s/@'\"]*(?=@)"), HIDDEN),  # user:password@host
-    (
-        re.compile(
-            r"([?&](?:sig|signature|token|password|secret|x-amz-signature|x-amz-credential|x-amz-security-token"
-            r"|x-goog-signature|x-goog-credential)=)[^&\s'\"]+",
-            re.IGNORECASE,
-        ),
-        rf"\1{HIDDEN}",
+    re.compile(r"(?<=://)()[^\s/@'\"]*:[^\s/@'\"]*(?=@)"),  # user:password@host
+    re.compile(
+        r"([?&](?:sig|signature|token|password|secret|x-amz-signature|x-amz-credential|x-amz-security-token"
+        r"|x-goog-signature|x-goog-credential)=)[^&\s'\"]+",
+        re.IGNORECASE,
     ),
-    (re.compile(r"(\bBearer )[\w.~+/=-]+"), rf"\1{HIDDEN}"),
+    re.compile(r"(\bBearer )[\w.~+/=-]+"),
 )
-"""What is a secret in any text: of URLs the user and password, and what signs them; a bearer's token."""
+"""What is a secret in any text, behind its first group: user and password of a URL, what signs it; a bearer's token."""
 
 _SHORTEST = 4  # characters; less would hide parts of words that have nothing to do with it
 _known: set[str] = set()
@@ -47,6 +44,11 @@ def hidden(text: str) -> str:
     for secret in sorted(_known, key=len, reverse=True):
         if secret in text:
             text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", HIDDEN, text)
-    for pattern, replacement in _IN_TEXT:
-        text = pattern.sub(replacement, text)
+    for pattern in _IN_TEXT:
+        text = pattern.sub(_behind, text)
     return text
+
+
+def _behind(found: re.Match[str]) -> str:
+    """Return what stands for a secret; no template, which `re` would import a module for while the process ends."""
+    return found[1] + HIDDEN

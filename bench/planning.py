@@ -112,7 +112,7 @@ def warming() -> Callable[[int], None]:
     import iceblink.scan.plan  # what a worker imports once is no part of a plan
 
     assert iceblink.scan.plan
-    return lambda _: time.sleep(3)
+    return lambda _: time.sleep(1)
 
 
 def planned_by(folder: str, cpus: int, mapped: Any) -> Job:

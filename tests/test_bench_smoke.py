@@ -37,7 +37,6 @@ ROOT = Path(__file__).resolve().parent.parent
         ("compaction", "iceblink"),
         ("layout", "fixed, lz4"),
         ("loaders", "iceblink, unshuffled"),
-        ("loaders", "tf.data"),
         ("transform", "processes"),
         ("balance", "iceblink"),
         ("splits --parts map", "iceblink, a file a task"),

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import threading
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -72,8 +73,11 @@ def all_kinds(batch: dict[str, Any]) -> dict[str, Any]:
 
 def children() -> set[int]:
     """Return the processes that threads of this one have started, zombies too."""
-    threads = Path("/proc/self/task").iterdir()
-    return {int(pid) for thread in threads for pid in (thread / "children").read_text().split()}
+    found: set[int] = set()
+    for thread in Path("/proc/self/task").iterdir():
+        with suppress(FileNotFoundError):  # it ends while we look
+            found |= set(map(int, (thread / "children").read_text().split()))
+    return found
 
 
 @pytest.mark.parametrize("options", [{}, {"text": "arrow"}, {"ragged": "pad"}])

@@ -14,6 +14,8 @@ import hdfs_native
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from iceblink.lake.seekable import Seekable
+
 PREFIX = "hadoop."
 Result = TypeVar("Result")
 
@@ -137,36 +139,17 @@ class HdfsFiles(pafs.FileSystemHandler):  # type: ignore[misc]
         return pa.PythonFile(_HdfsWriter(_spoken(self._client.append, path)), mode="w")
 
 
-class HdfsReader:
+class HdfsReader(Seekable):
     """A file that is read; `hdfs-native` has one without the few words that Arrow asks for."""
 
-    closed = False
-
     def __init__(self, reader: Any) -> None:
-        self._reader, self._size, self._at = reader, len(reader), 0
-
-    def size(self) -> int:
-        return self._size
+        super().__init__(len(reader))
+        self._reader = reader
 
     def read_at(self, nbytes: int, offset: int) -> bytes:
         """Read at a place, which moves nothing."""
         length = min(nbytes, self._size - offset)
         return bytes(_spoken(self._reader.read_range, offset, length)) if length > 0 else b""
-
-    def read(self, nbytes: int = -1) -> bytes:
-        content = self.read_at(self._size if nbytes < 0 else nbytes, self._at)
-        self._at += len(content)
-        return content
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        self._at = offset + (0, self._at, self._size)[whence]
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def close(self) -> None:
-        self.closed = True
 
 
 class _HdfsWriter:

@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import urllib3
 
+from iceblink.lake.seekable import Seekable
+
 CONNECTIONS = 32
 CONNECT_S, READ_S = 10.0, 60.0  # of one request; who tries again is `retries.patiently`
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
@@ -110,16 +112,12 @@ class HttpFiles(pafs.FileSystemHandler):  # type: ignore[misc]
     delete_root_dir_contents = delete_file = move = copy_file = open_output_stream = open_append_stream = _refused
 
 
-class HttpReader:
-    """One file as Python's protocol has it; each read is a request."""
-
-    closed = False
+class HttpReader(Seekable):
+    """One file; each read is a request."""
 
     def __init__(self, files: HttpFiles, path: str, size: int) -> None:
-        self._files, self._path, self._size, self._at = files, path, size, 0
-
-    def size(self) -> int:
-        return self._size
+        super().__init__(size)
+        self._files, self._path = files, path
 
     def read_at(self, nbytes: int, offset: int) -> bytes:
         """Read at a place, which moves nothing."""
@@ -129,30 +127,3 @@ class HttpReader:
         answer = self._files.request(self._path, (offset, end))
         content: bytes = answer.data
         return content if answer.status == 206 else content[offset:end]  # not every server knows ranges
-
-    def read(self, nbytes: int = -1) -> bytes:
-        content = self.read_at(self._size if nbytes < 0 else nbytes, self._at)
-        self._at += len(content)
-        return content
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        self._at = offset + (0, self._at, self._size)[whence]
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def writable(self) -> bool:
-        return False
-
-    def flush(self) -> None:
-        """Nothing to flush."""
-
-    def close(self) -> None:
-        self.closed = True

@@ -13,6 +13,7 @@ from functools import lru_cache
 import pyarrow as pa
 
 from iceblink.config import KIB, MIB
+from iceblink.lake.seekable import Seekable
 
 Range = tuple[int, int]
 """From the first byte to before the second."""
@@ -131,45 +132,27 @@ class Parts:
         return None
 
 
-class _Positioned:
-    """Python's protocol of a file over reads at places: what Arrow asks of one that it is given."""
-
-    closed = False
+class _Positioned(Seekable):
+    """A file of which Arrow reads parts that are held already."""
 
     def __init__(self, size: int, fetch: Callable[[int, int], pa.Buffer]) -> None:
-        self._size, self._fetch, self._at = size, fetch, 0
+        super().__init__(size)
+        self._fetch = fetch
 
     def read_buffer(self, nbytes: int) -> pa.Buffer:
         """Read without a copy: Arrow looks for this word."""
-        length = max(0, min(nbytes, self._size - self._at))
-        if not length:
-            return pa.py_buffer(b"")
-        found = self._fetch(self._at, length)
-        self._at += length
+        found = self._buffer(nbytes, self._at)
+        self._at += found.size
         return found
 
-    def read(self, nbytes: int = -1) -> bytes:
-        content: bytes = self.read_buffer(self._size if nbytes < 0 else nbytes).to_pybytes()
+    def read_at(self, nbytes: int, offset: int) -> bytes:
+        """Read at a place, which moves nothing."""
+        content: bytes = self._buffer(nbytes, offset).to_pybytes()
         return content
 
-    def seek(self, offset: int, whence: int = 0) -> int:
-        self._at = offset + (0, self._at, self._size)[whence]
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readable(self) -> bool:
-        return True
-
-    def writable(self) -> bool:
-        return False
-
-    def seekable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        self.closed = True
+    def _buffer(self, nbytes: int, offset: int) -> pa.Buffer:
+        length = max(0, min(nbytes, self._size - offset))
+        return self._fetch(offset, length) if length else pa.py_buffer(b"")
 
 
 _starting = threading.Lock()

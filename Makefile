@@ -5,12 +5,6 @@ BIN := .venv/bin
 PINNED := pyproject.toml requirements/constraints.txt
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements/constraints.txt
 
-# What may run side by side: it starts no Ray, and no clock of its own matters.
-TOGETHER := tests/unit $(addprefix tests/integration/test_,$(addsuffix .py,\
-  loaders loader_quarantine loader_watching sequences torch_loaders training_layout queries staged verbs write_modes \
-  broken_empty broken_names checkpoint row_changes row_change_conflicts sql_statements maintenance expiry \
-  rest_catalog rest_faults catalogs lakes disturbed_lakes changes following importing))
-
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format examples bench docs hdfs clean
 
@@ -21,8 +15,8 @@ demo: .venv/.dev ## Carry a year of flights through the main job; charts land in
 	$(BIN)/iceblink demo
 
 test: .venv/.dev ## Run every test
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(TOGETHER)
-	$(BIN)/python -m pytest $(TOGETHER:%=--ignore=%)
+	$(BIN)/python -m pytest -m 'not alone and not hdfs' --numprocesses 2 --dist worksteal
+	$(BIN)/python -m pytest -m 'alone and not hdfs'
 
 check: .venv/.dev ## Lint, formatting, types and architecture
 	$(BIN)/ruff check .

@@ -1,4 +1,7 @@
-"""Property tests assert no time, and in CI draw the same examples each time; all tests share one Ray."""
+"""Property tests assert no time, and in CI draw the same examples each time; all tests share one Ray.
+
+What starts a Ray, or listens to a clock, is marked `alone`: such tests run one after the other, the rest side by side.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,19 @@ settings.register_profile("iceblink", deadline=None, derandomize="CI" in os.envi
 settings.load_profile("iceblink")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what shares the Ray of the test session."""
+    for item in items:
+        if "ray_session" in getattr(item, "fixturenames", ()):
+            item.add_marker("alone")
+
+
 @pytest.fixture(scope="session")
 def ray_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
     """Start Ray for the first test that wants it, with a small object store."""
     from iceblink.run.ray.session import Session
 
+    assert "PYTEST_XDIST_WORKER" not in os.environ, "a Ray that starts beside busy tests is too late: run with -m alone"
     folder: Path = tmp_path_factory.mktemp("ray-spill")
     session = Session(Settings(threads=2, memory_bytes=500 * MIB, spill_dir=str(folder)))
     yield session

@@ -20,6 +20,8 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = ["how-to", "explanation"]
 IN_FOLDERS = sorted(path.relative_to(ROOT).as_posix() for name in FOLDERS for path in ROOT.glob(f"docs/{name}/*.md"))
 PAGES = ["README.md", "docs/index.md", "docs/tutorial.md", *IN_FOLDERS]
+START_RAY = {"docs/how-to/neighbours.md", "docs/how-to/ray.md"}
+MARKED = [pytest.param(page, marks=pytest.mark.alone) if page in START_RAY else page for page in PAGES]
 CODE = r"^```(python|bash)\n(?P<code>.*?)^```$"
 TOLD = r"(?:\n\n```text\n(?P<told>.*?)^```$)?"
 BLOCK = re.compile(CODE + TOLD, re.MULTILINE | re.DOTALL)
@@ -44,7 +46,7 @@ def said(code: str, names: dict[str, Any], place: str, line: int) -> str:
     return out.getvalue()
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", MARKED)
 def test_the_python_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": "page"}

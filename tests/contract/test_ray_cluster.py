@@ -8,7 +8,7 @@ import pytest
 
 from cluster_tool import Cluster, why_not
 
-pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "never")
+pytestmark = [pytest.mark.alone, pytest.mark.skipif(bool(why_not()), reason=why_not() or "never")]
 
 
 @pytest.fixture

@@ -41,6 +41,7 @@ with ib.connect(folder, engine=ib.RayEngine(small_bytes=0, **settings)) as lake:
 """
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(bool(why_not()), reason=why_not() or "never")
 def test_a_full_disk_ends_a_write_on_ray_and_leaves_nothing(tmp_path: Path) -> None:
     small = "mount -t tmpfs -o size=12m tmpfs $1 && exec $0 -c $2 $1"  # gone with the process

@@ -10,6 +10,7 @@ from cluster_tool import Cluster, why_not
 from iceblink.config import MIB
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(bool(why_not()), reason=why_not() or "never")
 @pytest.mark.parametrize(
     "names",

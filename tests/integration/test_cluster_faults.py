@@ -11,6 +11,7 @@ from cluster_tool import Cluster, Node, why_not
 LOSSES = {"a_scan": Node.kill, "an_exchange": Node.cut, "a_pool": Node.kill, "a_write": Node.cut}
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(bool(why_not()), reason=why_not() or "never")
 def test_a_job_that_loses_a_node_gives_the_right_rows_or_says_that_they_are_lost(tmp_path: Path) -> None:
     with Cluster(head_cpus=0) as cluster:  # it has the driver, and is not lost

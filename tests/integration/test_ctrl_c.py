@@ -12,6 +12,8 @@ import pytest
 import iceblink as ib
 from ctrl_c import interrupted
 
+pytestmark = pytest.mark.alone
+
 ROWS = 1_000
 CALL_S = 90
 

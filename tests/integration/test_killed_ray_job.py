@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 
 import iceblink as ib
 from iceblink.lake.leftovers import find_leftovers
@@ -42,6 +43,7 @@ with ib.connect(folder, engine=ib.RayEngine(split_bytes=9_000, threads=2, memory
 """
 
 
+@pytest.mark.alone
 def test_a_job_whose_drivers_are_killed_is_one_commit_of_the_same_rows(tmp_path: Path) -> None:
     def status(kind: str, count: int) -> int:
         return subprocess.run([sys.executable, "-c", DRIVER, str(tmp_path), kind, str(count)]).returncode

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
@@ -25,7 +26,7 @@ from iceblink.errors import ColumnNotFound, ConfigError, DataCorrupt, SnapshotNo
 from iceblink.lake import statistics_files
 from iceblink.lake.change import change
 from iceblink.lake.statistics import statistics_of
-from iceblink.run.distributed import planning
+from iceblink.run.distributed import engine, planning
 from row_deletes import delete_by_position
 
 NAME = "n.t ü"
@@ -67,8 +68,8 @@ def lake(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     if request.param == "staged":
         divide_everything(monkeypatch)
         monkeypatch.setattr(planning, "WORTH_S", 0.0)
-    engine = staged_engine() if request.param == "staged" else ib.LocalEngine(split_bytes=1 << 14)
-    with ib.connect(tmp_path / "my lake", engine=engine) as opened:
+    chosen = staged_engine() if request.param == "staged" else ib.LocalEngine(split_bytes=1 << 14)
+    with ib.connect(tmp_path / "my lake", engine=chosen) as opened:
         opened.write(NAME, rows_of(range(3000)), "create", properties={"write.parquet.row-group-limit": "700"})
         yield opened
 
@@ -310,3 +311,27 @@ def test_explain_says_how_many_rows_a_filter_is_taken_to_keep(plain: ib.Lake) ->
     assert "kept       about 1 rows" in one.explain()
     assert "kept       about 15 rows" in half.explain()
     assert "kept" not in plain.table(NAME).filter(_.id < 7).explain()
+
+
+@pytest.mark.parametrize("reason", [7, 0])  # rare, as statistics tell; and frequent, as they do not
+def test_a_join_that_statistics_plan_otherwise_gives_the_same_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: int
+) -> None:
+    divide_everything(monkeypatch)
+    monkeypatch.setattr(engine, "FEW_BYTES", 0)  # what explain goes by
+    sales = [{"id": number, "shop": number % 5} for number in range(2000)]
+    returns = [{"id": number * 7 % 2000, "reason": number % 90 if number % 4 else 0} for number in range(1500)]
+    shops = Counter(row["shop"] for one in returns if one["reason"] == reason for row in [sales[one["id"]]])
+    asked = f"SELECT shop, count(*) AS n FROM n.sales JOIN n.returns USING (id) WHERE reason = {reason} GROUP BY shop"
+    groups = {"write.parquet.row-group-limit": "200"}
+    with ib.connect(tmp_path / "lake", engine=staged_engine(broadcast_bytes=500)) as lake:
+        lake.write("n.sales", sales, "create", properties=groups)
+        lake.write("n.returns", returns, "create", properties=groups)
+        plans = []
+        for _turn in range(2):
+            assert {row["shop"]: row["n"] for row in lake.sql(asked).to_pylist()} == shops
+            plans.append(lake.sql(asked).explain())
+            lake.compute_statistics("n.returns")
+    without, told = plans
+    assert "returns, by the key of the join" in without
+    assert "returns, to INNER JOIN" in told

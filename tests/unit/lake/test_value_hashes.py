@@ -52,7 +52,7 @@ def expected(kind: Any, values: list[Any]) -> set[int]:
 
 @pytest.mark.parametrize(("dtype", "kind", "values"), KINDS, ids=[str(kind) for kind, _, _ in KINDS])
 def test_values_hash_as_their_bytes_do(dtype: pa.DataType, kind: Any, values: Any) -> None:
-    @settings(max_examples=25)
+    @settings(max_examples=15)
     @given(st.lists(st.none() | values, max_size=8), st.integers(0, 3))
     def hashed(found: list[Any], skipped: int) -> None:
         given_to = [value.bytes if isinstance(value, UUID) else value for value in found]

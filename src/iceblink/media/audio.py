@@ -25,7 +25,7 @@ class Decode:
     Parameters
     ----------
     column : str
-        Where the bytes are.
+        Where the bytes are: binary, or structs with a field ``bytes``, as data sets of the Hugging Face hub have.
     rate : int
         Samples a second; audio of another rate is resampled [Hz].
     seconds : float, optional

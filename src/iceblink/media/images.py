@@ -33,7 +33,7 @@ class Decode:
     Parameters
     ----------
     column : str
-        Where the bytes are.
+        Where the bytes are: binary, or structs with a field ``bytes``, as data sets of the Hugging Face hub have.
     size : (int, int)
         Height and width [pixels].
     mode : {"RGB", "L", "RGBA"}

@@ -44,6 +44,9 @@ DOORS = {
     "jax": {"load"},
     "ray": {"run/ray", "neighbours"},
     "dask": {"neighbours"},
+    "deltalake": {"neighbours"},
+    "huggingface_hub": {"neighbours"},
+    "mmh3": {"lake"},
     "fastapi": {"rest"},
     "uvicorn": {"rest"},
 }

@@ -41,6 +41,7 @@ ROOT = Path(__file__).resolve().parent.parent
         ("balance", "iceblink"),
         ("splits --parts map", "iceblink, a file a task"),
         ("driver", "scheduler, behind"),
+        ("distinct", "join with statistics"),
         ("exchange --parts join", "iceblink"),
     ],
 )

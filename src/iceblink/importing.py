@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import glob as globbing
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iceblink.dataset import Dataset
-from iceblink.errors import PlanError
+from iceblink.errors import CommitUnknown, PlanError
 from iceblink.late import Late
+from iceblink.neighbours.late import delta_tables, hugging_face, needs_delta, needs_hugging_face
 from iceblink.plan.nodes import Scan, Stream
+from iceblink.plan.sql import file_query
 from iceblink.run.adoption import adopted, folder_values
 from iceblink.run.session import Session
+
+DeltaVersion = int | str | datetime
 
 if TYPE_CHECKING:
     import pyarrow.dataset as arrow_datasets
@@ -58,6 +63,111 @@ class Importing:
             Others added one of them, or changed the table's columns or partitioning, meanwhile.
         """
         return Dataset(Scan.of(adopted(self.session.catalog.load(name), _located(paths))), self.session)
+
+    def add_delta(self, name: str, path: str, *, version: DeltaVersion | None = None) -> Dataset:
+        """Make the files of a Delta table data files of a table here, where they lie; needs the extra ``delta``.
+
+        Eager; one commit, or nothing, and no row is read. A table that is not there is made by that commit, with the
+        Delta table's columns, partitioned by the same. The Delta table stays as it is, and must keep these files:
+        vacuum it no more. What is written to it later is not seen.
+
+        Parameters
+        ----------
+        name, path : str
+        version : int, datetime or ISO text, optional
+            Of the Delta table: a number, or what was current at that time. Default: the newest.
+
+        Returns
+        -------
+        Dataset
+            The table with them.
+
+        Raises
+        ------
+        PlanError
+            There is no Delta table, or no such version; it has deletion vectors or column mapping, which files alone
+            do not tell: copy its rows. It has no rows.
+        SchemaMismatch, NullInRequired, WriteError, CommitConflict
+            As of `add_files`.
+        ConfigError
+            The extra is not installed.
+        """
+        needs_delta()
+        delta = delta_tables.Delta.at(str(path), version, "add_delta")
+        paths, catalog = delta.files("add_delta"), self.session.catalog
+        if catalog.exists(name):
+            return Dataset(Scan.of(adopted(catalog.load(name), paths)), self.session)
+        staged = catalog.stage(name, delta.schema, delta.partition_by)
+        try:
+            return Dataset(Scan.of(adopted(staged, paths)), self.session)
+        except CommitUnknown:
+            raise
+        except BaseException:
+            catalog.unstage(staged)
+            raise
+
+    def read_delta(self, path: str, *, version: DeltaVersion | None = None) -> Dataset:
+        """Return the rows of a Delta table; needs the extra ``delta``.
+
+        Lazy: the log is read now, the rows as a stream each time they are asked for, by Delta's own reader, in no
+        particular order. The version stays the one that is found now. Deletion vectors, column mapping and partition
+        values count.
+
+        Parameters
+        ----------
+        path : str
+            A folder, or a URL such as ``s3://bucket/table``; credentials are found in the environment.
+        version : int, datetime or ISO text, optional
+            A number, or what was current at that time. Default: the newest.
+
+        Raises
+        ------
+        PlanError
+            There is no Delta table, or no such version, or it has features that its reader has not.
+        ConfigError
+            The extra is not installed.
+        DataCorrupt
+            When rows are asked for: a file is missing or damaged.
+        """
+        needs_delta()
+        delta = delta_tables.Delta.at(str(path), version, "read_delta")
+        return Dataset(Stream(delta.schema, delta.rows), self.session)
+
+    def read_hugging_face(
+        self, name: str, *, config: str | None = None, split: str | None = None, revision: str | None = None
+    ) -> Dataset:
+        """Return the rows of a data set of the Hugging Face hub; needs the extra ``hf``.
+
+        Eager in what it brings: the Parquet files of one split, several at once, to the hub's cache on this machine
+        (``HF_HOME``). Files that are there are fetched no more: called again after an end, it goes on. Lazy in its
+        rows, as `read_parquet`. Images and sounds are structs of ``bytes`` and ``path``, which `media` decodes.
+
+        Parameters
+        ----------
+        name : str
+            ``owner/name``.
+        config : str, optional
+            Default: the only one, or ``default``.
+        split : str, optional
+            ``train``, ``test`` and such. Default: the only one.
+        revision : str, optional
+            A branch, tag or commit of the data set, whose own files must be Parquet. Default: the branch that the hub
+            converts it to, else ``main``.
+
+        Raises
+        ------
+        PlanError
+            There is no such data set, config, split or revision, or you may not read it; several and none was named;
+            no file is Parquet.
+        StorageError
+            The hub does not answer. A token (``HF_TOKEN``, or of ``hf auth login``) is in no message.
+        ConfigError
+            The extra is not installed.
+        """
+        needs_hugging_face()
+        found = hugging_face.downloaded(name, config, split, revision)
+        options = {"union_by_name": True, "hive_partitioning": False}
+        return Dataset(self.session.engine.query(file_query("read_parquet", found, options), {}), self.session)
 
     def read_orc(self, paths: str | Sequence[str]) -> Dataset:
         """Return the rows of ORC files, by path or glob, as pyarrow reads them; lazy, in batches.

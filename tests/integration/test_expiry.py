@@ -321,7 +321,7 @@ def test_health_names_what_mends_and_what_is_mended_is_good(lake: ib.Lake) -> No
     for check in ("files to compact", "manifests", "snapshots"):
         eval(verdicts[check]["mend"], {"lake": lake})
     mended = lake.health("n.t", orphans=True).to_pylist()
-    assert [row["verdict"] for row in mended] == ["good"] * 7
+    assert [row["verdict"] for row in mended] == ["good"] * 8
     assert ids(lake) == [3, 4, 5]
     lake.create("n.empty", {"id": "long"})
     assert {row["verdict"] for row in lake.health("n.empty", orphans=True).to_pylist()} == {"good"}

@@ -312,6 +312,8 @@ class Commit:
             self._position.check(self._at(head))
         if isinstance(head, StagedTable):
             transaction: Transaction = CreateTableTransaction(copy(head))  # it would change the table that it commits
+            if self._properties:
+                transaction.set_properties(self._properties)
             self._stage_snapshot(transaction, head)
             return transaction
         transaction = one_try(head)

@@ -34,6 +34,7 @@ from iceblink.lake.manifest_files import read_manifest, read_manifest_list
 from iceblink.lake.manifests import origin_of, verify
 from iceblink.lake.pruning import partition_values
 from iceblink.lake.schemas import Beside, arrow_type
+from iceblink.lake.statistics import statistics_of
 from iceblink.lake.values import to_python
 
 if TYPE_CHECKING:
@@ -272,6 +273,36 @@ def _partitions(table: Table) -> pa.Table:
     return pa.Table.from_pylist(list(found.values()), schema)
 
 
+_STATISTICS = pa.schema(
+    {
+        "column": pa.string(),
+        "field_id": pa.int32(),
+        "distinct_values": pa.int64(),
+        "snapshot_id": pa.int64(),
+        "statistics_path": pa.string(),
+    }
+)
+
+
+def _statistics(table: Table) -> pa.Table:
+    """Return what the statistics nearest to this version say of each column."""
+    found = statistics_of(table)
+    if found is None:
+        return _STATISTICS.empty_table()
+    ids = {one.name: one.field_id for one in table.iceberg_schema.fields}
+    made = [
+        {
+            "column": name,
+            "field_id": ids[name],
+            "distinct_values": count,
+            "snapshot_id": found.snapshot_id,
+            "statistics_path": found.path,
+        }
+        for name, count in found.distinct.items()
+    ]
+    return pa.Table.from_pylist(made, _STATISTICS)
+
+
 _OURS: dict[str, Callable[[Table], pa.Table]] = {
     "files": partial(_files, contents=DATA | DELETES),
     "data_files": partial(_files, contents=DATA),
@@ -279,6 +310,7 @@ _OURS: dict[str, Callable[[Table], pa.Table]] = {
     "all_files": partial(_files, contents=DATA | DELETES, every_snapshot=True),
     "entries": _all_entries,
     "partitions": _partitions,
+    "statistics": _statistics,
 }
 KINDS = (
     *_OURS,

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from iceblink.casts import is_binary
 from iceblink.errors import ConfigError
 from iceblink.interop import optional
-from iceblink.media.column import each, found, parts, with_column, with_values
+from iceblink.media.column import each, found, is_encoded, parts, with_column, with_values
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Decode:
     Parameters
     ----------
     column : str
-        Where the bytes are.
+        Where the bytes are: binary, or structs with a field ``bytes``, as data sets of the Hugging Face hub have.
     rate : int
         Samples a second; audio of another rate is resampled [Hz].
     seconds : float, optional
@@ -71,7 +70,7 @@ class Decode:
 
     def output_schema(self, schema: pa.Schema) -> pa.Schema:
         """Return what comes of a dataset of `schema`."""
-        field = found(schema, self.column, is_binary, "binary", "audio.Decode")
+        field = found(schema, self.column, is_encoded, "binary", "audio.Decode")
         made = pa.field(self.to, self.type, field.nullable)
         return with_column(schema, self.column, made, self.keep, "audio.Decode")
 

@@ -6,13 +6,19 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pt
 
+from iceblink.casts import is_binary
 from iceblink.config import MIB
 from iceblink.errors import ColumnNotFound, DuplicateColumn, TypeMismatch
 from iceblink.types import show_type
 
 PART_BYTES = 8 * MIB
 """Rows go on when so much of them is made, however long the batch is: little enough for queues of a small budget."""
+
+BYTES = "bytes"
+"""The field of a struct that has the file."""
 
 T = TypeVar("T")
 
@@ -32,6 +38,14 @@ def found(schema: pa.Schema, column: str, accepts: Callable[[pa.DataType], bool]
     if not accepts(field.type):
         raise TypeMismatch(f"column {column!r} is {show_type(field.type)}, not {kind}", where)
     return field
+
+
+def is_encoded(dtype: pa.DataType) -> bool:
+    """Whether a column has files: bytes, or structs with a field `bytes`, as Hugging Face's images and sounds are."""
+    if not pt.is_struct(dtype):
+        return bool(is_binary(dtype))
+    place = dtype.get_field_index(BYTES)
+    return place >= 0 and bool(is_binary(dtype.field(place).type))
 
 
 def with_column(schema: pa.Schema, column: str, made: pa.Field, keep: bool, where: str) -> pa.Schema:
@@ -62,7 +76,10 @@ def each(batch: pa.RecordBatch, column: str, read: Callable[[pa.Buffer], T]) -> 
     ValueError
         `read` failed: names the column, the row and the reason.
     """
-    for row, value in enumerate(batch.column(column)):
+    values = batch.column(column)
+    if pt.is_struct(values.type):
+        values = pc.struct_field(values, BYTES)
+    for row, value in enumerate(values):
         if not value.is_valid:
             yield None
             continue

@@ -12,10 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as pt
 
-from iceblink.casts import is_binary
 from iceblink.errors import ConfigError, TypeMismatch
 from iceblink.interop import optional
-from iceblink.media.column import each, found, parts, with_column, with_values
+from iceblink.media.column import each, found, is_encoded, parts, with_column, with_values
 from iceblink.types import show_type
 
 Mode = Literal["RGB", "L", "RGBA"]
@@ -34,7 +33,7 @@ class Decode:
     Parameters
     ----------
     column : str
-        Where the bytes are.
+        Where the bytes are: binary, or structs with a field ``bytes``, as data sets of the Hugging Face hub have.
     size : (int, int)
         Height and width [pixels].
     mode : {"RGB", "L", "RGBA"}
@@ -78,7 +77,7 @@ class Decode:
 
     def output_schema(self, schema: pa.Schema) -> pa.Schema:
         """Return what comes of a dataset of `schema`."""
-        field = found(schema, self.column, is_binary, "binary", "images.Decode")
+        field = found(schema, self.column, is_encoded, "binary", "images.Decode")
         made = pa.field(self.to, self.type, field.nullable)
         return with_column(schema, self.column, made, self.keep, "images.Decode")
 

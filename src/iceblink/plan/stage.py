@@ -30,12 +30,15 @@ class Leaf:
         The columns that the statement may name.
     rows, nbytes : float
         Estimates: what would be read, decoded [B].
+    kept : float
+        Which part of that the statement's filters are taken to keep, from 0 to 1.
     """
 
     name: str
     schema: pa.Schema
     rows: float = 0
     nbytes: float = 0
+    kept: float = 1.0
 
 
 @dataclass(frozen=True)

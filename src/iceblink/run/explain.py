@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import defaultdict
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from iceblink.events import BatchDone, Event, SplitRead, observing
 from iceblink.plan.function import Function, Policy
 from iceblink.plan.nodes import Drawn, MapBatches, Memory, Plan, Query, Repartition, Scan, Stream
+from iceblink.plan.selectivity import rows_kept
 from iceblink.predicate import Everything
 from iceblink.run.formats import describe
 from iceblink.run.local_engine import LocalEngine
@@ -137,7 +139,12 @@ def _reference_lines(scan: PreparedScan, divided: bool) -> list[str]:
         how = "its splits are shared out among workers"
     version = f"{scan.plan.table_name} at snapshot {scan.plan.snapshot_id}"
     pushed = str(scan.reference.predicate) if not isinstance(scan.reference.predicate, Everything) else "nothing"
-    return [f"reads {scan.reference.name}: {version}", f"  pushed     {pushed}", *_scan_lines(scan.plan, how)]
+    lines = [f"reads {scan.reference.name}: {version}", f"  pushed     {pushed}", *_scan_lines(scan.plan, how)]
+    if isinstance(scan.reference.plan, Scan):
+        kept = rows_kept(scan.reference.plan.table, scan.reference.predicate, scan.plan.rows)
+        if kept < scan.plan.rows:
+            lines.insert(-1, f"  kept       about {math.ceil(kept):,} rows, by statistics of its columns")
+    return lines
 
 
 def _scan_lines(planned: ScanPlan, how: str) -> list[str]:

@@ -14,6 +14,7 @@ from iceblink.lake.expiry import Retention
 from iceblink.lake.file_format import number
 from iceblink.lake.manifest_rewrite import worth_rewriting
 from iceblink.lake.orphans import ORPHAN_AGE, remove_orphans
+from iceblink.lake.statistics import rows_of, statistics_of
 from iceblink.lake.table import Table
 from iceblink.predicate import Everything
 from iceblink.run.compaction import SMALL, CompactOptions, chosen
@@ -27,6 +28,8 @@ SKEW = 10.0
 """So many times the median is uneven."""
 DELETED = 0.1
 """This part of the rows being deleted is much."""
+STALE = 0.2
+"""Statistics are old when this part of the rows came or went since."""
 
 
 def health(session: Session, name: str, orphans: bool) -> pa.Table:
@@ -96,7 +99,20 @@ def _metadata_checks(table: Table) -> Iterator[Row]:
     )
     manifests, due = worth_rewriting(table)
     detail = f"{due:,} are too many, or mix their partitions"
+    yield _statistics(table)
     yield _row("manifests", manifests, due > 0, detail, f"lake.rewrite_manifests({table.name!r})")
+
+
+def _statistics(table: Table) -> Row:
+    """Tell how old statistics are; a table without any is fine, planners go by sizes."""
+    found = statistics_of(table)
+    mend = f"lake.compute_statistics({table.name!r})"
+    if found is None:
+        return _row("rows since statistics", 0.0, False, "no column has statistics", mend)
+    now, then = rows_of(table.snapshot), found.rows
+    part = 0.0 if now is None or then is None else abs(now - then) / max(1, then)
+    detail = f"{len(found.distinct):,} columns have statistics, of snapshot {found.snapshot_id}"
+    return _row("rows since statistics", part, part > STALE, detail, mend)
 
 
 def _orphans(table: Table) -> Row:

@@ -6,7 +6,8 @@ import inspect
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import get_args, get_type_hints
+from types import UnionType
+from typing import get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 
@@ -18,9 +19,10 @@ from iceblink.lake.orphans import ORPHAN_AGE, remove_orphans
 from iceblink.lake.references import rolled_back, set_current
 from iceblink.lake.table import Table, milliseconds
 from iceblink.plan.nodes import Memory
-from iceblink.plan.statements.kinds import Call, Value
+from iceblink.plan.statements.kinds import Argument, Call
 from iceblink.plan.statements.tables import sort_field
 from iceblink.plan.statements.words import Words
+from iceblink.run.analysis import computed
 from iceblink.run.compaction import CompactOptions, compacted
 from iceblink.run.outcome import rows
 from iceblink.run.session import Session
@@ -127,6 +129,14 @@ def rewrite_manifests(session: Session, table: str, spec_id: int | None = None) 
     return _counted(manifests_before_count=done.manifests_before, manifests_after_count=done.manifests_after)
 
 
+def compute_table_stats(
+    session: Session, table: str, snapshot_id: int | None = None, columns: tuple[str, ...] | None = None
+) -> Memory:
+    """See `Lake.compute_statistics`. Columns are ``array('id', 'price')``."""
+    done = computed(session, table, columns, snapshot_id)
+    return rows([{"statistics_file": done.path}], pa.schema({"statistics_file": pa.string()}), "call")
+
+
 def _counted(**counts: int) -> Memory:
     return rows([counts], pa.schema(dict.fromkeys(counts, pa.int64())), "call")
 
@@ -147,6 +157,7 @@ PROCEDURES: Mapping[str, Callable[..., Memory]] = {
         expire_snapshots,
         remove_orphan_files,
         rewrite_manifests,
+        compute_table_stats,
     )
 }
 """Every procedure, by its name. The parameters after the session are those of ``CALL``: names, types and defaults."""
@@ -177,9 +188,9 @@ def called(session: Session, call: Call) -> Memory:
     return procedure(**values)
 
 
-def _fit(value: Value, kind: object, name: str, call: Call) -> object:
+def _fit(value: Argument, kind: object, name: str, call: Call) -> object:
     """Return the value as the parameter's type, if it is one of it."""
-    kinds = get_args(kind) or (kind,)
+    kinds = tuple(get_origin(one) or one for one in (get_args(kind) if isinstance(kind, UnionType) else (kind,)))
     if datetime in kinds and isinstance(value, str):
         try:
             return datetime.fromisoformat(value)

@@ -24,6 +24,7 @@ from iceblink.plan.nodes import Memory, Plan
 from iceblink.plan.sql import point_at_word
 from iceblink.plan.statements import kinds
 from iceblink.plan.statements.reading import READERS, first_word, read
+from iceblink.run.analysis import computed
 from iceblink.run.inserting import inserted
 from iceblink.run.outcome import outcome
 from iceblink.run.procedures import called
@@ -187,6 +188,12 @@ def _(statement: kinds.DropReference, session: Session) -> Plan:
 def _(statement: kinds.Insert, session: Session) -> Plan:
     said = "INSERT OVERWRITE" if statement.overwrite else "INSERT INTO"
     return outcome(said, statement.name, inserted(session, statement))
+
+
+@_run.register
+def _(statement: kinds.Analyze, session: Session) -> Plan:
+    computed(session, statement.name, statement.columns)
+    return outcome("ANALYZE TABLE", statement.name)
 
 
 @_run.register

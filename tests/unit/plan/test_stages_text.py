@@ -232,3 +232,22 @@ def _functions(kernel: Kernel, where: str) -> list[str]:
     )
     schema = kernel.bind(sql, {})
     return [name for batch in kernel.stream(sql, {}, schema, 1000) for name in batch.column(0).to_pylist()]
+
+
+def test_a_side_that_statistics_tell_to_be_small_is_tried_before_both_are_exchanged(kernel: Kernel) -> None:
+    sql = "SELECT count(*) FROM sales JOIN returns USING (id) WHERE returns.shop = 7"
+    sides: dict[float, list[Stage]] = {}
+    for kept in (1.0, 1e-4):
+        leaves = [LEAVES[0], Leaf("returns", SALES, 5e8, 20e9, kept)]
+        tree = sqlglot.parse_one(sql, dialect="duckdb")
+        sides[kept] = list(stages(tree, leaves, kernel.describe))
+    assert [type(stage.send).__name__ for stage in sides[1.0]] == ["Hash", "Hash", "Gather", "Result"]
+    assert [type(stage.send).__name__ for stage in sides[1e-4]] == ["Keep", "Gather", "Result"]
+
+
+def test_a_filter_makes_no_table_small_that_every_task_would_have_to_read(kernel: Kernel) -> None:
+    sql = "SELECT count(*) FROM sales JOIN returns USING (id) WHERE returns.shop = 7"
+    leaves = [LEAVES[0], Leaf("returns", SALES, 5e8, 20e9, 1e-9)]
+    tree = sqlglot.parse_one(sql, dialect="duckdb")
+    found = list(stages(tree, leaves, kernel.describe, few_bytes=1 << 20))
+    assert [type(stage.send).__name__ for stage in found] == ["Keep", "Gather", "Result"]

@@ -140,7 +140,7 @@ class Making:
             for own, lower in zip(leaf.schema.names, columns, strict=True)
         ]
         query = exp.Select(expressions=outputs, from_=_from(read))
-        placed, size = ONE_TASK if whole else None, Observed(leaf.rows, leaf.nbytes)
+        placed, size = ONE_TASK if whole else None, Observed(leaf.rows * leaf.kept, leaf.nbytes * leaf.kept)
         return Relation((query,), columns, placed, size, kinds=self._as_read(leaf.schema, columns))
 
     def reading(self, made: Made, whole: bool = False) -> Relation:

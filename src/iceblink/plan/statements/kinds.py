@@ -12,6 +12,7 @@ from iceblink.lake.references import How, Kind, Retention
 from iceblink.plan.statements.words import QueryText
 
 Value = str | int | float | bool | None
+Argument = Value | tuple[str, ...]
 
 
 class Statement:
@@ -137,6 +138,14 @@ class Insert(Statement):
 
 
 @dataclass(frozen=True)
+class Analyze(Statement):
+    """``ANALYZE TABLE ... COMPUTE STATISTICS``, of these columns or of all."""
+
+    name: str
+    columns: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
 class Describe(Statement):
     """``DESCRIBE`` a table, or a query."""
 
@@ -180,6 +189,6 @@ class Call(Statement):
     """``CALL system.procedure(value, name => value)``; `place` shows where its name is."""
 
     procedure: str
-    values: tuple[Value, ...]
-    named: Mapping[str, Value]
+    values: tuple[Argument, ...]
+    named: Mapping[str, Argument]
     place: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from iceblink.plan.statements.kinds import (
+    Argument,
     Call,
     Describe,
     ShowCreateTable,
@@ -10,7 +11,6 @@ from iceblink.plan.statements.kinds import (
     ShowProperties,
     ShowTables,
     Statement,
-    Value,
 )
 from iceblink.plan.statements.words import Words
 
@@ -54,21 +54,26 @@ def call(words: Words) -> Call:
     if before[-1:] != ["system"] or len(before) > 2:  # a catalog may stand before it: there is one
         words.next = token
         raise words.fail(f"no procedure {procedure}", "procedures are in system: CALL system.rollback_to_snapshot(...)")
-    values: list[Value] = []
-    named: dict[str, Value] = {}
+    values: list[Argument] = []
+    named: dict[str, Argument] = {}
     words.expect("(")
     while not words.accept(")"):
         if values or named:
             words.expect(",")
         key = _key(words)
         if key:
-            named[key] = words.literal()
+            named[key] = _argument(words)
         elif named:
             raise words.fail("a value without a name after one with a name", "name => value")
         else:
-            values.append(words.literal())
+            values.append(_argument(words))
     words.end()
     return Call(last, tuple(values), named, place)
+
+
+def _argument(words: Words) -> Argument:
+    """Take a value, or ``array('a', 'b')``."""
+    return tuple(words.listed(words.string)) if words.accept("ARRAY") else words.literal()
 
 
 def _key(words: Words) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from iceblink.plan.statements.alterations import alter
+from iceblink.plan.statements.analyzing import analyze
 from iceblink.plan.statements.kinds import Statement
 from iceblink.plan.statements.questions import call, describe, show
 from iceblink.plan.statements.rows import insert
@@ -13,6 +14,7 @@ from iceblink.plan.statements.words import Words
 
 READERS: dict[str, Callable[[Words], Statement]] = {
     "ALTER": alter,
+    "ANALYZE": analyze,
     "CALL": call,
     "CREATE": create,
     "DESC": describe,

@@ -27,6 +27,7 @@ from iceblink.run.distributed.lowering import BROADCAST_BYTES, SMALL_BYTES, Lowe
 from iceblink.run.distributed.planning import OverWorkers
 from iceblink.run.distributed.runner import Runner
 from iceblink.run.distributed.staged import FEW_BYTES
+from iceblink.run.distributed.tables import kept_part
 from iceblink.run.local_engine import LocalEngine
 from iceblink.run.lower import Batches, Prepared, PreparedScan
 from iceblink.run.pipeline.backend import Backend
@@ -159,7 +160,8 @@ def _leaf(reference: Reference, scan: PreparedScan | None) -> Leaf:
     """Return what is known before a run of what a statement reads; of what a function makes, nothing."""
     schema = pa.schema([reference.plan.schema.field(name) for name in reference.named])
     if scan is not None:
-        return Leaf(reference.name, schema, scan.plan.rows, scan.plan.decoded_bytes)
+        kept = kept_part(scan.plan, reference)
+        return Leaf(reference.name, schema, scan.plan.rows, scan.plan.decoded_bytes, kept)
     if isinstance(reference.plan, Memory):
         return Leaf(reference.name, schema, reference.plan.data.num_rows, reference.plan.data.nbytes)
     return Leaf(reference.name, schema, math.inf, math.inf)

@@ -15,7 +15,7 @@ from iceblink.plan.cut.functions import changing
 from iceblink.plan.nodes import Tree
 from iceblink.plan.query import sql_of
 from iceblink.plan.rowwise import row_wise_over
-from iceblink.plan.stage import Gather, Hash, Keep, Leaf, Observed, Order, Range, Read, Result, Send, Stage
+from iceblink.plan.stage import Gather, Hash, Keep, Observed, Order, Range, Read, Result, Send, Stage
 from iceblink.plan.stages import stages
 from iceblink.run.distributed.exchange import (
     KEY,
@@ -40,7 +40,7 @@ from iceblink.run.distributed.kept import (
 from iceblink.run.distributed.runner import Runner
 from iceblink.run.distributed.share import Share, grouped
 from iceblink.run.distributed.stage_work import SAMPLE, ReadSpec, Sent, StageWork
-from iceblink.run.distributed.tables import ScanTable, Table
+from iceblink.run.distributed.tables import ScanTable, Table, leaf_of
 from iceblink.run.kernel import Kernel
 from iceblink.run.kernel_types import quoted
 from iceblink.run.pipeline.backend import Stored
@@ -122,7 +122,7 @@ class Staged:
         IceblinkError
             Whatever a stage raised.
         """
-        leaves = [Leaf(name, table.schema, table.rows, table.total_bytes) for name, table in self._tables.items()]
+        leaves = [leaf_of(name, table) for name, table in self._tables.items()]
         sizes = {
             "small_bytes": self._small_bytes,
             "broadcast_bytes": self._broadcast_bytes,

@@ -7,7 +7,10 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from iceblink.config import MIB, Settings
+from iceblink.plan.nodes import Scan
 from iceblink.plan.optimize import Reference
+from iceblink.plan.selectivity import rows_kept
+from iceblink.plan.stage import Leaf
 from iceblink.run.distributed.kept import Kept
 from iceblink.run.distributed.stage_work import ReadSpec, Scanned
 from iceblink.scan.plan import ScanPlan, projected
@@ -24,15 +27,27 @@ BESIDE = 2.0
 
 @dataclass(frozen=True)
 class ScanTable:
-    """A scan whose splits are planned."""
+    """A scan whose splits are planned.
+
+    Parameters
+    ----------
+    plan : ScanPlan
+    schema : pa.Schema
+    expected : tuple of str
+        What is read of it, as a rule.
+    kept_part : float
+        Which part of its rows filters are taken to keep, from 0 to 1.
+    """
 
     plan: ScanPlan
     schema: pa.Schema
     expected: tuple[str, ...]
+    kept_part: float = 1.0
 
     @classmethod
     def of(cls, plan: ScanPlan, reference: Reference) -> ScanTable:
-        return cls(plan, projected(plan.table_schema, reference.named, plan.table_name), reference.columns)
+        schema = projected(plan.table_schema, reference.named, plan.table_name)
+        return cls(plan, schema, reference.columns, kept_part(plan, reference))
 
     @property
     def rows(self) -> int:
@@ -68,9 +83,22 @@ class ScanTable:
         return [tuple(group) for group in groups]
 
 
+def kept_part(plan: ScanPlan, reference: Reference) -> float:
+    """Return which part of the rows of a scan its filters are taken to keep, from 0 to 1."""
+    if not isinstance(reference.plan, Scan) or not plan.rows:
+        return 1.0
+    return rows_kept(reference.plan.table, reference.predicate, plan.rows) / plan.rows
+
+
 def split_bytes(settings: Settings) -> Settings:
     """Return settings that plan splits small enough to be grouped evenly."""
     return replace(settings, split_bytes=min(settings.split_bytes, 2 * LEAST_BYTES))
 
 
 Table = ScanTable | Kept
+
+
+def leaf_of(name: str, table: Table) -> Leaf:
+    """Return what the planner must know of it."""
+    kept = table.kept_part if isinstance(table, ScanTable) else 1.0
+    return Leaf(name, table.schema, table.rows, table.total_bytes, kept)

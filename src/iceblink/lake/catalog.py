@@ -31,8 +31,10 @@ from iceblink.errors import (
     nearest,
 )
 from iceblink.lake.creation import Description, claimed, remove_folder
-from iceblink.lake.embedded import EmbeddedCatalog, open_embedded
-from iceblink.lake.late import iceberg_sql, sqlalchemy
+from iceblink.lake.database import SqlalchemyDatabase
+from iceblink.lake.embedded import CatalogRefusals, EmbeddedCatalog, open_embedded
+from iceblink.lake.late import iceberg_sql
+from iceblink.lake.listing import Key, Listing
 from iceblink.lake.refused import client_errors
 from iceblink.lake.remembered import Remembered
 from iceblink.lake.retries import is_transient
@@ -179,7 +181,7 @@ class Catalog:
             try:
                 self.pyiceberg.drop_namespace(self._identifier(name, least=1))
             except refused.NamespaceNotEmptyError:
-                hint = f"drop its tables first: {', '.join(self.tables(name))}"
+                hint = f"drop what is in it first: {', '.join(self.tables(name)) or 'namespaces'}"
                 raise CatalogError(f"namespace {name!r} is not empty", repr(self), hint) from None
 
     # tables
@@ -367,20 +369,8 @@ class Catalog:
             return self.pyiceberg.metadata_locations(identifier)
         if not isinstance(self.pyiceberg, iceberg_sql.SqlCatalog):
             return ".".join(identifier), None
-        listed = iceberg_sql.IcebergTables
-        query = sqlalchemy.select(listed.metadata_location, listed.previous_metadata_location).where(
-            listed.catalog_name == self.pyiceberg.name,
-            listed.table_namespace == ".".join(identifier[:-1]),
-            listed.table_name == identifier[-1],
-        )
-        only_tables = self.pyiceberg._iceberg_type_filter()  # others keep views there
-        if only_tables is not None:
-            query = query.where(only_tables)
-        with self.pyiceberg.engine.connect() as connection:
-            row = connection.execute(query).one_or_none()
-        if row is None:
-            raise refused.NoSuchTableError(".".join(identifier))
-        return str(row[0]), row[1]
+        listing = Listing(self.pyiceberg.name, SqlalchemyDatabase(self.pyiceberg), CatalogRefusals())
+        return listing.locations_of(Key(".".join(identifier[:-1]), identifier[-1]), "TABLE")
 
     @contextmanager
     def _speaking(self, name: str) -> Iterator[None]:

@@ -13,8 +13,9 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 
+from iceblink.lake.listing import Key
 from iceblink.lake.served.catalog import ServedCatalog
-from iceblink.lake.served.names import Key, checked_key, checked_namespace
+from iceblink.lake.served.names import checked_key, checked_namespace
 from iceblink.lake.served.refusal import Refusal
 from iceblink.lake.served.tables import Snapshots, etag
 from iceblink.rest.pages import page

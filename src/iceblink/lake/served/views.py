@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 
+from iceblink.lake.listing import Key
 from iceblink.lake.served import requests
-from iceblink.lake.served.names import Key, checked_key
+from iceblink.lake.served.names import checked_key
 from iceblink.lake.served.refusal import Refusal
 from iceblink.lake.served.store import Prepared, Store
 from iceblink.lake.served.view_updates import Json, check_requirements, new_view, updated
@@ -30,7 +31,7 @@ class Views:
         key = checked_key(levels, body.get("name"))
         namespace = self._store.listing.properties(levels)
         if self._store.listing.find(key, "VIEW") is not None:
-            raise Refusal.exists(str(key))
+            raise Refusal.entry_exists(str(key))
         wanted = requests.optional_text(body, "location")
         with self._store.new_place(key, wanted, namespace.get("location")) as location:
             text = json.dumps(new_view(body, location))
@@ -59,7 +60,6 @@ class Views:
 
     def rename(self, before: Key, after: Key) -> None:
         """Give a view another name."""
-        self._store.listing.require(tuple(after.namespace.split(".")))
         self._store.listing.rename(before, after, "VIEW")
 
     def drop(self, key: Key) -> None:

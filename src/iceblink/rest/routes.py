@@ -191,6 +191,11 @@ def create_view(catalog: Catalog, levels: Levels, body: Body) -> Response:
     return JSONResponse(catalog.views.create(levels, body))
 
 
+@WRITING.post("/namespaces/{namespace}/register-view")
+def register_view(catalog: Catalog, levels: Levels, body: Body) -> Response:
+    return JSONResponse(catalog.views.register(levels, body))
+
+
 @READING.get("/namespaces/{namespace}/views/{view}")
 def load_view(catalog: Catalog, key: ViewKey) -> Response:
     return JSONResponse(catalog.views.load(key))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from pyiceberg.view.metadata import ViewMetadata
+
 from iceblink.lake.listing import Key
 from iceblink.lake.served import requests
 from iceblink.lake.served.names import checked_key
@@ -37,6 +39,19 @@ class Views:
             text = json.dumps(new_view(body, location))
             place = self._store.create(Prepared(key, None, text, f"{location}/metadata"), "VIEW")
         return {"metadata-location": place, "metadata": json.loads(text), "config": {}}
+
+    def register(self, levels: tuple[str, ...], body: Json) -> Json:
+        """List a view whose metadata is there."""
+        key = checked_key(levels, body.get("name"))
+        self._store.listing.require(levels)
+        location = self._store.warehouse.checked(requests.text(body, "metadata-location"))
+        try:
+            text = self._store.files.text(location)
+            metadata = ViewMetadata.model_validate_json(text)
+        except (Refusal, ValueError):
+            raise Refusal.bad("there is no metadata of a view at 'metadata-location'") from None
+        self._store.register(key, location, self._store.warehouse.table_location(metadata.location), "VIEW")
+        return self.load(key)
 
     def load(self, key: Key) -> Json:
         """Return a view: a ``LoadViewResult``."""

@@ -421,7 +421,7 @@ def test_metrics_are_taken(rest: Rest, namespace: str) -> None:
 
 def test_the_configuration_says_what_there_is_and_no_secret(rest: Rest, tmp_path: Path) -> None:
     told = rest.ask("GET", "/config").body
-    assert (told["defaults"], told["overrides"]) == ({}, {})
+    assert (told["defaults"], told["overrides"]) == ({"token-exchange-enabled": "false"}, {})
     assert "POST /v1/{prefix}/transactions/commit" in told["endpoints"]
     keys = {"s3.endpoint": "http://store", "s3.access-key-id": "abc", "s3.secret-access-key": "secret"}
     catalog = Catalog.of(type="sql", uri=f"sqlite:///{tmp_path}/db", warehouse=str(tmp_path), **keys)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -599,6 +601,18 @@ def test_whatever_is_asked_the_answer_has_the_form_of_the_specification(
     answer = rest.ask(method, path, body if method == "POST" else None)
     assert answer.status < 500
     assert method == "HEAD" or answer.status < 400 or answer.kind
+
+
+def test_an_entry_without_metadata_is_damage_and_can_be_dropped(folder: Path, rest: Rest, namespace: str) -> None:
+    rest.table(namespace, "t")
+    with closing(sqlite3.connect(folder / "catalog.db")) as connection, connection:
+        forget = "UPDATE iceberg_tables SET metadata_location = NULL WHERE table_namespace = ?"
+        connection.execute(forget, [namespace])
+    path = f"/namespaces/{namespace}/tables/t"
+    assert rest.ask("GET", path).kind == "InternalServerError"
+    assert rest.ask("POST", path, {"updates": []}).kind == "InternalServerError"
+    assert rest.ask("DELETE", path).status == 204
+    assert rest.ask("HEAD", path).status == 404
 
 
 def test_a_sql_catalog_keeps_strangers_inside_of_its_warehouse(sql_server: Server, tmp_path: Path) -> None:

@@ -183,7 +183,8 @@ class Listing:
         """Take an entry off the list and return where its metadata was; raises `no_entry`."""
         while True:
             location = self.location(key, kind)
-            where = f"{_ENTRY} AND metadata_location = :location AND {self._is(kind)}"
+            same = "(metadata_location = :location OR metadata_location IS NULL)"  # a damaged entry has none
+            where = f"{_ENTRY} AND {same} AND {self._is(kind)}"
             with self._changing() as run:
                 met = run(f"DELETE FROM iceberg_tables WHERE {where}", **key._asdict(), location=location)
             if met:  # else somebody committed to it meanwhile

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy
+from pyiceberg.catalog.sql import SqlCatalog, SqlCatalogBaseTable
 
 import iceblink as ib
 from iceblink.errors import CatalogError, TableExists, TableNotFound
@@ -57,6 +58,22 @@ def test_writers_that_open_an_empty_database_at_once_lose_nothing(uri: str, tmp_
         list(pool.map(write, range(0, WRITERS * COMMITS, COMMITS)))
     with opened(uri, tmp_path) as lake:
         assert sorted(row["id"] for row in lake.table("n.t").to_pylist()) == list(range(WRITERS * COMMITS))
+
+
+def test_tables_that_another_process_made_at_the_same_moment_are_taken(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really, calls = SqlCatalog.create_tables, list[None]()
+
+    def overtaken(self: SqlCatalog) -> None:
+        calls.append(None)
+        really(self)
+        SqlCatalogBaseTable.metadata.create_all(self.engine, checkfirst=False)  # says what the loser of a race is told
+
+    monkeypatch.setattr(SqlCatalog, "create_tables", overtaken)
+    with opened(uri, tmp_path) as lake:
+        assert lake.write("n.t", [{"id": 1}], "create").count() == 1
+    assert len(calls) == 1
 
 
 def test_a_database_that_ended_its_connections_is_connected_to_again(

@@ -14,7 +14,6 @@ from uuid import uuid4
 import pyarrow as pa
 from pyiceberg import exceptions as refused
 from pyiceberg.catalog import Catalog as IcebergCatalog
-from pyiceberg.catalog import load_catalog
 from pyiceberg.io import PY_IO_IMPL, FileIO
 from pyiceberg.serializers import FromInputFile
 from pyiceberg.table import Table as IcebergTable
@@ -38,7 +37,7 @@ from iceblink.lake.listing import Key, Listing
 from iceblink.lake.refused import client_errors
 from iceblink.lake.remembered import Remembered
 from iceblink.lake.retries import is_transient
-from iceblink.lake.sql_catalog import prepared
+from iceblink.lake.sql_catalog import open_configured
 from iceblink.lake.storage_io import IMPLEMENTATION
 from iceblink.lake.table import Table
 
@@ -132,7 +131,7 @@ class Catalog:
         if self.folder is not None:
             return open_embedded(self.name, self.folder)
         try:
-            opened = load_catalog(self.name, **prepared(self.name, self.properties))
+            opened = open_configured(self.name, self.properties)
         except (refused.NotInstalledError, ImportError) as error:
             raise ConfigError(f"catalog {self.name!r} needs a package: {error}", "connect", _EXTRAS) from None
         except (ValueError, refused.NoSuchPropertyException) as error:

@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from pyiceberg import catalog as theirs
+from pyiceberg.catalog import Catalog
 
 from iceblink.lake.late import iceberg_sql
+from iceblink.lake.refused import client_errors
 
 _MYSQL = ("mysql", "mariadb")
 """The names of one dialect of SQLAlchemy's."""
@@ -20,8 +22,8 @@ _MYSQL = ("mysql", "mariadb")
 _LAYOUT = {"engine": "InnoDB", "charset": "utf8mb4", "collate": "utf8mb4_bin"}
 
 
-def prepared(name: str, properties: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the properties that a catalog is opened with, what PyIceberg's configuration has of it included.
+def open_configured(name: str, properties: Mapping[str, Any]) -> Catalog:
+    """Open the catalog that PyIceberg's configuration and `properties` describe; its errors come through.
 
     A connection to a database over the network is asked for a sign of life before it is used again: the database may
     have been started anew, and MySQL ends those that were idle for some hours.
@@ -30,8 +32,15 @@ def prepared(name: str, properties: Mapping[str, Any]) -> dict[str, Any]:
     uri = str(given.get("uri", ""))
     if uri.startswith(_MYSQL):
         _tell_names_apart()
-        return {"type": "sql", "pool_pre_ping": "true", **given}  # PyIceberg does not know by itself what it is
-    return {"pool_pre_ping": "true", **given} if uri.startswith("postgresql") else given
+        given = {"type": "sql", **given}  # PyIceberg does not know by itself what it is
+    if uri.startswith((*_MYSQL, "postgresql")):
+        given = {"pool_pre_ping": "true", **given}
+    try:
+        return theirs.load_catalog(name, **given)
+    except client_errors() as error:
+        if "already exists" not in str(error):
+            raise
+        return theirs.load_catalog(name, **given)  # another process made the tables after PyIceberg had looked for them
 
 
 def _tell_names_apart() -> None:

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
-from urllib.parse import parse_qs, parse_qsl, urlencode
+from urllib.parse import parse_qs, urlencode
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -176,12 +176,12 @@ def test_a_server_without_tokens_says_that_none_are_needed(tmp_path: Path) -> No
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(fields=st.dictionaries(st.sampled_from(["grant_type", "client_secret", "scope"]) | st.text(), st.text()))
+@given(
+    fields=st.dictionaries(st.sampled_from(["grant_type", "client_secret", "scope"]) | st.text(), st.text(), max_size=9)
+)
 def test_no_form_that_lacks_the_secret_gets_a_token(server: Server, fields: dict[str, str]) -> None:
     encoded = urlencode({"grant_type": "client_credentials", **fields}, errors="surrogatepass")
-    assert asked(server.url, form=encoded).status in (400, 401)
-    known = dict(parse_qsl(encoded))
-    assert WRITER not in known.values()
+    assert asked(server.url, form=encoded).body["error"] in ("invalid_client", "unsupported_grant_type")
 
 
 # another server of tokens

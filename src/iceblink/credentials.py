@@ -18,7 +18,7 @@ _SECRET_KEY = re.compile(
 _IN_TEXT = (
     re.compile(r"(?<=://)()[^\s/@'\"]*:[^\s/@'\"]*(?=@)"),  # user:password@host
     re.compile(
-        r"([?&](?:sig|signature|token|password|secret|x-amz-signature|x-amz-credential|x-amz-security-token"
+        r"([?&](?:sig|signature|token|password|secret|client_secret|x-amz-signature|x-amz-credential|x-amz-security-token"
         r"|x-goog-signature|x-goog-credential)=)[^&\s'\"]+",
         re.IGNORECASE,
     ),
@@ -35,8 +35,9 @@ def remember(properties: Mapping[str, Any]) -> None:
     for key, value in properties.items():
         if isinstance(value, Mapping):
             remember(value)
-        elif len(str(value)) >= _SHORTEST and _SECRET_KEY.search(key):
-            _known.add(str(value))
+        elif _SECRET_KEY.search(key):
+            parts = str(value).partition(":")[2] if key == "credential" else ""  # of client-id:client-secret
+            _known.update(secret for secret in (str(value), parts) if len(secret) >= _SHORTEST)
 
 
 def hidden(text: str) -> str:

@@ -10,6 +10,7 @@ import pytest
 import iceblink as ib
 from servers.amazon import amazon
 from servers.hadoop import hadoop
+from servers.mysql import mysql
 from servers.postgres import postgres
 
 
@@ -22,6 +23,12 @@ def lake(tmp_path: Path) -> Iterator[ib.Lake]:
 @pytest.fixture(scope="session")
 def postgres_uri() -> Iterator[str]:
     with postgres() as uri:
+        yield uri
+
+
+@pytest.fixture(scope="session")
+def mysql_uri() -> Iterator[str]:
+    with mysql() as uri:
         yield uri
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
+import polars
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -32,6 +35,7 @@ from pyiceberg.types import LongType, NestedField, StringType
 from pyiceberg.view.metadata import SQLViewRepresentation, ViewRepresentation, ViewVersion
 
 import iceblink as ib
+from iceblink import _
 from iceblink.errors import CatalogError, ConfigError, NamespaceNotFound, TableExists, TableNotFound
 from iceblink.lake.catalog import Catalog
 from iceblink.rest.server import Server
@@ -203,6 +207,15 @@ def test_a_view_lives_its_whole_life(which: str, request: pytest.FixtureRequest)
     there, gone = ({"namespace": ["views"], "name": name} for name in ("two", "one"))
     assert rest.ask("POST", "/views/rename", {"source": gone, "destination": there}).status == 204
     assert (catalog.view_exists("views.two"), catalog.view_exists("views.one")) == (True, False)
+    place = rest.ask("GET", "/namespaces/views/views/two").body["metadata-location"]
+    with pytest.raises(ViewAlreadyExistsError):
+        catalog.register_view("views.two", place)
+    if which == "sql_server":  # the folder of an embedded lake's view is its own
+        assert catalog.register_view("views.three", place).metadata == catalog.load_view("views.two").metadata
+        catalog.drop_view("views.three")
+    for no_view in (place.replace("views/one", "views/none"), "/etc/passwd", place[:-5]):
+        four = {"name": "four", "metadata-location": no_view}
+        assert rest.ask("POST", "/namespaces/views/register-view", four).kind == "BadRequestException"
     catalog.drop_view("views.two")
     with pytest.raises(NoSuchViewError):
         catalog.load_view("views.two")
@@ -236,6 +249,22 @@ def test_this_library_works_through_it_as_it_does_by_itself(server: Server) -> N
             lake.table("other.sold")
         with pytest.raises(NamespaceNotFound):
             lake.tables("nowhere")
+
+
+def test_polars_and_this_library_read_what_the_other_wrote(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POLARS_ICEBERG_PLANNER", "pyiceberg")  # or it warns that it has a faster one
+    with ib.connect(uri=server.url, token=WRITER) as lake:
+        mode = {"write.delete.mode": "merge-on-read"}
+        lake.write("peers.t", rows(1, 2), "create", partition_by=["city"], properties=mode)
+        lake.write("peers.t", rows(3, 4, city="Rome"))
+        lake.delete("peers.t", _.id == 1)
+        table = load_catalog("rest", uri=server.url, token=WRITER).load_table("peers.t")
+        found = polars.scan_iceberg(table).filter(polars.col("id") < 4).sort("id").collect()
+        assert found.to_dicts() == [{"id": 2, "city": "Oslo"}, {"id": 3, "city": "Rome"}]
+        found.with_columns(id=polars.col("id") + 10).write_iceberg(table, mode="append")
+        assert sorted(row["id"] for row in lake.table("peers.t").to_pylist()) == [2, 3, 4, 12, 13]
+        assert lake.table("peers.t").filter(_.city == "Rome").count() == 3
+        lake.drop("peers.t")
 
 
 def test_what_a_server_writes_the_folder_has_and_the_other_way_round(server: Server, folder: Path) -> None:
@@ -394,7 +423,7 @@ def test_metrics_are_taken(rest: Rest, namespace: str) -> None:
 
 def test_the_configuration_says_what_there_is_and_no_secret(rest: Rest, tmp_path: Path) -> None:
     told = rest.ask("GET", "/config").body
-    assert (told["defaults"], told["overrides"]) == ({}, {})
+    assert (told["defaults"], told["overrides"]) == ({"token-exchange-enabled": "false"}, {})
     assert "POST /v1/{prefix}/transactions/commit" in told["endpoints"]
     keys = {"s3.endpoint": "http://store", "s3.access-key-id": "abc", "s3.secret-access-key": "secret"}
     catalog = Catalog.of(type="sql", uri=f"sqlite:///{tmp_path}/db", warehouse=str(tmp_path), **keys)
@@ -572,6 +601,18 @@ def test_whatever_is_asked_the_answer_has_the_form_of_the_specification(
     answer = rest.ask(method, path, body if method == "POST" else None)
     assert answer.status < 500
     assert method == "HEAD" or answer.status < 400 or answer.kind
+
+
+def test_an_entry_without_metadata_is_damage_and_can_be_dropped(folder: Path, rest: Rest, namespace: str) -> None:
+    rest.table(namespace, "t")
+    with closing(sqlite3.connect(folder / "catalog.db")) as connection, connection:
+        forget = "UPDATE iceberg_tables SET metadata_location = NULL WHERE table_namespace = ?"
+        connection.execute(forget, [namespace])
+    path = f"/namespaces/{namespace}/tables/t"
+    assert rest.ask("GET", path).kind == "InternalServerError"
+    assert rest.ask("POST", path, {"updates": []}).kind == "InternalServerError"
+    assert rest.ask("DELETE", path).status == 204
+    assert rest.ask("HEAD", path).status == 404
 
 
 def test_a_sql_catalog_keeps_strangers_inside_of_its_warehouse(sql_server: Server, tmp_path: Path) -> None:

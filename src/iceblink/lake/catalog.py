@@ -14,7 +14,6 @@ from uuid import uuid4
 import pyarrow as pa
 from pyiceberg import exceptions as refused
 from pyiceberg.catalog import Catalog as IcebergCatalog
-from pyiceberg.catalog import load_catalog
 from pyiceberg.io import PY_IO_IMPL, FileIO
 from pyiceberg.serializers import FromInputFile
 from pyiceberg.table import Table as IcebergTable
@@ -31,11 +30,14 @@ from iceblink.errors import (
     nearest,
 )
 from iceblink.lake.creation import Description, claimed, remove_folder
-from iceblink.lake.embedded import EmbeddedCatalog, open_embedded
-from iceblink.lake.late import iceberg_sql, sqlalchemy
+from iceblink.lake.database import SqlalchemyDatabase
+from iceblink.lake.embedded import CatalogRefusals, EmbeddedCatalog, open_embedded
+from iceblink.lake.late import iceberg_sql
+from iceblink.lake.listing import Key, Listing
 from iceblink.lake.refused import client_errors
 from iceblink.lake.remembered import Remembered
 from iceblink.lake.retries import is_transient
+from iceblink.lake.sql_catalog import open_configured
 from iceblink.lake.storage_io import IMPLEMENTATION
 from iceblink.lake.table import Table
 
@@ -129,7 +131,7 @@ class Catalog:
         if self.folder is not None:
             return open_embedded(self.name, self.folder)
         try:
-            opened = load_catalog(self.name, **self.properties)
+            opened = open_configured(self.name, self.properties)
         except (refused.NotInstalledError, ImportError) as error:
             raise ConfigError(f"catalog {self.name!r} needs a package: {error}", "connect", _EXTRAS) from None
         except (ValueError, refused.NoSuchPropertyException) as error:
@@ -179,7 +181,7 @@ class Catalog:
             try:
                 self.pyiceberg.drop_namespace(self._identifier(name, least=1))
             except refused.NamespaceNotEmptyError:
-                hint = f"drop its tables first: {', '.join(self.tables(name))}"
+                hint = f"drop what is in it first: {', '.join(self.tables(name)) or 'namespaces'}"
                 raise CatalogError(f"namespace {name!r} is not empty", repr(self), hint) from None
 
     # tables
@@ -367,20 +369,8 @@ class Catalog:
             return self.pyiceberg.metadata_locations(identifier)
         if not isinstance(self.pyiceberg, iceberg_sql.SqlCatalog):
             return ".".join(identifier), None
-        listed = iceberg_sql.IcebergTables
-        query = sqlalchemy.select(listed.metadata_location, listed.previous_metadata_location).where(
-            listed.catalog_name == self.pyiceberg.name,
-            listed.table_namespace == ".".join(identifier[:-1]),
-            listed.table_name == identifier[-1],
-        )
-        only_tables = self.pyiceberg._iceberg_type_filter()  # others keep views there
-        if only_tables is not None:
-            query = query.where(only_tables)
-        with self.pyiceberg.engine.connect() as connection:
-            row = connection.execute(query).one_or_none()
-        if row is None:
-            raise refused.NoSuchTableError(".".join(identifier))
-        return str(row[0]), row[1]
+        listing = Listing(self.pyiceberg.name, SqlalchemyDatabase(self.pyiceberg), CatalogRefusals())
+        return listing.locations_of(Key(".".join(identifier[:-1]), identifier[-1]), "TABLE")
 
     @contextmanager
     def _speaking(self, name: str) -> Iterator[None]:

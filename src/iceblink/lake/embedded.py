@@ -5,10 +5,7 @@ PyIceberg's needs SQLAlchemy, which takes longer to import than all that is done
 
 from __future__ import annotations
 
-import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,24 +30,9 @@ from pyiceberg.table.update import TableRequirement, TableUpdate
 from pyiceberg.typedef import EMPTY_DICT, Identifier, Properties
 
 from iceblink.errors import CatalogError
+from iceblink.lake.database import SqliteDatabase
+from iceblink.lake.listing import Changed, Key, Kind, Levels, Listing, Swap, Taken
 from iceblink.lake.storage_io import StorageIO
-
-BUSY_TIMEOUT_S = 60
-"""How long a writer waits for the others; a commit holds the file for milliseconds."""
-
-_LAYOUT = """
-CREATE TABLE IF NOT EXISTS iceberg_tables (
-    catalog_name VARCHAR(255) NOT NULL, table_namespace VARCHAR(255) NOT NULL, table_name VARCHAR(255) NOT NULL,
-    metadata_location VARCHAR(1000), previous_metadata_location VARCHAR(1000), iceberg_type VARCHAR(5),
-    PRIMARY KEY (catalog_name, table_namespace, table_name));
-CREATE TABLE IF NOT EXISTS iceberg_namespace_properties (
-    catalog_name VARCHAR(255) NOT NULL, namespace VARCHAR(255) NOT NULL, property_key VARCHAR(255) NOT NULL,
-    property_value VARCHAR(1000) NOT NULL,
-    PRIMARY KEY (catalog_name, namespace, property_key));
-"""
-
-_COLUMNS = {"catalog_name", "table_namespace", "table_name", "metadata_location", "previous_metadata_location"}
-_THE_TABLE = "catalog_name = ? AND table_namespace = ? AND table_name = ?"
 
 
 def open_embedded(name: str, folder: str) -> EmbeddedCatalog:
@@ -72,10 +54,6 @@ def open_embedded(name: str, folder: str) -> EmbeddedCatalog:
         ) from None
 
 
-def _writable(path: Path) -> bool:
-    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
-
-
 def _refuse_views(*_: Any) -> Any:
     raise NotImplementedError("an embedded lake has no views")
 
@@ -83,57 +61,44 @@ def _refuse_views(*_: Any) -> Any:
 _no_views: Any = _refuse_views
 
 
+class CatalogRefusals:
+    """What PyIceberg's own catalogs raise."""
+
+    def no_entry(self, kind: Kind, name: str) -> Exception:
+        return NoSuchTableError(name)
+
+    def no_namespace(self, levels: Levels) -> Exception:
+        return NoSuchNamespaceError(".".join(levels))
+
+    def entry_exists(self, name: str) -> Exception:
+        return TableAlreadyExistsError(name)
+
+    def namespace_exists(self, levels: Levels) -> Exception:
+        return NamespaceAlreadyExistsError(".".join(levels))
+
+    def not_empty(self, levels: Levels) -> Exception:
+        return NamespaceNotEmptyError(".".join(levels))
+
+    def no_views(self) -> Exception:
+        return NotImplementedError("an embedded lake has no views")
+
+    def overtaken(self) -> Exception:
+        return CommitFailedException("others change the properties of this namespace, too")
+
+
 class EmbeddedCatalog(MetastoreCatalog):
-    """PyIceberg's catalog protocol over one SQLite file: readers never wait for a writer (WAL).
+    """PyIceberg's catalog protocol over one SQLite file.
 
     Where the file or its folder cannot be written, tables are read all the same, and every change is refused.
     """
 
     def __init__(self, name: str, folder: str, file: Path) -> None:
         super().__init__(name, uri=f"sqlite:///{file}", warehouse=folder)
-        self._file = file
-        self._read_only = file.exists() and not (_writable(file) and _writable(file.parent))
-        with closing(self._connect()) as connection:
-            if not self._read_only:
-                connection.execute("PRAGMA journal_mode=WAL")
-                connection.executescript(_LAYOUT)
-            columns = {row[1] for row in connection.execute("PRAGMA table_info(iceberg_tables)")}
-        if _COLUMNS - columns:
-            raise sqlite3.DatabaseError("its table iceberg_tables is not that of a catalog")
-        # other engines keep views there; what PyIceberg made before it had the column has only tables
-        self._only_tables = " AND (iceberg_type IS NULL OR iceberg_type = 'TABLE')" * ("iceberg_type" in columns)
+        self.database = SqliteDatabase(file)
+        self._listing = Listing(name, self.database, CatalogRefusals())
 
-    def _connect(self) -> sqlite3.Connection:
-        # a connection per use: none is left open when a process forks or ends
-        if not self._read_only:
-            return sqlite3.connect(self._file, timeout=BUSY_TIMEOUT_S)
-        # somebody who may write may be writing: then SQLite reads the log beside the file, and cannot do without it
-        how = "mode=ro" if self._file.with_name(f"{self._file.name}-wal").exists() else "immutable=1"
-        return sqlite3.connect(f"{self._file.as_uri()}?{how}", uri=True, timeout=BUSY_TIMEOUT_S)
-
-    @contextmanager
-    def _change(self) -> Iterator[sqlite3.Connection]:
-        """Begin a transaction that is committed at the end of the block, or undone when it fails.
-
-        Raises
-        ------
-        CatalogError
-            The lake can only be read.
-        """
-        if self._read_only:
-            what, hint = "the lake can only be read", "let this user write its folder and catalog.db, or copy the lake"
-            raise CatalogError(what, str(self._file.parent), hint)
-        with closing(self._connect()) as connection, connection:
-            connection.execute("BEGIN IMMEDIATE")
-            yield connection
-
-    def _ask(self, query: str, *values: str) -> list[Any]:
-        with closing(self._connect()) as connection:
-            return connection.execute(query, values).fetchall()
-
-    def _key(self, identifier: str | Identifier) -> tuple[str, str, str]:
-        namespace = self.namespace_to_string(self.namespace_from(identifier))
-        return self.name, namespace, self.table_name_from(identifier)
+    def _key(self, identifier: str | Identifier) -> Key:
+        return Key(self.namespace_to_string(self.namespace_from(identifier)), self.table_name_from(identifier))
 
     def _load_file_io(self, properties: Properties = EMPTY_DICT, location: str | None = None) -> FileIO:
         return StorageIO({**self.properties, **properties})
@@ -142,13 +107,7 @@ class EmbeddedCatalog(MetastoreCatalog):
 
     def metadata_locations(self, identifier: str | Identifier) -> tuple[str, str | None]:
         """Return where the current and the previous metadata file of a table are, without reading them."""
-        key = self._key(identifier)
-        query = f"SELECT metadata_location, previous_metadata_location FROM iceberg_tables WHERE {_THE_TABLE}"
-        rows = self._ask(query + self._only_tables, *key)
-        if not rows:
-            raise NoSuchTableError(".".join(key[1:]))
-        ((current, previous),) = rows
-        return str(current), previous
+        return self._listing.locations_of(self._key(identifier), "TABLE")
 
     def load_table(self, identifier: str | Identifier) -> Table:
         """Return a table as its current metadata file has it."""
@@ -159,11 +118,7 @@ class EmbeddedCatalog(MetastoreCatalog):
 
     def table_exists(self, identifier: str | Identifier) -> bool:
         """Tell whether there is a table of that name."""
-        try:
-            self.metadata_locations(identifier)
-        except NoSuchTableError:
-            return False
-        return True
+        return self._listing.find(self._key(identifier), "TABLE") is not None
 
     def create_table(
         self,
@@ -175,7 +130,7 @@ class EmbeddedCatalog(MetastoreCatalog):
         properties: Properties = EMPTY_DICT,
     ) -> Table:
         """Write the first metadata file of a table and list it."""
-        self._require_namespace(self.namespace_from(identifier))
+        self._listing.require(self.namespace_from(identifier))
         staged = self._create_staged_table(identifier, schema, location, partition_spec, sort_order, properties)
         self._write_metadata(metadata=staged.metadata, io=staged.io, metadata_path=staged.metadata_location)
         return self.register_table(identifier, staged.metadata_location)
@@ -190,7 +145,7 @@ class EmbeddedCatalog(MetastoreCatalog):
         properties: Properties = EMPTY_DICT,
     ) -> StagedTable:
         """Do what PyIceberg's own does, in namespaces of any depth."""
-        _, namespace, name = self._key(identifier)
+        namespace, name = self._key(identifier)
         place = self._resolve_table_location(location, namespace, name)
         metadata = new_table_metadata(schema, partition_spec, sort_order, place, dict(properties))
         file = load_location_provider(place, properties).new_table_metadata_file_location()
@@ -200,46 +155,27 @@ class EmbeddedCatalog(MetastoreCatalog):
 
     def register_table(self, identifier: str | Identifier, metadata_location: str, overwrite: bool = False) -> Table:
         """List a table whose metadata is written, with `overwrite` in place of the one of that name."""
-        self._require_namespace(self.namespace_from(identifier))
-        if overwrite and self.table_exists(identifier):
-            before = self.load_table(identifier).metadata_location
-            self._replace(self.identifier_to_tuple(identifier), before, metadata_location)
-        else:
-            self._insert(identifier, metadata_location)
+        self._listing.require(self.namespace_from(identifier))
+        before = self._listing.find(self._key(identifier), "TABLE") if overwrite else None
+        self._swap(identifier, before, metadata_location)
         return self.load_table(identifier)
 
-    def _insert(self, identifier: str | Identifier, metadata_location: str) -> None:
-        columns = "catalog_name, table_namespace, table_name, metadata_location"
-        values = [*self._key(identifier), metadata_location]
-        if self._only_tables:
-            columns, values = f"{columns}, iceberg_type", [*values, "TABLE"]
+    def _swap(self, identifier: str | Identifier, before: str | None, after: str) -> None:
+        key = self._key(identifier)
         try:
-            with self._change() as connection:
-                marks = ", ".join("?" * len(values))
-                connection.execute(f"INSERT INTO iceberg_tables ({columns}) VALUES ({marks})", values)
-        except sqlite3.IntegrityError:
-            raise TableAlreadyExistsError(".".join(values[1:3])) from None
+            self._listing.swap([Swap(key, before, after)], "TABLE")
+        except Taken:
+            raise TableAlreadyExistsError(str(key)) from None
+        except Changed:
+            raise CommitFailedException(f"{key} has been updated by another process") from None
 
     def drop_table(self, identifier: str | Identifier) -> None:
         """Take a table off the list; its files stay."""
-        key = self._key(identifier)
-        with self._change() as connection:
-            gone = connection.execute(f"DELETE FROM iceberg_tables WHERE {_THE_TABLE}{self._only_tables}", key)
-        if not gone.rowcount:
-            raise NoSuchTableError(".".join(key[1:]))
+        self._listing.remove(self._key(identifier), "TABLE")
 
     def rename_table(self, from_identifier: str | Identifier, to_identifier: str | Identifier) -> Table:
         """Give a table another name; its files stay where they are."""
-        before, after = self._key(from_identifier), self._key(to_identifier)
-        self._require_namespace(self.namespace_from(to_identifier))
-        change = f"UPDATE iceberg_tables SET table_namespace = ?, table_name = ? WHERE {_THE_TABLE}{self._only_tables}"
-        try:
-            with self._change() as connection:
-                changed = connection.execute(change, (*after[1:], *before))
-        except sqlite3.IntegrityError:
-            raise TableAlreadyExistsError(".".join(after[1:])) from None
-        if not changed.rowcount:
-            raise NoSuchTableError(".".join(before[1:]))
+        self._listing.rename(self._key(from_identifier), self._key(to_identifier), "TABLE")
         return self.load_table(to_identifier)
 
     def commit_table(
@@ -251,98 +187,44 @@ class EmbeddedCatalog(MetastoreCatalog):
         if current is not None and staged.metadata == current.metadata:
             return _response(current)
         self._write_metadata(metadata=staged.metadata, io=staged.io, metadata_path=staged.metadata_location)
-        if current is None:
-            self._insert(table.name(), staged.metadata_location)
-        else:
-            self._replace(table.name(), current.metadata_location, staged.metadata_location)
+        self._swap(table.name(), None if current is None else current.metadata_location, staged.metadata_location)
         return _response(staged)
-
-    def _replace(self, identifier: Identifier, before: str, after: str) -> None:
-        key = self._key(identifier)
-        change = "UPDATE iceberg_tables SET metadata_location = ?, previous_metadata_location = ?"
-        unchanged = f"WHERE {_THE_TABLE} AND metadata_location = ?"
-        with self._change() as connection:
-            changed = connection.execute(f"{change} {unchanged}", (after, before, *key, before))
-        if not changed.rowcount:
-            raise CommitFailedException(f"{'.'.join(key[1:])} has been updated by another process")
 
     def list_tables(self, namespace: str | Identifier) -> list[Identifier]:
         """Return the tables of one namespace."""
-        self._require_namespace(namespace)
-        inside = self.namespace_to_string(namespace)
-        query = "SELECT table_name FROM iceberg_tables WHERE catalog_name = ? AND table_namespace = ?"
-        rows = self._ask(query + self._only_tables, self.name, inside)
-        return [(*self.identifier_to_tuple(inside), table) for (table,) in rows]
+        levels = self.identifier_to_tuple(namespace)
+        return [(*levels, name) for name in self._listing.names(levels, "TABLE")]
 
     # namespaces
 
-    def _namespaces(self) -> set[Identifier]:
-        """Return every namespace that is listed or has tables, with those around it."""
-        query = (
-            "SELECT table_namespace FROM iceberg_tables WHERE catalog_name = ? "
-            "UNION SELECT namespace FROM iceberg_namespace_properties WHERE catalog_name = ?"
-        )
-        listed = [self.identifier_to_tuple(namespace) for (namespace,) in self._ask(query, self.name, self.name)]
-        return {namespace[:depth] for namespace in listed for depth in range(1, len(namespace) + 1)}
-
     def namespace_exists(self, identifier: str | Identifier) -> bool:
         """Tell whether there is a namespace of that name."""
-        return self.identifier_to_tuple(identifier) in self._namespaces()
-
-    def _require_namespace(self, identifier: str | Identifier) -> None:
-        if not self.namespace_exists(identifier):
-            raise NoSuchNamespaceError(".".join(self.identifier_to_tuple(identifier)))
+        return self._listing.has_namespace(self.identifier_to_tuple(identifier))
 
     def list_namespaces(self, namespace: str | Identifier = ()) -> list[Identifier]:
         """Return the namespaces directly inside `namespace`, or those at the top."""
-        outer = self.identifier_to_tuple(namespace)
-        if outer:
-            self._require_namespace(outer)
-        return [one for one in self._namespaces() if one[:-1] == outer]
+        return list(self._listing.namespaces(self.identifier_to_tuple(namespace)))
 
     def create_namespace(self, namespace: str | Identifier, properties: Properties = EMPTY_DICT) -> None:
         """List a namespace, with properties."""
-        name = self.namespace_to_string(namespace, NoSuchNamespaceError)
-        if self.namespace_exists(namespace):
-            raise NamespaceAlreadyExistsError(name)
-        try:
-            with self._change() as connection:
-                self._add_properties(connection, name, properties or {"exists": "true"})
-        except sqlite3.IntegrityError:
-            raise NamespaceAlreadyExistsError(name) from None
+        self._listing.create_namespace(self.identifier_to_tuple(namespace), properties)
 
     def drop_namespace(self, namespace: str | Identifier) -> None:
         """Take an empty namespace off the list."""
-        if self.list_tables(namespace):
-            raise NamespaceNotEmptyError(self.namespace_to_string(namespace))
-        with self._change() as connection:
-            self._remove_properties(connection, self.namespace_to_string(namespace))
+        self._listing.drop_namespace(self.identifier_to_tuple(namespace))
 
     def load_namespace_properties(self, namespace: str | Identifier) -> Properties:
         """Return the properties of a namespace."""
-        self._require_namespace(namespace)
-        query = "SELECT property_key, property_value FROM iceberg_namespace_properties "
-        where = "WHERE catalog_name = ? AND namespace = ?"
-        return dict(self._ask(query + where, self.name, self.namespace_to_string(namespace)))
+        return self._listing.properties(self.identifier_to_tuple(namespace))
 
     def update_namespace_properties(
         self, namespace: str | Identifier, removals: set[str] | None = None, updates: Properties = EMPTY_DICT
     ) -> PropertiesUpdateSummary:
         """Remove and set properties of a namespace."""
-        before = self.load_namespace_properties(namespace)
-        summary, after = self._get_updated_props_and_update_summary(before, removals, updates)
-        with self._change() as connection:
-            self._remove_properties(connection, self.namespace_to_string(namespace))
-            self._add_properties(connection, self.namespace_to_string(namespace), after)
-        return summary
-
-    def _add_properties(self, connection: sqlite3.Connection, namespace: str, properties: Properties) -> None:
-        rows = [(self.name, namespace, key, value) for key, value in properties.items()]
-        connection.executemany("INSERT INTO iceberg_namespace_properties VALUES (?, ?, ?, ?)", rows)
-
-    def _remove_properties(self, connection: sqlite3.Connection, namespace: str) -> None:
-        where = "catalog_name = ? AND namespace = ?"
-        connection.execute(f"DELETE FROM iceberg_namespace_properties WHERE {where}", (self.name, namespace))
+        self._check_for_overlap(updates=updates, removals=removals)
+        levels = self.identifier_to_tuple(namespace)
+        removed, missing = self._listing.change_properties(levels, removals or (), updates)
+        return PropertiesUpdateSummary(removed=removed, updated=list(updates), missing=missing)
 
     list_views = load_view = register_view = drop_view = view_exists = _no_views
 

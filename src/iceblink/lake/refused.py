@@ -6,19 +6,33 @@ import sqlite3
 import sys
 from typing import Any
 
-from pyiceberg.exceptions import BadRequestError, ForbiddenError, UnauthorizedError
+from pyiceberg.exceptions import (
+    AuthorizationExpiredError,
+    BadRequestError,
+    ForbiddenError,
+    OAuthError,
+    UnauthorizedError,
+)
 
 _MAY_RAISE: dict[str, tuple[str, ...]] = {
     "sqlalchemy.exc": ("SQLAlchemyError",),
     "botocore.exceptions": ("BotoCoreError", "ClientError"),
     "thrift.Thrift": ("TException",),
+    "requests.exceptions": ("HTTPError",),  # of a server that gives out tokens; a catalog's own are told by PyIceberg
 }
 _SAYS_NO: dict[str, tuple[str, ...]] = {"sqlalchemy.exc": ("ProgrammingError", "DataError", "NotSupportedError")}
 _DUPLICATE: dict[str, tuple[str, ...]] = {"sqlalchemy.exc": ("IntegrityError",)}
 _BUSY = {408, 425, 429}
 
-REFUSED = (BadRequestError, ForbiddenError, UnauthorizedError, PermissionError)
-"""A "no" of a REST catalog or of storage that stays one."""
+REFUSED = (
+    BadRequestError,
+    ForbiddenError,
+    UnauthorizedError,
+    AuthorizationExpiredError,
+    OAuthError,
+    PermissionError,
+)
+"""A "no" of a REST catalog or of storage that stays one; of tokens, after a new one was asked for."""
 
 
 def client_errors(*also: type[Exception]) -> tuple[type[Exception], ...]:
@@ -36,6 +50,8 @@ def is_refusal(error: BaseException | None) -> bool:
     if isinstance(error, _loaded(_SAYS_NO)):
         return True
     answer: Any = getattr(error, "response", None)  # botocore's ClientError has a mapping here
+    if isinstance(error, _loaded({"requests.exceptions": ("HTTPError",)})):
+        return answer is not None and 400 <= answer.status_code < 500 and answer.status_code not in _BUSY
     if not isinstance(error, client_errors()) or not isinstance(answer, dict):
         return False
     status, code = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0), answer.get("Error", {}).get("Code", "")

@@ -12,6 +12,7 @@ from iceblink.errors import IceblinkError
 from iceblink.lake.served.catalog import ServedCatalog
 from iceblink.lake.served.refusal import Refusal
 from iceblink.rest.guard import Guard, has_encoded_slash
+from iceblink.rest.oauth import TOKENS
 from iceblink.rest.routes import READING, WRITING
 
 
@@ -19,6 +20,7 @@ def make_app(catalog: ServedCatalog, guard: Guard) -> FastAPI:
     """Return the ASGI application that answers from `catalog` whom `guard` lets in."""
     app = FastAPI(openapi_url=None, redirect_slashes=False)
     app.state.catalog, app.state.guard = catalog, guard
+    app.include_router(TOKENS, prefix="/v1")
     app.include_router(READING, prefix="/v1", dependencies=[Depends(guard.reads)])
     app.include_router(WRITING, prefix="/v1", dependencies=[Depends(guard.writes)])
     app.add_exception_handler(Refusal, _refused)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qsl
 
 from fastapi import Request
 
@@ -15,6 +16,8 @@ from iceblink.rest.tokens import Tokens
 BODY_LIMIT_BYTES = 16 * 2**20
 """Of a request: a commit has a few kilobytes, a schema of thousands of columns about one megabyte."""
 
+FIELDS = 20
+"""Of a form: a request for a token has seven at most."""
 
 READ_ON = 4
 """Up to so many times the limit is read and thrown away: whoever still sends when he is answered may never see it."""
@@ -66,9 +69,37 @@ class Guard:
         Refusal
             413: it is too large. 400: it is no JSON object, or is not said to be one, as what a web page sends unasked.
         """
+        content = await self._content(request, "application/json")
+        try:
+            value = json.loads(content.decode(), parse_constant=_no_constant)
+            json.dumps(value, ensure_ascii=False).encode()  # lone surrogates could not be written anywhere
+        except (ValueError, RecursionError):
+            raise Refusal.bad("the body is no JSON") from None
+        if not isinstance(value, dict):
+            raise Refusal.bad("the body must be a JSON object")
+        return value
+
+    async def form(self, request: Request) -> dict[str, str]:
+        """Return the fields of the form that a request carries.
+
+        Raises
+        ------
+        Refusal
+            413: it is too large. 400: it is no form, or has a field twice.
+        """
+        content = await self._content(request, "application/x-www-form-urlencoded")
+        try:
+            fields = parse_qsl(content.decode("ascii"), errors="strict", max_num_fields=FIELDS)
+        except ValueError:
+            raise Refusal.bad("the body is no form") from None
+        if len(dict(fields)) < len(fields):
+            raise Refusal.bad("a field of the form is there twice")
+        return dict(fields)
+
+    async def _content(self, request: Request, wanted: str) -> bytes:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != "application/json":
-            raise Refusal.bad("a body must be of content type application/json")
+        if kind != wanted:
+            raise Refusal.bad(f"a body must be of content type {wanted}")
         content, size = bytearray(), 0
         async for part in request.stream():
             size += len(part)
@@ -78,14 +109,7 @@ class Guard:
                 break
         if size > self.body_limit_bytes:
             raise Refusal.too_large(self.body_limit_bytes)
-        try:
-            value = json.loads(content.decode(), parse_constant=_no_constant)
-            json.dumps(value, ensure_ascii=False).encode()  # lone surrogates could not be written anywhere
-        except (ValueError, RecursionError):
-            raise Refusal.bad("the body is no JSON") from None
-        if not isinstance(value, dict):
-            raise Refusal.bad("the body must be a JSON object")
-        return value
+        return bytes(content)
 
 
 def has_encoded_slash(request: Request) -> bool:

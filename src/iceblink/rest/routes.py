@@ -13,10 +13,12 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 
+from iceblink.lake.listing import Key
 from iceblink.lake.served.catalog import ServedCatalog
-from iceblink.lake.served.names import Key, checked_key, checked_namespace
+from iceblink.lake.served.names import checked_key, checked_namespace
 from iceblink.lake.served.refusal import Refusal
 from iceblink.lake.served.tables import Snapshots, etag
+from iceblink.rest import oauth
 from iceblink.rest.pages import page
 
 READING = APIRouter()
@@ -59,7 +61,7 @@ PageSize = Annotated[str | None, Query(alias="pageSize")]
 
 
 @READING.get("/config")
-def config(catalog: Catalog) -> Response:
+def config(request: Request, catalog: Catalog) -> Response:
     """One server has one catalog, by whatever ``warehouse`` it is asked for."""
     endpoints = [
         f"{method} /v1/{{prefix}}{route.path}"
@@ -68,7 +70,8 @@ def config(catalog: Catalog) -> Response:
         if isinstance(route, APIRoute) and route.path != "/config"
         for method in sorted(route.methods or ())
     ]
-    return JSONResponse({"defaults": catalog.told(), "overrides": {}, "endpoints": endpoints})
+    told = catalog.told() | ({} if request.app.state.guard.tokens is None else oauth.TOLD)
+    return JSONResponse({"defaults": told, "overrides": {}, "endpoints": endpoints})
 
 
 # namespaces
@@ -188,6 +191,11 @@ def list_views(catalog: Catalog, levels: Levels, token: PageToken = None, size: 
 @WRITING.post("/namespaces/{namespace}/views")
 def create_view(catalog: Catalog, levels: Levels, body: Body) -> Response:
     return JSONResponse(catalog.views.create(levels, body))
+
+
+@WRITING.post("/namespaces/{namespace}/register-view")
+def register_view(catalog: Catalog, levels: Levels, body: Body) -> Response:
+    return JSONResponse(catalog.views.register(levels, body))
 
 
 @READING.get("/namespaces/{namespace}/views/{view}")

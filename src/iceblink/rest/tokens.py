@@ -1,11 +1,17 @@
-"""Who may ask: bearer tokens out of a file, compared in a time that tells nothing about them."""
+"""Who may ask: bearer tokens out of a file, compared in a time that tells nothing about them.
+
+A client may also send a token of the file once, as the secret of its credentials, and go on with an access token, which
+ends by itself. It is signed by what the server knows of the secret: all servers with the same file take it, as long as
+the secret is in the file.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -14,6 +20,9 @@ from iceblink.errors import ConfigError
 
 SHORTEST = 16  # characters; what `openssl rand -hex 32` makes has 64
 READ_ONLY = "read-only"
+
+LIFE_S = 3600
+"""How long an access token is good [s]."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 """RFC 6750, section 2.1."""
@@ -25,6 +34,8 @@ class Tokens:
 
     writing: tuple[bytes, ...]
     reading: tuple[bytes, ...] = ()
+    clock: Callable[[], float] = time.time
+    """Says by when an access token ends [s since 1970]."""
 
     @classmethod
     def of(cls, writing: Sequence[str], reading: Sequence[str] = ()) -> Self:
@@ -70,16 +81,27 @@ class Tokens:
 
     def may_read(self, token: str) -> bool:
         """Tell whether a token is known; compares all of them, whichever it is."""
-        return _among(token, (*self.writing, *self.reading))
+        return self._among(token, (*self.writing, *self.reading))
 
     def may_write(self, token: str) -> bool:
         """Tell whether a token may change things."""
-        return _among(token, self.writing)
+        return self._among(token, self.writing)
+
+    def access(self, secret: str) -> str | None:
+        """Return an access token that may do what `secret` may, or None if that is no token of the file."""
+        given, known = _digest(secret), (*self.writing, *self.reading)
+        found = [one for one in known if hmac.compare_digest(given, one)]
+        return _signed(f"{int(self.clock()) + LIFE_S}", found[0]) if found else None
+
+    def _among(self, token: str, known: Sequence[bytes]) -> bool:
+        given, end = _digest(token), token.partition(".")[0]
+        same = sum(hmac.compare_digest(given, one) for one in known)  # no `any`: it would stop at the first
+        signed = sum(hmac.compare_digest(given, _digest(_signed(end, one))) for one in known)
+        return same > 0 or (signed > 0 and end.isdecimal() and self.clock() < int(end))
 
 
-def _among(token: str, known: Sequence[bytes]) -> bool:
-    given = _digest(token)
-    return sum(hmac.compare_digest(given, one) for one in known) > 0  # no `any`: it would stop at the first
+def _signed(end: str, key: bytes) -> str:
+    return f"{end}.{hmac.digest(key, f'access until {end}'.encode('utf-8', 'surrogateescape'), 'sha256').hex()}"
 
 
 def _digest(token: str) -> bytes:

@@ -6,16 +6,19 @@ from urllib.parse import unquote
 
 from iceblink.errors import ConfigError
 from iceblink.lake.catalog import Catalog
+from iceblink.lake.listing import Listing
 from iceblink.lake.served import requests
 from iceblink.lake.served.database import database_of
-from iceblink.lake.served.listing import Listing
 from iceblink.lake.served.metadata_files import MetadataFiles
-from iceblink.lake.served.names import checked_namespace
+from iceblink.lake.served.names import LONGEST, checked_namespace
 from iceblink.lake.served.refusal import Refusal
 from iceblink.lake.served.store import Store
 from iceblink.lake.served.tables import Json, Tables
 from iceblink.lake.served.views import Views
 from iceblink.lake.served.warehouse import Warehouse
+
+WIDEST_VALUE = 1000
+"""Characters of a property of a namespace that the database has room for."""
 
 _TOLD = ("s3.endpoint", "s3.region", "s3.path-style-access", "s3.force-virtual-addressing", "gcs.service.host")
 """Properties of the catalog that clients are told: where files are, never with which keys."""
@@ -43,7 +46,7 @@ class ServedCatalog:
             hint = "set warehouse= for it: tables of others are made there, and nowhere else"
             raise ConfigError("the catalog has no warehouse", "catalog serve", hint)
         warehouse = Warehouse(str(root), catalog.folder is not None)
-        self._listing = Listing(opened.name, database)
+        self._listing = Listing(opened.name, database, Refusal)
         self._store = Store(self._listing, MetadataFiles(opened), warehouse)
         self._told = {key: str(opened.properties[key]) for key in _TOLD if key in opened.properties}
         self.tables, self.views = Tables(self._store), Views(self._store)
@@ -66,6 +69,7 @@ class ServedCatalog:
         """Make a namespace, as a ``CreateNamespaceRequest`` says; 409 if it is there."""
         levels, properties = checked_namespace(body.get("namespace")), requests.texts(body, "properties")
         self._check_location(properties)
+        _check_room(properties)
         self._listing.create_namespace(levels, properties)
         return {"namespace": list(levels), "properties": properties}
 
@@ -86,6 +90,7 @@ class ServedCatalog:
         if both:
             raise Refusal.contradiction(f"these properties are to be both set and removed: {', '.join(both)}")
         self._check_location(updates)
+        _check_room(updates)
         removed, missing = self._listing.change_properties(levels, removals, updates)
         return {"updated": sorted(updates), "removed": removed, "missing": missing}
 
@@ -96,3 +101,9 @@ class ServedCatalog:
     def _check_location(self, properties: dict[str, str]) -> None:
         if "location" in properties:
             self._store.warehouse.checked(properties["location"])
+
+
+def _check_room(properties: Json) -> None:
+    for key, value in properties.items():
+        if len(key) > LONGEST or len(value) > WIDEST_VALUE or "\0" in key + value:
+            raise Refusal.bad(f"a property has {LONGEST} characters at most, its value {WIDEST_VALUE}, and no NUL")

@@ -1,36 +1,19 @@
-"""The database of a catalog, whichever it is: questions and changes in SQL with named parameters."""
+"""The database of a catalog that is served: its errors are refusals, by whether something may have been changed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager
-from typing import Any, Protocol
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from pyiceberg.catalog import Catalog as IcebergCatalog
 
 from iceblink.errors import CatalogError, ConfigError
+from iceblink.lake.database import Database, Run, SqlalchemyDatabase, Values
 from iceblink.lake.embedded import EmbeddedCatalog
-from iceblink.lake.late import iceberg_sql, sqlalchemy
+from iceblink.lake.late import iceberg_sql
+from iceblink.lake.refused import client_errors, duplicate_errors
 from iceblink.lake.served.refusal import Refusal
-
-Values = Mapping[str, str]
-Run = Callable[[str, Values], int]
-"""Runs one statement of a transaction and returns how many rows it met."""
-
-
-class Database(Protocol):
-    """A database laid out as PyIceberg's and Java's SQL catalogs have it."""
-
-    has_views: bool
-    """Whether its list says what is a table and what a view."""
-
-    def ask(self, query: str, values: Values) -> list[Any]:
-        """Return all rows of a query."""
-        ...
-
-    def change(self) -> AbstractContextManager[Run]:
-        """Begin a transaction, committed at the end of the block, undone when it fails."""
-        ...
 
 
 def database_of(catalog: IcebergCatalog) -> Database:
@@ -42,9 +25,9 @@ def database_of(catalog: IcebergCatalog) -> Database:
         It has none that we know.
     """
     if isinstance(catalog, EmbeddedCatalog):
-        return _Sqlite(catalog)
+        return ServedDatabase(catalog.database)
     if isinstance(catalog, iceberg_sql.SqlCatalog):
-        return _Sqlalchemy(catalog)
+        return ServedDatabase(SqlalchemyDatabase(catalog))
     raise ConfigError(
         f"a catalog of type {type(catalog).__name__} cannot be served",
         "catalog serve",
@@ -52,34 +35,37 @@ def database_of(catalog: IcebergCatalog) -> Database:
     )
 
 
-class _Sqlite:
-    def __init__(self, catalog: EmbeddedCatalog) -> None:
-        self._catalog = catalog
-        self.has_views = bool(catalog._only_tables)
+class ServedDatabase:
+    """A database whose failures are a `Refusal`.
+
+    503 where it cannot be reached, and nothing was changed; 500 where it took a change and did not say whether it was
+    made; 403 where it can only be read. That a key is there already comes through.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.has_views = database.has_views
 
     def ask(self, query: str, values: Values) -> list[Any]:
-        with closing(self._catalog._connect()) as connection:
-            return connection.execute(query, values).fetchall()
+        """Return all rows of a query."""
+        try:
+            return self._database.ask(query, values)
+        except client_errors():
+            raise Refusal.unavailable("the database of this catalog cannot be read") from None
 
     @contextmanager
     def change(self) -> Iterator[Run]:
+        """Begin a transaction, committed at the end of the block, undone when it fails."""
+        handed_over = False
         try:
-            with self._catalog._change() as connection:
-                yield lambda statement, values: connection.execute(statement, values).rowcount
+            with self._database.change() as run:
+                yield run
+                handed_over = True
         except CatalogError as error:
             raise Refusal.forbidden(error.what) from None
-
-
-class _Sqlalchemy:
-    def __init__(self, catalog: Any) -> None:
-        self._engine = catalog.engine
-        self.has_views = catalog._iceberg_type_filter() is not None
-
-    def ask(self, query: str, values: Values) -> list[Any]:
-        with self._engine.connect() as connection:
-            return list(connection.execute(sqlalchemy.text(query), values))
-
-    @contextmanager
-    def change(self) -> Iterator[Run]:
-        with self._engine.begin() as connection:
-            yield lambda statement, values: connection.execute(sqlalchemy.text(statement), values).rowcount
+        except client_errors() as error:
+            if handed_over:  # an error of the commit itself
+                raise Refusal.unknown() from error
+            if isinstance(error, duplicate_errors()):
+                raise
+            raise Refusal.unavailable("the database of this catalog cannot be changed now") from error

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+from iceblink.lake.listing import Key
 from iceblink.lake.served.refusal import Refusal
 
 LONGEST = 255
@@ -13,16 +14,6 @@ LONGEST = 255
 
 _HOSTILE = {"Cc", "Cs", "Zl", "Zp"}
 """Unicode categories: control characters, among them NUL and the separator of levels, lone surrogates, line ends."""
-
-
-class Key(NamedTuple):
-    """A table or view as the database lists it."""
-
-    namespace: str  # its levels, joined with dots
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.namespace}.{self.name}"
 
 
 def checked_namespace(levels: Any) -> tuple[str, ...]:

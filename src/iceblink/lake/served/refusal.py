@@ -51,8 +51,16 @@ class Refusal(Exception):
         return cls(406, "UnsupportedOperationException", message)
 
     @classmethod
-    def exists(cls, name: str) -> Self:
+    def no_views(cls) -> Self:
+        return cls.unsupported("the database of this catalog was made before there were views in it")
+
+    @classmethod
+    def entry_exists(cls, name: str) -> Self:
         return cls(409, "AlreadyExistsException", f"the name {name!r} is taken")
+
+    @classmethod
+    def namespace_exists(cls, levels: Sequence[str]) -> Self:
+        return cls.entry_exists(".".join(levels))
 
     @classmethod
     def not_empty(cls, levels: Sequence[str]) -> Self:
@@ -80,6 +88,10 @@ class Refusal(Exception):
     def unknown(cls) -> Self:
         """The database took the change and never said whether it was made."""
         return cls(500, "CommitStateUnknownException", "the database did not answer: the change may have been made")
+
+    @classmethod
+    def overtaken(cls) -> Self:
+        return cls.unavailable("others change the properties of this namespace, too: try again")
 
     @classmethod
     def unavailable(cls, message: str) -> Self:

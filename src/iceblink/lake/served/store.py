@@ -11,9 +11,8 @@ from pathlib import Path
 
 from iceblink.errors import CatalogError
 from iceblink.lake.creation import claimed, remove_folder
-from iceblink.lake.served.listing import Changed, Kind, Listing, Swap, Taken
+from iceblink.lake.listing import Changed, Key, Kind, Listing, Swap, Taken
 from iceblink.lake.served.metadata_files import MetadataFiles
-from iceblink.lake.served.names import Key
 from iceblink.lake.served.refusal import Refusal
 from iceblink.lake.served.warehouse import Warehouse
 from iceblink.lake.storage import Storage
@@ -58,8 +57,38 @@ class Store:
             try:
                 self.listing.swap([Swap(prepared.key, None, location)], kind)
             except Taken:
-                raise Refusal.exists(str(prepared.key)) from None
+                raise Refusal.entry_exists(str(prepared.key)) from None
         return location
+
+    def register(self, key: Key, location: str, folder: str, kind: Kind, overwrite: bool = False) -> None:
+        """List an entry whose metadata is there already.
+
+        Parameters
+        ----------
+        key : Key
+        location : str
+            Of the metadata file.
+        folder : str
+            Of the entry, as its metadata has it.
+        kind : {"TABLE", "VIEW"}
+        overwrite : bool
+            In the place of the one of that name.
+
+        Raises
+        ------
+        Refusal
+            400: the place is another's, or not that of the entry. 409: the name is taken.
+        """
+        if self.warehouse.embedded and self.warehouse.folder_of(location) != folder:
+            raise Refusal.bad(f"the metadata is not in the folder of its {kind.lower()}")
+        self.check_unshared(key, folder)
+        before = self.listing.find(key, kind) if overwrite else None
+        try:
+            self.listing.swap([Swap(key, before, location)], kind)
+        except Taken:
+            raise Refusal.entry_exists(str(key)) from None
+        except Changed:
+            raise Refusal.conflict(f"others changed {str(key)!r} meanwhile") from None
 
     def change(self, prepare: Callable[[], Sequence[Prepared]], kind: Kind) -> list[str]:
         """Change several entries together, made anew from what is there for as long as others are faster.
@@ -92,7 +121,7 @@ class Store:
             except Taken:
                 taken = [one.key for one in prepared if one.before is None]
                 if not any(self.listing.find(key, kind) for key in taken):  # it is of the other kind
-                    raise Refusal.exists(", ".join(map(str, taken))) from None
+                    raise Refusal.entry_exists(", ".join(map(str, taken))) from None
             except Changed:
                 time.sleep(random.uniform(0, min(0.002 * 2**attempt, 0.2)))  # out of step with the others
         raise Refusal.conflict("others were always faster")

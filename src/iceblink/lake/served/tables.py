@@ -28,9 +28,9 @@ from pyiceberg.table.update import (
     update_table_metadata,
 )
 
+from iceblink.lake.listing import Key
 from iceblink.lake.served import requests
-from iceblink.lake.served.listing import Changed, Swap, Taken
-from iceblink.lake.served.names import Key, checked_key
+from iceblink.lake.served.names import checked_key
 from iceblink.lake.served.purge import remove_files
 from iceblink.lake.served.refusal import Refusal
 from iceblink.lake.served.store import Prepared, Store
@@ -73,7 +73,7 @@ class Tables:
         key = checked_key(levels, body.get("name"))
         namespace = self._store.listing.properties(levels)
         if self._store.listing.find(key, "TABLE") is not None:
-            raise Refusal.exists(str(key))
+            raise Refusal.entry_exists(str(key))
         wanted, inside = requests.optional_text(body, "location"), namespace.get("location")
         place: str | None = None
         with self._store.new_place(key, wanted, inside) as location:
@@ -184,22 +184,12 @@ class Tables:
         except Refusal:
             raise Refusal.bad("there is no metadata of a table at 'metadata-location'") from None
         folder = self._store.warehouse.table_location(metadata.location)
-        if self._store.warehouse.embedded and self._store.warehouse.folder_of(location) != folder:
-            raise Refusal.bad("the metadata is not in the folder of its table")
         self._store.warehouse.check_properties(metadata.properties, folder)
-        self._store.check_unshared(key, folder)
-        before = self._store.listing.find(key, "TABLE") if body.get("overwrite") is True else None
-        try:
-            self._store.listing.swap([Swap(key, before, location)], "TABLE")
-        except Taken:
-            raise Refusal.exists(str(key)) from None
-        except Changed:
-            raise Refusal.conflict(f"others changed {str(key)!r} meanwhile") from None
+        self._store.register(key, location, folder, "TABLE", body.get("overwrite") is True)
         return self.load(key)
 
     def rename(self, before: Key, after: Key) -> None:
         """Give a table another name; its files stay where they are."""
-        self._store.listing.require(tuple(after.namespace.split(".")))
         self._store.listing.rename(before, after, "TABLE")
 
     def drop(self, key: Key, purge: bool) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 
+from pyiceberg.view.metadata import ViewMetadata
+
+from iceblink.lake.listing import Key
 from iceblink.lake.served import requests
-from iceblink.lake.served.names import Key, checked_key
+from iceblink.lake.served.names import checked_key
 from iceblink.lake.served.refusal import Refusal
 from iceblink.lake.served.store import Prepared, Store
 from iceblink.lake.served.view_updates import Json, check_requirements, new_view, updated
@@ -30,12 +33,25 @@ class Views:
         key = checked_key(levels, body.get("name"))
         namespace = self._store.listing.properties(levels)
         if self._store.listing.find(key, "VIEW") is not None:
-            raise Refusal.exists(str(key))
+            raise Refusal.entry_exists(str(key))
         wanted = requests.optional_text(body, "location")
         with self._store.new_place(key, wanted, namespace.get("location")) as location:
             text = json.dumps(new_view(body, location))
             place = self._store.create(Prepared(key, None, text, f"{location}/metadata"), "VIEW")
         return {"metadata-location": place, "metadata": json.loads(text), "config": {}}
+
+    def register(self, levels: tuple[str, ...], body: Json) -> Json:
+        """List a view whose metadata is there."""
+        key = checked_key(levels, body.get("name"))
+        self._store.listing.require(levels)
+        location = self._store.warehouse.checked(requests.text(body, "metadata-location"))
+        try:
+            text = self._store.files.text(location)
+            metadata = ViewMetadata.model_validate_json(text)
+        except (Refusal, ValueError):
+            raise Refusal.bad("there is no metadata of a view at 'metadata-location'") from None
+        self._store.register(key, location, self._store.warehouse.table_location(metadata.location), "VIEW")
+        return self.load(key)
 
     def load(self, key: Key) -> Json:
         """Return a view: a ``LoadViewResult``."""
@@ -59,7 +75,6 @@ class Views:
 
     def rename(self, before: Key, after: Key) -> None:
         """Give a view another name."""
-        self._store.listing.require(tuple(after.namespace.split(".")))
         self._store.listing.rename(before, after, "VIEW")
 
     def drop(self, key: Key) -> None:

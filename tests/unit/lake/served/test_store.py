@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from iceblink.lake.catalog import Catalog
-from iceblink.lake.embedded import EmbeddedCatalog
+from iceblink.lake.database import Run, SqliteDatabase
+from iceblink.lake.listing import Key
 from iceblink.lake.served.catalog import ServedCatalog
-from iceblink.lake.served.names import Key
 from iceblink.lake.served.refusal import Refusal
 
 SCHEMA = {"type": "struct", "fields": [{"id": 1, "name": "id", "type": "long", "required": True}]}
@@ -31,17 +31,17 @@ def served(tmp_path: Path) -> ServedCatalog:
 
 def failing(monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
     """Let the database fail before a transaction, or after it has landed."""
-    really = EmbeddedCatalog._change
+    really = SqliteDatabase.change
 
     @contextmanager
-    def change(self: EmbeddedCatalog) -> Iterator[sqlite3.Connection]:
+    def change(self: SqliteDatabase) -> Iterator[Run]:
         if moment == "before":
             raise sqlite3.OperationalError("disk I/O error")
-        with really(self) as connection:
-            yield connection
+        with really(self) as run:
+            yield run
         raise sqlite3.OperationalError("disk I/O error")
 
-    monkeypatch.setattr(EmbeddedCatalog, "_change", change)
+    monkeypatch.setattr(SqliteDatabase, "change", change)
 
 
 def files(folder: Path) -> set[Path]:
@@ -87,7 +87,7 @@ def test_a_table_whose_making_is_unknown_keeps_its_folder(
 
 def test_a_lake_that_can_only_be_read_is_only_read(served: ServedCatalog, monkeypatch: pytest.MonkeyPatch) -> None:
     catalog: Any = served._store.files._catalog
-    monkeypatch.setattr(catalog, "_read_only", True)
+    monkeypatch.setattr(catalog.database, "_read_only", True)
     for change in (lambda: served.tables.commit(TABLE, CHANGE), lambda: served.tables.drop(TABLE, purge=True)):
         with pytest.raises(Refusal) as caught:
             change()

@@ -9,17 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
-from iceblink.lake.refused import client_errors, duplicate_errors
-from iceblink.lake.served.database import Database
-from iceblink.lake.served.names import LONGEST, Key
-from iceblink.lake.served.refusal import Refusal
+from iceblink.lake.database import Database
+from iceblink.lake.refused import duplicate_errors
 
 Kind = Literal["TABLE", "VIEW"]
-
-WIDEST_VALUE = 1000
-"""Characters of a property of a namespace that the database has room for."""
+Levels = tuple[str, ...]
 
 _HOLDS = "exists"
 """The property by which a namespace without others is listed; Java's catalog hides it, too."""
@@ -27,6 +23,16 @@ _HOLDS = "exists"
 _KINDS = {"TABLE": "(iceberg_type IS NULL OR iceberg_type = 'TABLE')", "VIEW": "iceberg_type = 'VIEW'"}
 _ENTRY = "catalog_name = :catalog AND table_namespace = :namespace AND table_name = :name"
 _NAMESPACE = "catalog_name = :catalog AND namespace = :namespace"
+
+
+class Key(NamedTuple):
+    """A table or view as the database lists it."""
+
+    namespace: str  # its levels, joined with dots
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}.{self.name}"
 
 
 class Changed(Exception):
@@ -55,6 +61,18 @@ class Swap:
     after: str
 
 
+class Refusals(Protocol):
+    """Makes what is raised where something cannot be: whoever asks has words of his own for it."""
+
+    def no_entry(self, kind: Kind, name: str) -> Exception: ...
+    def no_namespace(self, levels: Levels) -> Exception: ...
+    def entry_exists(self, name: str) -> Exception: ...
+    def namespace_exists(self, levels: Levels) -> Exception: ...
+    def not_empty(self, levels: Levels) -> Exception: ...
+    def no_views(self) -> Exception: ...
+    def overtaken(self) -> Exception: ...
+
+
 class Statement(Protocol):
     """Runs a statement of a transaction, and returns how many rows it met."""
 
@@ -64,30 +82,45 @@ class Statement(Protocol):
 class Listing:
     """The entries of one catalog in a database; every method asks it anew.
 
-    All of them raise a `Refusal`: 503 where the database cannot be reached, and nothing was changed; 500 where it took
-    a change and did not say whether it was made; 406 for views in a database that has none.
+    All of them raise what `refusals` make, and the errors of the database as they are.
+
+    Parameters
+    ----------
+    catalog : str
+        Its name: a database may have several.
+    database : Database
+    refusals : Refusals
     """
 
-    def __init__(self, catalog: str, database: Database) -> None:
-        self._catalog, self._database = catalog, database
+    def __init__(self, catalog: str, database: Database, refusals: Refusals) -> None:
+        self._catalog, self._database, self._refusals = catalog, database, refusals
 
     # tables and views
 
     def find(self, key: Key, kind: Kind) -> str | None:
         """Return where the metadata of an entry is, or None."""
-        query = f"SELECT metadata_location FROM iceberg_tables WHERE {_ENTRY} AND {self._is(kind)}"
-        rows = self._ask(query, **key._asdict())
+        rows = self._found(key, kind)
         return str(rows[0][0]) if rows else None
 
     def location(self, key: Key, kind: Kind) -> str:
-        """Return where the metadata of an entry is; 404 if there is none."""
-        found = self.find(key, kind)
-        if found is None:
-            raise Refusal.no_entry(kind, str(key))
-        return found
+        """Return where the metadata of an entry is; raises `no_entry`."""
+        return self.locations_of(key, kind)[0]
 
-    def names(self, levels: tuple[str, ...], kind: Kind) -> list[str]:
-        """Return the names of one namespace, sorted; 404 if there is no such namespace."""
+    def locations_of(self, key: Key, kind: Kind) -> tuple[str, str | None]:
+        """Return where the metadata of an entry is, and where that before it was; raises `no_entry`."""
+        rows = self._found(key, kind)
+        if not rows:
+            raise self._refusals.no_entry(kind, str(key))
+        ((current, previous),) = rows
+        return str(current), previous
+
+    def _found(self, key: Key, kind: Kind) -> list[Any]:
+        columns = "metadata_location, previous_metadata_location"
+        query = f"SELECT {columns} FROM iceberg_tables WHERE {_ENTRY} AND {self._is(kind)}"
+        return self._ask(query, **key._asdict())
+
+    def names(self, levels: Levels, kind: Kind) -> list[str]:
+        """Return the names of one namespace, sorted; raises `no_namespace`."""
         self.require(levels)
         where = f"catalog_name = :catalog AND table_namespace = :namespace AND {self._is(kind)}"
         rows = self._ask(f"SELECT table_name FROM iceberg_tables WHERE {where}", namespace=".".join(levels))
@@ -106,7 +139,6 @@ class Listing:
         Raises
         ------
         Changed, Taken
-        Refusal
         """
         with self._changing() as run:
             for swap in sorted(swaps, key=lambda one: one.key):  # in one order everywhere, or two would wait for ever
@@ -132,22 +164,27 @@ class Listing:
         run(f"INSERT INTO iceberg_tables ({columns}) VALUES ({marks})", **values, after=swap.after)
 
     def rename(self, before: Key, after: Key, kind: Kind) -> None:
-        """Give an entry another name; 404 if there is none, 409 if the name is taken."""
+        """Give an entry another name, in a namespace that is there.
+
+        Raises `no_namespace`, `no_entry`, and `entry_exists` if the name is taken.
+        """
+        self.require(tuple(after.namespace.split(".")))
         become = "table_namespace = :new_namespace, table_name = :new_name"
         values = {**before._asdict(), "new_namespace": after.namespace, "new_name": after.name}
         try:
             with self._changing() as run:
                 met = run(f"UPDATE iceberg_tables SET {become} WHERE {_ENTRY} AND {self._is(kind)}", **values)
         except Taken:
-            raise Refusal.exists(str(after)) from None
+            raise self._refusals.entry_exists(str(after)) from None
         if not met:
-            raise Refusal.no_entry(kind, str(before))
+            raise self._refusals.no_entry(kind, str(before))
 
     def remove(self, key: Key, kind: Kind) -> str:
-        """Take an entry off the list and return where its metadata was; 404 if there is none."""
+        """Take an entry off the list and return where its metadata was; raises `no_entry`."""
         while True:
             location = self.location(key, kind)
-            where = f"{_ENTRY} AND metadata_location = :location AND {self._is(kind)}"
+            same = "(metadata_location = :location OR metadata_location IS NULL)"  # a damaged entry has none
+            where = f"{_ENTRY} AND {same} AND {self._is(kind)}"
             with self._changing() as run:
                 met = run(f"DELETE FROM iceberg_tables WHERE {where}", **key._asdict(), location=location)
             if met:  # else somebody committed to it meanwhile
@@ -157,18 +194,18 @@ class Listing:
         if self._database.has_views:
             return _KINDS[kind]
         if kind == "VIEW":
-            raise Refusal.unsupported("the database of this catalog was made before there were views in it")
+            raise self._refusals.no_views()
         return "1 = 1"
 
     # namespaces
 
-    def namespaces(self, outer: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-        """Return the namespaces directly inside of `outer`, or those at the top, sorted; 404 if there is no such."""
+    def namespaces(self, outer: Levels = ()) -> list[Levels]:
+        """Return the namespaces directly inside of `outer`, or those at the top, sorted; raises `no_namespace`."""
         if outer:
             self.require(outer)
         return sorted(one for one in self._all() if one[:-1] == outer)
 
-    def _all(self) -> set[tuple[str, ...]]:
+    def _all(self) -> set[Levels]:
         """Return every namespace that is listed or holds something, with those around it."""
         query = (
             "SELECT table_namespace FROM iceberg_tables WHERE catalog_name = :catalog "
@@ -177,95 +214,82 @@ class Listing:
         listed = [tuple(str(namespace).split(".")) for (namespace,) in self._ask(query)]
         return {namespace[:depth] for namespace in listed for depth in range(1, len(namespace) + 1)}
 
-    def require(self, levels: tuple[str, ...]) -> None:
-        """Answer 404 if there is no such namespace."""
+    def require(self, levels: Levels) -> None:
+        """Raise `no_namespace` if there is no such namespace."""
         if levels not in self._all():
-            raise Refusal.no_namespace(levels)
+            raise self._refusals.no_namespace(levels)
 
-    def has_namespace(self, levels: tuple[str, ...]) -> bool:
+    def has_namespace(self, levels: Levels) -> bool:
         """Tell whether there is such a namespace."""
         return levels in self._all()
 
-    def create_namespace(self, levels: tuple[str, ...], properties: Mapping[str, str]) -> None:
-        """List a namespace; 409 if it is there, 400 for properties that have no room."""
-        kept = {_HOLDS: "true", **_checked_properties(properties)}
+    def create_namespace(self, levels: Levels, properties: Mapping[str, str]) -> None:
+        """List a namespace; raises `namespace_exists`."""
         if self.has_namespace(levels):
-            raise Refusal.exists(".".join(levels))
+            raise self._refusals.namespace_exists(levels)
         try:
             with self._changing() as run:
-                for key, value in kept.items():
+                for key, value in {**properties, _HOLDS: "true"}.items():
                     _set_property(run, ".".join(levels), key, value)
         except Taken:
-            raise Refusal.exists(".".join(levels)) from None
+            raise self._refusals.namespace_exists(levels) from None
 
-    def properties(self, levels: tuple[str, ...]) -> dict[str, str]:
-        """Return the properties of a namespace; 404 if there is no such."""
+    def properties(self, levels: Levels) -> dict[str, str]:
+        """Return the properties of a namespace; raises `no_namespace`."""
         self.require(levels)
         query = f"SELECT property_key, property_value FROM iceberg_namespace_properties WHERE {_NAMESPACE}"
         rows = self._ask(query, namespace=".".join(levels))
         return {str(key): str(value) for key, value in rows if key != _HOLDS}
 
     def change_properties(
-        self, levels: tuple[str, ...], removals: Iterable[str], updates: Mapping[str, str]
+        self, levels: Levels, removals: Iterable[str], updates: Mapping[str, str]
     ) -> tuple[list[str], list[str]]:
-        """Remove and set properties together; return those that were removed, and those that were not there."""
+        """Remove and set properties together; return those that were removed, and those that were not there.
+
+        Raises `no_namespace`, and `overtaken` where others set the same ones.
+        """
         self.require(levels)
         namespace = ".".join(levels)
         removed: list[str] = []
         missing: list[str] = []
-        kept, gone = _checked_properties(updates), sorted(set(removals) - {_HOLDS})
+        gone = sorted(set(removals) - {_HOLDS})
         delete = f"DELETE FROM iceberg_namespace_properties WHERE {_NAMESPACE} AND property_key = :key"
         try:
             with self._changing() as run:
-                for key, value in {_HOLDS: "true", **kept}.items():  # it stays listed when its last property goes
+                for key, value in {**updates, _HOLDS: "true"}.items():  # it stays listed when its last property goes
                     run(delete, namespace=namespace, key=key)
                     _set_property(run, namespace, key, value)
                 for key in gone:
                     (removed if run(delete, namespace=namespace, key=key) else missing).append(key)
         except Taken:
-            raise Refusal.unavailable("others change the properties of this namespace, too: try again") from None
+            raise self._refusals.overtaken() from None
         return removed, missing
 
-    def drop_namespace(self, levels: tuple[str, ...]) -> None:
-        """Take a namespace off the list; 404 if there is no such, 409 if it holds something."""
+    def drop_namespace(self, levels: Levels) -> None:
+        """Take a namespace off the list; raises `no_namespace`, and `not_empty` if it holds something."""
         namespace = ".".join(levels)
         self.require(levels)
         inside = "SELECT 1 FROM iceberg_tables WHERE catalog_name = :catalog AND table_namespace = :namespace"
         if self.namespaces(levels) or self._ask(inside, namespace=namespace):
-            raise Refusal.not_empty(levels)
+            raise self._refusals.not_empty(levels)
         with self._changing() as run:  # what comes in meanwhile keeps the namespace listed
             run(f"DELETE FROM iceberg_namespace_properties WHERE {_NAMESPACE}", namespace=namespace)
 
     # the database
 
     def _ask(self, query: str, **values: str) -> list[Any]:
-        try:
-            return self._database.ask(query, {"catalog": self._catalog, **values})
-        except client_errors():
-            raise Refusal.unavailable("the database of this catalog cannot be read") from None
+        return self._database.ask(query, {"catalog": self._catalog, **values})
 
     @contextmanager
     def _changing(self) -> Iterator[Statement]:
-        handed_over = False
+        """Begin a transaction; what is there already raises `Taken`."""
         try:
             with self._database.change() as run:
                 yield lambda statement, **values: run(statement, {"catalog": self._catalog, **values})
-                handed_over = True
-        except client_errors() as error:
-            if handed_over:  # an error of the commit itself
-                raise Refusal.unknown() from error
-            if isinstance(error, duplicate_errors()):
-                raise Taken from None
-            raise Refusal.unavailable("the database of this catalog cannot be changed now") from error
+        except duplicate_errors():
+            raise Taken from None
 
 
 def _set_property(run: Statement, namespace: str, key: str, value: str) -> None:
     statement = "INSERT INTO iceberg_namespace_properties VALUES (:catalog, :namespace, :key, :value)"
     run(statement, namespace=namespace, key=key, value=value)
-
-
-def _checked_properties(properties: Mapping[str, str]) -> dict[str, str]:
-    for key, value in properties.items():
-        if len(key) > LONGEST or len(value) > WIDEST_VALUE or "\0" in key + value:
-            raise Refusal.bad(f"a property has {LONGEST} characters at most, its value {WIDEST_VALUE}, and no NUL")
-    return {key: value for key, value in properties.items() if key != _HOLDS}

@@ -31,6 +31,7 @@ from iceblink.run.session import Session
 from iceblink.run.statements import answer
 from iceblink.run.training import TrainingLayout, laid_out
 from iceblink.types import to_schema
+from iceblink.viewing import Viewing
 
 
 def connect(
@@ -91,7 +92,7 @@ def _engine(name: str) -> LocalEngine:
     return LocalEngine()
 
 
-class Lake(Altering, Changing, Following, Importing, Maintaining):
+class Lake(Altering, Changing, Following, Importing, Maintaining, Viewing):
     """Tables by name, SQL over them, and ways to make new ones; a context manager that frees the engine."""
 
     def __init__(self, session: Session) -> None:

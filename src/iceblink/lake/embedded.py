@@ -312,8 +312,10 @@ class EmbeddedCatalog(MetastoreCatalog):
             raise NamespaceAlreadyExistsError(name) from None
 
     def drop_namespace(self, namespace: str | Identifier) -> None:
-        """Take an empty namespace off the list."""
-        if self.list_tables(namespace):
+        """Take an empty namespace off the list; views keep it there as tables do."""
+        self._require_namespace(namespace)
+        inside = "SELECT 1 FROM iceberg_tables WHERE catalog_name = ? AND table_namespace = ? LIMIT 1"
+        if self._ask(inside, self.name, self.namespace_to_string(namespace)):
             raise NamespaceNotEmptyError(self.namespace_to_string(namespace))
         with self._change() as connection:
             self._remove_properties(connection, self.namespace_to_string(namespace))

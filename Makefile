@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # What may run side by side: it starts no Ray, and no clock of its own matters.
 TOGETHER := tests/unit $(addprefix tests/integration/test_,$(addsuffix .py,\
   loaders loader_quarantine loader_watching sequences torch_loaders training_layout queries staged verbs write_modes \
-  broken_empty broken_names checkpoint row_changes row_change_conflicts sql_statements maintenance expiry \
+  broken_empty broken_names checkpoint row_changes row_change_conflicts sql_statements statement_forms maintenance expiry \
   rest_catalog rest_faults catalogs lakes disturbed_lakes changes following importing))
 
 .DEFAULT_GOAL := help

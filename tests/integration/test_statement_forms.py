@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +58,7 @@ def engine(request: pytest.FixtureRequest) -> ib.LocalEngine:
 # rows beside the table
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=PAIRS, source=PAIRS, merge_on_read=st.booleans(), with_=st.booleans())
 def test_rows_beside_a_table_delete_and_update_those_that_they_match(
     tmp_path_factory: pytest.TempPathFactory,
@@ -183,6 +186,34 @@ def test_rows_deleted_before_are_not_counted_again(lake: ib.Lake) -> None:
         lake.write("n.t", table([(one, one) for one in range(5)], "id", "x"), "replace", properties=MODES)
         assert lake.delete("n.t", _.id == 3).to_pylist()[0]["delete_files_added"] == 1
         assert counts(lake.sql(statement))[2] == 4
+
+
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=PAIRS, new=PAIRS, bound=st.integers(0, 5))
+def test_upserts_and_overwrites_are_merge_on_read_where_the_table_says_so(
+    tmp_path_factory: pytest.TempPathFactory,
+    rows: list[tuple[int | None, int]],
+    new: list[tuple[int | None, int]],
+    bound: int,
+) -> None:
+    new = list({key: (key, x) for key, x in new if key is not None}.values())
+    with ib.connect(tmp_path_factory.mktemp("lake")) as lake:
+        lake.write("n.t", table(rows, "id", "x"), "create", properties=MODES)
+        lake.write("n.t", table(new, "id", "x"), "upsert", on="id")
+        keys = {key for key, _x in new}
+        expected = Counter([row for row in rows if row[0] not in keys] + new)
+        assert held(lake) == expected
+        lake.write("n.t", table([(7, 7)], "id", "x"), "overwrite", where=f"id < {bound}")
+        gone = Counter({row: n for row, n in expected.items() if row[0] is not None and row[0] < bound})
+        assert held(lake) == expected - gone + Counter([(7, 7)])
+
+
+def test_an_upsert_of_a_few_rows_writes_these_and_what_they_replace(lake: ib.Lake) -> None:
+    lake.write("n.t", table([(one, one) for one in range(50)], "id", "x"), "create", properties=MODES)
+    lake.write("n.t", table([(7, 0), (50, 0)], "id", "x"), "upsert", on="id")
+    assert sorted(lake.table("n.t.data_files").to_arrow().column("record_count").to_pylist()) == [2, 50]
+    assert lake.table("n.t.delete_files").to_arrow().column("record_count").to_pylist() == [1]
+    assert lake.table("n.t").count() == 51
 
 
 # mistakes
@@ -358,6 +389,33 @@ def test_what_a_view_cannot_be_is_refused(lake: ib.Lake) -> None:
     lake.sql("DROP VIEW n.v")
     lake.sql("DROP SCHEMA n")
     assert lake.namespaces() == []
+
+
+def test_views_are_kept_in_a_sql_database_and_made_once(tmp_path: Path) -> None:
+    place = {"uri": f"sqlite:///{tmp_path}/some.db", "warehouse": str(tmp_path / "house")}
+    with ib.connect(type="sql", uri=place["uri"], warehouse=place["warehouse"]) as lake, ThreadPoolExecutor(2) as pool:
+        lake.write("n.t", {"id": [1, 2]}, "create")
+        made = [pool.submit(lake.create_view, "n.v", f"SELECT {one} AS x FROM n.t") for one in (1, 2)]
+        errors = [one.exception() for one in made]
+        assert [type(one) for one in errors if one is not None] == [TableExists]
+        assert lake.table("n.v").to_pylist() == [{"x": 1 + (errors[0] is not None)}] * 2
+        lake.sql("CREATE OR REPLACE VIEW n.v AS SELECT max(id) AS m FROM n.t")
+        assert lake.sql("FROM n.v").to_pylist() == [{"m": 2}]
+        lake.sql("DROP VIEW n.v")
+        assert lake.views() == []
+
+
+def test_a_lake_made_before_there_were_views_says_so(tmp_path: Path) -> None:
+    ib.connect(tmp_path).write("n.t", {"id": [1]}, "create")
+    with closing(sqlite3.connect(tmp_path / "catalog.db")) as database:
+        database.execute("ALTER TABLE iceberg_tables DROP COLUMN iceberg_type")
+    lake = ib.connect(tmp_path)
+    with pytest.raises(TableNotFound):
+        lake.table("n.v")
+    assert lake.sql("SHOW VIEWS").to_pylist() == []
+    with pytest.raises(CatalogError, match="no views"):
+        lake.sql("CREATE VIEW n.v AS FROM n.t")
+    assert lake.tables() == ["n.t"]
 
 
 # the rest

@@ -109,8 +109,6 @@ def find_view(catalog: Catalog, name: str) -> View | None:
 
     Raises
     ------
-    CatalogError
-        The catalog does not answer.
     DataCorrupt
         Its metadata file is missing or damaged.
     """
@@ -119,12 +117,12 @@ def find_view(catalog: Catalog, name: str) -> View | None:
         with _speaking(name, here):
             keeper = _keeper(here)
             return None if keeper is None else View.of(name, keeper.load(here._identifier(name)))
-    except (TableNotFound, NamespaceNotFound):
+    except CatalogError:  # whoever asks knows that there is no table of that name: that is what is to be said
         return None
 
 
 def view_names(catalog: Catalog, namespace: str) -> list[str]:
-    """Return the full names of the views of a namespace, sorted.
+    """Return the full names of the views of a namespace, sorted; none where the catalog has no views.
 
     Raises
     ------
@@ -155,7 +153,8 @@ def create_view(catalog: Catalog, view: View, replace: bool = False) -> None:
     with _speaking(view.name, here):
         keeper = _keeper(here)
         if keeper is None:
-            raise CatalogError("this catalog has no views", repr(here), "an embedded lake, SQL and REST catalogs have")
+            hint = "embedded lakes, SQL and REST catalogs have, but for databases made before there were any"
+            raise CatalogError("this catalog has no views", repr(here), hint)
         here.create_namespace(here._full(key[:-1]))
         try:
             before = keeper.load(key) if replace else None
@@ -183,10 +182,11 @@ def _keeper(catalog: Catalog) -> _Keeper | None:
     """Return what keeps the views of a catalog; None where there are none."""
     if catalog.folder is not None or catalog._is_database:
         try:
-            return _Listed(Views(Store.of(catalog)))
+            store = Store.of(catalog)
         except ConfigError:  # a database without a warehouse has no place for them
             return None
-    return _Asked(catalog.pyiceberg) if hasattr(catalog.pyiceberg, "_session") else None
+        return _Listed(Views(store)) if store.listing.has_views else None
+    return _Asked(catalog.pyiceberg) if isinstance(catalog.pyiceberg, iceberg_rest.RestCatalog) else None
 
 
 class _Listed:

@@ -209,7 +209,8 @@ def _tree(given: Any, sides: Mapping[str, Plan], place: str) -> exp.Expression:
     by_plan = {stand_in.name: name for name, stand_in in stand_ins.items()}
     from_ = tree.args.get("from_")
     tables = [] if from_ is None else [from_.this, *(join.this for join in tree.args.get("joins") or ())]
-    if len(tables) != len(sides) or not all(isinstance(table, exp.Table) for table in tables):
+    one_row = all(isinstance(table, exp.Table) for table in tables) and tree.find(exp.Window) is None
+    if len(tables) != len(sides) or not one_row:
         raise PlanError("an expression looks at more than one row of the table", place, "write it as SQL text")
     aliases = {table.alias_or_name: by_plan[table.name] for table in tables}
     value: exp.Expression = tree.expressions[0].unalias()

@@ -15,6 +15,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 FLOORS = {
     "lake": 1, "scan": 2, "plan": 3, "run": 4, "load": 5, "media": 5, "neighbours": 5, "verbs": 5, "loading": 5,
     "dataset": 5, "mixed": 5, "altering": 5, "changing": 5, "following": 5, "importing": 5, "maintaining": 5,
+    "viewing": 5,
     "lakehouse": 6, "ray": 6, "watch": 6, "rest": 6, "cli": 7, "demo": 7,
 }  # fmt: skip
 GROUND, FACADE = 0, 7  # what no floor names is the ground floor; the facade `import iceblink` is for cli and demo

@@ -14,6 +14,7 @@ from iceblink.plan.changes import RowChange, make_change
 from iceblink.plan.clauses import MergeClause
 from iceblink.plan.nodes import Memory, Plan, Scan, Stream
 from iceblink.run.once import Once
+from iceblink.run.outcome import outcome
 from iceblink.run.row_changes import change_rows
 from iceblink.run.session import Session
 
@@ -48,8 +49,8 @@ class Changing:
         Returns
         -------
         Dataset
-            One row of longs: ``rows_deleted, rows_updated, rows_inserted, files_removed, files_added,
-            delete_files_added, snapshot_id``.
+            One row: ``statement, name, rows_inserted, rows_updated, rows_deleted, files_added, files_removed,
+            delete_files_added, snapshot_id``, as of every statement that changes something (`Lake.sql`).
 
         Raises
         ------
@@ -150,5 +151,5 @@ class Changing:
         return plan
 
     def _changed(self, change: RowChange) -> Dataset:
-        rows = change_rows(self.session, change).rows()
-        return Dataset(Memory(rows.schema, rows, label=change.verb), self.session)
+        done = outcome(change.verb.upper(), change.target.table.name, change_rows(self.session, change))
+        return Dataset(done, self.session)

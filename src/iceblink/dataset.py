@@ -300,8 +300,9 @@ class Dataset(Loading):
             replaces rows with the same key `on` and adds the others.
         on : str or sequence of str
             Key columns for ``upsert``: unique in the data, never null.
-        where : boolean expression, optional
-            Rows to overwrite: ``_.day == "2026-01-31"``.
+        where : boolean expression, or str, optional
+            Rows to overwrite: ``_.day == "2026-01-31"``, or SQL text; with ``write.delete.mode`` ``merge-on-read`` they
+            are marked as deleted, with ``write.merge.mode`` those that an upsert replaces.
         partition_by, sort_by, properties
             For ``create`` and ``replace``, as in `Lake.create`.
         evolve : bool

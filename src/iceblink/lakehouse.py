@@ -31,6 +31,7 @@ from iceblink.run.session import Session
 from iceblink.run.statements import answer
 from iceblink.run.training import TrainingLayout, laid_out
 from iceblink.types import to_schema
+from iceblink.viewing import Viewing
 
 
 def connect(
@@ -91,7 +92,7 @@ def _engine(name: str) -> LocalEngine:
     return LocalEngine()
 
 
-class Lake(Altering, Changing, Following, Importing, Maintaining):
+class Lake(Altering, Changing, Following, Importing, Maintaining, Viewing):
     """Tables by name, SQL over them, and ways to make new ones; a context manager that frees the engine."""
 
     def __init__(self, session: Session) -> None:
@@ -238,10 +239,12 @@ class Lake(Altering, Changing, Following, Importing, Maintaining):
         Queries are lazy; names and types are checked here. They are DuckDB's SQL, with ``FOR VERSION AS OF`` (snapshot
         id, tag or branch), ``FOR TIMESTAMP AS OF`` and metadata tables (``ns.t.snapshots``).
 
-        Statements run at once: ``CREATE``, ``DROP``, ``ALTER`` and ``TRUNCATE TABLE``, ``CREATE`` and ``DROP SCHEMA``,
-        ``INSERT INTO`` and ``OVERWRITE``, ``DESCRIBE``, ``SHOW`` and ``CALL``, in Spark's words; queries in them are
-        DuckDB's. One that changes something gives a row: ``statement, name, snapshot_id, added_rows, deleted_rows``.
-        ``DELETE``, ``UPDATE`` and ``MERGE`` give that of `delete`.
+        Statements run at once: ``CREATE``, ``DROP``, ``ALTER`` and ``TRUNCATE TABLE``, ``CREATE`` and ``DROP VIEW`` and
+        ``SCHEMA``, ``INSERT INTO`` and ``OVERWRITE``, ``DELETE``, ``UPDATE``, ``MERGE``, ``USE``, ``DESCRIBE``,
+        ``SHOW``, ``EXPLAIN`` and ``CALL``, in Spark's words; queries in them are DuckDB's. One that changes something
+        gives a row: ``statement, name, rows_inserted, rows_updated, rows_deleted, files_added, files_removed,
+        delete_files_added, snapshot_id``, with null counts if it changes no rows. ``CALL`` gives the rows of Spark's
+        procedures.
 
         Raises
         ------

@@ -78,7 +78,7 @@ def test_statements_that_write_run_on_ray(lakes: tuple[ib.Lake, ib.Lake]) -> Non
     expected = {g: DATA.column("g").to_pylist().count(g) for g in (0, 1, None)} | {2: 10}
     found = local.sql("SELECT g, count(*) AS n FROM n.u GROUP BY g").to_pylist()
     assert {row["g"]: row["n"] for row in found} == expected
-    assert told["added_rows"] == expected[None]
+    assert told["rows_inserted"] == expected[None]
 
 
 @pytest.mark.parametrize("source", ["a table", "a function"])

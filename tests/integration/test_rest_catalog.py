@@ -36,7 +36,7 @@ from pyiceberg.view.metadata import SQLViewRepresentation, ViewRepresentation, V
 
 import iceblink as ib
 from iceblink import _
-from iceblink.errors import CatalogError, ConfigError, NamespaceNotFound, TableExists, TableNotFound
+from iceblink.errors import CatalogError, ConfigError, NamespaceNotFound, SqlError, TableExists, TableNotFound
 from iceblink.lake.catalog import Catalog
 from iceblink.rest.server import Server
 from iceblink.rest.tokens import Tokens
@@ -278,6 +278,33 @@ def test_what_a_server_writes_the_folder_has_and_the_other_way_round(server: Ser
 
 
 # commits, by hand
+
+
+def test_a_view_of_ours_is_the_same_over_http_and_in_the_folder(server: Server, folder: Path) -> None:
+    with ib.connect(folder) as direct, ib.connect(uri=server.url, token=WRITER) as served:
+        direct.write("seen.t", {"id": [1, 2, 3]}, "create")
+        served.create_view("seen.v", "SELECT id FROM seen.t WHERE id > 1", properties={"comment": "some"})
+        assert direct.table("seen.v").count() == served.table("seen.v").count() == 2
+        direct.sql("CREATE OR REPLACE VIEW seen.v (key) AS SELECT id FROM seen.t")
+        assert served.table("seen.v").columns == ["key"]
+        served.sql("CREATE OR REPLACE VIEW seen.v AS SELECT max(id) AS most FROM seen.t")
+        assert direct.table("seen.v").to_pylist() == [{"most": 3}]
+        assert direct.views("seen") == served.views("seen") == ["seen.v"]
+        with pytest.raises(TableExists):
+            served.create_view("seen.v", "SELECT 1 AS x")
+        served.drop_view("seen.v")
+        for lake in (direct, served):
+            with pytest.raises(TableNotFound):
+                lake.table("seen.v")
+            with pytest.raises(TableNotFound):
+                lake.drop_view("seen.v")
+    spark = SQLViewRepresentation(type="sql", sql="SELECT `a b` FROM seen.t", dialect="spark")
+    version = {"schema-id": 0, "representations": [ViewRepresentation(spark)], "default-namespace": ("seen",)}
+    schema = Schema(NestedField(1, "a b", LongType(), required=False))
+    client = load_catalog("rest", uri=server.url, token=WRITER)
+    client.create_view("seen.theirs", schema, ViewVersion.model_validate(version))
+    with ib.connect(folder) as direct, pytest.raises(SqlError):
+        direct.table("seen.theirs")
 
 
 def uuid_of(table: dict[str, Any]) -> str:

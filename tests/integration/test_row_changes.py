@@ -17,6 +17,7 @@ import iceblink as ib
 from contract.staged import staged_engine
 from iceblink import _
 from iceblink.errors import (
+    AmbiguousColumn,
     ColumnNotFound,
     ConfigError,
     DuplicateColumn,
@@ -315,8 +316,9 @@ def test_a_statement_that_cannot_be_says_why(shop: ib.Lake) -> None:
     shop.write("n.s", [{"id": 1, "n": 5}], "create")
     merge = "MERGE INTO n.t t USING n.s s ON t.id = s.id WHEN"
     for statement, error in (
-        ("UPDATE n.t SET n = 1 FROM n.s", SqlError),
-        ("DELETE FROM n.t USING n.s WHERE t.id = s.id", SqlError),
+        ("UPDATE n.t SET n = 1 FROM n.s RETURNING id", SqlError),
+        ("DELETE FROM n.t USING n.t WHERE id = id", SqlError),
+        ("DELETE FROM n.t USING n.s WHERE id = 1", AmbiguousColumn),
         ("UPDATE n.t SET n = 1, N = 2", DuplicateColumn),
         ("UPDATE n.t SET m = 1", ColumnNotFound),
         ("DELETE FROM n.t WHERE m = 1", ColumnNotFound),

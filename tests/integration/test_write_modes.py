@@ -19,9 +19,11 @@ from iceblink.errors import (
     CommitConflict,
     ConfigError,
     NullInRequired,
+    PlanError,
     SchemaMismatch,
     TableExists,
     TableNotFound,
+    TypeMismatch,
     WriteError,
 )
 from iceblink.lake.metadata_tables import KINDS
@@ -267,6 +269,9 @@ def test_a_sorted_table_has_sorted_files_with_disjoint_ranges(lake: ib.Lake) -> 
         ("append", {"id": [1]}, {"on": "id"}, ConfigError),
         ("appendd", {"id": [1]}, {}, ConfigError),
         ("overwrite", {"id": [1]}, {"where": _.nope > 1}, ColumnNotFound),
+        ("overwrite", {"id": [1]}, {"where": _.id > _.id.mean()}, PlanError),
+        ("overwrite", {"id": [1]}, {"where": "nope > 1"}, ColumnNotFound),
+        ("upsert", {"id": ["one"]}, {"on": "id"}, TypeMismatch),
         ("append", {"id": [1]}, {"where": _.id > 1}, ConfigError),
         ("overwrite", {"id": [1]}, {"partitions": "dynamic"}, ConfigError),  # the table has no partitions
         ("append", {"id": [1]}, {"partition_by": ["id"]}, ConfigError),

@@ -118,6 +118,11 @@ class Catalog:
         """Return the catalog that a table's name is looked up in: this one."""
         return self
 
+    @property
+    def others(self) -> list[str]:
+        """Names of catalogs that tables of these are called by: none, for this is one catalog."""
+        return []
+
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.name, self.properties, self.folder, self.prefix)
 
@@ -175,13 +180,14 @@ class Catalog:
         ------
         NamespaceNotFound
         CatalogError
-            It still has tables.
+            It still has tables or views.
         """
         with self._speaking(name):
             try:
                 self.pyiceberg.drop_namespace(self._identifier(name, least=1))
             except refused.NamespaceNotEmptyError:
-                hint = f"drop what is in it first: {', '.join(self.tables(name)) or 'namespaces'}"
+                inside = self.tables(name)
+                hint = f"drop its tables first: {', '.join(inside)}" if inside else "drop what is in it: SHOW VIEWS"
                 raise CatalogError(f"namespace {name!r} is not empty", repr(self), hint) from None
 
     # tables

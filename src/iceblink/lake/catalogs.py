@@ -78,6 +78,11 @@ class Catalogs(Catalog):
         head, _, rest = name.partition(".")
         return self._others[head] if head in self._others and "." in rest else self._first
 
+    @property
+    def others(self) -> list[str]:
+        """The names that tables of other catalogs begin with; the first's, too, if it has one here."""
+        return list(self._others)
+
     def _of_namespace(self, name: str) -> Catalog:
         head, _, rest = name.partition(".")
         return self._others[head] if head in self._others and rest else self._first

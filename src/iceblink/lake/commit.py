@@ -86,6 +86,7 @@ class Commit:
         self._conflict: Predicate | None = None
         self._touched: frozenset[str] = frozenset()
         self._isolation: Isolation | None = None  # of a change of rows
+        self._replaces = False
         self._schema: pa.Schema | None = None
         self._replacement: Replacement | None = None
         self._position = Position.read(self.token)
@@ -132,6 +133,7 @@ class Commit:
         touched: Collection[str],
         conflict: Predicate,
         isolation: Isolation,
+        replaces: bool = False,
     ) -> Self:
         """Take the data files `remove` out and put `files` in, position delete files among them.
 
@@ -145,9 +147,11 @@ class Commit:
             The rows that were looked at.
         isolation : {"serializable", "snapshot"}
             Whether rows that others add or delete meanwhile are a conflict if they may match `conflict`.
+        replaces : bool
+            Whether it is an overwrite to whoever follows the table, even if nothing was there to be overwritten.
         """
         self.overwrite(remove, files, conflict)
-        self._touched, self._isolation = frozenset(touched), isolation
+        self._touched, self._isolation, self._replaces = frozenset(touched), isolation, replaces
         return self
 
     def evolve(self, schema: pa.Schema) -> Self:
@@ -357,7 +361,7 @@ class Commit:
         elif self._remove is None:
             producer = update.fast_append()
         elif self._isolation is not None:
-            producer = self._removal(RowDelta(transaction, {TOKEN: self.token}, self._branch), head)
+            producer = self._removal(RowDelta(transaction, {TOKEN: self.token}, self._branch, self._replaces), head)
         else:
             producer = self._removal(update.overwrite(), head)
         for file in self._files:

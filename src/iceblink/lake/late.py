@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from iceblink.late import Late
 
-__all__ = ["hdfs_files", "http_files", "iceberg_arrow", "iceberg_sql", "sqlalchemy"]
+__all__ = ["hdfs_files", "http_files", "iceberg_arrow", "iceberg_rest", "iceberg_sql", "sqlalchemy"]
 
 if TYPE_CHECKING:
+    import pyiceberg.catalog.rest as iceberg_rest
     import pyiceberg.catalog.sql as iceberg_sql
     import pyiceberg.io.pyarrow as iceberg_arrow
     import sqlalchemy
@@ -21,5 +22,6 @@ else:
     hdfs_files = Late("iceblink.lake.hdfs_files")
     http_files = Late("iceblink.lake.http_files")
     iceberg_arrow = Late("pyiceberg.io.pyarrow")
+    iceberg_rest = Late("pyiceberg.catalog.rest")
     iceberg_sql = Late("pyiceberg.catalog.sql")
     sqlalchemy = Late("sqlalchemy")

@@ -97,6 +97,11 @@ class Listing:
 
     # tables and views
 
+    @property
+    def has_views(self) -> bool:
+        """Whether the database says of an entry that it is a view."""
+        return self._database.has_views
+
     def find(self, key: Key, kind: Kind) -> str | None:
         """Return where the metadata of an entry is, or None."""
         rows = self._found(key, kind)

@@ -37,12 +37,17 @@ class RowDelta(_OverwriteFiles):
     properties : dict of str to str
         For the snapshot's summary.
     branch : str
+    replaces : bool
+        Whether the snapshot is an overwrite whatever it does.
     """
 
-    def __init__(self, transaction: Transaction, properties: dict[str, str], branch: str) -> None:
+    def __init__(
+        self, transaction: Transaction, properties: dict[str, str], branch: str, replaces: bool = False
+    ) -> None:
         super().__init__(Operation.OVERWRITE, transaction, transaction._table.io, None, properties, branch)
         self._added_delete_files: list[DataFile] = []
         self._dangling: list[DataFile] = []
+        self._replaces = replaces
 
     def append_delete_file(self, file: DataFile) -> None:
         """Add a delete file, of any partition spec of the table."""
@@ -99,6 +104,8 @@ class RowDelta(_OverwriteFiles):
 
     def _named(self) -> Operation:
         """Return what the spec calls a snapshot that does this."""
+        if self._replaces:
+            return Operation.OVERWRITE
         if not self._added_data_files:
             return Operation.DELETE
         return Operation.OVERWRITE if self._deleted_data_files or self._added_delete_files else Operation.APPEND

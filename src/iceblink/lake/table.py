@@ -268,8 +268,8 @@ class Table:
         Returns
         -------
         pa.Table
-            ``committed_at, snapshot_id, parent_id, operation, added_rows, deleted_rows, rows, files, refs``. Counts are
-            null where the writer did not say.
+            ``committed_at, snapshot_id, parent_id, operation, rows_added, rows_removed, rows, files, refs``. Counts are
+            of what the files hold, rows that are only written again included, and null where the writer did not say.
         """
         refs: dict[int, list[str]] = {}
         for name, ref in self.pyiceberg.metadata.refs.items():
@@ -282,8 +282,8 @@ class Table:
             counts = {
                 column: int(summary[key]) if key in summary else None
                 for column, key in (
-                    ("added_rows", "added-records"),
-                    ("deleted_rows", "deleted-records"),
+                    ("rows_added", "added-records"),
+                    ("rows_removed", "deleted-records"),
                     ("rows", "total-records"),
                     ("files", "total-data-files"),
                 )
@@ -323,8 +323,8 @@ _HISTORY = pa.schema(
         "snapshot_id": pa.int64(),
         "parent_id": pa.int64(),
         "operation": pa.string(),
-        "added_rows": pa.int64(),
-        "deleted_rows": pa.int64(),
+        "rows_added": pa.int64(),
+        "rows_removed": pa.int64(),
         "rows": pa.int64(),
         "files": pa.int64(),
         "refs": pa.list_(pa.string()),

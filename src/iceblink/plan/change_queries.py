@@ -20,7 +20,7 @@ UPDATES, DELETES = 1, 2
 _CLAUSE, _MATCHED = "iceblink clause", "iceblink matched"
 _PAIRS = "iceblink pairs"
 
-Join = Literal["", "INNER", "ANTI", "LEFT"]
+Join = Literal["", "INNER", "ANTI", "LEFT", "SEMI"]
 Guard: TypeAlias = "Callable[[Clause], exp.Expression]"
 
 
@@ -40,6 +40,8 @@ def counts(change: RowChange, scan: Scan, file: str) -> list[Tree]:
     matched, alone = change.of("matched"), change.of("not matched by source")
     if change.source is None:
         return [_counts(_rows(change, scan), change, file, matched)]
+    if change.takes_out_matches:
+        return [_counts(_rows(change, scan, "SEMI"), change, file, matched)]
     found: list[Tree] = [_pair_counts(change, scan, file, matched)] if matched else []
     return [*found, _counts(_rows(change, scan, "ANTI"), change, file, alone)] if alone else found
 
@@ -53,6 +55,8 @@ def places(change: RowChange, scan: Scan, file: str) -> Tree:
     parts: list[exp.Query] = []
     if change.source is None:
         parts.append(_where(_placed(_rows(change, scan), change, file, matched), matched))
+    elif change.takes_out_matches:
+        parts.append(_placed(_rows(change, scan, "SEMI"), change, file, matched))
     elif matched:
         parts.append(_placed(_rows(change, scan, "INNER"), change, file, matched))
     if change.source is not None and alone:
@@ -85,6 +89,8 @@ def rewritten(change: RowChange, scan: Scan) -> Tree:
     """Return the statement that gives the rows of `scan` as they are after the change, without those it inserts."""
     matched, alone = change.of("matched"), change.of("not matched by source")
     clauses = (*matched, *alone)
+    if change.takes_out_matches:
+        return _rows(change, scan, "ANTI").select(*(_as(column_of(name, change.alias), name) for name in _names(scan)))
     if change.source is not None and matched:
         rows = _rows(change, scan, "LEFT")
         guard = _marked(change)

@@ -1,34 +1,27 @@
-"""DELETE, UPDATE and MERGE as frozen data, read from SQL text or made of Python's expressions.
-
-References
-----------
-.. [1] ISO/IEC 9075-2:2023, <delete statement: searched>, <update statement: searched>, <merge statement>; Spark SQL's
-   ``UPDATE SET *``, ``INSERT *`` and ``WHEN NOT MATCHED BY SOURCE``.
-"""
+"""Changes of rows as frozen data, and how one is made of Python's expressions; `change_statements` reads SQL."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import pyarrow as pa
 
-from iceblink.errors import ColumnNotFound, DuplicateColumn, PlanError, SqlError, TypeMismatch
+from iceblink.errors import ColumnNotFound, DuplicateColumn, PlanError, TypeMismatch
 from iceblink.plan.clauses import Action, MergeClause, Of
 from iceblink.plan.late import exp, ibis
-from iceblink.plan.nodes import Memory, Plan, Scan, Tree
+from iceblink.plan.nodes import Memory, Plan, Scan
 from iceblink.plan.query import relate
-from iceblink.plan.sql import Resolve, named_inputs, one_statement
+from iceblink.plan.sql import QueryText, Resolve, named_inputs, one_statement, point_at_place
 
-Verb: TypeAlias = Literal["delete", "update", "merge"]
-MakeQuery: TypeAlias = Callable[[Tree, Mapping[str, Plan]], Plan]
+Verb: TypeAlias = Literal["delete", "update", "merge", "overwrite", "upsert"]
 TARGET, SOURCE = "target", "source"
 """How expressions in Python call the two sides."""
 
-CHANGES = ("DELETE", "UPDATE", "MERGE")
-"""What statements that change rows begin with."""
 _VALUE = "iceblink value"
+_QUOTED = re.compile(r"(?<=['\"])[^'\"]+(?=['\"])")
 
 
 @dataclass(frozen=True)
@@ -58,7 +51,7 @@ class RowChange:
 
     Parameters
     ----------
-    verb : {"delete", "update", "merge"}
+    verb : {"delete", "update", "merge", "overwrite", "upsert"}
     target : Scan
     alias : str
         What expressions call its rows.
@@ -67,10 +60,14 @@ class RowChange:
     plans : mapping of str to Plan
         What subqueries in expressions name.
     source : Plan or None
-        Of a merge.
+        Of a merge or an upsert, and what ``UPDATE ... FROM`` and ``DELETE ... USING`` name.
     source_alias : str
     on : sqlglot Expression or None
         When a row of the source matches one of the table; null is no match.
+    added : Plan or None
+        Rows that come in whatever matches, of an overwrite or an upsert; with the table's columns.
+    text : str
+        The statement as it was typed, for errors; empty if it is Python's.
     """
 
     verb: Verb
@@ -81,6 +78,8 @@ class RowChange:
     source: Plan | None = None
     source_alias: str = ""
     on: exp.Expression | None = None
+    added: Plan | None = None
+    text: str = ""
 
     def __post_init__(self) -> None:
         for clause in self.of("not matched by source"):  # stands beside the source's columns in some statements
@@ -98,125 +97,32 @@ class RowChange:
         """Verb and table, as errors name them."""
         return f"{self.verb} {self.target.table.name}"
 
+    def where(self, expression: exp.Expression, what: str = "") -> str:
+        """Return where an expression is, for an error: the line of the statement that has it, or the expression.
+
+        Parameters
+        ----------
+        expression : sqlglot Expression
+        what : str
+            What is wrong, with the names in quotes of which the first one in the expression is pointed at.
+        """
+        places: dict[str, int] = {}
+        for part in expression.find_all(exp.Identifier):
+            if "start" in part.meta:
+                places.setdefault(part.name.lower(), part.meta["start"])
+        if not self.text or not places:
+            return f"{self.place}: {expression.sql('duckdb')}"
+        named = (name.lower() for name in _QUOTED.findall(what))
+        return point_at_place(self.text, next((places[name] for name in named if name in places), min(places.values())))
+
+    @property
+    def takes_out_matches(self) -> bool:
+        """Whether all rows go that any row of the source matches, so that it is no matter how many match."""
+        return self.source is not None and self.verb in ("delete", "upsert")
+
     def of(self, of: str) -> tuple[Clause, ...]:
         """Return the clauses about one kind of rows."""
         return tuple(clause for clause in self.clauses if clause.of == of)
-
-
-# SQL
-
-
-def read_change(text: str, resolve: Resolve, query: MakeQuery) -> RowChange:
-    """Read a DELETE, UPDATE or MERGE; expressions are in DuckDB's dialect.
-
-    Parameters
-    ----------
-    text : str
-    resolve : callable
-        Given a dotted name and a version, returns the plan that reads it, or raises.
-    query : callable
-        Makes a plan of a subquery.
-
-    Raises
-    ------
-    SqlError
-        The text is none of these, or has parts that are not understood.
-    ColumnNotFound, DuplicateColumn, PlanError
-    """
-    tree = one_statement(text)
-    match tree:
-        case exp.Delete():
-            _only(tree, {"this", "where"}, "write WHERE ... IN (SELECT ...), or MERGE")
-        case exp.Update():
-            _only(tree, {"this", "where", "expressions"}, "write WHERE ... IN (SELECT ...), or MERGE")
-        case exp.Merge():
-            _only(tree, {"this", "using", "on", "whens"}, "write MERGE INTO t USING s ON ... WHEN ... THEN ...")
-        case _:
-            raise SqlError(f"{type(tree).__name__.upper()} changes no rows", text.strip().split("\n")[0])
-    if not isinstance(tree.this, exp.Table):
-        raise SqlError("the table to change is not named", text.strip().split("\n")[0])
-    if tree.this.args.get("version") is not None:
-        raise SqlError("a version of the past cannot be changed", tree.this.sql("duckdb"), "leave FOR ... AS OF out")
-    name = ".".join(part.name for part in tree.this.parts)
-    plans = named_inputs([tree], resolve)
-    target = _target(plans[tree.this.name], name)
-    alias = tree.this.alias
-    where = tree.args["where"].this if tree.args.get("where") else None
-    if isinstance(tree, exp.Delete):
-        return RowChange("delete", target, alias, (Clause("matched", "delete", where, {}),), plans)
-    if isinstance(tree, exp.Update):
-        values = _assigned(tree.expressions, target, alias)
-        return RowChange("update", target, alias, (Clause("matched", "update", where, values),), plans)
-    source, source_alias = _using(tree.args["using"], plans, query)
-    clauses = tuple(_when(when, target, alias, source, source_alias) for when in tree.args["whens"].expressions)
-    return RowChange("merge", target, alias, clauses, plans, source, source_alias, tree.args["on"])
-
-
-def _only(tree: exp.Expression, understood: set[str], hint: str) -> None:
-    for part, value in tree.args.items():
-        if value and part not in understood:
-            shown = value.sql("duckdb") if isinstance(value, exp.Expression) else part.rstrip("_").upper()
-            raise SqlError(f"{type(tree).__name__.upper()} takes no {part.rstrip('_').upper()} here", shown, hint)
-
-
-def _target(plan: Plan, name: str) -> Scan:
-    if not isinstance(plan, Scan):
-        raise PlanError(f"the rows of {name!r} cannot be changed", name, "name a table, not its metadata")
-    return plan
-
-
-def _using(given: exp.Expression, plans: Mapping[str, Plan], query: MakeQuery) -> tuple[Plan, str]:
-    if isinstance(given, exp.Table) and given.name in plans:
-        return plans[given.name], given.alias
-    if given.alias:  # a subquery, VALUES, a function such as read_parquet
-        used = {one.name: plans[one.name] for one in given.find_all(exp.Table) if one.name in plans}
-        return query(exp.select("*").from_(given.copy()), used), given.alias
-    raise SqlError(
-        "MERGE needs a table, or a subquery with a name of its own",
-        given.sql("duckdb"),
-        "write USING (SELECT ...) AS s",
-    )
-
-
-def _when(when: exp.When, target: Scan, alias: str, source: Plan, source_alias: str) -> Clause:
-    of: Of = "matched" if when.args["matched"] else "not matched"
-    if not when.args["matched"] and when.args.get("source"):
-        of = "not matched by source"
-    condition, then = when.args.get("condition"), when.args["then"]
-    every = isinstance(then.this, exp.Star) or any(isinstance(one, exp.Star) for one in then.expressions)
-    match then:
-        case exp.Update() if of != "not matched":
-            if every:
-                return Clause(of, "update", condition, _all_of(target, source, source_alias, of))
-            return Clause(of, "update", condition, _assigned(then.expressions, target, alias))
-        case exp.Insert() if of == "not matched":
-            if every:
-                return Clause(of, "insert", condition, _all_of(target, source, source_alias, of))
-            return Clause(of, "insert", condition, _inserted(then, target))
-        case exp.Var() if then.name.upper() == "DELETE" and of != "not matched":
-            return Clause(of, "delete", condition, {})
-    raise SqlError(f"WHEN {of.upper()} cannot do that", when.sql("duckdb"), "see WHEN ... THEN in the page on merging")
-
-
-def _inserted(then: exp.Insert, target: Scan) -> Mapping[str, exp.Expression]:
-    values = then.expression.expressions if isinstance(then.expression, exp.Tuple) else []
-    named = then.this.expressions if isinstance(then.this, exp.Tuple) else None
-    names = target.table.schema.names if named is None else [one.name for one in named]
-    if len(names) != len(values):
-        raise SqlError(f"{len(names)} columns and {len(values)} values", then.sql("duckdb"), "give one for each")
-    return _by_column(zip(names, values, strict=True), target)
-
-
-def _assigned(assignments: Sequence[exp.Expression], target: Scan, alias: str) -> Mapping[str, exp.Expression]:
-    pairs = []
-    for one in assignments:
-        if not isinstance(one, exp.EQ) or not isinstance(one.this, exp.Column):
-            raise SqlError("this sets no column", one.sql("duckdb"), "write SET name = value")
-        if len(one.this.parts) > 1 and (len(one.this.parts) > 2 or one.this.table.lower() != alias.lower()):
-            hint = "set the whole column: SET s = struct_update(s, a := 1)"
-            raise SqlError("only whole columns of the table can be set", one.sql("duckdb"), hint)
-        pairs.append((one.this.name, one.expression))
-    return _by_column(pairs, target)
 
 
 # Python
@@ -229,6 +135,7 @@ def make_change(
     resolve: Resolve,
     source: Plan | None = None,
     on: Any = None,
+    added: Plan | None = None,
 ) -> RowChange:
     """Make a change of expressions as Python has them: Ibis', SQL text, or plain values.
 
@@ -258,15 +165,16 @@ def make_change(
         seen = sides[clause.of]
         condition = None if clause.condition is None else tree(clause.condition, seen)
         if clause.values is None and clause.action != "delete" and source is not None:
-            values = _all_of(target, source, SOURCE, clause.of)
+            values = all_of(target, source, SOURCE, clause.of)
         else:
-            values = _by_column([(name, tree(one, seen)) for name, one in (clause.values or {}).items()], target)
+            values = by_column([(name, tree(one, seen)) for name, one in (clause.values or {}).items()], target)
         made.append(Clause(clause.of, clause.action, condition, values))
     wrapped = [exp.Paren(this=one) for one in read]  # so that none is a root, which cannot be replaced
     plans = named_inputs(wrapped, resolve)
     for one in read:
         one.pop()
-    return RowChange(verb, target, TARGET, tuple(made), plans, source, SOURCE if source is not None else "", matches)
+    alias = SOURCE if source is not None else ""
+    return RowChange(verb, target, TARGET, tuple(made), plans, source, alias, matches, added)
 
 
 def _matches(on: Any, target: Scan, source: Plan, place: str) -> exp.Expression | None:
@@ -286,7 +194,7 @@ def _matches(on: Any, target: Scan, source: Plan, place: str) -> exp.Expression 
 
 def _tree(given: Any, sides: Mapping[str, Plan], place: str) -> exp.Expression:
     if isinstance(given, str):
-        read = one_statement(given)
+        read = one_statement(QueryText(given))
         if isinstance(read, exp.Select | exp.SetOperation | exp.DML | exp.DDL | exp.Command | exp.Alias):
             raise TypeMismatch(f"{given!r} is no expression", place, "write a condition or a value, as inside a SELECT")
         return read
@@ -301,7 +209,8 @@ def _tree(given: Any, sides: Mapping[str, Plan], place: str) -> exp.Expression:
     by_plan = {stand_in.name: name for name, stand_in in stand_ins.items()}
     from_ = tree.args.get("from_")
     tables = [] if from_ is None else [from_.this, *(join.this for join in tree.args.get("joins") or ())]
-    if len(tables) != len(sides) or not all(isinstance(table, exp.Table) for table in tables):
+    one_row = all(isinstance(table, exp.Table) for table in tables) and tree.find(exp.Window) is None
+    if len(tables) != len(sides) or not one_row:
         raise PlanError("an expression looks at more than one row of the table", place, "write it as SQL text")
     aliases = {table.alias_or_name: by_plan[table.name] for table in tables}
     value: exp.Expression = tree.expressions[0].unalias()
@@ -338,8 +247,8 @@ def _qualify(tree: exp.Expression, target: Scan, alias: str) -> None:
             column.set("table", exp.to_identifier(alias, quoted=True))
 
 
-def _all_of(target: Scan, source: Plan, source_alias: str, of: str) -> Mapping[str, exp.Expression]:
-    """Return the source's column for each of the table's."""
+def all_of(target: Scan, source: Plan, source_alias: str, of: str) -> Mapping[str, exp.Expression]:
+    """Return the source's column for each of the table's. Raises ColumnNotFound, PlanError."""
     names = target.table.schema.names
     if of == "not matched by source":
         raise PlanError("rows that the source lacks have no values in it", f"WHEN {of.upper()}", "name the columns")
@@ -354,7 +263,8 @@ def _all_of(target: Scan, source: Plan, source_alias: str, of: str) -> Mapping[s
     return found
 
 
-def _by_column(pairs: Any, target: Scan) -> Mapping[str, exp.Expression]:
+def by_column(pairs: Iterable[tuple[str, exp.Expression]], target: Scan) -> Mapping[str, exp.Expression]:
+    """Return values by the table's own names. Raises ColumnNotFound, DuplicateColumn."""
     schema: pa.Schema = target.table.schema
     lowered = {name.lower(): name for name in schema.names}
     found: dict[str, exp.Expression] = {}

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from iceblink.errors import SqlError
+from iceblink.errors import PlanError, SqlError
 from iceblink.plan.late import exp, sqlglot
 from iceblink.plan.nodes import Plan
 
@@ -25,17 +25,44 @@ class Version:
 Resolve = Callable[[str, Version | None], Plan]
 
 
-def parse(text: str, resolve: Resolve, start: int = 0) -> tuple[exp.Query, Mapping[str, Plan]]:
-    """Parse one SELECT and replace the tables it names by inputs.
+@dataclass(frozen=True)
+class QueryText:
+    """A query inside of a text, for errors show all of that.
 
     Parameters
     ----------
     text : str
-        A query in DuckDB's dialect, with Iceberg's time travel.
+    start : int
+        Where the query begins.
+    gap : tuple of (int, int)
+        From where to where is something that is no part of it: ``WITH ... INSERT INTO t SELECT ...``.
+    """
+
+    text: str
+    start: int = 0
+    gap: tuple[int, int] = (0, 0)
+
+    @property
+    def alone(self) -> str:
+        """The query where it is in the text, and blanks around it."""
+        parts = (0, self.start), (self.start, self.gap[0]), self.gap, (max(self.start, self.gap[1]), len(self.text))
+        outside, first, gap, rest = (self.text[begin:end] for begin, end in parts)
+        return _blank(outside) + first + _blank(gap if first else "") + rest
+
+
+def _blank(text: str) -> str:
+    return re.sub(r"[^\n]", " ", text)
+
+
+def parse(query: QueryText, resolve: Resolve) -> tuple[exp.Query, Mapping[str, Plan]]:
+    """Parse one SELECT and replace the tables it names by inputs.
+
+    Parameters
+    ----------
+    query : QueryText
+        In DuckDB's dialect, with Iceberg's time travel.
     resolve : callable
         Given a dotted name and a version, returns the plan that reads it, or raises.
-    start : int
-        Where in the text the query begins.
 
     Returns
     -------
@@ -47,14 +74,20 @@ def parse(text: str, resolve: Resolve, start: int = 0) -> tuple[exp.Query, Mappi
     SqlError
         The text is not one SELECT statement; the position is shown.
     """
-    tree = _one_query(text, start)
+    tree = _one_query(query)
     return tree, named_inputs([tree], resolve)
 
 
 def named_inputs(trees: Iterable[exp.Expression], resolve: Resolve) -> Mapping[str, Plan]:
-    """Replace the tables that trees name by inputs, in place, and return these; one named twice is read once."""
+    """Replace the tables that trees name by inputs, in place, and return these; one named twice is read once.
+
+    Columns may be written with the whole name of their table: ``ns.t.id``.
+    """
     plans: dict[tuple[str, Version | None], Plan] = {}
-    for table in (table for tree in trees for table in _outside_tables(tree)):
+    forest = list(trees)
+    tables = [table for tree in forest for table in _outside_tables(tree)]
+    _shorten(forest, {".".join(part.name.lower() for part in table.parts) for table in tables if not table.alias})
+    for table in tables:
         asked = ".".join(part.name for part in table.parts), _version(table)
         plan = plans.get(asked) or resolve(*asked)
         plans[asked] = plan  # named twice, a table is read at one snapshot
@@ -67,15 +100,25 @@ def named_inputs(trees: Iterable[exp.Expression], resolve: Resolve) -> Mapping[s
     return {plan.name: plan for plan in plans.values()}
 
 
-def one_statement(text: str, start: int = 0) -> exp.Expression:
-    """Parse one statement of any kind, which begins at `start`.
+def _shorten(trees: Iterable[exp.Expression], names: Collection[str]) -> None:
+    """Leave the namespace out of columns that are written behind one of these full names of tables, in place."""
+    for column in (column for tree in trees for column in tree.find_all(exp.Column)):
+        if column.args.get("db"):
+            *before, _ = [part.name.lower() for part in column.parts]
+            if ".".join(before) in names:
+                column.set("db", None)
+                column.set("catalog", None)
+
+
+def one_statement(given: QueryText) -> exp.Expression:
+    """Parse one statement of any kind.
 
     Raises
     ------
     SqlError
         With the position.
     """
-    query = re.sub(r"[^\n]", " ", text[:start]) + text[start:]  # so that all has its place
+    text, query = given.text, given.alone
     try:
         statements = [statement for statement in sqlglot.parse(query, read=DIALECT) if statement is not None]
     except sqlglot.errors.ParseError as error:
@@ -92,8 +135,8 @@ def one_statement(text: str, start: int = 0) -> exp.Expression:
     return statement
 
 
-def _one_query(text: str, start: int) -> exp.Query:
-    statement = one_statement(text, start)
+def _one_query(query: QueryText) -> exp.Query:
+    statement = one_statement(query)
     if isinstance(statement, exp.Subquery):
         statement = statement.unnest()
     if isinstance(statement, exp.Values):
@@ -102,7 +145,7 @@ def _one_query(text: str, start: int) -> exp.Query:
         words = type(statement).__name__.upper() if isinstance(statement, exp.Pivot | exp.DML | exp.DDL) else "this"
         raise SqlError(
             f"{words} is not a query",
-            text.strip().split("\n")[0],
+            query.text.strip().split("\n")[0],
             "name the values: SELECT * FROM t PIVOT (sum(x) FOR k IN ('a', 'b'))"
             if isinstance(statement, exp.Pivot)  # its columns would depend on the rows: no schema without reading
             else "lake.sql() takes queries and statements; Dataset.sql() a query of `this`",
@@ -170,8 +213,21 @@ def point_at_word(text: str, word: str, start: int = 0) -> str:
     match = found.search(text, start) if word else None
     if match is None:
         return text.strip().split("\n")[0]
-    before = text[: match.start()]
-    return point_at(text, before.count("\n") + 1, match.start() - (before.rfind("\n") + 1) + 1)
+    return point_at_place(text, match.start())
+
+
+def point_at_place(text: str, place: int) -> str:
+    """Return the line of `text` that has its character number `place`, from 0, with a caret under that."""
+    return point_at(text, text.count("\n", 0, place) + 1, place - (text.rfind("\n", 0, place) + 1) + 1)
+
+
+def pointed(error: PlanError, query: QueryText) -> PlanError:
+    """Return an error of a generated statement as one that shows the user's own."""
+    if error.where.startswith("line "):  # it does
+        return error
+    name = next((part for part in re.findall(r"'([^']+)'", error.what) if part in query.text), "")
+    where = point_at_word(query.text, name, query.start) if name or not error.where else error.where
+    return type(error)(error.what, where, error.hint)
 
 
 _WORDS = ("select", "from", "where", "group", "order", "having", "limit", "join", "union", "with")

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from iceblink.casts import Unfit, UnknownFields, lossless
-from iceblink.errors import QueryError, SchemaMismatch, TypeMismatch
+from iceblink.errors import PlanError, QueryError, SchemaMismatch, TypeMismatch
 from iceblink.plan.change_queries import described
 from iceblink.plan.changes import Clause, RowChange, column_of
 from iceblink.plan.cut.functions import changing
@@ -45,14 +45,15 @@ def typed(engine: LocalEngine, change: RowChange, sources: Mapping[str, Plan]) -
     for condition in (change.on, *(clause.condition for clause in change.clauses)):
         if condition is not None and (name := changing(condition)) is not None:
             hint = "write the value itself; or draw it into a column first"
-            raise TypeMismatch(f"{name}() in a condition is not the same each time it is asked", change.place, hint)
+            what = f"{name}() in a condition is not the same each time it is asked"
+            raise TypeMismatch(what, change.where(condition, f"'{name}'"), hint)
     own = Clause("not matched by source", "update", None, {})
     names = change.target.table.schema.names
     _, words = _described(engine, change, own, {name: column_of(name, change.alias) for name in names}, sources)
     kinds = dict(zip(names, words, strict=True))
     if change.on is not None:
         found, _ = _described(engine, change, Clause("matched", "update", None, {}), {"on": change.on}, sources)
-        _check_boolean(found.field(0).type, change.place)
+        _check_boolean(found.field(0).type, change.where(change.on))
     clauses = tuple(_typed(engine, change, clause, kinds, sources) for clause in change.clauses)
     return replace(change, clauses=clauses)
 
@@ -78,10 +79,10 @@ def _typed(
                 values[field.name] = exp.null()
     condition = {} if clause.condition is None else {_CONDITION: clause.condition}
     found, words = _described(engine, change, clause, {**values, **condition}, sources)
-    if condition:
-        _check_boolean(found.field(len(values)).type, change.place)
+    if clause.condition is not None:
+        _check_boolean(found.field(len(values)).type, change.where(clause.condition))
     made = {
-        name: _cast(value, word, kinds[name], found.field(place).type, schema.field(name), change.place)
+        name: _cast(value, word, kinds[name], found.field(place).type, schema.field(name), change)
         for place, ((name, value), word) in enumerate(zip(values.items(), words, strict=False))
     }
     return replace(clause, values=made)
@@ -95,15 +96,27 @@ def _described(
     sources: Mapping[str, Plan],
 ) -> tuple[pa.Schema, tuple[str, ...]]:
     """Return the types of some values, in Arrow's words and in the kernel's."""
-    tree = described(change, clause, list(values.values()) or [exp.null()])
-    used = {one.name for one in tree.find_all(exp.Table)}
-    schemas = {name: plan.schema for name, plan in sources.items() if name in used}
-    found, words = engine.kernel.describe(sql_of(tree), schemas)
+
+    def asked(shown: list[exp.Expression]) -> tuple[pa.Schema, tuple[str, ...]]:
+        tree = described(change, clause, shown)
+        used = {one.name for one in tree.find_all(exp.Table)}
+        schemas = {name: plan.schema for name, plan in sources.items() if name in used}
+        return engine.kernel.describe(sql_of(tree), schemas)
+
+    try:
+        found, words = asked(list(values.values()) or [exp.null()])
+    except PlanError:
+        for value in values.values():  # the kernel saw generated SQL: say which of the user's expressions it was
+            try:
+                asked([value])
+            except PlanError as error:
+                raise type(error)(error.what, change.where(value, error.what), error.hint) from error
+        raise
     return found, words[: len(values)]
 
 
 def _cast(
-    value: exp.Expression, word: str, wanted: str, got: pa.DataType, field: pa.Field, place: str
+    value: exp.Expression, word: str, wanted: str, got: pa.DataType, field: pa.Field, change: RowChange
 ) -> exp.Expression:
     if word == wanted:
         return value
@@ -114,14 +127,14 @@ def _cast(
         text_to_number = isinstance(plain, exp.Literal) and plain.is_string and is_number(field.type)
         if not number_to_text and not text_to_number and (pt.is_null(got) or not pt.is_integer(field.type)):
             return exp.cast(value, target)
-    if not _may_fit(got, field.type, field.name):
+    if not may_fit(got, field.type, field.name):
         what = f"column {field.name!r} is {show_field(field)}, and its new value is {show_type(got)}"
-        raise TypeMismatch(what, place, f"cast it: CAST(... AS {wanted})")
+        raise TypeMismatch(what, change.where(value), f"cast it: CAST(... AS {wanted})")
     if isinstance(got, pa.UuidType) or isinstance(field.type, pa.UuidType):
         return exp.cast(value, target)
     if (name := changing(value)) is not None:  # it would be asked several times
         what = f"column {field.name!r} is {show_field(field)}, and {name}() gives {show_type(got)}"
-        raise TypeMismatch(what, place, f"cast it: CAST(... AS {wanted})")
+        raise TypeMismatch(what, change.where(value), f"cast it: CAST(... AS {wanted})")
     source = exp.DataType.build(word, dialect="duckdb")
     there = exp.TryCast(this=value.copy(), to=target.copy())
     back = exp.TryCast(this=there.copy(), to=source)
@@ -140,7 +153,7 @@ def _check_boolean(got: pa.DataType, place: str) -> None:
         raise TypeMismatch(f"a condition needs booleans, got {show_type(got)}", place, "write _.price > 3")
 
 
-def _may_fit(got: pa.DataType, want: pa.DataType, name: str) -> bool:
+def may_fit(got: pa.DataType, want: pa.DataType, name: str) -> bool:
     """Whether some value of one type is one of the other."""
     if is_number(got) and is_number(want):
         return True

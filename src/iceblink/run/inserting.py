@@ -16,13 +16,14 @@ from iceblink.plan.query import equal_to
 from iceblink.plan.sql import Assigned, assigned_query, constant
 from iceblink.plan.statements.kinds import Insert, Value
 from iceblink.run.kernel_types import kernel_type
+from iceblink.run.outcome import Written
 from iceblink.run.session import Session
-from iceblink.run.write import Mode, WriteOptions, write_table
+from iceblink.run.write import Mode, WriteOptions, write_rows
 from iceblink.types import show_type
 
 
-def inserted(session: Session, statement: Insert) -> Table:
-    """Run the query and commit its rows, as the statement says; return the table at the snapshot of that.
+def inserted(session: Session, statement: Insert) -> Written:
+    """Run the query and commit its rows, as the statement says.
 
     Eager; runs on the session's engine.
 
@@ -55,7 +56,7 @@ def inserted(session: Session, statement: Insert) -> Table:
     mode: Mode = "overwrite" if statement.overwrite else "append"
     of_rows = statement.overwrite and bool(dynamic)
     options = WriteOptions(mode, where=where, dynamic=of_rows, branch=table.branch)
-    return write_table(session, plan, table.name, options).table
+    return write_rows(session, plan, table.name, options)
 
 
 def _named(name: str, table: Table, clause: str) -> str:
@@ -86,14 +87,13 @@ def _check_partition(named: Sequence[str], table: Table) -> None:
 
 
 def _query(session: Session, statement: Insert, table: Table, names: Sequence[str]) -> Plan:
-    text, start = statement.query.text, statement.query.start
     try:
-        return session.sql(text, start=start)
+        return session.sql(statement.query)
     except DuplicateColumn:  # their places tell them apart
         if statement.by_name:
             raise
     try:
-        return session.sql(text, columns=names, start=start)
+        return session.sql(statement.query, columns=names)
     except SqlError as error:
         fewer = re.search(r"has (\d+) columns available", error.what)
         if fewer is None:

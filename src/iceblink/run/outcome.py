@@ -1,35 +1,88 @@
-"""What a statement did, as a row that every statement which changes something has."""
+"""What a statement did, as one row that every statement which changes something has."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
 
+from iceblink.lake.entries import FileEntry
+from iceblink.lake.files import NewFile
 from iceblink.lake.table import Table
 from iceblink.plan.nodes import Memory
+from iceblink.run.live_rows import live_rows
+from iceblink.run.local_engine import LocalEngine
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The rows and files that one commit changed.
+
+    Parameters
+    ----------
+    rows_inserted, rows_updated, rows_deleted : int
+        Rows as users see them: what is written again only because its file is, is none of them.
+    files_added, files_removed : int
+        Data files that came into the table, and that are in it no more.
+    delete_files_added : int
+        Position delete files written.
+    """
+
+    rows_inserted: int
+    rows_updated: int
+    rows_deleted: int
+    files_added: int
+    files_removed: int
+    delete_files_added: int
+
+
+@dataclass(frozen=True)
+class Written:
+    """A commit of rows.
+
+    Parameters
+    ----------
+    table : Table
+        At the snapshot that was made; at the one before where nothing was to be changed.
+    counts : Counts or None
+        None where an earlier try had made the commit, of which no more is known.
+    """
+
+    table: Table
+    counts: Counts | None
+
 
 OUTCOME = pa.schema(
     {
         "statement": pa.string(),
         "name": pa.string(),
+        **dict.fromkeys(Counts.__dataclass_fields__, pa.int64()),
         "snapshot_id": pa.int64(),
-        "added_rows": pa.int64(),
-        "deleted_rows": pa.int64(),
     }
 )
-"""The name is that of a table or namespace. The last three are of the snapshot that was made, null where none was."""
+"""The name is that of a table, view or namespace. What is not about rows has nulls after it."""
 
 
-def outcome(statement: str, name: str, wrote: Table | None = None) -> Memory:
-    """Return the outcome of a statement; `wrote` is the table at the snapshot that it made."""
+def outcome(statement: str, name: str, wrote: Written | None = None) -> Memory:
+    """Return the outcome of a statement as a plan of one row."""
     row: dict[str, Any] = {"statement": statement, "name": name}
-    if wrote is not None and wrote.snapshot_id is not None:
-        (snapshot,) = (one for one in wrote.history().to_pylist() if one["snapshot_id"] == wrote.snapshot_id)
-        row |= {key: snapshot[key] or 0 for key in ("added_rows", "deleted_rows")}
-        row["snapshot_id"] = wrote.snapshot_id
+    if wrote is not None:
+        row |= {} if wrote.counts is None else asdict(wrote.counts)
+        row["snapshot_id"] = wrote.table.snapshot_id
     return rows([row], OUTCOME, statement.lower())
+
+
+def replaced_files(
+    engine: LocalEngine, before: Table, gone: Collection[FileEntry], files: Collection[NewFile] = ()
+) -> Counts:
+    """Return what it is that data files of the table `before` went, and new ones came.
+
+    Eager: see `live_rows` for what is read.
+    """
+    deleted = sum(live_rows(engine, before, gone).values())
+    return Counts(sum(file.rows for file in files), 0, deleted, len(files), len(gone), 0)
 
 
 def rows(found: Sequence[Mapping[str, Any]], schema: pa.Schema, label: str) -> Memory:

@@ -185,7 +185,21 @@ def called(session: Session, call: Call) -> Memory:
         raise SqlError(f"{call.procedure}: {error}", call.place, hint) from None
     kinds = get_type_hints(procedure)
     values = {name: given[name] if name == "session" else _fit(given[name], kinds[name], name, call) for name in given}
+    if "table" in values:
+        values["table"] = _full_name(session, call, str(values["table"]))
     return procedure(**values)
+
+
+def _full_name(session: Session, call: Call, table: str) -> str:
+    """Return the full name of the table that a procedure is called for, in the catalog whose procedure it is."""
+    others = session.catalog.others
+    if not call.catalog or not others:  # of one catalog any name stands for it
+        return session.full_name(table)
+    if call.catalog not in others:
+        if call.catalog == session.catalog.name:
+            return table
+        raise SqlError(f"no catalog {call.catalog!r}", call.place, nearest(call.catalog, others, "catalogs"))
+    return table if table.startswith(f"{call.catalog}.") and table.count(".") > 1 else f"{call.catalog}.{table}"
 
 
 def _fit(value: Argument, kind: object, name: str, call: Call) -> object:

@@ -1,4 +1,4 @@
-"""DELETE, UPDATE and MERGE carried out: what is touched is found, written anew or marked deleted, committed once.
+"""Changes of rows carried out: what is touched is found, written anew or marked deleted, committed once.
 
 References
 ----------
@@ -36,7 +36,6 @@ from iceblink.plan.change_queries import (
     UPDATES,
     counts,
     inserted,
-    live,
     moved,
     pairs,
     places,
@@ -51,7 +50,10 @@ from iceblink.plan.sql import union_query
 from iceblink.predicate import Everything, Nothing, Predicate
 from iceblink.run.change_keys import certain_match, equal_keys, key_range
 from iceblink.run.change_types import misfit, typed
+from iceblink.run.checkpoint import Checkpointed
 from iceblink.run.data_files import written
+from iceblink.run.live_rows import live_rows
+from iceblink.run.outcome import Counts, Written
 from iceblink.run.session import Session
 from iceblink.run.staging import staged
 from iceblink.scan.place import POSITION, file_column
@@ -59,36 +61,6 @@ from iceblink.scan.place import POSITION, file_column
 Mode = Literal["copy-on-write", "merge-on-read"]
 Numbers: TypeAlias = NDArray[np.int64]
 REPORT = "nothing was committed; please report this"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a change did.
-
-    Parameters
-    ----------
-    rows_deleted, rows_updated, rows_inserted : int
-    files_removed : int
-        Data files of the version before that are in the table no more.
-    files_added : int
-        Data files written.
-    delete_files_added : int
-        Position delete files written.
-    snapshot_id : int or None
-        The table's newest version; the one that was made, if any row was touched.
-    """
-
-    rows_deleted: int
-    rows_updated: int
-    rows_inserted: int
-    files_removed: int
-    files_added: int
-    delete_files_added: int
-    snapshot_id: int | None
-
-    def rows(self) -> pa.Table:
-        """Return it as one row of longs."""
-        return pa.table({name: pa.array([value], pa.int64()) for name, value in vars(self).items()})
 
 
 @dataclass
@@ -116,11 +88,22 @@ class _Found:
         return {*self.updated, *self.deleted}
 
 
-def change_rows(session: Session, change: RowChange) -> Outcome:
-    """Carry out a change in one commit; none where no row is touched.
+def change_rows(
+    session: Session, change: RowChange, commit: Commit | None = None, job: Checkpointed | None = None
+) -> Written:
+    """Carry out a change in one commit; none where no row is touched and none comes.
 
     Eager, in bounded memory. Of the table's files those are read that may hold rows for which the condition is true, of
     these first the columns of the condition; files all of whose rows are deleted are not read where metadata says so.
+
+    Parameters
+    ----------
+    session : Session
+    change : RowChange
+    commit : Commit, optional
+        With what else is to be in it. It is made even where there is nothing to change.
+    job : Checkpointed, optional
+        What writes the rows that are added, and keeps the files for whoever goes on.
 
     Raises
     ------
@@ -135,13 +118,14 @@ def change_rows(session: Session, change: RowChange) -> Outcome:
     WriteError
         The table cannot be written, or storage refused.
     """
-    return _Change(session, change).run()
+    return _Change(session, change, commit, job).run()
 
 
 class _Change:
     """One change under way."""
 
-    def __init__(self, session: Session, change: RowChange) -> None:
+    def __init__(self, session: Session, change: RowChange, commit: Commit | None, job: Checkpointed | None) -> None:
+        self._commit, self._job = commit, job
         self._session, self._engine = session, session.engine
         self._table = table = change.target.table
         check_writable(table)
@@ -153,7 +137,8 @@ class _Change:
             change = replace(change, source=staged(self._engine, change.source))  # it is looked at several times
         self._change = typed(self._engine, change, self._named(change, change.target))
 
-    def run(self) -> Outcome:
+    def run(self) -> Written:
+        done = self._added_first()  # a job's rows decide nothing, and what is kept of the files is found behind them
         scan = self._bounded(Scan.of(self._table))
         looked_at = self._looked_at(scan)
         self._entries = {entry.path: entry for entry in self._table.files(looked_at)}
@@ -173,38 +158,41 @@ class _Change:
                 made += found.files
                 touched = scan.only(frozenset(found.updated))
                 rows = moved(self._change, touched) if touched.files else []
-            data = self._written(rows, touched, scan)
+            data = [*done, *self._written(rows, touched, scan)]
             made += data
-            new_rows = sum(file.rows for file in data) - self._expected(found)
-            if new_rows < 0 or (new_rows and not self._change.of("not matched")):
+            inserted_rows = sum(file.rows for file in data) - self._expected(found)
+            inserts = self._change.of("not matched") or self._change.added is not None
+            if inserted_rows < 0 or (inserted_rows and not inserts):
                 raise WriteError("the rows written are not those that were found", self._change.place, REPORT)
             found.removed |= whole.keys()
             found.deleted |= whole
             removed = found.touched if self._mode == "copy-on-write" else found.removed
-            commit = Commit(self._table)
-            commit.change_rows(removed, made, found.touched, looked_at, self._isolation)
+            commit = self._commit or Commit(self._table)
+            replaces = self._change.added is not None
+            commit.change_rows(removed, made, found.touched, looked_at, self._isolation, replaces)
         except BaseException as error:
-            remove_writes(self._table.pyiceberg, {new.token for new in made}, [new.path for new in made])
+            if self._job is None:
+                remove_writes(self._table.pyiceberg, {new.token for new in made}, [new.path for new in made])
             if isinstance(error, QueryError) and (said := misfit(error, self._change.place)) is not None:
                 raise said from error
             raise
-        table = commit.run() if found.touched or made else self._table
-        return Outcome(
-            rows_deleted=sum(found.deleted.values()),
+        table = commit.run() if found.touched or made or self._commit is not None else self._table
+        counts = Counts(
+            rows_inserted=inserted_rows,
             rows_updated=sum(found.updated.values()),
-            rows_inserted=new_rows,
-            files_removed=len(removed),
+            rows_deleted=sum(found.deleted.values()),
             files_added=len(data),
+            files_removed=len(removed),
             delete_files_added=len(found.files),
-            snapshot_id=table.snapshot_id,
         )
+        return Written(table, counts)
 
     # what is touched
 
     def _matched_whole(self) -> dict[str, int]:
         """Return the files of which metadata says that all rows are deleted, and how many rows that are."""
         change = self._change
-        if change.verb != "delete" or not self._entries:
+        if change.source is not None or change.verb not in ("delete", "overwrite") or not self._entries:
             return {}
         (clause,) = change.clauses
         predicate = certain_match(clause.condition, change, self._engine)
@@ -214,16 +202,7 @@ class _Change:
         return self._live(found)
 
     def _live(self, paths: Iterable[str]) -> dict[str, int]:
-        """Return how many rows files have; those of which some were deleted before are counted."""
-        rows = {path: self._entries[path].rows for path in paths}
-        beside = frozenset(path for path in rows if self._entries[path].deletes)
-        if beside:
-            scan = Scan.of(self._table).only(beside).with_placed(self._file)
-            rows |= dict.fromkeys(beside, 0)
-            for batch in self._batches(live(scan, self._file), {scan.name: scan}):
-                numbers, found = batch.column(FILE).to_pylist(), batch.column(MATCHES).to_pylist()
-                rows |= {self._by_number[number]: count for number, count in zip(numbers, found, strict=True)}
-        return rows
+        return live_rows(self._engine, self._table, [self._entries[path] for path in paths])
 
     def _bounded(self, scan: Scan) -> Scan:
         """Narrow a merge to the keys that its source has: rows of others match nothing."""
@@ -317,17 +296,25 @@ class _Change:
 
     def _written(self, rows: list[Tree], touched: Scan, scan: Scan) -> list[NewFile]:
         """Write what the statements `rows` give over the touched files, and what is inserted."""
-        queries = [self._query(tree, self._named(self._change, touched)) for tree in rows]
+        queries: list[Plan] = [self._query(tree, self._named(self._change, touched)) for tree in rows]
         new = inserted(self._change, scan)
         if new is not None:
             queries.append(self._query(new, self._named(self._change, scan)))
+        if self._change.added is not None and self._job is None:
+            queries.append(self._change.added)
         if not queries:
             return []
         plan = queries[0]
         if len(queries) > 1:
             tree = union_query([one.name for one in queries], self._table.schema.names)
             plan = self._engine.query(tree, {one.name: one for one in queries})
-        return written(self._session, plan, self._table)
+        write = written if self._job is None else self._job.written_last
+        return write(self._session, plan, self._table)
+
+    def _added_first(self) -> list[NewFile]:
+        if self._job is None or self._change.added is None:
+            return []
+        return self._job.written(self._session, self._change.added, self._table)
 
     def _expected(self, found: _Found) -> int:
         """Return how many rows are written besides those inserted."""
@@ -365,8 +352,12 @@ class _Change:
                 yield batch.data
 
 
+_AS_ICEBERG = {"overwrite": "delete", "upsert": "merge"}
+"""What Iceberg's properties call it."""
+
+
 def _mode(table: Table, verb: str) -> Mode:
-    name = f"write.{verb}.mode"
+    name = f"write.{_AS_ICEBERG.get(verb, verb)}.mode"
     mode = _property(table, name, ("copy-on-write", "merge-on-read"))
     if mode == "merge-on-read" and table.pyiceberg.metadata.format_version < 2:
         hint = f"set {name} to copy-on-write"
@@ -375,7 +366,8 @@ def _mode(table: Table, verb: str) -> Mode:
 
 
 def _isolation(table: Table, verb: str) -> Isolation:
-    return cast(Isolation, _property(table, f"write.{verb}.isolation-level", ("serializable", "snapshot")))
+    name = f"write.{_AS_ICEBERG.get(verb, verb)}.isolation-level"
+    return cast(Isolation, _property(table, name, ("serializable", "snapshot")))
 
 
 def _property(table: Table, name: str, values: tuple[str, ...]) -> str:

@@ -3,31 +3,40 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from iceblink.errors import TableNotFound
 from iceblink.lake.format_version import PROPERTY, WRITTEN
 from iceblink.lake.schemas import NAME_MAPPING
 from iceblink.lake.table import Table
 from iceblink.lake.tensors import PROPERTY as TENSOR
-from iceblink.plan.nodes import Memory, Plan
+from iceblink.plan.nodes import Memory, Plan, Scan
 from iceblink.plan.statements.column_types import DOC, quoted, show_column, text
-from iceblink.plan.statements.kinds import Describe, ShowNamespaces, ShowTables
+from iceblink.plan.statements.kinds import Describe, ShowNamespaces, ShowTables, ShowViews
+from iceblink.run.late import views
 from iceblink.run.outcome import rows
 from iceblink.run.session import Session
 from iceblink.types import show_type
+
+if TYPE_CHECKING:
+    from iceblink.lake.views import View
 
 _COLUMNS = pa.schema({"column": pa.string(), "type": pa.string(), "nullable": pa.bool_(), "comment": pa.string()})
 _PROPERTIES = pa.schema({"key": pa.string(), "value": pa.string()})
 
 
 def described(session: Session, asked: Describe) -> Memory:
-    """Return the columns of a table or a query: name, type in Iceberg's words, whether it may be null, comment."""
+    """Return the columns of a table, view or query: name, type in Iceberg's words, whether it may be null, comment.
+
+    Extended, what else is known of a table comes behind its columns, the value in the place of the type.
+    """
     if asked.query is not None:
-        plan: Plan = session.sql(asked.query.text, start=asked.query.start)
+        plan: Plan = session.sql(asked.query)
     else:
-        plan = session.table(asked.name or "")
+        plan = session.at(asked.name or "", asked.version)
     found = [
         {
             "column": one.name,
@@ -37,7 +46,44 @@ def described(session: Session, asked: Describe) -> Memory:
         }
         for one in plan.schema
     ]
+    if asked.extended and isinstance(plan, Scan):
+        found += [{"column": name, "type": value} for name, value in _details(plan.table)]
     return rows(found, _COLUMNS, "describe")
+
+
+def _details(table: Table) -> list[tuple[str, str | None]]:
+    """Return what ``DESCRIBE EXTENDED`` says of a table, under Spark's headings."""
+    snapshot = None if table.snapshot_id is None else str(table.snapshot_id)
+    return [
+        ("# Detailed Table Information", None),
+        ("Name", table.name),
+        ("Location", table.location),
+        ("UUID", table.uuid),
+        ("Format version", table.format_version),
+        ("Snapshot", snapshot),
+        ("Partitioning", ", ".join(table.partition_by) or None),
+        ("Sort order", ", ".join(table.sort_by) or None),
+        ("Data files", None if table.file_count is None else str(table.file_count)),
+        ("Rows", None if table.row_count is None else str(table.row_count)),
+        *(("Property " + key, value) for key, value in sorted(table.properties.items())),
+    ]
+
+
+def shown_views(session: Session, asked: ShowViews) -> Memory:
+    """Return the full names of views."""
+    catalog = session.catalog
+    inside = catalog.namespaces()
+    if asked.namespace is not None:
+        others = {f"{asked.namespace}."} if asked.namespace in catalog.others else set()
+        own = [name for name in inside if name == asked.namespace or any(map(name.startswith, others))]
+        inside = own or [asked.namespace]
+    return _names("view", [view for name in inside for view in views.view_names(catalog, name)], asked.pattern)
+
+
+def shown_place(session: Session) -> Memory:
+    """Return what ``USE`` has set: catalog and namespace, null for none."""
+    found = {"catalog": session.place.catalog or None, "namespace": session.place.namespace or None}
+    return rows([found], pa.schema(dict.fromkeys(found, pa.string())), "show")
 
 
 def shown_tables(session: Session, asked: ShowTables) -> Memory:
@@ -68,9 +114,41 @@ def shown_properties(table: Table, key: str | None) -> Memory:
     return rows([{"key": one, "value": value} for one, value in found if key in (None, one)], _PROPERTIES, "show")
 
 
-def shown_create(table: Table) -> Memory:
-    """Return the statement that makes a table like this one: the same columns, partitioning, order and properties."""
-    return rows([{"create_table": create_statement(table)}], pa.schema({"create_table": pa.string()}), "show")
+def shown_create(session: Session, name: str) -> Memory:
+    """Return the statement that makes a table like this one: the same columns, partitioning, order and properties.
+
+    Of a view it is the one that makes the view.
+    """
+    try:
+        said = create_statement(session.catalog.load(name))
+    except TableNotFound:
+        view = views.find_view(session.catalog, name)
+        if view is None:
+            raise
+        said = _create_view(view)
+    return rows([{"create_table": said}], pa.schema({"create_table": pa.string()}), "show")
+
+
+def _create_view(view: View) -> str:
+    docs = [(one.metadata or {}).get(DOC, b"").decode() for one in view.schema]
+    said = f"CREATE VIEW {'.'.join(quoted(part) for part in view.name.split('.'))}"
+    if any(docs):
+        columns = [
+            quoted(one.name) + (f" COMMENT {text(doc)}" if doc else "")
+            for one, doc in zip(view.schema, docs, strict=True)
+        ]
+        said += f" ({', '.join(columns)})"
+    properties = dict(view.properties)
+    if "comment" in properties:
+        said += f"\nCOMMENT {text(properties.pop('comment'))}"
+    if properties:
+        said += f"\nTBLPROPERTIES ({_settings(properties)})"
+    return f"{said}\nAS {view.sql}"
+
+
+def _settings(properties: Mapping[str, str]) -> str:
+    lines = ",\n".join(f"  {text(key)} = {text(value)}" for key, value in sorted(properties.items()))
+    return f"\n{lines}\n"
 
 
 def create_statement(table: Table) -> str:
@@ -88,8 +166,7 @@ def create_statement(table: Table) -> str:
     if "comment" in properties:
         lines.append(f"COMMENT {text(properties.pop('comment'))}")
     if properties:
-        said = ",\n".join(f"  {text(key)} = {text(value)}" for key, value in sorted(properties.items()))
-        lines.append(f"TBLPROPERTIES (\n{said}\n)")
+        lines.append(f"TBLPROPERTIES ({_settings(properties)})")
     return "\n".join(lines)
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from functools import singledispatch
 from typing import Any
 
+import pyarrow as pa
+
 from iceblink.errors import (
     CatalogError,
     NamespaceNotFound,
@@ -19,19 +21,31 @@ from iceblink.lake.alteration import altered, without_missing, without_present
 from iceblink.lake.format_version import check_types
 from iceblink.lake.references import drop_reference, has_reference, set_reference
 from iceblink.lake.truncation import truncated
-from iceblink.plan.changes import CHANGES, read_change
+from iceblink.plan.change_statements import CHANGES
 from iceblink.plan.nodes import Memory, Plan
 from iceblink.plan.sql import point_at_word
 from iceblink.plan.statements import kinds
-from iceblink.plan.statements.reading import READERS, first_word, read
+from iceblink.plan.statements.reading import READERS, leading_word, read
 from iceblink.run.analysis import computed
+from iceblink.run.explain import explained
+from iceblink.run.full_names import in_full
 from iceblink.run.inserting import inserted
-from iceblink.run.outcome import outcome
+from iceblink.run.late import views
+from iceblink.run.outcome import Written, outcome, replaced_files, rows
 from iceblink.run.procedures import called
 from iceblink.run.row_changes import change_rows
 from iceblink.run.session import Session
-from iceblink.run.showing import described, shown_create, shown_namespaces, shown_properties, shown_tables
-from iceblink.run.write import WriteOptions, write_table
+from iceblink.run.showing import (
+    described,
+    shown_create,
+    shown_namespaces,
+    shown_place,
+    shown_properties,
+    shown_tables,
+    shown_views,
+)
+from iceblink.run.viewing import created_view
+from iceblink.run.write import WriteOptions, write_rows
 
 
 def answer(session: Session, text: str) -> Plan:
@@ -44,7 +58,7 @@ def answer(session: Session, text: str) -> Plan:
     IceblinkError
         Whatever the query or the statement meets.
     """
-    word = first_word(text)
+    word = leading_word(text)
     if word and word not in ANSWERS and word not in QUERIES:
         hint = nearest(word, (*QUERIES, *ANSWERS), "first words")
         raise SqlError(f"{word} begins no query and no statement", point_at_word(text, word), hint)
@@ -54,17 +68,16 @@ def answer(session: Session, text: str) -> Plan:
 
 def is_statement(text: str) -> bool:
     """Whether an SQL text is a statement, which runs at once, and no query."""
-    return first_word(text) in ANSWERS
+    return leading_word(text) in ANSWERS
 
 
 def _answered(session: Session, text: str) -> Plan:
-    return _run(read(text), session)
+    return _run(in_full(session, read(text)), session)
 
 
 def _changed(session: Session, text: str) -> Plan:
-    change = read_change(text, session.resolve, session.engine.query)
-    rows = change_rows(session, change).rows()
-    return Memory(rows.schema, rows, label=change.verb)
+    change = session.change(text)
+    return outcome(change.verb.upper(), change.target.table.name, change_rows(session, change))
 
 
 ANSWERS: Mapping[str, Callable[[Session, str], Plan]] = {
@@ -95,16 +108,16 @@ def _(statement: kinds.CreateTable, session: Session) -> Plan:
         return outcome(said, name)
     try:
         if statement.query is not None:
-            rows: Plan = session.sql(statement.query.text, start=statement.query.start)
+            made: Plan = session.sql(statement.query)
         else:
             assert statement.schema is not None  # it has one of the two
             check_types(statement.schema)
             if not statement.replace:
                 catalog.create(name, statement.schema, **shape)
                 return outcome(said, name)
-            rows = Memory(statement.schema, statement.schema.empty_table())
+            made = Memory(statement.schema, statement.schema.empty_table())
         options = WriteOptions("replace" if statement.replace else "create", **shape)
-        return outcome(said, name, write_table(session, rows, name, options).table)
+        return outcome(said, name, write_rows(session, made, name, options))
     except TableExists:
         if statement.if_not_exists:  # made meanwhile
             return outcome(said, name)
@@ -122,8 +135,31 @@ def _(statement: kinds.DropTable, session: Session) -> Plan:
 
 
 @_run.register
+def _(statement: kinds.CreateView, session: Session) -> Plan:
+    made = created_view(session, statement.name, statement.query, statement.columns, statement.properties)
+    try:
+        views.create_view(session.catalog, made, statement.replace)
+    except TableExists:
+        if not statement.if_not_exists:
+            raise
+    return outcome("CREATE OR REPLACE VIEW" if statement.replace else "CREATE VIEW", statement.name)
+
+
+@_run.register
+def _(statement: kinds.DropView, session: Session) -> Plan:
+    try:
+        views.drop_view(session.catalog, statement.name)
+    except TableNotFound:
+        if not statement.if_exists:
+            raise
+    return outcome("DROP VIEW", statement.name)
+
+
+@_run.register
 def _(statement: kinds.TruncateTable, session: Session) -> Plan:
-    return outcome("TRUNCATE TABLE", statement.name, truncated(session.target(statement.name)))
+    table = session.target(statement.name)
+    counts = replaced_files(session.engine, table, list(table.files()))
+    return outcome("TRUNCATE TABLE", statement.name, Written(truncated(table), counts))
 
 
 @_run.register
@@ -159,10 +195,8 @@ def _(statement: kinds.AlterTable, session: Session) -> Plan:
 
 @_run.register
 def _(statement: kinds.RenameTable, session: Session) -> Plan:
-    namespace, _, _ = statement.name.rpartition(".")
-    new = statement.new if "." in statement.new else f"{namespace}.{statement.new}"
-    session.catalog.rename(statement.name, new)
-    return outcome("ALTER TABLE", new)
+    session.catalog.rename(statement.name, statement.new)
+    return outcome("ALTER TABLE", statement.new)
 
 
 @_run.register
@@ -207,6 +241,27 @@ def _(statement: kinds.ShowTables, session: Session) -> Plan:
 
 
 @_run.register
+def _(statement: kinds.ShowViews, session: Session) -> Plan:
+    return shown_views(session, statement)
+
+
+@_run.register
+def _(statement: kinds.ShowCurrent, session: Session) -> Plan:
+    return shown_place(session)
+
+
+@_run.register
+def _(statement: kinds.Use, session: Session) -> Plan:
+    return outcome("USE", session.use(statement.place))
+
+
+@_run.register
+def _(statement: kinds.Explain, session: Session) -> Plan:
+    lines = explained(session.sql(statement.query), session.engine, statement.analyze).split("\n")
+    return rows([{"plan": line} for line in lines], pa.schema({"plan": pa.string()}), "explain")
+
+
+@_run.register
 def _(statement: kinds.ShowNamespaces, session: Session) -> Plan:
     return shown_namespaces(session, statement)
 
@@ -218,7 +273,7 @@ def _(statement: kinds.ShowProperties, session: Session) -> Plan:
 
 @_run.register
 def _(statement: kinds.ShowCreateTable, session: Session) -> Plan:
-    return shown_create(session.catalog.load(statement.name))
+    return shown_create(session, statement.name)
 
 
 @_run.register

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from iceblink.errors import CommitUnknown, ConfigError, TableNotFound, nearest
 from iceblink.lake.commit import Commit
+from iceblink.lake.entries import FileEntry
 from iceblink.lake.evolve import evolved
+from iceblink.lake.files import NewFile
 from iceblink.lake.format_version import check_writable
 from iceblink.lake.partition_overwrite import partition_files
 from iceblink.lake.replacement import Replacement, replaced
 from iceblink.lake.table import Table
-from iceblink.plan.nodes import Memory, Plan, Scan
+from iceblink.plan.nodes import Plan, Scan
 from iceblink.run.checkpoint import Checkpointed, checkpointed
 from iceblink.run.data_files import fitted, written
-from iceblink.run.rewrite import overwritten, upserted
+from iceblink.run.outcome import Written, replaced_files
+from iceblink.run.replacing import overwriting, upserting
+from iceblink.run.row_changes import change_rows
 from iceblink.run.session import Session
 
 Mode = Literal["append", "create", "overwrite", "upsert", "replace"]
@@ -66,15 +70,25 @@ class WriteOptions:
 def write_table(session: Session, plan: Plan, name: str, options: WriteOptions) -> Scan:
     """Run `plan` and commit its rows to table `name`; see `Dataset.write`."""
     if options.checkpoint is None:
-        return Scan.of(_write(session, plan, name, options, None))
+        return Scan.of(_write(session, plan, name, options, None).table)
     with checkpointed(session, plan, name, options.checkpoint, options.said) as job:
-        table = job.landed or _write(session, plan, name, options, job)
+        table = job.landed or _write(session, plan, name, options, job).table
         job.end(table)
         return Scan.of(table if options.branch == "main" else table.at(branch=options.branch))
 
 
-def _write(session: Session, plan: Plan, name: str, options: WriteOptions, job: Checkpointed | None) -> Table:
-    catalog, write = session.catalog, written if job is None else job.written
+def write_rows(session: Session, plan: Plan, name: str, options: WriteOptions) -> Written:
+    """Run `plan` and commit its rows to table `name`, and tell what that changed; see `Dataset.write`.
+
+    Files that go whole are not read, but for the deletes that apply to them: see `live_rows`.
+    """
+    return _write(session, plan, name, options, None, counted=True)
+
+
+def _write(
+    session: Session, plan: Plan, name: str, options: WriteOptions, job: Checkpointed | None, counted: bool = False
+) -> Written:
+    catalog = session.catalog
     if options.mode == "create" or (options.mode == "replace" and not catalog.exists(name)):
         return _create(session, plan, name, options, job)
     table = _load(session, name)
@@ -82,43 +96,53 @@ def _write(session: Session, plan: Plan, name: str, options: WriteOptions, job: 
     if options.branch != "main":
         table = table.at(branch=options.branch)
     if options.mode == "replace":
-        return _replace(session, plan, table, options, job)
+        return _replace(session, plan, table, options, job, counted)
     if options.evolve:
         table = evolved(table, plan.schema)
     plan = fitted(session, plan, table)
     commit = _commit(table, options, job)
     if commit.landed():
-        return table.refresh()
+        return Written(table.refresh(), None)
     if options.evolve:
         commit.evolve(plan.schema)
-    match options.mode:
-        case "append":
-            commit.append(write(session, plan, table))
-        case "upsert":
-            rewrite = upserted(session, plan, table, options.on)
-            commit.overwrite(rewrite.remove, written(session, rewrite.rows, table), rewrite.conflict)
-        case _ if options.dynamic:
-            files = write(session, plan, table)
-            commit.overwrite(partition_files(table, files), files)
-        case _ if options.where is not None and job is None:
-            rewrite = overwritten(session, plan, table, options.where)
-            commit.overwrite(rewrite.remove, written(session, rewrite.rows, table), rewrite.conflict)
-        case _ if options.where is not None and job is not None:
-            files = job.written(session, plan, table)  # what is kept of the files is found when these rows are there
-            rewrite = overwritten(session, Memory(plan.schema, plan.schema.empty_table()), table, options.where)
-            files += job.written_last(session, rewrite.rows, table)
-            commit.overwrite(rewrite.remove, files, rewrite.conflict)
-        case _:
-            gone = {entry.path for entry in table.files()}
-            commit.overwrite(gone, write(session, plan, table))
-    return commit.run()
+    if options.mode == "upsert":
+        return change_rows(session, upserting(session, plan, table, options.on), commit)
+    if options.where is not None:
+        return change_rows(session, overwriting(session, plan, table, options.where), commit, job)
+    files = _files(session, plan, table, job)
+    if options.mode == "append":
+        commit.append(files)
+        return _committed(session, commit, table, [], files, counted)
+    gone = list(table.files())
+    if options.dynamic:
+        paths = partition_files(table, files)
+        gone = [entry for entry in gone if entry.path in paths]
+    commit.overwrite({entry.path for entry in gone}, files)
+    return _committed(session, commit, table, gone, files, counted)
+
+
+def _files(session: Session, plan: Plan, table: Table, job: Checkpointed | None, staged: bool = False) -> list[NewFile]:
+    return written(session, plan, table) if job is None else job.written(session, plan, table, staged)
+
+
+def _committed(
+    session: Session,
+    commit: Commit,
+    before: Table,
+    gone: Sequence[FileEntry],
+    files: Sequence[NewFile],
+    counted: bool,
+) -> Written:
+    """Commit, and count before that: afterwards others may remove what has to be read."""
+    counts = replaced_files(session.engine, before, gone, files) if counted else None
+    return Written(commit.run(), counts)
 
 
 def _commit(table: Table, options: WriteOptions, job: Checkpointed | None) -> Commit:
     return Commit(table, options.token) if job is None else Commit(table, options.checkpoint, keep_files=True)
 
 
-def _create(session: Session, plan: Plan, name: str, options: WriteOptions, job: Checkpointed | None) -> Table:
+def _create(session: Session, plan: Plan, name: str, options: WriteOptions, job: Checkpointed | None) -> Written:
     """Make a table and its rows in one commit: nobody sees it empty, and a kill leaves no table."""
     table = session.catalog.stage(
         name,
@@ -130,9 +154,8 @@ def _create(session: Session, plan: Plan, name: str, options: WriteOptions, job:
     )
     try:
         commit = _commit(table, options, job)
-        plan = fitted(session, plan, table)
-        commit.append(written(session, plan, table) if job is None else job.written(session, plan, table, staged=True))
-        return commit.run()
+        files = _files(session, fitted(session, plan, table), table, job, staged=True)
+        return _committed(session, commit.append(files), table, [], files, counted=True)
     except CommitUnknown:  # it may be there
         raise
     except BaseException:
@@ -141,15 +164,17 @@ def _create(session: Session, plan: Plan, name: str, options: WriteOptions, job:
         raise
 
 
-def _replace(session: Session, plan: Plan, table: Table, options: WriteOptions, job: Checkpointed | None) -> Table:
+def _replace(
+    session: Session, plan: Plan, table: Table, options: WriteOptions, job: Checkpointed | None, counted: bool
+) -> Written:
     shape = Replacement(plan.schema, options.partition_by, options.sort_by, options.properties)
     made = replaced(table, shape)
     commit = _commit(made, options, job)
     if commit.landed():
-        return table.refresh()
-    write = written if job is None else job.written
-    commit.replace(shape, write(session, fitted(session, plan, made), made))
-    return commit.run()
+        return Written(table.refresh(), None)
+    files = _files(session, fitted(session, plan, made), made, job)
+    commit.replace(shape, files)
+    return _committed(session, commit, table, list(table.files()) if counted else [], files, counted)
 
 
 def _load(session: Session, name: str) -> Table:

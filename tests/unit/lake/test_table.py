@@ -154,7 +154,7 @@ def test_history_tells_what_was_done(versions: tuple[Table, Table]) -> None:
         (old.snapshot_id, None, "append"),
         (new.snapshot_id, old.snapshot_id, "append"),
     ]
-    assert [(row["added_rows"], row["rows"], row["files"], row["refs"]) for row in rows] == [
+    assert [(row["rows_added"], row["rows"], row["files"], row["refs"]) for row in rows] == [
         (10, 10, 1, []),
         (10, 20, 2, ["main"]),
     ]

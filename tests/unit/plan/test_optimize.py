@@ -7,7 +7,7 @@ import pytest
 
 from iceblink.plan.nodes import Memory, Plan, Query
 from iceblink.plan.optimize import Reference, statement
-from iceblink.plan.sql import Version, parse
+from iceblink.plan.sql import QueryText, Version, parse
 
 SCHEMA = pa.schema([("k", pa.int64()), ("x", pa.int64()), ("s", pa.string()), ("f", pa.float64())])
 
@@ -20,7 +20,7 @@ def references(text: str) -> dict[str, Reference]:
     def resolve(name: str, version: Version | None) -> Plan:
         return Memory(SCHEMA, SCHEMA.empty_table(), label=name)
 
-    tree, sources = parse(text, resolve)
+    tree, sources = parse(QueryText(text), resolve)
     result = statement(Query(SCHEMA, tree, sources), refuse)
     assert result.notes == ()
     return {reference.name: reference for reference in result.references}

@@ -7,7 +7,7 @@ import pytest
 
 from iceblink.errors import SqlError
 from iceblink.plan.nodes import Memory, Plan
-from iceblink.plan.sql import Version, parse, point_at_word
+from iceblink.plan.sql import QueryText, Version, parse, point_at_word
 
 SCHEMA = pa.schema([("a", pa.int64())])
 
@@ -19,7 +19,7 @@ def tables_of(text: str) -> list[tuple[str, Version | None]]:
         asked.append((name, version))
         return Memory(SCHEMA, SCHEMA.empty_table())
 
-    parse(text, resolve)
+    parse(QueryText(text), resolve)
     return sorted(asked, key=lambda item: item[0])
 
 

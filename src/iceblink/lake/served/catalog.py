@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from urllib.parse import unquote
 
-from iceblink.errors import ConfigError
 from iceblink.lake.catalog import Catalog
-from iceblink.lake.listing import Listing
 from iceblink.lake.served import requests
-from iceblink.lake.served.database import database_of
-from iceblink.lake.served.metadata_files import MetadataFiles
 from iceblink.lake.served.names import LONGEST, checked_namespace
 from iceblink.lake.served.refusal import Refusal
 from iceblink.lake.served.store import Store
 from iceblink.lake.served.tables import Json, Tables
 from iceblink.lake.served.views import Views
-from iceblink.lake.served.warehouse import Warehouse
 
 WIDEST_VALUE = 1000
 """Characters of a property of a namespace that the database has room for."""
@@ -39,15 +34,9 @@ class ServedCatalog:
     """
 
     def __init__(self, catalog: Catalog) -> None:
+        self._store = Store.of(catalog)
+        self._listing = self._store.listing
         opened = catalog.pyiceberg
-        database = database_of(opened)
-        root = catalog.folder or opened.properties.get("warehouse")
-        if not root:
-            hint = "set warehouse= for it: tables of others are made there, and nowhere else"
-            raise ConfigError("the catalog has no warehouse", "catalog serve", hint)
-        warehouse = Warehouse(str(root), catalog.folder is not None)
-        self._listing = Listing(opened.name, database, Refusal)
-        self._store = Store(self._listing, MetadataFiles(opened), warehouse)
         self._told = {key: str(opened.properties[key]) for key in _TOLD if key in opened.properties}
         self.tables, self.views = Tables(self._store), Views(self._store)
 

@@ -8,10 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
-from iceblink.errors import CatalogError
+from iceblink.errors import CatalogError, ConfigError
+from iceblink.lake.catalog import Catalog
 from iceblink.lake.creation import claimed, remove_folder
 from iceblink.lake.listing import Changed, Key, Kind, Listing, Swap, Taken
+from iceblink.lake.served.database import database_of
 from iceblink.lake.served.metadata_files import MetadataFiles
 from iceblink.lake.served.refusal import Refusal
 from iceblink.lake.served.warehouse import Warehouse
@@ -49,6 +52,24 @@ class Store:
     listing: Listing
     files: MetadataFiles
     warehouse: Warehouse
+
+    @classmethod
+    def of(cls, catalog: Catalog) -> Self:
+        """Return the store of an embedded lake, or of a SQL database.
+
+        Raises
+        ------
+        ConfigError
+            It is a catalog of another kind, or has no warehouse.
+        """
+        opened = catalog.pyiceberg
+        database = database_of(opened)
+        root = catalog.folder or opened.properties.get("warehouse")
+        if not root:
+            hint = "set warehouse= for it: tables of others are made there, and nowhere else"
+            raise ConfigError("the catalog has no warehouse", "catalog serve", hint)
+        warehouse = Warehouse(str(root), catalog.folder is not None)
+        return cls(Listing(opened.name, database, Refusal), MetadataFiles(opened), warehouse)
 
     def create(self, prepared: Prepared, kind: Kind) -> str:
         """Write and list a new entry, and return where its metadata is; 409 if the name is taken."""

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from iceblink.lake.alteration import Alteration
 from iceblink.lake.references import How, Kind, Retention
-from iceblink.plan.statements.words import QueryText
+from iceblink.plan.sql import QueryText, Version
 
 Value = str | int | float | bool | None
 Argument = Value | tuple[str, ...]
@@ -146,11 +146,48 @@ class Analyze(Statement):
 
 
 @dataclass(frozen=True)
+class CreateView(Statement):
+    """``CREATE [OR REPLACE] VIEW``; `columns` are names of the query's columns and their comments, in order."""
+
+    name: str
+    query: QueryText
+    columns: tuple[tuple[str, str | None], ...] | None = None
+    properties: Mapping[str, str] = field(default_factory=dict)
+    replace: bool = False
+    if_not_exists: bool = False
+
+
+@dataclass(frozen=True)
+class DropView(Statement):
+    """``DROP VIEW``."""
+
+    name: str
+    if_exists: bool = False
+
+
+@dataclass(frozen=True)
+class Use(Statement):
+    """``USE`` a catalog or a namespace."""
+
+    place: str
+
+
+@dataclass(frozen=True)
+class Explain(Statement):
+    """``EXPLAIN`` a query; with `analyze` it is run."""
+
+    query: QueryText
+    analyze: bool = False
+
+
+@dataclass(frozen=True)
 class Describe(Statement):
-    """``DESCRIBE`` a table, or a query."""
+    """``DESCRIBE [EXTENDED]`` a table or view, of the past too, or a query."""
 
     name: str | None = None
     query: QueryText | None = None
+    extended: bool = False
+    version: Version | None = None
 
 
 @dataclass(frozen=True)
@@ -159,6 +196,19 @@ class ShowTables(Statement):
 
     namespace: str | None = None
     pattern: str | None = None
+
+
+@dataclass(frozen=True)
+class ShowViews(Statement):
+    """``SHOW VIEWS``; the pattern is that of ``LIKE``."""
+
+    namespace: str | None = None
+    pattern: str | None = None
+
+
+@dataclass(frozen=True)
+class ShowCurrent(Statement):
+    """``SHOW CURRENT NAMESPACE``: what ``USE`` has set."""
 
 
 @dataclass(frozen=True)
@@ -179,16 +229,17 @@ class ShowProperties(Statement):
 
 @dataclass(frozen=True)
 class ShowCreateTable(Statement):
-    """``SHOW CREATE TABLE``."""
+    """``SHOW CREATE TABLE``, or ``VIEW``."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Call(Statement):
-    """``CALL system.procedure(value, name => value)``; `place` shows where its name is."""
+    """``CALL [catalog.]system.procedure(value, name => value)``; `place` shows where its name is."""
 
     procedure: str
     values: tuple[Argument, ...]
     named: Mapping[str, Argument]
     place: str
+    catalog: str = ""

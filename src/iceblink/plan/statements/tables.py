@@ -1,19 +1,22 @@
-"""``CREATE``, ``DROP`` and ``TRUNCATE``: tables and namespaces."""
+"""``CREATE``, ``DROP`` and ``TRUNCATE``: tables, views and namespaces."""
 
 from __future__ import annotations
 
 import pyarrow as pa
 
+from iceblink.plan.sql import QueryText
 from iceblink.plan.statements.column_types import column
 from iceblink.plan.statements.kinds import (
     CreateNamespace,
     CreateTable,
+    CreateView,
     DropNamespace,
     DropTable,
+    DropView,
     Statement,
     TruncateTable,
 )
-from iceblink.plan.statements.words import QueryText, Words, is_word
+from iceblink.plan.statements.words import Words, is_word
 
 NAMESPACE = ("NAMESPACE", "SCHEMA", "DATABASE")
 _CLAUSES = "there are PARTITIONED BY (...), WRITE ORDERED BY ..., COMMENT '...', TBLPROPERTIES (...) and AS SELECT ..."
@@ -22,15 +25,37 @@ _CLAUSES = "there are PARTITIONED BY (...), WRITE ORDERED BY ..., COMMENT '...',
 def create(words: Words) -> Statement:
     """Read what comes after ``CREATE``."""
     replace = words.accept("OR", "REPLACE")
-    kind = words.one_of(("TABLE", *NAMESPACE), "TABLE or SCHEMA")
+    kind = words.one_of(("TABLE", "VIEW", *NAMESPACE), "TABLE, VIEW or SCHEMA")
     there = words.accept("IF", "NOT", "EXISTS")
-    if replace and (there or kind != "TABLE"):
-        raise words.fail("OR REPLACE goes with a table, and not with IF NOT EXISTS")
+    if replace and (there or kind in NAMESPACE):
+        raise words.fail("OR REPLACE goes with a table or view, and not with IF NOT EXISTS")
     name = words.dotted(f"the name of the {kind.lower()}")
     if kind == "TABLE":
         return _table(words, name, replace, there)
+    if kind == "VIEW":
+        return _view(words, name, replace, there)
     words.end("a namespace has a name and nothing else")
     return CreateNamespace(name, there)
+
+
+def _view(words: Words, name: str, replace: bool, there: bool) -> CreateView:
+    columns = None
+    if words.has("("):
+        columns = tuple(words.listed(lambda: (words.name("a column"), _comment(words))))
+    properties: dict[str, str] = {}
+    while not words.accept("AS"):
+        if (comment := _comment(words)) is not None:
+            properties["comment"] = comment
+        elif words.accept("TBLPROPERTIES"):
+            properties |= dict(words.listed(lambda: setting(words)))
+        else:
+            hint = "there are (names of columns), COMMENT '...', TBLPROPERTIES (...) and AS SELECT ..."
+            raise words.fail(f"did not expect {words.found} here", hint)
+    return CreateView(name, words.query(), columns, properties, replace, there)
+
+
+def _comment(words: Words) -> str | None:
+    return words.string() if words.accept("COMMENT") else None
 
 
 def _table(words: Words, name: str, replace: bool, there: bool) -> CreateTable:
@@ -73,13 +98,16 @@ def _table(words: Words, name: str, replace: bool, there: bool) -> CreateTable:
 
 def drop(words: Words) -> Statement:
     """Read what comes after ``DROP``."""
-    kind = words.one_of(("TABLE", *NAMESPACE), "TABLE or SCHEMA")
+    kind = words.one_of(("TABLE", "VIEW", *NAMESPACE), "TABLE, VIEW or SCHEMA")
     there = words.accept("IF", "EXISTS")
     name = words.dotted(f"the name of the {kind.lower()}")
     if kind == "TABLE":
         purge = words.accept("PURGE")
         words.end("DROP TABLE has IF EXISTS before the name, and PURGE after it")
         return DropTable(name, there, purge)
+    if kind == "VIEW":
+        words.end("DROP VIEW has IF EXISTS before the name")
+        return DropView(name, there)
     words.accept("RESTRICT")
     words.end("drop the tables of a namespace first, one by one")
     return DropNamespace(name, there)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from iceblink.errors import SqlError, nearest
-from iceblink.plan.sql import point_at
+from iceblink.plan.sql import QueryText, point_at_place
 
 Item = TypeVar("Item")
 
@@ -42,14 +42,6 @@ class Token:
         return self.kind in ("word", "sign") and self.text.upper() == word
 
 
-@dataclass(frozen=True)
-class QueryText:
-    """A query at the end of a statement: all of the text, and where the query starts."""
-
-    text: str
-    start: int
-
-
 class Words:
     """A statement being read, from left to right. What is read is taken; what does not fit is an `SqlError`.
 
@@ -63,6 +55,7 @@ class Words:
     def __init__(self, text: str) -> None:
         self.text = text
         self.next = self._token(0)
+        self._with: tuple[int, int] | None = None
 
     def _token(self, place: int) -> Token:
         skipped = _SKIPPED.match(self.text, place)
@@ -77,8 +70,7 @@ class Words:
         return Token(kind, found[0], start, found.end())
 
     def _place(self, start: int) -> str:
-        line = self.text.count("\n", 0, start) + 1
-        return point_at(self.text, line, start - (self.text.rfind("\n", 0, start) + 1) + 1)
+        return point_at_place(self.text, start)
 
     def fail(self, what: str, hint: str = "") -> SqlError:
         """Return an error that points at what comes next."""
@@ -192,7 +184,36 @@ class Words:
             raise self.fail("expected a query, found the end", "write SELECT ... or VALUES (...)")
         start = self.next.start
         self.next = self._token(len(self.text))
-        return QueryText(self.text, start)
+        if self._with is None:
+            return QueryText(self.text, start)
+        begin, end = self._with
+        return QueryText(self.text, begin, (end, start))
+
+    def pass_with(self) -> None:
+        """Pass over ``WITH a AS (...), b AS (...)`` before a statement: it belongs to the query at the end."""
+        begin = self.next.start
+        self.expect("WITH")
+        self.accept("RECURSIVE")
+        while True:
+            self.name("the name of a query")
+            if self.has("("):
+                self._pass_parentheses()
+            self.expect("AS")
+            self.accept("NOT")
+            self.accept("MATERIALIZED")
+            self._pass_parentheses()
+            if not self.accept(","):
+                break
+        self._with = begin, self.next.start
+
+    def _pass_parentheses(self) -> None:
+        self.expect("(")
+        depth = 1
+        while depth:
+            if self.next.kind == "end":
+                raise self.fail("expected ), found the end")
+            sign = self.take()
+            depth += sign.says("(") - sign.says(")")
 
     def end(self, hint: str = "") -> None:
         """Take the end of the statement."""

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from iceblink.errors import IceblinkError, SqlError, TypeMismatch
 from iceblink.lake.alteration import Alteration
 from iceblink.lake.references import Retention
+from iceblink.plan.sql import QueryText
 from iceblink.plan.statements.column_types import column, show_column
 from iceblink.plan.statements.kinds import (
     AlterTable,
@@ -26,7 +27,7 @@ from iceblink.plan.statements.kinds import (
     Statement,
 )
 from iceblink.plan.statements.reading import read
-from iceblink.plan.statements.words import QueryText, Words
+from iceblink.plan.statements.words import Words
 from iceblink.types import to_schema
 
 SCHEMA = to_schema({"id": "long not null", "tags": "list<string>", "at": "timestamptz"})
@@ -113,7 +114,7 @@ def test_a_call_has_values_by_place_and_by_name() -> None:
     assert isinstance(statement, Call)
     assert (statement.procedure, statement.values) == ("some_procedure", ("n.t", -3))
     assert statement.named == {"older_than": "2026-01-31", "dry_run": False}
-    assert read("CALL prod.system.p()") == Call("p", (), {}, "line 1: CALL prod.system.p()\n" + " " * 21 + "^")
+    assert read("CALL prod.system.p()") == Call("p", (), {}, "line 1: CALL prod.system.p()\n" + " " * 21 + "^", "prod")
 
 
 MISTAKES = {
@@ -126,7 +127,7 @@ MISTAKES = {
     "CREATE TABLE n.t (id int) AS SELECT 1": (SqlError, "without columns", ""),
     "DROP TABLE n.t CASCADE": (SqlError, "did not expect CASCADE", "CASCADE"),
     "DROP TABLE n.t; DROP TABLE n.u": (SqlError, "once for each", "DROP TABLE n.u"),
-    "DROP VIEW n.v": (SqlError, "expected TABLE or SCHEMA", "VIEW"),
+    "DROP FUNCTION n.v": (SqlError, "expected TABLE, VIEW or SCHEMA", "FUNCTION"),
     "ALTER TABLE n.t ADD COLUMN a": (SqlError, "expected a type, found the end", ""),
     "ALTER TABLE n.t ADD COLUMN a int, DROP COLUMN b": (TypeMismatch, "no type .COLUMN.", "COLUMN b"),
     "ALTER TABLE n.t RENAME COLUMN a b": (SqlError, "expected TO", "b"),

@@ -40,13 +40,14 @@ from pyiceberg.types import (
 
 from iceblink.errors import ColumnNotFound, ConfigError, DuplicateColumn, PlanError, TypeMismatch, nearest
 from iceblink.lake.change import change
-from iceblink.lake.format_version import PROPERTY, check_types
+from iceblink.lake.format_version import PROPERTY, check_types, upgrade_asked
 from iceblink.lake.replacement import order_updates, spec_updates
 from iceblink.lake.schemas import Beside, arrow_type, iceberg_schema, tensor_properties
 from iceblink.lake.table import Table
 from iceblink.lake.tensors import PROPERTY as TENSOR
 from iceblink.lake.tensors import stored_fixed
 from iceblink.lake.transforms import parse_partition, parse_sort, show_partition, show_sort
+from iceblink.lake.upgrade import stage_upgrade
 from iceblink.types import parse_field, show_type, storable
 
 ColumnType: TypeAlias = "str | pa.DataType | pa.Field"
@@ -79,7 +80,7 @@ class Alteration:
     add_partitions, drop_partitions : tuple of str
         Partition fields to add to those there are, and to take away, which may also be called by their names.
     properties : mapping of str to str or None
-        None takes one away.
+        None takes one away. A later ``format-version`` upgrades the table.
     """
 
     add: Mapping[str, ColumnType] = field(default_factory=dict)
@@ -119,11 +120,16 @@ def altered(table: Table, to: Alteration) -> Table:
 
 def _shape(metadata: TableMetadata) -> object:
     schema = metadata.schema()
-    return schema.fields, metadata.spec().fields, metadata.sort_order().fields, dict(metadata.properties)
+    version = metadata.format_version
+    return version, schema.fields, metadata.spec().fields, metadata.sort_order().fields, dict(metadata.properties)
 
 
 def _stage(transaction: Transaction, to: Alteration, where: str) -> None:
     """Stage all of the change, checked against the metadata of the transaction."""
+    asked = {key: value for key, value in to.properties.items() if value is not None}
+    later = upgrade_asked(transaction.table_metadata.format_version, asked, where)
+    if later is not None:
+        stage_upgrade(transaction, later)
     now = transaction.table_metadata
     updates: tuple[TableUpdate, ...] = ()
     requirements: tuple[TableRequirement, ...] = ()
@@ -198,8 +204,7 @@ def _properties(
             raise ConfigError(f"no property {key!r}", where, nearest(key, now.properties, "properties"))
         if key.startswith(TENSOR):
             raise ConfigError(f"{key!r} says what a column is", where, "cast the column, or drop it")
-    if given.pop(PROPERTY, str(now.format_version)) != str(now.format_version):
-        raise ConfigError(f"the table has format version {now.format_version}", where, "write the rows to a new table")
+    given.pop(PROPERTY, None)  # not for the table to keep
     stored_fixed((), given)
     return given, gone
 
@@ -345,7 +350,7 @@ class _Columns:
         if isinstance(kind, pa.Field):
             return kind
         made = parse_field(name, kind) if isinstance(kind, str) else pa.field(name, kind)
-        check_types(pa.schema([made]))
+        check_types(pa.schema([made]), str(self._now.format_version))
         return made
 
     def _shown(self, kind: IcebergType) -> str:

@@ -38,6 +38,7 @@ from iceblink.lake.remembered import Remembered
 from iceblink.lake.retries import is_transient
 from iceblink.lake.storage_io import IMPLEMENTATION
 from iceblink.lake.table import Table
+from iceblink.lake.upgrade import write_metadata
 
 EMBEDDED = "default"
 """PyIceberg's own default name, so that its ``load_catalog()`` sees the same tables in the same file."""
@@ -140,6 +141,7 @@ class Catalog:
                 f"catalog {self.name!r} does not answer: {_first_line(error)}", "connect", "check uri= and its keys"
             ) from None
         opened.properties.setdefault(PY_IO_IMPL, IMPLEMENTATION)  # metadata is read and written as data is
+        vars(opened)["_write_metadata"] = write_metadata  # its own refuses format version 3
         return opened
 
     # namespaces

@@ -12,10 +12,10 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.update import AssertTableUUID, TableUpdate
 
 from iceblink.errors import CommitConflict, CommitUnknown, TableNotFound, WriteError
-from iceblink.lake.commit import waits
 from iceblink.lake.format_version import check_writable
 from iceblink.lake.refused import REFUSED, client_errors
 from iceblink.lake.table import Table
+from iceblink.lake.tries import waits
 
 
 def change(

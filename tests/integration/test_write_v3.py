@@ -9,7 +9,8 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import date, timedelta
+from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyiceberg.manifest import ManifestContent
+from pyiceberg.table.metadata import TableMetadataV3
 from pyiceberg.table.puffin import PuffinFile
 
 import iceblink as ib
 from iceblink import _
-from iceblink.errors import CommitConflict, ConfigError
+from iceblink.errors import CommitConflict, ConfigError, TypeMismatch
 from iceblink.lake.deletes import OFFSET, REFERENCED
 from iceblink.lake.leftovers import remove_leftovers
 from iceblink.lake.manifest_files import FILE_FIRST_ROW_ID, FIRST_ROW_ID, read_entries, read_manifest_list
@@ -43,6 +45,13 @@ def loaded(lake: ib.Lake, name: str = "n.t") -> Table:
 def arrow(rows: list[Row]) -> pa.Table:
     kinds = pa.schema(list(zip(SCHEMA, (pa.int64(), pa.string(), pa.string()), strict=True)))
     return pa.Table.from_pylist([dict(zip(SCHEMA, row, strict=True)) for row in rows], kinds)
+
+
+def next_row_id(table: Table) -> int:
+    metadata = table.pyiceberg.metadata
+    assert isinstance(metadata, TableMetadataV3)
+    assert metadata.next_row_id is not None
+    return metadata.next_row_id
 
 
 def files_of(table: Table) -> tuple[dict[str, tuple[int | None, int]], dict[str, tuple[str, int, int]]]:
@@ -68,20 +77,20 @@ def check_ids(before: Table | None, after: Table) -> None:
     """Check what the spec says of row ids: no two rows share one, files keep theirs, the next is above all."""
     data, vectors = files_of(after)
     assert vectors.keys() <= data.keys()
-    snapshot, metadata = after.snapshot, after.pyiceberg.metadata
+    snapshot = after.snapshot
     assert snapshot is not None
     ranges = sorted((first, first + rows) for first, rows in data.values() if first is not None)
     assert len(ranges) == len(data)
     assert all(end <= start for (_, end), (start, _) in pairwise(ranges))
     assert snapshot.first_row_id is not None
     assert snapshot.added_rows is not None
-    assert metadata.next_row_id == snapshot.first_row_id + snapshot.added_rows
-    assert all(end <= metadata.next_row_id for _, end in ranges)
+    assert next_row_id(after) == snapshot.first_row_id + snapshot.added_rows
+    assert all(end <= next_row_id(after) for _, end in ranges)
     said = json.loads(Path(after.pyiceberg.metadata_location).read_text())
-    assert (said["format-version"], said["next-row-id"]) == (3, metadata.next_row_id)
+    assert (said["format-version"], said["next-row-id"]) == (3, next_row_id(after))
     if before is not None and before.snapshot is not None and before.snapshot.first_row_id is not None:
         known, _ = files_of(before)
-        assert snapshot.first_row_id >= before.pyiceberg.metadata.next_row_id or snapshot == before.snapshot
+        assert snapshot.first_row_id >= next_row_id(before) or snapshot == before.snapshot
         assert all(data[path] == known[path] for path in data.keys() & known.keys())
 
 
@@ -181,7 +190,7 @@ def test_an_upgraded_table_gives_ids_to_rows_that_were_there(lake: ib.Lake, vers
     before = loaded(lake)
     lake.sql("ALTER TABLE n.t SET TBLPROPERTIES ('format-version' = '3')")
     upgraded = loaded(lake)
-    assert (upgraded.format_version, upgraded.pyiceberg.metadata.next_row_id) == ("3", 0)
+    assert (upgraded.format_version, next_row_id(upgraded)) == ("3", 0)
     assert upgraded.snapshot == before.snapshot
     assert {first for first, _ in files_of(upgraded)[0].values()} == {None}
     assert "format-version" not in upgraded.properties
@@ -262,7 +271,7 @@ def test_writers_at_once_share_no_row_id(lake: ib.Lake) -> None:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda number: lake.write("n.t", {"id": [number] * (number + 1)}), range(6)))
     check_ids(None, loaded(lake))
-    assert loaded(lake).pyiceberg.metadata.next_row_id == 21 == lake.table("n.t").count()
+    assert next_row_id(loaded(lake)) == 21 == lake.table("n.t").count()
 
 
 KILLED = """
@@ -304,3 +313,86 @@ def test_other_catalogs_keep_such_tables_too(in_sqlalchemy: ib.Lake) -> None:
     check_ids(None, loaded(lake, "n.other"))
     assert lake.table("n.t").to_pylist() == [{"id": 1}, {"id": 3}]
     assert lake.table("n.other").to_pylist() == [{"id": 7}]
+
+
+CREATED = """CREATE TABLE n.t (
+  id BIGINT NOT NULL,
+  "a b" STRING DEFAULT 'it''s' COMMENT 'text',
+  p DECIMAL(9, 2) DEFAULT 1.5,
+  d DATE DEFAULT DATE '2026-01-31',
+  ok BOOLEAN NOT NULL DEFAULT TRUE
+) TBLPROPERTIES ('format-version' = '3')"""
+
+
+def test_columns_without_a_value_have_their_default(lake: ib.Lake) -> None:
+    lake.sql(CREATED)
+    lake.sql("INSERT INTO n.t (id) VALUES (1)")
+    lake.write("n.t", pa.table({"id": [2], "a b": pa.array([None], pa.string()), "ok": [False]}))
+    lake.sql(
+        "MERGE INTO n.t AS t USING (SELECT 3 AS k) AS s ON t.id = s.k WHEN NOT MATCHED THEN INSERT (id) VALUES (k)"
+    )
+    given = {"a b": "it's", "p": Decimal("1.50"), "d": date(2026, 1, 31), "ok": True}
+    rows = [{"id": 1, **given}, {"id": 2, **given, "a b": None, "ok": False}, {"id": 3, **given}]
+    assert lake.table("n.t").order_by("id").to_pylist() == rows
+    lake.sql("ALTER TABLE n.t ADD COLUMN n INT NOT NULL DEFAULT 7")
+    lake.alter("n.t", add={"x": "double"}, defaults={"x": -0.5, "p": None})
+    lake.sql("ALTER TABLE n.t ALTER COLUMN n SET DEFAULT 8")
+    lake.sql("INSERT INTO n.t (id) VALUES (4)")
+    later = [*({**row, "n": 7, "x": -0.5} for row in rows), {"id": 4, **given, "p": None, "n": 8, "x": -0.5}]
+    assert lake.table("n.t").order_by("id").to_pylist() == later
+    scanned = loaded(lake).pyiceberg.scan().to_arrow().sort_by("id").to_pylist()
+    assert scanned == later
+    (shown,) = lake.sql("SHOW CREATE TABLE n.t").to_pylist()[0].values()
+    lake.drop("n.t")
+    lake.sql(shown)
+    lake.write("n.t", {"id": [4]})
+    assert lake.table("n.t").to_pylist() == later[-1:]
+    lake.sql(shown.replace("CREATE TABLE", "CREATE OR REPLACE TABLE").replace("DEFAULT 8", "DEFAULT 9"))
+    lake.write("n.t", {"id": [4]})
+    assert lake.table("n.t").to_pylist() == [{**later[-1], "n": 9}]
+    lake.optimize("n.t")
+    lake.write("n.t", {"id": [5]})
+    assert lake.table("n.t").to_arrow()["n"].to_pylist() == [9, 9]
+    lake.sql('CREATE OR REPLACE TABLE n.t (id BIGINT NOT NULL, "a b" STRING)')
+    lake.write("n.t", {"id": [4]})
+    assert lake.table("n.t").to_pylist() == [{"id": 4, "a b": None}]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "INT DEFAULT 'x'",
+        "INT DEFAULT 3000000000",
+        "INT DEFAULT 1.5",
+        "INT DEFAULT TRUE",
+        "DATE DEFAULT 'x'",
+        "STRING DEFAULT 5",
+        "DECIMAL(3, 1) DEFAULT 1.55",
+        "BINARY DEFAULT 'x'",
+        "ARRAY<INT> DEFAULT 'x'",
+    ],
+)
+def test_a_default_of_another_type_is_refused(lake: ib.Lake, said: str) -> None:
+    lake.create("n.t", {"id": "long"}, properties=THIRD)
+    with pytest.raises(TypeMismatch, match="no default of column"):
+        lake.sql(f"ALTER TABLE n.t ADD COLUMN z {said}")
+    with pytest.raises(TypeMismatch, match="no default of column"):
+        lake.sql(f"CREATE TABLE n.z (z {said}) TBLPROPERTIES ('format-version' = '3')")
+    assert lake.table("n.t").columns == ["id"]
+    assert lake.tables() == ["n.t"]
+
+
+def test_earlier_versions_have_no_defaults(lake: ib.Lake) -> None:
+    lake.create("n.t", {"id": "long"})
+    changes: list[Callable[[], object]] = [
+        lambda: lake.sql("CREATE TABLE n.z (id BIGINT DEFAULT 1)"),
+        lambda: lake.sql("ALTER TABLE n.t ADD COLUMN z INT DEFAULT 1"),
+        lambda: lake.alter("n.t", defaults={"id": 1}),
+        lambda: lake.sql("CREATE OR REPLACE TABLE n.t (id BIGINT DEFAULT 1)"),
+    ]
+    for change in changes:
+        with pytest.raises(TypeMismatch, match="needs format version 3"):
+            change()
+    lake.alter("n.t", add={"z": "int"}, defaults={"z": 1}, properties=THIRD)  # the table becomes one that has them
+    lake.write("n.t", {"id": [5]})
+    assert lake.table("n.t").to_pylist() == [{"id": 5, "z": 1}]

@@ -17,6 +17,7 @@ from pyiceberg.catalog import Catalog as IcebergCatalog
 from pyiceberg.catalog import load_catalog
 from pyiceberg.io import PY_IO_IMPL, FileIO
 from pyiceberg.serializers import FromInputFile
+from pyiceberg.table import StagedTable
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table.metadata import TableMetadata
 
@@ -31,6 +32,7 @@ from iceblink.errors import (
     nearest,
 )
 from iceblink.lake.creation import Description, claimed, remove_folder
+from iceblink.lake.defaults import with_defaults
 from iceblink.lake.embedded import EmbeddedCatalog, open_embedded
 from iceblink.lake.late import iceberg_sql, sqlalchemy
 from iceblink.lake.refused import client_errors
@@ -38,7 +40,7 @@ from iceblink.lake.remembered import Remembered
 from iceblink.lake.retries import is_transient
 from iceblink.lake.storage_io import IMPLEMENTATION
 from iceblink.lake.table import Table
-from iceblink.lake.upgrade import write_metadata
+from iceblink.lake.upgrade import created, write_metadata
 
 EMBEDDED = "default"
 """PyIceberg's own default name, so that its ``load_catalog()`` sees the same tables in the same file."""
@@ -229,8 +231,19 @@ class Catalog:
         identifier, new = self._identifier(name), Description.of(name, schema, partition_by, sort_by, properties)
         self.create_namespace(self._full(identifier[:-1]))
         with self._speaking(name), self._place(identifier) as location:
+            if new.defaults:
+                created(self._staged(identifier, location, new)).commit_transaction()
+                return Table.latest(self, name, self._load(identifier))
             made = self.pyiceberg.create_table(identifier, location=location, **new.arguments())
         return Table.latest(self, name, made)
+
+    def _staged(self, identifier: tuple[str, ...], location: str | None, new: Description) -> StagedTable:
+        """Return a table that is not there yet, with the default values that PyIceberg forgets."""
+        transaction = self.pyiceberg.create_table_transaction(identifier, location=location, **new.arguments())
+        staged = cast(StagedTable, transaction._table)
+        schema = with_defaults(staged.schema(), new.defaults)
+        staged.metadata = staged.metadata.model_copy(update={"schemas": [schema]})
+        return staged
 
     def stage(
         self,
@@ -252,8 +265,7 @@ class Catalog:
             if self.pyiceberg.table_exists(identifier):
                 raise refused.TableAlreadyExistsError(name)
             with nullcontext(location) if location else self._place(identifier) as place:
-                transaction = self.pyiceberg.create_table_transaction(identifier, location=place, **new.arguments())
-        return Table.latest(self, name, transaction._table)
+                return Table.latest(self, name, self._staged(identifier, place, new))
 
     def unstage(self, table: Table) -> None:
         """Remove what a table that certainly was not committed left in an embedded lake."""

@@ -14,6 +14,7 @@ from pyiceberg.table.metadata import TableMetadataV3
 from pyiceberg.types import GeographyType, GeometryType, IcebergType, ListType, MapType, StructType, UnknownType
 
 from iceblink.errors import ConfigError, TypeMismatch, WriteError
+from iceblink.lake.defaults import has_default
 from iceblink.lake.table import Table
 from iceblink.types import show_type
 
@@ -93,6 +94,22 @@ def check_types(schema: pa.Schema, version: str = DEFAULT) -> None:
                 "schema",
                 f"set the property {PROPERTY} to 3, or use timestamp or timestamptz, which have microseconds",
             )
+
+
+def check_defaults(schema: pa.Schema, version: str) -> None:
+    """Refuse columns asked for with a default value, for a table of a version that has none.
+
+    Raises
+    ------
+    TypeMismatch
+    """
+    named = next((field.name for field in schema if has_default(field)), None)
+    if named is not None and version in WRITTEN[:2]:
+        raise TypeMismatch(
+            f"column {named!r} has a default value, which needs format version 3",
+            "schema",
+            f"set the property {PROPERTY} to 3, or leave DEFAULT out",
+        )
 
 
 def _has_nanoseconds(dtype: pa.DataType) -> bool:

@@ -396,3 +396,23 @@ def test_earlier_versions_have_no_defaults(lake: ib.Lake) -> None:
     lake.alter("n.t", add={"z": "int"}, defaults={"z": 1}, properties=THIRD)  # the table becomes one that has them
     lake.write("n.t", {"id": [5]})
     assert lake.table("n.t").to_pylist() == [{"id": 5, "z": 1}]
+
+
+def test_timestamps_keep_their_nanoseconds(lake: ib.Lake) -> None:
+    noon = 1_769_860_800_123_456_789
+    kinds = pa.schema([("id", pa.int64()), ("at", pa.timestamp("ns")), ("zoned", pa.timestamp("ns", "UTC"))])
+    columns = {"id": "long", "at": "timestamp_ns", "zoned": "timestamptz_ns"}
+    lake.create("n.t", columns, partition_by=["day(at)"], properties=THIRD | ON_READ)
+    lake.write("n.t", pa.table([[1, 2, 3], [noon, None, noon + 1], [noon, noon, None]], schema=kinds))
+    lake.delete("n.t", _.id == 2)
+    found = lake.sql("SELECT * FROM n.t WHERE at >= '2026-01-31 12:00:00.123456790'").to_arrow()
+    assert found.schema.types == kinds.types
+    assert found["at"].cast(pa.int64()).to_pylist() == [noon + 1]
+    lake.write("n.other", lake.table("n.t"), "create", properties=THIRD)  # as the data is
+    lake.compact("n.t", rewrite_all=True)
+    for name in ("n.t", "n.other"):
+        rows = lake.table(name).order_by("id").to_arrow()
+        assert rows["at"].cast(pa.int64()).to_pylist() == [noon, noon + 1]
+        assert rows["zoned"].cast(pa.int64()).to_pylist() == [noon, None]
+    with pytest.raises(TypeMismatch, match="needs format version 3"):
+        lake.create("n.second", columns)

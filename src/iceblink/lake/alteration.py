@@ -311,7 +311,7 @@ class _Columns:
 
     def _widen(self, path: str, kind: ColumnType) -> None:
         found, wanted = self._found(path), self._field(path, kind)
-        (stored,) = iceberg_schema(storable(pa.schema([wanted]))).fields
+        (stored,) = iceberg_schema(storable(pa.schema([wanted]), (), self._now.format_version >= 3)).fields
         if f"{TENSOR}{found.field_id}" in self._now.properties or not _widens(found.field_type, stored.field_type):
             raise TypeMismatch(
                 f"{path!r} is {self._shown(found.field_type)} and cannot become {show_type(wanted.type)}",
@@ -345,7 +345,7 @@ class _Columns:
         if parent:
             self._struct(self._path(parent))
         fixed = stored_fixed([last], self._now.properties)
-        stored = storable(pa.schema([wanted]), fixed)
+        stored = storable(pa.schema([wanted]), fixed, self._now.format_version >= 3)
         (new,) = iceberg_schema(stored, fixed).fields
         if parent and tensor_properties(stored, Schema(new)):
             raise TypeMismatch(f"{name!r} cannot be a tensor: these are columns, not fields", self._where)

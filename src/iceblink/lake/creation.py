@@ -47,7 +47,7 @@ class Description:
         check_version(properties or {}, name)
         arrow = to_schema(schema)
         fixed = stored_fixed(arrow.names, properties or {})
-        arrow = storable(arrow, fixed)
+        arrow = storable(arrow, fixed, version_asked(properties or {}) not in ("1", "2"))
         stored = iceberg_schema(arrow, fixed)
         spec, order = parse_partition(partition_by, stored), parse_sort(sort_by, stored)
         given = {key: str(value) for key, value in (properties or {}).items()}

@@ -94,7 +94,7 @@ def stage_replacement(transaction: Transaction, to: Replacement) -> None:
     """Stage the new shape of the table; its rows are another matter."""
     now = transaction.table_metadata
     fixed = stored_fixed(to.schema.names, {**now.properties, **to.properties})
-    wanted = storable(to.schema, fixed)
+    wanted = storable(to.schema, fixed, now.format_version >= 3)
     check_defaults(wanted, str(now.format_version))
     schema = _schema(now, wanted, fixed)
     updates: list[TableUpdate] = []

@@ -51,7 +51,7 @@ def change(
     TableNotFound
         The table was dropped.
     WriteError
-        The catalog refused, or cannot be reached, or the table's format version is only read. Nothing was committed.
+        The catalog refused, or cannot be reached, or the table has columns that are only read. Nothing was committed.
     """
     check_writable(table)
     sent: tuple[object, object] | None = None  # what a commit without an answer was about: before it, and after

@@ -266,12 +266,23 @@ def test_two_who_delete_rows_of_one_file_do_not_both_win(lake: ib.Lake) -> None:
     check_ids(None, loaded(lake))
 
 
-def test_writers_at_once_share_no_row_id(lake: ib.Lake) -> None:
-    lake.create("n.t", {"id": "long"}, properties=THIRD)
+def test_writers_at_once_share_no_row_id_on_any_branch(lake: ib.Lake) -> None:
+    lake.write("n.t", {"id": [0]}, "create", properties=THIRD)
+    lake.branch("n.t", "other ü")
+
+    def write(number: int) -> None:
+        lake.write("n.t", {"id": [number] * number}, branch="main" if number % 2 else "other ü")
+
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda number: lake.write("n.t", {"id": [number] * (number + 1)}), range(6)))
-    check_ids(None, loaded(lake))
-    assert next_row_id(loaded(lake)) == 21 == lake.table("n.t").count()
+        list(pool.map(write, range(1, 8)))
+    metadata = loaded(lake).pyiceberg.metadata
+    ranges = sorted(
+        (one.first_row_id or 0, (one.first_row_id or 0) + (one.added_rows or 0)) for one in metadata.snapshots
+    )
+    assert all(end <= start for (_, end), (start, _) in pairwise(ranges))
+    assert next_row_id(loaded(lake)) == 1 + sum(range(1, 8))
+    assert lake.table("n.t").count() == 1 + 1 + 3 + 5 + 7
+    assert lake.table("n.t", branch="other ü").count() == 1 + 2 + 4 + 6
 
 
 KILLED = """

@@ -233,7 +233,7 @@ class Commit:
                 transaction = self._stage(head)
                 tries.take(transaction)
                 in_doubt, refused = True, False
-                after = transaction.commit_transaction()
+                after = _sent(transaction)
                 tries.settle(after.metadata)
                 if isinstance(after, StagedTable):
                     return IcebergTable(after.name(), after.metadata, after.metadata_location, after.io, after.catalog)
@@ -468,6 +468,15 @@ def one_try(head: IcebergTable) -> Transaction:
     once = {**head.metadata.properties, "commit.retry.num-retries": "0"}
     metadata = head.metadata.model_copy(update={"properties": once})
     return IcebergTable(head.name(), metadata, head.metadata_location, head.io, head.catalog).transaction()
+
+
+def _sent(transaction: Transaction) -> IcebergTable:
+    try:
+        return transaction.commit_transaction()
+    except ValueError as error:
+        if not str(error).startswith("Cannot add"):
+            raise
+        raise CommitFailedException(str(error)) from error  # another branch has the sequence number or row ids now
 
 
 def _keep_retention(transaction: Transaction, head: IcebergTable, branch: str) -> None:

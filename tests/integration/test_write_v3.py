@@ -153,7 +153,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=3, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=ROWS, steps=STEPS, shape=st.sampled_from([[], ["g ü"]]), on_read=st.booleans())
 def test_both_versions_hold_what_the_model_holds(
     tmp_path_factory: pytest.TempPathFactory, first: list[Row], steps: Any, shape: list[str], on_read: bool

@@ -39,6 +39,7 @@ class Altering:
         rename: Mapping[str, str] | None = None,
         types: Mapping[str, str | pa.DataType] | None = None,
         optional: str | Sequence[str] = (),
+        defaults: Mapping[str, str | float | bool | None] | None = None,
         comments: Mapping[str, str] | None = None,
         move: Mapping[str, str] | None = None,
         partition_by: Sequence[str] | None = None,
@@ -55,7 +56,7 @@ class Altering:
         ----------
         name : str
         add : mapping of name to type, optional
-            New columns, of the words of `create`: null in the rows that are there.
+            New columns, of the words of `create`: null in the rows that are there, or their default.
         drop : str or sequence of str
             Columns, which earlier snapshots keep.
         rename : mapping of str to str, optional
@@ -64,6 +65,9 @@ class Altering:
             Wider ones: int to long, float to double, a decimal with more digits.
         optional : str or sequence of str
             Columns that may be null from now on.
+        defaults : mapping of name to (str, number, bool or None), optional
+            What columns have in rows that a write gives no value; of new columns, also in the rows that are there. None
+            is null. A table of format version 3 has them.
         comments : mapping of str to str, optional
             Of columns, new ones too.
         move : mapping of str to str, optional
@@ -89,7 +93,8 @@ class Altering:
         CommitConflict, CommitUnknown, WriteError
         """
         to = Alteration(
-            add or {}, _several(drop), rename or {}, types or {}, _several(optional), comments or {}, move or {},
+            add or {}, _several(drop), rename or {}, types or {}, _several(optional), defaults or {}, comments or {},
+            move or {},
             None if partition_by is None else tuple(partition_by), None if sort_by is None else tuple(sort_by),
             properties=properties or {},
         )  # fmt: skip

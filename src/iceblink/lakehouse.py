@@ -19,7 +19,7 @@ from iceblink.importing import Importing, matching, partitioned
 from iceblink.interop import to_arrow
 from iceblink.lake.catalog import Catalog
 from iceblink.lake.catalogs import Catalogs, opened
-from iceblink.lake.format_version import check_types
+from iceblink.lake.format_version import check_types, version_asked
 from iceblink.maintaining import Maintaining
 from iceblink.neighbours.late import dask_frames, needs_dask, needs_ray, ray_data
 from iceblink.plan.nodes import Memory, Plan, Query, Stream
@@ -136,7 +136,7 @@ class Lake(Altering, Changing, Following, Importing, Maintaining, Viewing):
         """
         wanted = to_schema(schema)
         if not isinstance(schema, pa.Schema):  # one of data may have what is stored in another form without a loss
-            check_types(wanted)
+            check_types(wanted, version_asked(properties or {}))
         self.session.catalog.create(name, wanted, partition_by, sort_by, properties or {})
         return self.table(name)
 

@@ -89,7 +89,7 @@ class Maintaining:
         ------
         TableNotFound, SnapshotNotFound, ColumnNotFound, TypeMismatch, ConfigError
         WriteError
-            The table has format version 3, or storage or catalog refused.
+            The table has columns that are only read, or storage or catalog refused.
         CommitConflict
             Partitioning or columns were changed meanwhile. Nothing was committed.
         DataCorrupt
@@ -151,7 +151,7 @@ class Maintaining:
         ConfigError
             A time that cannot be read, a snapshot that a branch or tag is at, or the table's ``gc.enabled`` is false.
         WriteError
-            The table has format version 3, or the catalog refused.
+            The table has columns that are only read, or the catalog refused.
         DataCorrupt
             A manifest of a snapshot that stays is missing or damaged. Nothing was changed.
 
@@ -228,7 +228,7 @@ class Maintaining:
         ------
         TableNotFound, ConfigError
         WriteError
-            The table has format version 3, or the catalog refused.
+            The table has columns that are only read, or the catalog refused.
         DataCorrupt
             A manifest is missing or damaged. Nothing was committed.
         """

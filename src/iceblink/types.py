@@ -283,8 +283,8 @@ def has_bytes(dtype: pa.DataType) -> bool:
     return isinstance(dtype, pa.FixedShapeTensorType) and dtype.value_type in _BYTES
 
 
-def storable(schema: pa.Schema, fixed: Collection[str] = ()) -> pa.Schema:
-    """Return the nearest schema that an Iceberg v2 table can store without losing a value.
+def storable(schema: pa.Schema, fixed: Collection[str] = (), nanoseconds: bool = False) -> pa.Schema:
+    """Return the nearest schema that an Iceberg table can store without losing a value.
 
     Small integers widen, dictionaries become their values, large and view layouts become plain, timestamps get
     microseconds and UTC. Tensors stay: `lake.schemas` stores them as lists, or as bytes, and remembers what they are.
@@ -294,6 +294,8 @@ def storable(schema: pa.Schema, fixed: Collection[str] = ()) -> pa.Schema:
     schema : pa.Schema
     fixed : collection of str
         Columns that are stored as bytes if they are tensors: their numbers need not widen.
+    nanoseconds : bool
+        Whether timestamps of nanoseconds stay: the table is of format version 3.
 
     Raises
     ------
@@ -305,37 +307,38 @@ def storable(schema: pa.Schema, fixed: Collection[str] = ()) -> pa.Schema:
     .. [1] Iceberg table spec, "Primitive Types" and "Nested Types".
     """
     fields = [
-        field if field.name in fixed and has_bytes(field.type) else _stored_field(field, field.name) for field in schema
+        field if field.name in fixed and has_bytes(field.type) else _stored_field(field, field.name, nanoseconds)
+        for field in schema
     ]
     return pa.schema(fields, schema.metadata)
 
 
-def _stored_field(field: pa.Field, path: str) -> pa.Field:
-    return field.with_type(_stored(field.type, path))
+def _stored_field(field: pa.Field, path: str, nano: bool) -> pa.Field:
+    return field.with_type(_stored(field.type, path, nano))
 
 
-def _stored(dtype: pa.DataType, path: str) -> pa.DataType:
+def _stored(dtype: pa.DataType, path: str, nano: bool) -> pa.DataType:
     if dtype in _STORED_AS_IS or pt.is_fixed_size_binary(dtype):
         return dtype
     if dtype in _STORED:
         return _STORED[dtype]
     if pt.is_dictionary(dtype) or pt.is_run_end_encoded(dtype):
-        return _stored(dtype.value_type, path)
+        return _stored(dtype.value_type, path, nano)
     if pt.is_decimal(dtype) and dtype.precision <= 38 and dtype.scale >= 0:
         return pa.decimal128(dtype.precision, dtype.scale)
     if pt.is_timestamp(dtype):
-        return pa.timestamp("us", None if dtype.tz is None else "UTC")
+        return pa.timestamp("ns" if nano and dtype.unit == "ns" else "us", None if dtype.tz is None else "UTC")
     if pt.is_time(dtype):
         return pa.time64("us")
     if isinstance(dtype, pa.FixedShapeTensorType):
-        return pa.fixed_shape_tensor(_stored(dtype.value_type, path), dtype.shape)
+        return pa.fixed_shape_tensor(_stored(dtype.value_type, path, nano), dtype.shape)
     if is_list_like(dtype):
-        return pa.list_(_stored_field(dtype.value_field, f"{path}.element").with_name("element"))
+        return pa.list_(_stored_field(dtype.value_field, f"{path}.element", nano).with_name("element"))
     if pt.is_map(dtype):
-        key = _stored_field(dtype.key_field, f"{path}.key").with_name("key")
-        return pa.map_(key, _stored_field(dtype.item_field, f"{path}.value").with_name("value"))
+        key = _stored_field(dtype.key_field, f"{path}.key", nano).with_name("key")
+        return pa.map_(key, _stored_field(dtype.item_field, f"{path}.value", nano).with_name("value"))
     if pt.is_struct(dtype) and dtype.num_fields:
-        return pa.struct([_stored_field(field, f"{path}.{field.name}") for field in dtype])
+        return pa.struct([_stored_field(field, f"{path}.{field.name}", nano) for field in dtype])
     raise TypeMismatch(f"column {path!r} is {show_type(dtype)}, which Iceberg cannot store", "schema", _way_out(dtype))
 
 

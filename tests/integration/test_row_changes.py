@@ -106,7 +106,7 @@ def strays(lake: ib.Lake) -> set[str]:
     """Return the files on disk that no snapshot refers to, and the marks of writes that did not end."""
     folder = Path(lake.session.catalog.load("n.t").location.removeprefix("file://"))
     known = {row["file_path"].rpartition("/")[2] for row in lake.table("n.t.all_files").to_pylist()}
-    return {path.name for path in folder.rglob("*.parquet")} - known | {
+    return {path.name for kind in ("parquet", "puffin") for path in folder.rglob(f"*.{kind}")} - known | {
         path.name for path in folder.rglob("*.json")
     } - {path.name for path in folder.rglob("*.metadata.json")}
 
@@ -194,14 +194,14 @@ class Model:
 
 @pytest.mark.parametrize("engine", ["local", "staged"])
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(steps=STEPS, shape=SHAPES, on_read=st.booleans())
+@given(steps=STEPS, shape=SHAPES, on_read=st.booleans(), version=st.sampled_from(["2", "3"]))
 def test_the_table_holds_what_the_model_holds(
-    tmp_path_factory: pytest.TempPathFactory, engine: str, steps: Any, shape: list[str], on_read: bool
+    tmp_path_factory: pytest.TempPathFactory, engine: str, steps: Any, shape: list[str], on_read: bool, version: str
 ) -> None:
     folder, mode = tmp_path_factory.mktemp("lake"), "merge-on-read" if on_read else "copy-on-write"
     with ib.connect(folder, engine=staged_engine() if engine == "staged" else "local") as lake:
         properties = {f"write.{verb}.mode": mode for verb in ("delete", "update", "merge")}
-        lake.create("n.t", SCHEMA, partition_by=shape, properties=properties)
+        lake.create("n.t", SCHEMA, partition_by=shape, properties=properties | {"format-version": version})
         lake.create("n.s", SCHEMA)
         lake.write("n.others", pa.table({"key": pa.array(OTHERS, pa.int64())}), "create")
         model = Model(lake)

@@ -40,13 +40,15 @@ from pyiceberg.types import (
 
 from iceblink.errors import ColumnNotFound, ConfigError, DuplicateColumn, PlanError, TypeMismatch, nearest
 from iceblink.lake.change import change
-from iceblink.lake.format_version import PROPERTY, check_types
+from iceblink.lake.defaults import Value, asked_default, has_default, with_default
+from iceblink.lake.format_version import PROPERTY, check_defaults, check_types, upgrade_asked
 from iceblink.lake.replacement import order_updates, spec_updates
 from iceblink.lake.schemas import Beside, arrow_type, iceberg_schema, tensor_properties
 from iceblink.lake.table import Table
 from iceblink.lake.tensors import PROPERTY as TENSOR
 from iceblink.lake.tensors import stored_fixed
 from iceblink.lake.transforms import parse_partition, parse_sort, show_partition, show_sort
+from iceblink.lake.upgrade import stage_upgrade
 from iceblink.types import parse_field, show_type, storable
 
 ColumnType: TypeAlias = "str | pa.DataType | pa.Field"
@@ -71,6 +73,9 @@ class Alteration:
         What widens: int to long, float to double, a decimal to more digits before the point.
     optional : tuple of str
         Columns that may be null from now on.
+    defaults : mapping of str to (str, number, bool or None)
+        What columns have in rows that a write gives no value; of columns that are added, in rows that are there, too.
+        None is null. Format version 3 has them.
     comments : mapping of str to str or None
     move : mapping of str to str
         ``"first"``, or ``"after id"``: within the same struct.
@@ -79,7 +84,7 @@ class Alteration:
     add_partitions, drop_partitions : tuple of str
         Partition fields to add to those there are, and to take away, which may also be called by their names.
     properties : mapping of str to str or None
-        None takes one away.
+        None takes one away. A later ``format-version`` upgrades the table.
     """
 
     add: Mapping[str, ColumnType] = field(default_factory=dict)
@@ -87,6 +92,7 @@ class Alteration:
     rename: Mapping[str, str] = field(default_factory=dict)
     types: Mapping[str, ColumnType] = field(default_factory=dict)
     optional: tuple[str, ...] = ()
+    defaults: Mapping[str, Value | None] = field(default_factory=dict)
     comments: Mapping[str, str | None] = field(default_factory=dict)
     move: Mapping[str, str] = field(default_factory=dict)
     partition_by: tuple[str, ...] | None = None
@@ -98,7 +104,8 @@ class Alteration:
     @property
     def of_columns(self) -> bool:
         """Whether columns change."""
-        return any((self.add, self.drop, self.rename, self.types, self.optional, self.comments, self.move))
+        changed = (self.add, self.drop, self.rename, self.types, self.optional, self.defaults, self.comments, self.move)
+        return any(changed)
 
 
 def altered(table: Table, to: Alteration) -> Table:
@@ -119,11 +126,16 @@ def altered(table: Table, to: Alteration) -> Table:
 
 def _shape(metadata: TableMetadata) -> object:
     schema = metadata.schema()
-    return schema.fields, metadata.spec().fields, metadata.sort_order().fields, dict(metadata.properties)
+    version = metadata.format_version
+    return version, schema.fields, metadata.spec().fields, metadata.sort_order().fields, dict(metadata.properties)
 
 
 def _stage(transaction: Transaction, to: Alteration, where: str) -> None:
     """Stage all of the change, checked against the metadata of the transaction."""
+    asked = {key: value for key, value in to.properties.items() if value is not None}
+    later = upgrade_asked(transaction.table_metadata.format_version, asked, where)
+    if later is not None:
+        stage_upgrade(transaction, later)
     now = transaction.table_metadata
     updates: tuple[TableUpdate, ...] = ()
     requirements: tuple[TableRequirement, ...] = ()
@@ -198,8 +210,7 @@ def _properties(
             raise ConfigError(f"no property {key!r}", where, nearest(key, now.properties, "properties"))
         if key.startswith(TENSOR):
             raise ConfigError(f"{key!r} says what a column is", where, "cast the column, or drop it")
-    if given.pop(PROPERTY, str(now.format_version)) != str(now.format_version):
-        raise ConfigError(f"the table has format version {now.format_version}", where, "write the rows to a new table")
+    given.pop(PROPERTY, None)  # not for the table to keep
     stored_fixed((), given)
     return given, gone
 
@@ -228,7 +239,10 @@ class _Columns:
             for name in to.optional:
                 self._update.make_column_optional(self._path(name))
             for name, kind in to.add.items():
-                self._add(name, kind, to.comments.get(name), gone)
+                self._add(name, kind, to.comments.get(name), to.defaults.get(name), gone)
+            for name, value in to.defaults.items():
+                if name not in to.add:
+                    self._default(self._path(name), value)
             for name, comment in to.comments.items():
                 if name not in to.add:
                     self._update.update_column(self._path(name), doc=comment or "")
@@ -297,7 +311,7 @@ class _Columns:
 
     def _widen(self, path: str, kind: ColumnType) -> None:
         found, wanted = self._found(path), self._field(path, kind)
-        (stored,) = iceberg_schema(storable(pa.schema([wanted]))).fields
+        (stored,) = iceberg_schema(storable(pa.schema([wanted]), (), self._now.format_version >= 3)).fields
         if f"{TENSOR}{found.field_id}" in self._now.properties or not _widens(found.field_type, stored.field_type):
             raise TypeMismatch(
                 f"{path!r} is {self._shown(found.field_type)} and cannot become {show_type(wanted.type)}",
@@ -310,23 +324,34 @@ class _Columns:
             raise PlanError(f"{path!r} cannot become required", self._where, hint)
         self._update.update_column(path, field_type=stored.field_type)
 
-    def _add(self, name: str, kind: ColumnType, comment: str | None, gone: Collection[str]) -> None:
+    def _default(self, path: str, value: Value | None) -> None:
+        found = self._found(path)
+        wanted = with_default(pa.field(path, arrow_type(found.field_type, Beside())), value)
+        check_defaults(pa.schema([wanted]), str(self._now.format_version))
+        self._update.set_default_value(tuple(path.split(".")), asked_default(wanted, found.field_type))
+
+    def _add(
+        self, name: str, kind: ColumnType, comment: str | None, default: Value | None, gone: Collection[str]
+    ) -> None:
         parent, _, last = name.rpartition(".")
         path = f"{self._path(parent)}.{last}" if parent else last
-        wanted = self._field(last, kind)
-        if not wanted.nullable:
-            hint = "rows that are there have no value for it: leave NOT NULL out"
+        wanted = with_default(self._field(last, kind), default)
+        check_defaults(pa.schema([wanted]), str(self._now.format_version))
+        if not wanted.nullable and not has_default(wanted):
+            hint = "rows that are there have no value for it: leave NOT NULL out, or give a DEFAULT"
             raise PlanError(f"column {name!r} cannot be added as required", self._where, hint)
         if path in self._added or (path in self._now.schema().column_names and path not in gone):
             raise DuplicateColumn(f"there is a column {path!r} already", self._where, "choose another name")
         if parent:
             self._struct(self._path(parent))
         fixed = stored_fixed([last], self._now.properties)
-        stored = storable(pa.schema([wanted]), fixed)
+        stored = storable(pa.schema([wanted]), fixed, self._now.format_version >= 3)
         (new,) = iceberg_schema(stored, fixed).fields
         if parent and tensor_properties(stored, Schema(new)):
             raise TypeMismatch(f"{name!r} cannot be a tensor: these are columns, not fields", self._where)
-        self._update.add_column(tuple(path.split(".")) if parent else (path,), new.field_type, doc=comment or new.doc)
+        value, said = asked_default(wanted, new.field_type), comment or new.doc
+        place = tuple(path.split(".")) if parent else (path,)
+        self._update.add_column(place, new.field_type, said, not wanted.nullable, value)
         self._added[path] = stored.field(0)
 
     def _move(self, name: str, place: str) -> None:
@@ -345,7 +370,7 @@ class _Columns:
         if isinstance(kind, pa.Field):
             return kind
         made = parse_field(name, kind) if isinstance(kind, str) else pa.field(name, kind)
-        check_types(pa.schema([made]))
+        check_types(pa.schema([made]), str(self._now.format_version))
         return made
 
     def _shown(self, kind: IcebergType) -> str:

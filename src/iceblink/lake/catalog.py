@@ -16,6 +16,7 @@ from pyiceberg import exceptions as refused
 from pyiceberg.catalog import Catalog as IcebergCatalog
 from pyiceberg.io import PY_IO_IMPL, FileIO
 from pyiceberg.serializers import FromInputFile
+from pyiceberg.table import StagedTable
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table.metadata import TableMetadata
 
@@ -31,6 +32,7 @@ from iceblink.errors import (
 )
 from iceblink.lake.creation import Description, claimed, remove_folder
 from iceblink.lake.database import SqlalchemyDatabase
+from iceblink.lake.defaults import with_defaults
 from iceblink.lake.embedded import CatalogRefusals, EmbeddedCatalog, open_embedded
 from iceblink.lake.late import iceberg_sql
 from iceblink.lake.listing import Key, Listing
@@ -40,6 +42,7 @@ from iceblink.lake.retries import is_transient
 from iceblink.lake.sql_catalog import open_configured
 from iceblink.lake.storage_io import IMPLEMENTATION
 from iceblink.lake.table import Table
+from iceblink.lake.upgrade import created, write_metadata
 
 EMBEDDED = "default"
 """PyIceberg's own default name, so that its ``load_catalog()`` sees the same tables in the same file."""
@@ -147,6 +150,7 @@ class Catalog:
                 f"catalog {self.name!r} does not answer: {_first_line(error)}", "connect", "check uri= and its keys"
             ) from None
         opened.properties.setdefault(PY_IO_IMPL, IMPLEMENTATION)  # metadata is read and written as data is
+        vars(opened)["_write_metadata"] = write_metadata  # its own refuses format version 3
         return opened
 
     # namespaces
@@ -235,8 +239,19 @@ class Catalog:
         identifier, new = self._identifier(name), Description.of(name, schema, partition_by, sort_by, properties)
         self.create_namespace(self._full(identifier[:-1]))
         with self._speaking(name), self._place(identifier) as location:
+            if new.defaults:
+                created(self._staged(identifier, location, new)).commit_transaction()
+                return Table.latest(self, name, self._load(identifier))
             made = self.pyiceberg.create_table(identifier, location=location, **new.arguments())
         return Table.latest(self, name, made)
+
+    def _staged(self, identifier: tuple[str, ...], location: str | None, new: Description) -> StagedTable:
+        """Return a table that is not there yet, with the default values that PyIceberg forgets."""
+        transaction = self.pyiceberg.create_table_transaction(identifier, location=location, **new.arguments())
+        staged = cast(StagedTable, transaction._table)
+        schema = with_defaults(staged.schema(), new.defaults)
+        staged.metadata = staged.metadata.model_copy(update={"schemas": [schema]})
+        return staged
 
     def stage(
         self,
@@ -258,8 +273,7 @@ class Catalog:
             if self.pyiceberg.table_exists(identifier):
                 raise refused.TableAlreadyExistsError(name)
             with nullcontext(location) if location else self._place(identifier) as place:
-                transaction = self.pyiceberg.create_table_transaction(identifier, location=place, **new.arguments())
-        return Table.latest(self, name, transaction._table)
+                return Table.latest(self, name, self._staged(identifier, place, new))
 
     def unstage(self, table: Table) -> None:
         """Remove what a table that certainly was not committed left in an embedded lake."""

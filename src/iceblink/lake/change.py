@@ -12,10 +12,10 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.update import AssertTableUUID, TableUpdate
 
 from iceblink.errors import CommitConflict, CommitUnknown, TableNotFound, WriteError
-from iceblink.lake.commit import waits
 from iceblink.lake.format_version import check_writable
 from iceblink.lake.refused import REFUSED, client_errors
 from iceblink.lake.table import Table
+from iceblink.lake.tries import waits
 
 
 def change(
@@ -51,7 +51,7 @@ def change(
     TableNotFound
         The table was dropped.
     WriteError
-        The catalog refused, or cannot be reached, or the table's format version is only read. Nothing was committed.
+        The catalog refused, or cannot be reached, or the table has columns that are only read. Nothing was committed.
     """
     check_writable(table)
     sent: tuple[object, object] | None = None  # what a commit without an answer was about: before it, and after

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import random
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from copy import copy
 from functools import cached_property
@@ -21,11 +20,10 @@ from pyiceberg.exceptions import (
     ValidationException,
 )
 from pyiceberg.expressions import AlwaysTrue
-from pyiceberg.manifest import DataFile, ManifestEntryStatus
-from pyiceberg.table import CreateTableTransaction, StagedTable, Transaction
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import StagedTable, Transaction
 from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table.snapshots import Snapshot, ancestors_between_ids, ancestors_of
-from pyiceberg.table.update import SetSnapshotRefUpdate
 from pyiceberg.table.update.snapshot import CommitWindow
 from pyiceberg.typedef import Record
 
@@ -41,18 +39,20 @@ from iceblink.errors import (
 from iceblink.events import Committed, emit
 from iceblink.lake.evolve import stage_schema
 from iceblink.lake.expressions import to_iceberg
+from iceblink.lake.file_changes import FilesChanged
 from iceblink.lake.files import NewFile
 from iceblink.lake.leftovers import commit_id, end_writes, remove_writes
-from iceblink.lake.manifests import data_files_by_path, verify
+from iceblink.lake.manifests import data_files_by_path, origin_of, verify
 from iceblink.lake.position import TOKEN, Position
 from iceblink.lake.refused import REFUSED, client_errors, is_refusal
 from iceblink.lake.replacement import Replacement, stage_replacement
 from iceblink.lake.row_delta import Isolation, RowDelta, check_unmet
+from iceblink.lake.snapshot_files import added_files
 from iceblink.lake.table import Table
-from iceblink.lake.tries import Tries
+from iceblink.lake.transactions import keep_retention, one_try, sent
+from iceblink.lake.tries import Tries, waits
+from iceblink.lake.upgrade import created
 from iceblink.predicate import Everything, Predicate
-
-FIRST_WAIT_S, LONGEST_WAIT_S = 0.05, 4.0
 
 SnapshotProducer = Any  # PyIceberg's class is private, the objects are not
 
@@ -237,7 +237,7 @@ class Commit:
                 transaction = self._stage(head)
                 tries.take(transaction)
                 in_doubt, refused = True, False
-                after = transaction.commit_transaction()
+                after = sent(transaction)
                 tries.settle(after.metadata)
                 if isinstance(after, StagedTable):
                     return IcebergTable(after.name(), after.metadata, after.metadata_location, after.io, after.catalog)
@@ -307,7 +307,7 @@ class Commit:
         """Remove files written again for a commit that had landed before."""
         if self._adopted:
             return
-        added = _added_files(head, landed)
+        added = added_files(head, landed)
         unused = [file for file in self._files if file.path not in added]
         remove_writes(head, {file.token for file in unused}, [file.path for file in unused])
 
@@ -315,7 +315,7 @@ class Commit:
         if self._position is not None:
             self._position.check(self._at(head))
         if isinstance(head, StagedTable):
-            transaction: Transaction = CreateTableTransaction(copy(head))  # it would change the table that it commits
+            transaction: Transaction = created(copy(head))  # it would change the table that it commits
             if self._properties:
                 transaction.set_properties(self._properties)
             self._stage_snapshot(transaction, head)
@@ -333,7 +333,7 @@ class Commit:
             self._check_files_fit(transaction)
         if self._snapshot:
             self._stage_snapshot(transaction, head)
-            _keep_retention(transaction, head, self._branch)
+            keep_retention(transaction, head, self._branch)
         return transaction
 
     def _check_files_fit(self, transaction: Transaction) -> None:
@@ -356,7 +356,9 @@ class Commit:
 
     def _stage_snapshot(self, transaction: Transaction, head: IcebergTable) -> None:
         update = transaction.update_snapshot({TOKEN: self.token}, self._branch)
-        if self._replacement is not None:
+        if transaction.table_metadata.format_version >= 3:
+            producer: SnapshotProducer = self._of_third(transaction, head)
+        elif self._replacement is not None:
             producer = self._new_start(update.overwrite(), head)
         elif self._remove is None:
             producer = update.fast_append()
@@ -375,19 +377,41 @@ class Commit:
 
         Entries that delete the old files would need manifests of partitionings whose columns are gone.
         """
-        current = head.metadata.snapshot_by_name(self._branch)
-        if (None if current is None else current.snapshot_id) != self._table.snapshot_id:
-            raise ValidationException("the table is not what is to be replaced")
+        self._check_unchanged(head)
         producer._parent_snapshot_id = None
         producer._existing_manifests = list
         return producer
 
-    def _removal(self, producer: SnapshotProducer, head: IcebergTable) -> SnapshotProducer:
-        schema = head.metadata.schema()
-        looked_at = AlwaysTrue() if self._conflict is None else to_iceberg(self._conflict, schema)
+    def _of_third(self, transaction: Transaction, head: IcebergTable) -> SnapshotProducer:
+        """Return a producer for a table of format version 3, which PyIceberg has not."""
+        newest = self._at(head)
+        origin = None if newest.snapshot is None else origin_of(newest, newest.snapshot)
+        producer = FilesChanged(transaction, {TOKEN: self.token}, self._branch, origin)
+        if self._replacement is not None:
+            self._check_unchanged(head)
+            producer.start_anew()
+        elif self._remove is not None:
+            self._check_follows(head)
+            for file in self._removed:
+                producer.delete_data_file(file)
+            predicate = Everything() if self._conflict is None else self._conflict
+            check_unmet(self._table, newest, self._touched, predicate, self._isolation or "serializable")
+        return producer
+
+    def _check_unchanged(self, head: IcebergTable) -> None:
+        current = head.metadata.snapshot_by_name(self._branch)
+        if (None if current is None else current.snapshot_id) != self._table.snapshot_id:
+            raise ValidationException("the table is not what is to be replaced")
+
+    def _check_follows(self, head: IcebergTable) -> None:
         current, base = head.metadata.snapshot_by_name(self._branch), self._table.snapshot_id
         if base is not None and not any(one.snapshot_id == base for one in ancestors_of(current, head.metadata)):
             raise ValidationException("the table was replaced, or rolled back")  # PyIceberg would not see that
+
+    def _removal(self, producer: SnapshotProducer, head: IcebergTable) -> SnapshotProducer:
+        schema = head.metadata.schema()
+        looked_at = AlwaysTrue() if self._conflict is None else to_iceberg(self._conflict, schema)
+        self._check_follows(head)
         for file in self._removed:
             producer.delete_data_file(file)
         producer.delete_by_predicate(looked_at)
@@ -445,55 +469,6 @@ class Commit:
         return {file.token for file in self._files}
 
 
-def one_try(head: IcebergTable) -> Transaction:
-    """Return a transaction that is tried once: PyIceberg's own retries would send what was made of stale metadata."""
-    once = {**head.metadata.properties, "commit.retry.num-retries": "0"}
-    metadata = head.metadata.model_copy(update={"properties": once})
-    return IcebergTable(head.name(), metadata, head.metadata_location, head.io, head.catalog).transaction()
-
-
-def _keep_retention(transaction: Transaction, head: IcebergTable, branch: str) -> None:
-    """Leave a branch what it says of how long it and its snapshots are kept: PyIceberg forgets that when it moves."""
-    ref = head.metadata.refs.get(branch)
-    if ref is not None:
-        names = ("max_ref_age_ms", "max_snapshot_age_ms", "min_snapshots_to_keep")
-        kept = {name: getattr(ref, name) for name in names}
-        transaction._updates = tuple(
-            one.model_copy(update=kept) if isinstance(one, SetSnapshotRefUpdate) and one.ref_name == branch else one
-            for one in transaction._updates
-        )
-
-
-def _added_files(head: IcebergTable, snapshot: Snapshot) -> set[str]:
-    """Return the paths of the data files that a snapshot added."""
-    return _changed_files(head, snapshot, ManifestEntryStatus.ADDED)
-
-
-def removed_files(head: IcebergTable, snapshot: Snapshot) -> set[str]:
-    """Return the paths of the files that a snapshot took out of the table."""
-    return _changed_files(head, snapshot, ManifestEntryStatus.DELETED)
-
-
-def _changed_files(head: IcebergTable, snapshot: Snapshot, status: ManifestEntryStatus) -> set[str]:
-    return {
-        entry.data_file.file_path
-        for manifest in snapshot.manifests(head.io)
-        if manifest.added_snapshot_id == snapshot.snapshot_id
-        for entry in manifest.fetch_manifest_entry(head.io, discard_deleted=False)
-        if entry.status == status and entry.snapshot_id == snapshot.snapshot_id
-    }
-
-
 def _floats(partition: Record) -> list[float]:
     values = (partition[position] for position in range(len(partition)))
     return [value for value in values if isinstance(value, float)]
-
-
-def waits(patience_s: float) -> Iterator[float | None]:
-    """Yield how long to wait after each try [s], longer and longer, out of step with others; None for a last look."""
-    deadline = time.monotonic() + patience_s
-    wait_s = FIRST_WAIT_S
-    while (left_s := deadline - time.monotonic()) > 0:
-        yield min(wait_s * random.uniform(0.5, 1.5), left_s)
-        wait_s = min(2 * wait_s, LONGEST_WAIT_S)
-    yield None

@@ -22,7 +22,7 @@ from pyiceberg.table import Table as IcebergTable
 from pyiceberg.table import Transaction
 from pyiceberg.table.sorting import UNSORTED_SORT_ORDER
 
-from iceblink.lake.commit import Commit, removed_files
+from iceblink.lake.commit import Commit
 from iceblink.lake.deletes import OFFSET
 from iceblink.lake.entries import DeleteFile, FileEntry
 from iceblink.lake.files import NewFile
@@ -30,6 +30,7 @@ from iceblink.lake.leftovers import commit_id, remove_writes
 from iceblink.lake.manifests import origin_of
 from iceblink.lake.position import TOKEN
 from iceblink.lake.rewrite_snapshot import FilesReplaced
+from iceblink.lake.snapshot_files import removed_files
 from iceblink.lake.table import Table
 
 TARGET_BYTES = "write.target-file-size-bytes"

@@ -15,7 +15,8 @@ from pyiceberg.schema import Schema
 from pyiceberg.table.sorting import SortOrder
 
 from iceblink.errors import CatalogError
-from iceblink.lake.format_version import check_version
+from iceblink.lake.defaults import asked_defaults
+from iceblink.lake.format_version import check_defaults, check_version, version_asked
 from iceblink.lake.schemas import iceberg_schema, tensor_properties
 from iceblink.lake.storage import Storage
 from iceblink.lake.tensors import stored_fixed
@@ -31,6 +32,7 @@ class Description:
     partition_spec: PartitionSpec
     sort_order: SortOrder
     properties: dict[str, str]
+    defaults: Mapping[str, Any]
 
     @classmethod
     def of(
@@ -45,15 +47,18 @@ class Description:
         check_version(properties or {}, name)
         arrow = to_schema(schema)
         fixed = stored_fixed(arrow.names, properties or {})
-        arrow = storable(arrow, fixed)
+        arrow = storable(arrow, fixed, version_asked(properties or {}) not in ("1", "2"))
         stored = iceberg_schema(arrow, fixed)
         spec, order = parse_partition(partition_by, stored), parse_sort(sort_by, stored)
         given = {key: str(value) for key, value in (properties or {}).items()}
-        return cls(stored, spec, order, given | tensor_properties(arrow, stored))
+        check_defaults(arrow, version_asked(given))
+        return cls(stored, spec, order, given | tensor_properties(arrow, stored), asked_defaults(arrow, stored))
 
     def arguments(self) -> dict[str, Any]:
         """Return what PyIceberg's catalogs take; they change the properties they are given."""
-        return {**vars(self), "properties": dict(self.properties)}
+        given = {**vars(self), "properties": dict(self.properties)}
+        del given["defaults"]  # they forget these: see `Catalog.create`
+        return given
 
 
 @contextmanager

@@ -67,8 +67,8 @@ class PlacedDelete:
         if delete.content == DataFileContent.EQUALITY_DELETES.value:
             ids = tuple(delete.equality_ids or ())
             return cls(DeleteFile("equality", path, size, ids), sequence, key=key if partitioned else None)
-        first, last = (delete.lower_bounds or {}).get(_PATH_FIELD), (delete.upper_bounds or {}).get(_PATH_FIELD)
-        target = delete[REFERENCED] or (first.decode() if first is not None and first == last else None)
+        first, last = _path_bounds(delete)
+        target = target_of(delete)
         if delete[OFFSET] is not None and target is not None:
             file = DeleteFile("vector", path, size, offset=delete[OFFSET], length=delete[_LENGTH])
             return cls(file, sequence, target)
@@ -77,6 +77,16 @@ class PlacedDelete:
     def may_name(self, path: bytes) -> bool:
         """Tell whether a data file of that path may be a target."""
         return (self.first is None or self.first <= path) and (self.last is None or path <= self.last)
+
+
+def target_of(delete: DataFile) -> str | None:
+    """Return the one data file that a delete file names, if it says so; `delete` as `manifest_files` reads it."""
+    first, last = _path_bounds(delete)
+    return delete[REFERENCED] or (first.decode() if first is not None and first == last else None)
+
+
+def _path_bounds(delete: DataFile) -> tuple[bytes | None, bytes | None]:
+    return (delete.lower_bounds or {}).get(_PATH_FIELD), (delete.upper_bounds or {}).get(_PATH_FIELD)
 
 
 class DeleteIndex:

@@ -24,7 +24,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.serializers import FromInputFile
 from pyiceberg.table import CommitTableResponse, StagedTable, Table
 from pyiceberg.table.locations import load_location_provider
-from pyiceberg.table.metadata import new_table_metadata
+from pyiceberg.table.metadata import TableMetadata, new_table_metadata
 from pyiceberg.table.sorting import UNSORTED_SORT_ORDER, SortOrder
 from pyiceberg.table.update import TableRequirement, TableUpdate
 from pyiceberg.typedef import EMPTY_DICT, Identifier, Properties
@@ -33,6 +33,7 @@ from iceblink.errors import CatalogError
 from iceblink.lake.database import SqliteDatabase
 from iceblink.lake.listing import Changed, Key, Kind, Levels, Listing, Swap, Taken
 from iceblink.lake.storage_io import StorageIO
+from iceblink.lake.upgrade import write_metadata
 
 
 def open_embedded(name: str, folder: str) -> EmbeddedCatalog:
@@ -99,6 +100,10 @@ class EmbeddedCatalog(MetastoreCatalog):
 
     def _key(self, identifier: str | Identifier) -> Key:
         return Key(self.namespace_to_string(self.namespace_from(identifier)), self.table_name_from(identifier))
+
+    @staticmethod
+    def _write_metadata(metadata: TableMetadata, io: FileIO, metadata_path: str) -> None:
+        write_metadata(metadata, io, metadata_path)
 
     def _load_file_io(self, properties: Properties = EMPTY_DICT, location: str | None = None) -> FileIO:
         return StorageIO({**self.properties, **properties})

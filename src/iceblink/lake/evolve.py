@@ -59,7 +59,7 @@ def stage_schema(transaction: Transaction, schema: pa.Schema, where: str) -> Non
     known = {field.name for field in now.schema().fields}
     new = [name for name in schema.names if name not in known]
     fixed = stored_fixed(new, now.properties)
-    wanted = storable(schema, fixed)
+    wanted = storable(schema, fixed, now.format_version >= 3)
     try:
         with transaction.update_schema() as update:
             update.union_by_name(_with_bytes(iceberg_schema(wanted, fixed), now))

@@ -30,12 +30,13 @@ from pyiceberg.table.update import (
 
 from iceblink.config import MIB
 from iceblink.errors import ConfigError, SnapshotNotFound
-from iceblink.lake.commit import Commit, one_try
+from iceblink.lake.commit import Commit
 from iceblink.lake.file_format import number
 from iceblink.lake.format_version import check_writable
 from iceblink.lake.leftovers import delete_all
 from iceblink.lake.reachable import Reached, listed_in, read_content
 from iceblink.lake.table import Table
+from iceblink.lake.transactions import one_try
 
 MAX_AGE, MAX_AGE_MS = "history.expire.max-snapshot-age-ms", 5 * 24 * 3600 * 1000
 MIN_KEPT = "history.expire.min-snapshots-to-keep"

@@ -24,6 +24,23 @@ from iceblink.lake.tensors import to_bytes
 
 
 @dataclass(frozen=True)
+class VectorPlace:
+    """Where in a Puffin file a deletion vector is.
+
+    Parameters
+    ----------
+    target : str
+        The data file whose rows it takes out.
+    offset, length : int
+        Of its blob [bytes].
+    """
+
+    target: str
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True)
 class NewFile:
     """A finished file that no snapshot refers to yet: plain data, so that it travels between processes.
 
@@ -45,6 +62,8 @@ class NewFile:
         Sizes, counts, bounds by field id and row-group offsets (Iceberg spec, "Data File Fields").
     deletes : bool
         Whether it says which rows of a data file are deleted, by position; each is a row of this one.
+    vector : VectorPlace, optional
+        Of deletes that are a deletion vector: several share one file.
     """
 
     path: str
@@ -56,18 +75,24 @@ class NewFile:
     sort_order_id: int | None
     metrics: dict[str, Any]
     deletes: bool = False
+    vector: VectorPlace | None = None
 
     def data_file(self) -> DataFile:
         """Return it in PyIceberg's form."""
+        vector = self.vector
         file = DataFile.from_args(
+            3,  # writers of manifests of version 2 pass over what that has not
             content=DataFileContent.POSITION_DELETES if self.deletes else DataFileContent.DATA,
             file_path=self.path,
-            file_format=FileFormat.PARQUET,
+            file_format=FileFormat.PARQUET if vector is None else FileFormat.PUFFIN,
             partition=Record(*self.partition),
             file_size_in_bytes=self.file_bytes,
             sort_order_id=self.sort_order_id,
             equality_ids=None,
             key_metadata=None,
+            referenced_data_file=None if vector is None else vector.target,
+            content_offset=None if vector is None else vector.offset,
+            content_size_in_bytes=None if vector is None else vector.length,
             **self.metrics,
         )
         file.spec_id = self.spec_id

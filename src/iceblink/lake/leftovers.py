@@ -172,7 +172,7 @@ def _data_files(table: Table, tokens: Collection[str]) -> list[str]:
     """Return the data files and delete files that these writes named."""
     if not tokens:
         return []
-    names = re.compile(rf"(?:{'|'.join(map(re.escape, tokens))})-[0-9-]+(?:-deletes)?\.parquet")
+    names = re.compile(rf"(?:{'|'.join(map(re.escape, tokens))})-[0-9-]+(?:-deletes)?\.(?:parquet|puffin)")
     listed = table.storage.files(table.pyiceberg.location_provider().data_path, recursive=True)
     return [path for path in listed if names.fullmatch(path.rpartition("/")[2])]
 

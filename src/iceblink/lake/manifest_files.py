@@ -48,6 +48,8 @@ from iceblink.lake.retries import is_unreachable, unreachable
 from iceblink.lake.storage import Storage
 
 SYNC_BYTES = 16
+FIRST_ROW_ID, FILE_FIRST_ROW_ID = 15, 16
+"""Places, in an entry of a manifest list and in a data file, of what PyIceberg has no properties for."""
 REMEMBERED_BYTES = 16 << 20
 """Manifests are remembered up to this size, uncompressed [bytes]; in memory they take about eight times as much."""
 
@@ -117,8 +119,8 @@ def read_manifest(manifest: ManifestFile, origin: Origin, live: bool = True) -> 
 def read_entries(manifest: ManifestFile, origin: Origin) -> list[ManifestEntry]:
     """Read the live entries of a manifest as PyIceberg itself has them, fit for a manifest that takes its place.
 
-    Sequence numbers and snapshots that they inherit are said. Entries of delete files have the fields of format version
-    3 in memory.
+    Sequence numbers, snapshots and row ids that they inherit are said. They have the fields of format version 3 in
+    memory.
 
     Raises
     ------
@@ -128,11 +130,29 @@ def read_entries(manifest: ManifestFile, origin: Origin) -> list[ManifestEntry]:
     shape = "commit deletes" if manifest.content == ManifestContent.DELETES else "commit"
     entries, _ = _records(manifest.manifest_path, "manifest", origin, shape)
     _check_count(manifest, len(entries), origin)
-    return [_inherit_from_manifest(one, manifest) for one in entries if one.status != ManifestEntryStatus.DELETED]
+    live = [_inherit_from_manifest(one, manifest) for one in entries if one.status != ManifestEntryStatus.DELETED]
+    for entry, first in zip(live, row_ids(manifest, live), strict=True):
+        entry.data_file[FILE_FIRST_ROW_ID] = first
+    return live
+
+
+def row_ids(manifest: ManifestFile, live: Sequence[ManifestEntry]) -> Iterator[int | None]:
+    """Yield the first row id of each live data file: its own, or what follows those before it in its manifest.
+
+    None before format version 3, where no row has one.
+    """
+    following = manifest[FIRST_ROW_ID] if len(manifest) > FIRST_ROW_ID else None
+    for entry in live:
+        file = entry.data_file
+        if following is None or file[FILE_FIRST_ROW_ID] is not None:
+            yield file[FILE_FIRST_ROW_ID]
+        else:
+            yield following
+            following += file.record_count
 
 
 def read_data_files(manifest: ManifestFile, origin: Origin) -> Iterator[DataFile]:
-    """Read the live data files of a manifest as PyIceberg itself has them, fit for a commit of format version 2."""
+    """Read the live data files of a manifest as PyIceberg itself has them, fit for a commit."""
     return (entry.data_file for entry in read_entries(manifest, origin))
 
 
@@ -194,13 +214,13 @@ _ENTRY = {-1: ManifestEntry, 2: DataFile}
 _ENUMS = {0: ManifestEntryStatus, 101: FileFormat, 134: DataFileContent}
 _SHAPES: dict[str, tuple[Any, Any, Any]] = {
     "list": (
-        MANIFEST_LIST_FILE_SCHEMAS[2],
+        MANIFEST_LIST_FILE_SCHEMAS[3],
         {-1: ManifestFile, 508: PartitionFieldSummary},
         {517: ManifestContent},
     ),
     "data": (MANIFEST_ENTRY_SCHEMAS[2], _ENTRY, {}),
     "deletes": (MANIFEST_ENTRY_SCHEMAS[3], _ENTRY, {}),
-    "commit": (MANIFEST_ENTRY_SCHEMAS[2], _ENTRY, _ENUMS),
+    "commit": (MANIFEST_ENTRY_SCHEMAS[3], _ENTRY, _ENUMS),
     "commit deletes": (MANIFEST_ENTRY_SCHEMAS[3], _ENTRY, _ENUMS),
 }
 """What records are read as: schema, classes by field id, enums by field id."""

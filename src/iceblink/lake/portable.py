@@ -12,6 +12,7 @@ from pyiceberg.table.metadata import TableMetadataUtil
 
 from iceblink.lake.catalog import Catalog
 from iceblink.lake.table import Table
+from iceblink.lake.upgrade import writable
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class PortableTable:
             "statistics": [],
             "partition_statistics": [],
         }
-        metadata = iceberg.metadata.model_copy(update=no_history).model_dump_json()
+        metadata = writable(iceberg.metadata.model_copy(update=no_history)).model_dump_json()
         schema = table.iceberg_schema.model_dump_json()
         return cls(table.catalog, table.name, iceberg.metadata_location, metadata, schema, iceberg.io)
 

@@ -38,8 +38,9 @@ from pyiceberg.transforms import VoidTransform
 from pyiceberg.types import FixedType, IcebergType, NestedField
 
 from iceblink.errors import ConfigError
-from iceblink.lake.format_version import PROPERTY, check_unchanged
-from iceblink.lake.schemas import arrow_schema, iceberg_schema, tensor_properties
+from iceblink.lake.defaults import asked_default
+from iceblink.lake.format_version import PROPERTY, check_defaults, check_unchanged
+from iceblink.lake.schemas import WRITE_DEFAULT, arrow_schema, iceberg_schema, tensor_properties
 from iceblink.lake.table import Table
 from iceblink.lake.tensors import stored_fixed
 from iceblink.lake.transforms import parse_partition, parse_sort
@@ -93,7 +94,8 @@ def stage_replacement(transaction: Transaction, to: Replacement) -> None:
     """Stage the new shape of the table; its rows are another matter."""
     now = transaction.table_metadata
     fixed = stored_fixed(to.schema.names, {**now.properties, **to.properties})
-    wanted = storable(to.schema, fixed)
+    wanted = storable(to.schema, fixed, now.format_version >= 3)
+    check_defaults(wanted, str(now.format_version))
     schema = _schema(now, wanted, fixed)
     updates: list[TableUpdate] = []
     if schema.schema_id not in {known.schema_id for known in now.schemas}:
@@ -151,11 +153,15 @@ def _schema(now: TableMetadata, wanted: pa.Schema, fixed: Collection[str]) -> Sc
         # the type as users see it: the shape of a tensor, too
         same = shown.name in old and shown.type == theirs[shown.name]
         if same and isinstance(new.field_type, FixedType) == isinstance(old[shown.name].field_type, FixedType):
-            field_id, kind = old[shown.name].field_id, old[shown.name].field_type
+            kept = old[shown.name]  # with the default of rows before it, which may not change
+            written = kept.write_default if WRITE_DEFAULT in (shown.metadata or {}) else None
+            said = {"name": new.name, "required": new.required, "doc": new.doc, "write_default": written}
+            column = kept.model_copy(update=said)
         else:
             field_id = next(ids)
-            kind = _with_ids(new.field_type, ids)
-        fields.append(NestedField(field_id, new.name, kind, required=new.required, doc=new.doc))
+            column = NestedField(field_id, new.name, _with_ids(new.field_type, ids), new.required, new.doc)
+        asked = asked_default(shown, new.field_type)
+        fields.append(column if asked is None else column.model_copy(update={"write_default": asked}))
     made = Schema(*fields, schema_id=max(known.schema_id for known in now.schemas) + 1)
     return next((known for known in now.schemas if known == made), made)
 

@@ -1,10 +1,11 @@
 """A snapshot of operation ``replace``: the same rows in other data files, or the same files in other manifests.
 
-PyIceberg makes no such snapshot and writes no manifest of delete files; both are made here out of its parts.
+PyIceberg makes no such snapshot, and none at all in format version 3; they are made here out of its parts.
 
 References
 ----------
-.. [1] Iceberg table spec, "Snapshots" (operation ``replace``), "Manifests", "Sequence Number Inheritance".
+.. [1] Iceberg table spec, "Snapshots" (operation ``replace``), "Manifests", "Sequence Number Inheritance",
+   "Snapshot Row IDs".
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from pyiceberg.avro.file import AvroOutputFile
+from pyiceberg.exceptions import ValidationException
 from pyiceberg.io import FileIO
 from pyiceberg.manifest import (
     DataFile,
@@ -23,22 +24,21 @@ from pyiceberg.manifest import (
     ManifestEntryStatus,
     ManifestFile,
     ManifestWriter,
-    ManifestWriterV2,
 )
-from pyiceberg.partitioning import PartitionSpec
-from pyiceberg.schema import Schema
 from pyiceberg.table import Transaction
-from pyiceberg.table.metadata import TableMetadata
-from pyiceberg.table.snapshots import Operation, Summary
+from pyiceberg.table.metadata import TableMetadata, TableMetadataV3
+from pyiceberg.table.refs import SnapshotRefType
+from pyiceberg.table.snapshots import Operation, Snapshot, Summary
+from pyiceberg.table.update import AddSnapshotUpdate, AssertRefSnapshotId, SetSnapshotRefUpdate, UpdatesAndRequirements
 from pyiceberg.table.update.snapshot import _SnapshotProducer  # private, and all that makes snapshots is one
 from pyiceberg.typedef import EMPTY_DICT
-from pyiceberg.types import NestedField, StructType
 
 from iceblink.lake.manifest_files import Origin, read_entries, read_manifest_list
+from iceblink.lake.manifest_writers import ManifestListWriterV3, manifest_writer
+from iceblink.lake.summaries import counted
 
 MANIFEST_BYTES = "commit.manifest.target-size-bytes"
 MANIFEST_BYTES_DEFAULT = 8 << 20
-_FIRST_ROW_ID = 142  # only data files have one, and only in format version 3
 
 Kind = tuple[int, ManifestContent]
 """Spec id and content: a manifest has files of one kind."""
@@ -52,42 +52,8 @@ def writable_specs(metadata: TableMetadata) -> set[int]:
     }
 
 
-class DeleteManifestWriter(ManifestWriterV2):
-    """Writes a manifest of delete files, read by `manifest_files.read_entries`."""
-
-    def content(self) -> ManifestContent:
-        """Return what the files are."""
-        return ManifestContent.DELETES
-
-    @property
-    def _meta(self) -> dict[str, str]:
-        return {**super()._meta, "content": "deletes"}
-
-    def new_writer(self) -> AvroOutputFile[ManifestEntry]:
-        """Open the file, with the fields that place deletes: in version 2 they are optional, and kept where known."""
-        in_memory = self._with_partition(3)
-        return AvroOutputFile[ManifestEntry](
-            output_file=self._output_file,
-            file_schema=_without(in_memory, _FIRST_ROW_ID),
-            record_schema=in_memory,
-            schema_name="manifest_entry",
-            metadata=self._meta,
-        )
-
-
-def _without(schema: Schema, field_id: int) -> Schema:
-    """Return the schema of manifest entries without one field of their files."""
-    fields = []
-    for field in schema.fields:
-        kind = field.field_type
-        if isinstance(kind, StructType):
-            kind = StructType(*(one for one in kind.fields if one.field_id != field_id))
-        fields.append(NestedField(field.field_id, field.name, kind, required=field.required))
-    return Schema(*fields)
-
-
 class Manifests(_SnapshotProducer["Manifests"]):
-    """A snapshot with the rows of the one before, made of the manifests that `_manifests` gives.
+    """A snapshot made of the manifests that `_rewritten` gives.
 
     Parameters
     ----------
@@ -96,17 +62,22 @@ class Manifests(_SnapshotProducer["Manifests"]):
     properties : mapping of str to str
         For the summary.
     branch : str
-    origin : Origin
-        Of the snapshot before.
+    origin : Origin or None
+        Of the snapshot before, if there is one.
     """
 
+    _named = Operation.REPLACE
+    """What the spec calls it."""
+
     def __init__(
-        self, transaction: Transaction, io: FileIO, properties: Mapping[str, str], branch: str, origin: Origin
+        self, transaction: Transaction, io: FileIO, properties: Mapping[str, str], branch: str, origin: Origin | None
     ) -> None:
-        # PyIceberg cannot add up the summary of a ``replace``: the operation is said when that is done
         super().__init__(Operation.OVERWRITE, transaction, io, None, dict(properties), branch)
         self._origin = origin
+        self._added_delete_files: list[DataFile] = []
+        self._removed: list[DataFile] = []
         metadata = transaction.table_metadata
+        self._version = metadata.format_version
         self._manifest_bytes = int(metadata.properties.get(MANIFEST_BYTES, MANIFEST_BYTES_DEFAULT))
         self._writable = writable_specs(metadata)
 
@@ -116,19 +87,61 @@ class Manifests(_SnapshotProducer["Manifests"]):
 
     def _manifests(self) -> list[ManifestFile]:
         before = self._transaction.table_metadata.snapshot_by_id(self._parent_snapshot_id or 0)
-        assert before is not None, "there is nothing to rewrite in an empty table"
-        listed = read_manifest_list(before.manifest_list, self._origin)
+        listed: list[ManifestFile] = []
+        if before is not None and self._origin is not None:
+            listed = read_manifest_list(before.manifest_list, self._origin)
         try:
             return self._rewritten([one for one in listed if one.has_added_files() or one.has_existing_files()])
         except BaseException:
             self._clean_all_uncommitted()
             raise
 
+    def _commit(self) -> UpdatesAndRequirements:
+        """Write the manifest list; in version 3 it gives ids to the rows that have none."""
+        metadata, branch = self._transaction.table_metadata, self._target_branch
+        if not isinstance(metadata, TableMetadataV3):
+            return super()._commit()
+        assert branch is not None, "a snapshot is made for a branch"
+        manifests, sequence, first = self._manifests(), metadata.next_sequence_number(), metadata.next_row_id or 0
+        name = f"snap-{self._snapshot_id}-0-{self.commit_uuid}.avro"
+        path = self._transaction._table.location_provider().new_metadata_location(name)
+        self._written_manifest_lists.append(path)
+        output, parent = self._io.new_output(path), self._parent_snapshot_id
+        with ManifestListWriterV3(output, self._snapshot_id, parent, sequence, first, self._compression) as writer:
+            writer.add_manifests(manifests)
+        snapshot = Snapshot.model_validate(
+            {
+                "snapshot-id": self._snapshot_id,
+                "parent-snapshot-id": parent,
+                "manifest-list": path,
+                "sequence-number": sequence,
+                "summary": self._summary(self.snapshot_properties),
+                "schema-id": metadata.current_schema_id,
+                "first-row-id": first,
+                "added-rows": writer.next_row_id - first,
+            }
+        )
+        moved = {"ref-name": branch, "type": SnapshotRefType.BRANCH, "snapshot-id": self._snapshot_id}
+        before = metadata.refs.get(branch)
+        unmoved = {"ref": branch, "snapshot-id": None if before is None else before.snapshot_id}
+        return (
+            (AddSnapshotUpdate(snapshot=snapshot), SetSnapshotRefUpdate.model_validate(moved)),
+            (AssertRefSnapshotId.model_validate(unmoved),),
+        )
+
     def _summary(self, snapshot_properties: dict[str, str] = EMPTY_DICT) -> Summary:
-        summary = super()._summary(snapshot_properties)
-        return Summary(Operation.REPLACE, **summary.additional_properties)
+        summary = counted(
+            self._transaction.table_metadata,
+            Operation.OVERWRITE,  # PyIceberg cannot add up a ``replace``: what it is, is said when that is done
+            [*self._added_data_files, *self._added_delete_files],
+            self._removed,
+            self._parent_snapshot_id,
+            snapshot_properties,
+        )
+        return Summary(self._named, **summary.additional_properties)
 
     def _read(self, manifest: ManifestFile) -> list[ManifestEntry]:
+        assert self._origin is not None, "manifests are listed in a snapshot"
         return read_entries(manifest, self._origin)
 
     def _write(
@@ -149,11 +162,9 @@ class Manifests(_SnapshotProducer["Manifests"]):
         return made
 
     def _writer(self, kind: Kind) -> ManifestWriter:
-        spec: PartitionSpec = self.spec(kind[0])
-        if kind[1] == ManifestContent.DATA:
-            return self.new_manifest_writer(spec)
-        return DeleteManifestWriter(
-            spec, self.schema(), self.new_manifest_output(), self._snapshot_id, self._compression
+        spec, output = self.spec(kind[0]), self.new_manifest_output()
+        return manifest_writer(
+            self._version, kind[1], spec, self.schema(), output, self._snapshot_id, self._compression
         )
 
     def _existing_manifests(self) -> list[ManifestFile]:
@@ -189,7 +200,7 @@ class FilesReplaced(Manifests):
         leaving: Iterable[str],
         coming: Iterable[DataFile],
         sequence: int | None,
-        unneeded: Callable[[ManifestEntry], bool],
+        unneeded: Callable[[ManifestEntry], bool] | None,
     ) -> None:
         """Say what is replaced.
 
@@ -200,8 +211,8 @@ class FilesReplaced(Manifests):
         coming : iterable of DataFile
         sequence : int or None
             Data sequence number of what comes; None for that of the snapshot, as format version 1 has it.
-        unneeded : callable
-            Whether an entry of a delete file leaves as well.
+        unneeded : callable, optional
+            Whether an entry of a delete file leaves as well. Default: none does.
         """
         self._leaving, self._unneeded = frozenset(leaving), unneeded
         self._added_data_files = list(coming)
@@ -221,11 +232,12 @@ class FilesReplaced(Manifests):
             kind = manifest.partition_spec_id, manifest.content
             for entry, is_leaving in zip(entries, leaving, strict=True):
                 (gone if is_leaving else staying)[kind].append(entry)
-        self._deleted_data_files = {entry.data_file for entries in gone.values() for entry in entries}
+        self._removed = [entry.data_file for entries in gone.values() for entry in entries]
         data_gone = sum(len(entries) for kind, entries in gone.items() if kind[1] == ManifestContent.DATA)
-        assert data_gone == len(self._leaving), "what leaves was looked up in this very snapshot"
+        if data_gone != len(self._leaving):
+            raise ValidationException("files that are to leave are not in the table")
         new = self._transaction.table_metadata.default_spec_id, ManifestContent.DATA
-        made = self._write(new, map(self._coming, self._added_data_files), _added)
+        made = self._write(new, map(self._coming, self._added_data_files), added)
         for kind, entries in gone.items():
             made += self._write(kind, entries, _deleted)
         for kind, entries in staying.items():
@@ -238,7 +250,7 @@ class FilesReplaced(Manifests):
             return None
         if manifest.content == ManifestContent.DELETES:
             return self._unneeded
-        return self._is_leaving
+        return self._is_leaving if self._leaving else None
 
     def _is_leaving(self, entry: ManifestEntry) -> bool:
         return entry.data_file.file_path in self._leaving
@@ -253,5 +265,6 @@ class FilesReplaced(Manifests):
         )
 
 
-def _added(writer: ManifestWriter, entry: ManifestEntry) -> None:
+def added(writer: ManifestWriter, entry: ManifestEntry) -> None:
+    """Write an entry of a file that comes."""
     writer.add(entry)

@@ -14,12 +14,13 @@ from typing import Literal, TypeAlias
 from pyiceberg.exceptions import ValidationException
 from pyiceberg.manifest import DataFile, ManifestContent, ManifestEntry, ManifestEntryStatus, ManifestFile
 from pyiceberg.manifest import ManifestWriterV2 as DataManifestWriter
-from pyiceberg.table import TableProperties, Transaction
-from pyiceberg.table.snapshots import Operation, SnapshotSummaryCollector, Summary, update_snapshot_summaries
+from pyiceberg.table import Transaction
+from pyiceberg.table.snapshots import Operation, Summary
 from pyiceberg.table.update.snapshot import _OverwriteFiles
 from pyiceberg.typedef import EMPTY_DICT
 
 from iceblink.lake.delete_files import PATH_ID
+from iceblink.lake.summaries import counted
 from iceblink.lake.table import Table
 from iceblink.predicate import Predicate
 
@@ -87,19 +88,13 @@ class RowDelta(_OverwriteFiles):
         return _DeleteManifestWriter(self.spec(spec_id), self.schema(), output, self._snapshot_id, self._compression)
 
     def _summary(self, snapshot_properties: dict[str, str] = EMPTY_DICT) -> Summary:
-        metadata = self._transaction.table_metadata
-        limit = metadata.properties.get(
-            TableProperties.WRITE_PARTITION_SUMMARY_LIMIT, TableProperties.WRITE_PARTITION_SUMMARY_LIMIT_DEFAULT
-        )
-        counted, specs, schema = SnapshotSummaryCollector(int(limit)), metadata.specs(), metadata.schema()
-        for file in (*self._added_data_files, *self._added_delete_files):
-            counted.add_file(file, schema, specs[file.spec_id])
-        for file in (*self._deleted_data_files, *self._dangling):
-            counted.remove_file(file, schema, specs[file.spec_id])
-        parent = None if self._parent_snapshot_id is None else metadata.snapshot_by_id(self._parent_snapshot_id)
-        return update_snapshot_summaries(
-            Summary(operation=self._named(), **counted.build(), **snapshot_properties),
-            None if parent is None else parent.summary,
+        return counted(
+            self._transaction.table_metadata,
+            self._named(),
+            [*self._added_data_files, *self._added_delete_files],
+            [*self._deleted_data_files, *self._dangling],
+            self._parent_snapshot_id,
+            snapshot_properties,
         )
 
     def _named(self) -> Operation:

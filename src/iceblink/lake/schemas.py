@@ -32,6 +32,7 @@ from iceblink.types import has_bytes, show_type
 
 FIELD_ID = b"PARQUET:field_id"
 DEFAULT = b"iceblink:default"
+WRITE_DEFAULT = b"iceblink:write-default"
 NAMES = b"iceblink:names"
 DOC = b"doc"
 NAME_MAPPING = "schema.name-mapping.default"
@@ -163,8 +164,9 @@ def arrow_schema(stored: Schema, properties: Mapping[str, str]) -> pa.Schema:
     -------
     pa.Schema
         Every field at every depth carries its field id under ``PARQUET:field_id``, its comment under ``doc``, the
-        value of a column that a file lacks under ``iceblink:default``, in Iceberg's JSON single-value form, and if
-        the table has a name mapping, its names in files without field ids under ``iceblink:names``, a JSON list.
+        value of a column that a file lacks under ``iceblink:default``, that of one that a write lacks under
+        ``iceblink:write-default``, both in Iceberg's JSON single-value form, and if the table has a name mapping, its
+        names in files without field ids under ``iceblink:names``, a JSON list.
 
     Raises
     ------
@@ -221,6 +223,10 @@ def _arrow_field(stored: iceberg.NestedField, beside: Beside) -> pa.Field:
         metadata[DOC] = stored.doc.encode()
     if stored.initial_default is not None and isinstance(stored.field_type, iceberg.PrimitiveType):
         metadata[DEFAULT] = json.dumps(to_json(stored.field_type, stored.initial_default)).encode()
+    if stored.write_default is not None:
+        kind = stored.field_type
+        value = to_json(kind, stored.write_default) if isinstance(kind, iceberg.PrimitiveType) else {}
+        metadata[WRITE_DEFAULT] = json.dumps(value).encode()
     if beside.names is not None:
         metadata[NAMES] = json.dumps(beside.names.get(stored.field_id, [])).encode()
     dtype = arrow_type(stored.field_type, beside)

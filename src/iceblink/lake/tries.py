@@ -1,11 +1,16 @@
-"""What tries to commit wrote beside the table: kept until it is known which of them landed."""
+"""Tries to commit: how long to wait between them, and what they wrote, kept until it is known which of them landed."""
 
 from __future__ import annotations
 
+import random
+import time
+from collections.abc import Iterator
 from typing import Any
 
 from pyiceberg.table import Transaction
 from pyiceberg.table.metadata import TableMetadata
+
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.05, 4.0
 
 
 class Tries:
@@ -31,3 +36,13 @@ class Tries:
             else:
                 producer._cleanup_uncommitted()
         self._producers = []
+
+
+def waits(patience_s: float) -> Iterator[float | None]:
+    """Yield how long to wait after each try [s], longer and longer, out of step with others; None for a last look."""
+    deadline = time.monotonic() + patience_s
+    wait_s = FIRST_WAIT_S
+    while (left_s := deadline - time.monotonic()) > 0:
+        yield min(wait_s * random.uniform(0.5, 1.5), left_s)
+        wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+    yield None

@@ -251,12 +251,9 @@ def file_query(reader: str, paths: list[str], options: Mapping[str, bool | str])
     return exp.select("*").from_(call)
 
 
-def widened_query(source: str, nulls: Mapping[str, str]) -> exp.Query:
-    """Return ``SELECT *, CAST(NULL AS type) AS name``: columns that a source lacks."""
-    added = [
-        exp.alias_(exp.cast(exp.null(), exp.DataType.build(kind, dialect=DIALECT)), name, quoted=True)
-        for name, kind in nulls.items()
-    ]
+def widened_query(source: str, missing: Mapping[str, exp.Expression]) -> exp.Query:
+    """Return ``SELECT *, value AS name``: columns that a source lacks."""
+    added = [exp.alias_(value, name, quoted=True) for name, value in missing.items()]
     return exp.select("*", *added).from_(_table(source))
 
 

@@ -11,12 +11,14 @@ import pyarrow.types as pt
 
 from iceblink.casts import Unfit, UnknownFields, lossless
 from iceblink.errors import PlanError, QueryError, SchemaMismatch, TypeMismatch
+from iceblink.lake.defaults import write_default
 from iceblink.plan.change_queries import described
 from iceblink.plan.changes import Clause, RowChange, column_of
 from iceblink.plan.cut.functions import changing
 from iceblink.plan.late import exp
 from iceblink.plan.nodes import Plan
 from iceblink.plan.query import sql_of
+from iceblink.plan.sql import constant
 from iceblink.run.local_engine import LocalEngine
 from iceblink.types import is_number, show_field, show_type
 
@@ -73,10 +75,11 @@ def _typed(
     if clause.action == "insert":
         for field in schema:
             if field.name not in values:
-                if not field.nullable:
+                value = write_default(field)
+                if not field.nullable and value is None:
                     what, hint = f"column {field.name!r} is missing", "the table requires it: insert a value"
                     raise SchemaMismatch(what, change.place, hint)
-                values[field.name] = exp.null()
+                values[field.name] = constant(value, kinds[field.name])
     condition = {} if clause.condition is None else {_CONDITION: clause.condition}
     found, words = _described(engine, change, clause, {**values, **condition}, sources)
     if clause.condition is not None:

@@ -5,22 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from iceblink.errors import SchemaMismatch, nearest
+from iceblink.lake.defaults import write_default
 from iceblink.lake.files import NewFile
 from iceblink.lake.table import Table
 from iceblink.plan.nodes import Plan
-from iceblink.plan.sql import sorted_query, widened_query
+from iceblink.plan.sql import constant, sorted_query, widened_query
 from iceblink.run.kernel_types import kernel_type
 from iceblink.run.session import Session
 from iceblink.types import show_type
 
 
 def fitted(session: Session, plan: Plan, table: Table) -> Plan:
-    """Return `plan` with exactly the table's columns: optional ones it lacks are null.
+    """Return `plan` with exactly the table's columns: those it lacks have their default value, or are null.
 
     Raises
     ------
     SchemaMismatch
-        A column the table does not have, or a required one missing.
+        A column the table does not have, or a required one without a default missing.
     """
     ours, theirs = plan.schema, table.schema
     extra = [name for name in ours.names if name not in theirs.names]
@@ -32,12 +33,14 @@ def fitted(session: Session, plan: Plan, table: Table) -> Plan:
             f"{hint}; or evolve=True adds it ({show_type(ours.field(extra[0]).type)})",
         )
     missing = [item for item in theirs if item.name not in ours.names]
-    required = next((item.name for item in missing if not item.nullable), None)
+    values = {item.name: write_default(item) for item in missing}
+    required = next((item.name for item in missing if not item.nullable and values[item.name] is None), None)
     if required is not None:
         raise SchemaMismatch(f"column {required!r} is missing", f"write to {table.name}", "the table requires it")
     if not missing:
         return plan
-    tree = widened_query(plan.name, {item.name: kernel_type(item.type) for item in missing})
+    constants = {item.name: constant(values[item.name], kernel_type(item.type)) for item in missing}
+    tree = widened_query(plan.name, constants)
     return session.engine.query(tree, {plan.name: plan})
 
 

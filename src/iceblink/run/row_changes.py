@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from iceblink.errors import ConfigError, MergeCardinality, PlanError, QueryError, WriteError, nearest
 from iceblink.lake.commit import Commit
 from iceblink.lake.delete_files import PositionDeleteWriter
+from iceblink.lake.deletion_vectors import DeletionVectorWriter
 from iceblink.lake.entries import FileEntry
 from iceblink.lake.files import NewFile
 from iceblink.lake.format_version import check_writable
@@ -56,7 +57,9 @@ from iceblink.run.live_rows import live_rows
 from iceblink.run.outcome import Counts, Written
 from iceblink.run.session import Session
 from iceblink.run.staging import staged
+from iceblink.scan.deletes import Deletes
 from iceblink.scan.place import POSITION, file_column
+from iceblink.scan.plan import owner_of
 
 Mode = Literal["copy-on-write", "merge-on-read"]
 Numbers: TypeAlias = NDArray[np.int64]
@@ -235,10 +238,11 @@ class _Change:
         return found
 
     def _marked(self, scan: Scan) -> _Found:
-        """Write the places of rows that change to delete files; a file all of whose rows go is removed instead."""
+        """Write the places of rows that change to deletes; a file all of whose rows go is removed instead."""
         found = _Found()
         several = self._change.source is not None and self._change.of("matched")
-        with PositionDeleteWriter(self._table) as writer:
+        third = self._table.format_version == "3"
+        with DeletionVectorWriter(self._table, self._gone) if third else PositionDeleteWriter(self._table) as writer:
             last = (0, -1)
             for numbers, positions, actions in self._places(scan):
                 same = (np.diff(numbers) == 0) & (np.diff(positions) == 0)
@@ -261,6 +265,11 @@ class _Change:
                     found.removed.add(path)
             found.files = writer.finish(but=found.removed)
         return found
+
+    def _gone(self, path: str) -> Numbers:
+        """Return the places of a file's rows that are deleted already."""
+        deletes = Deletes(self._table.storage, self._table.schema, owner_of(self._table.name, self._table.snapshot_id))
+        return deletes.positions(path, self._entries[path].deletes)
 
     def _places(self, scan: Scan) -> Iterator[tuple[Numbers, Numbers, Numbers]]:
         tree = places(self._change, scan, self._file)

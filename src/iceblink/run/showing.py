@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from iceblink.errors import TableNotFound
-from iceblink.lake.format_version import PROPERTY, WRITTEN
+from iceblink.lake.format_version import DEFAULT, PROPERTY
 from iceblink.lake.schemas import NAME_MAPPING
 from iceblink.lake.table import Table
 from iceblink.lake.tensors import PROPERTY as TENSOR
@@ -161,7 +161,7 @@ def create_statement(table: Table) -> str:
     if table.sort_by:
         lines.append(f"WRITE ORDERED BY {', '.join(_sort(word, names) for word in table.sort_by)}")
     properties = {key: value for key, value in table.properties.items() if not _of_field_ids(key)}
-    if table.format_version != WRITTEN[-1]:
+    if table.format_version != DEFAULT:
         properties[PROPERTY] = table.format_version
     if "comment" in properties:
         lines.append(f"COMMENT {text(properties.pop('comment'))}")

@@ -18,7 +18,7 @@ from iceblink.errors import (
     nearest,
 )
 from iceblink.lake.alteration import altered, without_missing, without_present
-from iceblink.lake.format_version import check_types
+from iceblink.lake.format_version import check_types, version_asked
 from iceblink.lake.references import drop_reference, has_reference, set_reference
 from iceblink.lake.truncation import truncated
 from iceblink.plan.change_statements import CHANGES
@@ -111,7 +111,7 @@ def _(statement: kinds.CreateTable, session: Session) -> Plan:
             made: Plan = session.sql(statement.query)
         else:
             assert statement.schema is not None  # it has one of the two
-            check_types(statement.schema)
+            check_types(statement.schema, version_asked(statement.properties))
             if not statement.replace:
                 catalog.create(name, statement.schema, **shape)
                 return outcome(said, name)

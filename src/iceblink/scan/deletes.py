@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from iceblink.lake.delete_files import POSITION_DELETES
 from iceblink.lake.entries import DeleteFile
+from iceblink.lake.roaring import NotAVector, Positions, read_vector
 from iceblink.lake.storage import Storage
 from iceblink.predicate import Compare
 from iceblink.scan.damage import damaged, reading
@@ -27,7 +28,6 @@ from iceblink.scan.decode import open_file, read_group
 from iceblink.scan.footer import FOOTERS, Footer
 from iceblink.scan.project import Projection, field_id
 from iceblink.scan.prune import kept_groups
-from iceblink.scan.roaring import NotAVector, Positions, read_vector
 
 T = TypeVar("T")
 

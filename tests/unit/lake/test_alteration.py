@@ -126,7 +126,7 @@ MISTAKES: dict[str, tuple[Alteration, type[IceblinkError], str]] = {
     "no such partition field": (Alteration(drop_partitions=("bucket(5, id)",)), ConfigError, "bucket\\(4, id\\)"),
     "twice": (Alteration(add_partitions=("k",)), ConfigError, "two partition fields"),
     "no property": (Alteration(properties={"aa": None}), ConfigError, "did you mean 'a'"),
-    "another version": (Alteration(properties={"format-version": "3"}), ConfigError, "format version 2"),
+    "an earlier version": (Alteration(properties={"format-version": "1"}), ConfigError, "format version 2"),
 }
 
 

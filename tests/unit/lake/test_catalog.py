@@ -93,7 +93,7 @@ ASKS: list[tuple[Callable[[Catalog], Any], type[IceblinkError], str]] = [
     (lambda c: c.create("demo.x", pa.schema([("a", pa.int8())] * 2)), DuplicateColumn, "rename"),
     (lambda c: c.create("demo.x", {"a": "long"}, partition_by=["day(b)"]), ColumnNotFound, "a"),
     (lambda c: c.create("demo.x", {"a": "long"}, sort_by=["b"]), ColumnNotFound, "a"),
-    (lambda c: c.create("demo.x", {"a": "long"}, properties={"format-version": "3"}), ConfigError, "leave"),
+    (lambda c: c.create("demo.x", {"a": "long"}, properties={"format-version": "4"}), ConfigError, "left out"),
 ]
 
 

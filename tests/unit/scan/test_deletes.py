@@ -18,8 +18,8 @@ from pyroaring import BitMap64
 from iceblink.errors import DataCorrupt
 from iceblink.lake.delete_files import POSITION_DELETES
 from iceblink.lake.entries import DeleteFile
+from iceblink.lake.roaring import MAGIC
 from iceblink.scan.chance import chance_of
-from iceblink.scan.roaring import MAGIC
 
 HandMade = Any  # see conftest.py
 Make = Callable[[pa.Schema], HandMade]

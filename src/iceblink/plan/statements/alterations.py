@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from iceblink.lake.alteration import Alteration
 from iceblink.lake.references import How, Kind, Retention
-from iceblink.plan.statements.column_types import column_type, with_comment
+from iceblink.plan.statements.column_types import column_type, constrained, with_comment
 from iceblink.plan.statements.kinds import AlterTable, DropReference, RenameTable, SetReference, Statement
 from iceblink.plan.statements.tables import key_of, ordered_by, partition_field, setting
 from iceblink.plan.statements.words import Words
@@ -47,11 +47,7 @@ def _add(words: Words, name: str) -> Statement:
 
 def _new_column(words: Words) -> tuple[str, pa.Field, str]:
     path = words.dotted("a column")
-    field = pa.field(path.rpartition(".")[2], column_type(words))
-    if words.accept("NOT", "NULL"):
-        field = field.with_nullable(False)
-    if words.has("DEFAULT"):
-        raise words.fail("a column cannot have a default value here", "defaults need format version 3, only read here")
+    field = constrained(words, pa.field(path.rpartition(".")[2], column_type(words)))
     return path, with_comment(words, field), _place(words)
 
 
@@ -103,11 +99,18 @@ def _alter_column(words: Words, name: str) -> Statement:
         raise words.fail(
             "a column cannot become required", "rows that are there may have nulls: CREATE OR REPLACE TABLE"
         )
+    if words.accept("SET", "DEFAULT"):
+        return AlterTable(name, Alteration(defaults={path: words.literal()}))
+    if words.accept("DROP", "DEFAULT"):
+        return AlterTable(name, Alteration(defaults={path: None}))
     if words.accept("COMMENT"):
         return AlterTable(name, Alteration(comments={path: words.string()}))
     if place := _place(words):
         return AlterTable(name, Alteration(move={path: place}))
-    words.one_of(("TYPE", "DROP NOT NULL", "COMMENT", "FIRST", "AFTER"), "what to alter of the column")
+    words.one_of(
+        ("TYPE", "DROP NOT NULL", "SET DEFAULT", "DROP DEFAULT", "COMMENT", "FIRST", "AFTER"),
+        "what to alter of the column",
+    )
     raise AssertionError("unreachable")  # it is none of them
 
 

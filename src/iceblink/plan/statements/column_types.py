@@ -7,12 +7,15 @@ References
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pyarrow as pa
 import pyarrow.types as pt
 
 from iceblink.errors import DuplicateColumn, TypeMismatch, nearest
+from iceblink.lake.defaults import with_default
+from iceblink.lake.schemas import WRITE_DEFAULT
 from iceblink.plan.statements.words import Words, is_word
 from iceblink.types import SYNONYMS, WORDS
 
@@ -45,22 +48,33 @@ _SHOWN = {
 
 
 def column(words: Words) -> pa.Field:
-    """Take a column: ``id BIGINT NOT NULL COMMENT 'the key'``."""
-    return with_comment(words, _constrained(words, pa.field(words.name("a column"), column_type(words))))
+    """Take a column: ``id BIGINT NOT NULL DEFAULT 0 COMMENT 'the key'``."""
+    field = _constrained(words, pa.field(words.name("a column"), column_type(words)), default=True)
+    return with_comment(words, field)
 
 
 def with_comment(words: Words, field: pa.Field) -> pa.Field:
     """Take ``COMMENT 'text'`` if it comes next."""
-    return field.with_metadata({DOC: words.string()}) if words.accept("COMMENT") else field
+    if not words.accept("COMMENT"):
+        return field
+    return field.with_metadata({**(field.metadata or {}), DOC: words.string().encode()})
 
 
-def _constrained(words: Words, field: pa.Field) -> pa.Field:
-    if words.accept("NOT", "NULL"):
-        return field.with_nullable(False)
-    words.accept("NULL")
+def constrained(words: Words, field: pa.Field) -> pa.Field:
+    """Take ``NOT NULL`` and ``DEFAULT value``, in any order, where they come next."""
+    return _constrained(words, field, default=True)
+
+
+def _constrained(words: Words, field: pa.Field, default: bool = False) -> pa.Field:
+    while True:
+        if words.accept("NOT", "NULL"):
+            field = field.with_nullable(False)
+        elif default and words.accept("DEFAULT"):
+            field = with_default(field, words.literal())
+        elif not words.accept("NULL"):
+            break
     if words.has("DEFAULT"):
-        hint = "leave it out: defaults need format version 3, which is only read"
-        raise words.fail("a column cannot have a default value here", hint)
+        raise words.fail("a field inside a column cannot have a default value here", "leave it out")
     for unknown in ("PRIMARY", "UNIQUE", "REFERENCES", "CHECK", "GENERATED"):
         if words.has(unknown):
             raise words.fail(f"{unknown} is not enforced by an Iceberg table", "leave it out; NOT NULL is enforced")
@@ -168,13 +182,21 @@ def _decimal(words: Words) -> pa.DataType:
 
 def show_column(field: pa.Field) -> str:
     """Write a column as `column` reads it."""
-    return f"{quoted(field.name)} {_show_field(field)}"
+    said = (field.metadata or {}).get(WRITE_DEFAULT)
+    return f"{quoted(field.name)} {_show_field(field, '' if said is None else _show_value(json.loads(said)))}"
 
 
-def _show_field(field: pa.Field) -> str:
+def _show_value(value: str | float | bool) -> str:
+    if isinstance(value, str):
+        return text(value)
+    return str(value).upper()
+
+
+def _show_field(field: pa.Field, default: str = "") -> str:
     doc = (field.metadata or {}).get(DOC, b"").decode()
     comment = f" COMMENT {text(doc)}" if doc else ""
-    return show_type(field.type) + ("" if field.nullable else " NOT NULL") + comment
+    required = "" if field.nullable else " NOT NULL"
+    return show_type(field.type) + required + (f" DEFAULT {default}" if default else "") + comment
 
 
 def show_type(dtype: pa.DataType) -> str:

@@ -123,7 +123,7 @@ MISTAKES = {
     "CREATE TABLE n.t (id bigin)": (TypeMismatch, "did you mean 'bigint'", "bigin)"),
     "CREATE TABLE n.t (id int) PARTITION BY (id)": (SqlError, "PARTITIONED BY", "PARTITION"),
     "CREATE TABLE n.t (id int PRIMARY KEY)": (SqlError, "not enforced", "PRIMARY"),
-    "CREATE TABLE n.t (id int DEFAULT 3)": (SqlError, "format version 3", "DEFAULT"),
+    "CREATE TABLE n.t (s STRUCT<a: int DEFAULT 3>)": (SqlError, "inside a column", "DEFAULT"),
     "CREATE TABLE n.t (id int) AS SELECT 1": (SqlError, "without columns", ""),
     "DROP TABLE n.t CASCADE": (SqlError, "did not expect CASCADE", "CASCADE"),
     "DROP TABLE n.t; DROP TABLE n.u": (SqlError, "once for each", "DROP TABLE n.u"),

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import zlib
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyroaring import BitMap64
 
-from iceblink.scan.roaring import MAGIC, NotAVector, read_vector
+from iceblink.lake.roaring import MAGIC, NotAVector, read_vector, write_vector
 
 
 def blob(bitmap: BitMap64) -> bytes:
     body = MAGIC + bitmap.serialize()
     return len(body).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
+
+
+def optimized(bitmap: BitMap64) -> BitMap64:
+    """Return it with each container in its smallest form."""
+    smallest = bitmap.copy()
+    smallest.run_optimize()
+    return smallest
 
 
 ranges = st.tuples(st.integers(0, 1 << 34), st.integers(1, 9_000), st.integers(1, 3))
@@ -28,6 +36,10 @@ def test_a_vector_holds_what_was_put_in(ranges: list[tuple[int, int, int]], sing
     if runs:
         bitmap.run_optimize()
     assert read_vector(blob(bitmap)).tolist() == list(bitmap)
+    written = write_vector(np.array(bitmap, np.int64))
+    assert BitMap64.deserialize(written[8:-4]) == bitmap
+    assert written == blob(optimized(bitmap))
+    assert read_vector(written).tolist() == list(bitmap)
 
 
 def test_every_flipped_bit_is_found() -> None:

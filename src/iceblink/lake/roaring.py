@@ -19,6 +19,7 @@ Positions = NDArray[np.int64]
 MAGIC = b"\xd1\xd3\x39\x64"
 _WITH_RUNS, _WITHOUT_RUNS = 12347, 12346
 _ARRAY_MAX = 4096  # a container of more values is a bitmap
+_BITMAP_BYTES = 8192
 _OFFSETS_FROM = 4  # with runs, this many containers are needed for an offset header
 
 
@@ -45,6 +46,50 @@ def read_vector(blob: bytes) -> Positions:
         return _bitmap64(blob[8:-4])
     except (struct.error, ValueError) as error:
         raise NotAVector(f"it cannot be decoded: {error}") from error
+
+
+def write_vector(positions: Positions) -> bytes:
+    """Return a ``deletion-vector-v1`` blob of row positions, which ascend and are all different."""
+    highs = positions >> 32
+    keys, starts = np.unique(highs, return_index=True)
+    parts = [MAGIC, struct.pack("<Q", len(keys))]
+    lows = np.split(positions & 0xFFFFFFFF, starts[1:])
+    for key, low in zip(keys.tolist(), lows, strict=False):  # no positions are split into one part
+        parts += [struct.pack("<I", key), _written32(low)]
+    body = b"".join(parts)
+    return len(body).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
+
+
+def _written32(values: Positions) -> bytes:
+    """Return a 32-bit bitmap: each container in the form that takes the fewest bytes."""
+    keys, starts = np.unique(values >> 16, return_index=True)
+    groups = np.split(values & 0xFFFF, starts[1:])
+    containers, flags = zip(*map(_container, groups), strict=True)
+    count = len(keys)
+    if any(flags):
+        marks = np.packbits(np.array(flags, bool), bitorder="little").tobytes()
+        head = struct.pack("<I", _WITH_RUNS | (count - 1) << 16) + marks
+    else:
+        head = struct.pack("<II", _WITHOUT_RUNS, count)
+    sizes = np.array([(key, len(group) - 1) for key, group in zip(keys, groups, strict=True)], "<u2")
+    head += sizes.tobytes()
+    if not any(flags) or count >= _OFFSETS_FROM:
+        lengths = np.array([len(one) for one in containers])
+        head += (len(head) + 4 * count + np.cumsum(lengths) - lengths).astype("<u4").tobytes()
+    return head + b"".join(containers)
+
+
+def _container(values: Positions) -> tuple[bytes, bool]:
+    """Return 16-bit values, and whether as runs."""
+    breaks = np.flatnonzero(np.diff(values) != 1)
+    first, last = values[np.r_[0, breaks + 1]], values[np.r_[breaks, len(values) - 1]]
+    if 2 + 4 * len(first) < min(2 * len(values), _BITMAP_BYTES):
+        return struct.pack("<H", len(first)) + np.column_stack([first, last - first]).astype("<u2").tobytes(), True
+    if len(values) <= _ARRAY_MAX:
+        return values.astype("<u2").tobytes(), False
+    bits = np.zeros(1 << 16, bool)
+    bits[values] = True
+    return np.packbits(bits, bitorder="little").tobytes(), False
 
 
 def _bitmap64(data: bytes) -> Positions:
@@ -87,8 +132,8 @@ def _bitmap32(data: bytes, at: int) -> tuple[Positions, int]:
             values = np.frombuffer(data, "<u2", last + 1, at).astype(np.int64)
             at += 2 * (last + 1)
         else:
-            bits = np.frombuffer(data, np.uint8, 8192, at)
+            bits = np.frombuffer(data, np.uint8, _BITMAP_BYTES, at)
             values = np.flatnonzero(np.unpackbits(bits, bitorder="little"))
-            at += 8192
+            at += _BITMAP_BYTES
         parts.append(values + (key << 16))
     return np.concatenate(parts), at

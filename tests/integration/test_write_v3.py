@@ -1,0 +1,429 @@
+"""Tables of format version 3 as they are written here: rows have ids, deletes are vectors, nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date, timedelta
+from decimal import Decimal
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pyiceberg.manifest import ManifestContent
+from pyiceberg.table.metadata import TableMetadataV3
+from pyiceberg.table.puffin import PuffinFile
+
+import iceblink as ib
+from iceblink import _
+from iceblink.errors import CommitConflict, ConfigError, TypeMismatch
+from iceblink.lake.deletes import OFFSET, REFERENCED
+from iceblink.lake.leftovers import remove_leftovers
+from iceblink.lake.manifest_files import FILE_FIRST_ROW_ID, FIRST_ROW_ID, read_entries, read_manifest_list
+from iceblink.lake.manifests import origin_of
+from iceblink.lake.table import Table
+
+THIRD = {"format-version": "3"}
+ON_READ = {f"write.{verb}.mode": "merge-on-read" for verb in ("delete", "update", "merge")}
+SCHEMA = {"id": "long", "a b": "string", "g ü": "string"}
+Row = tuple[int, str | None, str | None]
+
+
+def loaded(lake: ib.Lake, name: str = "n.t") -> Table:
+    return lake.session.catalog.load(name)
+
+
+def arrow(rows: list[Row]) -> pa.Table:
+    kinds = pa.schema(list(zip(SCHEMA, (pa.int64(), pa.string(), pa.string()), strict=True)))
+    return pa.Table.from_pylist([dict(zip(SCHEMA, row, strict=True)) for row in rows], kinds)
+
+
+def next_row_id(table: Table) -> int:
+    metadata = table.pyiceberg.metadata
+    assert isinstance(metadata, TableMetadataV3)
+    assert metadata.next_row_id is not None
+    return metadata.next_row_id
+
+
+def files_of(table: Table) -> tuple[dict[str, tuple[int | None, int]], dict[str, tuple[str, int, int]]]:
+    """Return first row id and rows of each live data file, and the place and rows of each deletion vector."""
+    data, vectors = dict[str, tuple[int | None, int]](), dict[str, tuple[str, int, int]]()
+    snapshot = table.snapshot
+    assert snapshot is not None
+    origin = origin_of(table, snapshot)
+    for manifest in read_manifest_list(snapshot.manifest_list, origin):
+        if manifest.content == ManifestContent.DATA and snapshot.first_row_id is not None:
+            assert manifest[FIRST_ROW_ID] is not None
+        for entry in read_entries(manifest, origin):
+            file = entry.data_file
+            if manifest.content == ManifestContent.DATA:
+                data[file.file_path] = (file[FILE_FIRST_ROW_ID], file.record_count)
+            elif file[OFFSET] is not None:
+                assert file[REFERENCED] not in vectors, "a data file has one vector"
+                vectors[file[REFERENCED]] = (file.file_path, file[OFFSET], file.record_count)
+    return data, vectors
+
+
+def check_ids(before: Table | None, after: Table) -> None:
+    """Check what the spec says of row ids: no two rows share one, files keep theirs, the next is above all."""
+    data, vectors = files_of(after)
+    assert vectors.keys() <= data.keys()
+    snapshot = after.snapshot
+    assert snapshot is not None
+    ranges = sorted((first, first + rows) for first, rows in data.values() if first is not None)
+    assert len(ranges) == len(data)
+    assert all(end <= start for (_, end), (start, _) in pairwise(ranges))
+    assert snapshot.first_row_id is not None
+    assert snapshot.added_rows is not None
+    assert next_row_id(after) == snapshot.first_row_id + snapshot.added_rows
+    assert all(end <= next_row_id(after) for _, end in ranges)
+    said = json.loads(Path(after.pyiceberg.metadata_location).read_text())
+    assert (said["format-version"], said["next-row-id"]) == (3, next_row_id(after))
+    if before is not None and before.snapshot is not None and before.snapshot.first_row_id is not None:
+        known, _ = files_of(before)
+        assert snapshot.first_row_id >= next_row_id(before) or snapshot == before.snapshot
+        assert all(data[path] == known[path] for path in data.keys() & known.keys())
+
+
+class Twins:
+    """A table of version 2 and one of version 3, that are to hold the same as a list of rows."""
+
+    def __init__(self, lake: ib.Lake, shape: list[str], on_read: bool) -> None:
+        self.lake, self.rows = lake, list[Row]()
+        given = ON_READ if on_read else {}
+        lake.create("n.t", SCHEMA, partition_by=shape, properties={**given, **THIRD})
+        lake.create("n.second", SCHEMA, partition_by=shape, properties=given)
+        self.upgraded = False
+
+    def append(self, rows: list[Row]) -> None:
+        self._both(lambda name: self.lake.write(name, arrow(rows)))
+        self.rows += rows
+
+    def delete(self, bound: int) -> None:
+        self._both(lambda name: self.lake.delete(name, _.id < bound))
+        self.rows = [row for row in self.rows if row[0] >= bound]
+
+    def update(self, bound: int) -> None:
+        self._both(lambda name: self.lake.update(name, {"a b": "'new'"}, _.id % 3 == bound % 3))
+        self.rows = [(row[0], "new", row[2]) if row[0] % 3 == bound % 3 else row for row in self.rows]
+
+    def overwrite(self, rows: list[Row]) -> None:
+        self._both(lambda name: self.lake.write(name, arrow(rows), "overwrite", where=_.id > 5))
+        self.rows = [row for row in self.rows if row[0] <= 5] + rows
+
+    def compact(self, bound: int) -> None:
+        self._both(lambda name: self.lake.compact(name, rewrite_all=bound > 4, min_files=2))
+
+    def manifests(self, bound: int) -> None:
+        self._both(self.lake.rewrite_manifests)
+
+    def _both(self, change: Callable[[str], object]) -> None:
+        change("n.t")
+        change("n.second")
+
+    def check(self) -> None:
+        expected = Counter(self.rows)
+        for name in ("n.t", "n.second"):
+            assert Counter(tuple(row.values()) for row in self.lake.table(name).to_pylist()) == expected
+        summaries = [loaded(self.lake, name).snapshot.summary for name in ("n.t", "n.second")]  # type: ignore[union-attr]
+        third, second = (said.additional_properties for said in summaries if said is not None)
+        for total in ("total-records", "total-data-files"):
+            assert third[total] == second[total]
+
+
+ROWS = st.lists(
+    st.tuples(st.integers(0, 9), st.sampled_from(["x", None]), st.sampled_from(["ü b", "c", None])), max_size=6
+)
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(["append", "overwrite"]), ROWS),
+        st.tuples(st.sampled_from(["delete", "update", "delete", "compact", "manifests"]), st.integers(0, 9)),
+    ),
+    min_size=3,
+    max_size=7,
+)
+
+
+@settings(max_examples=3, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(first=ROWS, steps=STEPS, shape=st.sampled_from([[], ["g ü"]]), on_read=st.booleans())
+def test_both_versions_hold_what_the_model_holds(
+    tmp_path_factory: pytest.TempPathFactory, first: list[Row], steps: Any, shape: list[str], on_read: bool
+) -> None:
+    with ib.connect(tmp_path_factory.mktemp("lake")) as lake:
+        twins, before = Twins(lake, shape, on_read), None
+        for name, given in [("append", first), *steps]:
+            getattr(twins, name)(given)
+            twins.check()
+            after = loaded(lake)
+            check_ids(before, after)
+            before = after
+        scanned = loaded(lake).pyiceberg.scan().to_arrow().to_pylist()
+        assert Counter(tuple(row.values()) for row in scanned) == Counter(twins.rows)
+
+
+def test_ids_are_given_as_the_specification_counts(lake: ib.Lake) -> None:
+    lake.write("n.t", {"id": list(range(100))}, "create", properties=THIRD)
+    lake.write("n.t", {"id": list(range(100, 150))})
+    table = loaded(lake)
+    assert sorted(files_of(table)[0].values()) == [(0, 100), (100, 50)]
+    assert [(one.first_row_id, one.added_rows) for one in table.pyiceberg.metadata.snapshots] == [(0, 100), (100, 50)]
+    lake.rewrite_manifests("n.t")  # one manifest for both: it is new, and its files keep what they had
+    check_ids(table, loaded(lake))
+    assert sorted(files_of(loaded(lake))[0].values()) == [(0, 100), (100, 50)]
+
+
+@pytest.mark.parametrize("version", ["1", "2"])
+def test_an_upgraded_table_gives_ids_to_rows_that_were_there(lake: ib.Lake, version: str) -> None:
+    lake.write("n.t", {"id": [1, 2, 3]}, "create", properties={"format-version": version, **ON_READ})
+    lake.write("n.t", {"id": [4, 5]})
+    if version == "2":
+        lake.delete("n.t", _.id == 2)  # by a position delete file
+    before = loaded(lake)
+    lake.sql("ALTER TABLE n.t SET TBLPROPERTIES ('format-version' = '3')")
+    upgraded = loaded(lake)
+    assert (upgraded.format_version, next_row_id(upgraded)) == ("3", 0)
+    assert upgraded.snapshot == before.snapshot
+    assert {first for first, _ in files_of(upgraded)[0].values()} == {None}
+    assert "format-version" not in upgraded.properties
+    lake.delete("n.t", _.id == 3)
+    check_ids(None, loaded(lake))
+    data, vectors = files_of(loaded(lake))
+    assert sorted(data.values()) == [(0, 2), (2, 3)] or sorted(data.values()) == [(0, 3), (3, 2)]
+    gone = 2 if version == "2" else 1
+    assert [rows for _, _, rows in vectors.values()] == [gone]  # with what the older file deletes, which is gone
+    assert sum(len(entry.deletes) for entry in loaded(lake).files()) == 1
+    assert int(loaded(lake).snapshot.summary["total-delete-files"]) == 1  # type: ignore[index, union-attr, arg-type]
+    assert sorted(lake.table("n.t").to_arrow()["id"].to_pylist()) == [1, 4, 5] if gone == 2 else [1, 2, 4, 5]
+    assert lake.table("n.t", snapshot=before.snapshot_id).count() == 6 - gone
+    with pytest.raises(ConfigError, match="cannot go back"):
+        lake.sql("ALTER TABLE n.t SET TBLPROPERTIES ('format-version' = '2')")
+
+
+def test_a_puffin_file_says_what_is_in_it(lake: ib.Lake) -> None:
+    rows = {"id": list(range(200_000)), "k": [number % 2 for number in range(200_000)]}
+    lake.write("n.t", rows, "create", partition_by=["k"], properties={**THIRD, **ON_READ})
+    lake.delete("n.t", _.id < 100_000)
+    vectors = files_of(loaded(lake))[1]
+    assert len(vectors) == 2
+    (path,) = {place for place, _, _ in vectors.values()}
+    blobs = PuffinFile(Path(path).read_bytes()).footer.blobs
+    assert {blob.properties["referenced-data-file"]: (path, blob.offset, 50_000) for blob in blobs} == vectors
+    assert {blob.type for blob in blobs} == {"deletion-vector-v1"}
+    assert Path(path).stat().st_size < 2_000  # neighbours are runs
+    summary = loaded(lake).snapshot.summary.additional_properties  # type: ignore[union-attr]
+    said = {name: summary.get(name) for name in ("added-dvs", "added-delete-files", "added-position-delete-files")}
+    assert said == {"added-dvs": "2", "added-delete-files": "2", "added-position-delete-files": None}
+    assert lake.table("n.t").count() == 100_000
+
+
+def test_what_vectors_changed_is_told_and_what_is_over_is_removed(lake: ib.Lake) -> None:
+    lake.write("n.t", {"id": list(range(6)), "k": [0, 1] * 3}, "create", partition_by=["k"], properties=THIRD | ON_READ)
+    start = loaded(lake).snapshot_id
+    lake.delete("n.t", _.id.isin([0, 1]))
+    middle = loaded(lake).snapshot_id
+    (first,) = {path for path, _, _ in files_of(loaded(lake))[1].values()}
+    lake.delete("n.t", _.id == 2)  # of the partition 0: the vector of the other one is in the first file still
+    told = lake.changes("n.t", after=middle).to_pylist()
+    assert [(row["id"], row["_change_type"]) for row in told] == [(2, "delete")]
+    told = lake.changes("n.t", after=start, net=True).to_pylist()
+    assert sorted(row["id"] for row in told) == [0, 1, 2]
+    assert lake.table("n.t.delete_files").count() == 2
+    lake.expire_snapshots("n.t", older_than=timedelta(0), keep_last=1)
+    assert Path(first).exists()
+    lake.delete("n.t", _.id == 3)
+    lake.expire_snapshots("n.t", older_than=timedelta(0), keep_last=1)
+    assert not Path(first).exists()
+    lake.remove_orphan_files("n.t", older_than=0, force=True)
+    assert sorted(lake.table("n.t").to_arrow()["id"].to_pylist()) == [4, 5]
+    assert lake.compact("n.t").delete_files_removed == 2
+    assert files_of(loaded(lake))[1] == {}
+
+
+def test_two_who_delete_rows_of_one_file_do_not_both_win(lake: ib.Lake) -> None:
+    lake.write("n.t", {"id": list(range(8)), "k": [0, 1] * 4}, "create", partition_by=["k"], properties=THIRD | ON_READ)
+
+    def delete(number: int) -> bool:
+        try:
+            lake.delete("n.t", f"id = {number}")
+        except CommitConflict:
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        won = list(pool.map(delete, range(8)))
+    left = {number for number, gone in enumerate(won) if not gone}
+    assert left < set(range(8))
+    assert set(lake.table("n.t").to_arrow()["id"].to_pylist()) == left
+    check_ids(None, loaded(lake))
+
+
+def test_writers_at_once_share_no_row_id_on_any_branch(lake: ib.Lake) -> None:
+    lake.write("n.t", {"id": [0]}, "create", properties=THIRD)
+    lake.branch("n.t", "other ü")
+
+    def write(number: int) -> None:
+        lake.write("n.t", {"id": [number] * number}, branch="main" if number % 2 else "other ü")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(1, 8)))
+    metadata = loaded(lake).pyiceberg.metadata
+    ranges = sorted(
+        (one.first_row_id or 0, (one.first_row_id or 0) + (one.added_rows or 0)) for one in metadata.snapshots
+    )
+    assert all(end <= start for (_, end), (start, _) in pairwise(ranges))
+    assert next_row_id(loaded(lake)) == 1 + sum(range(1, 8))
+    assert lake.table("n.t").count() == 1 + 1 + 3 + 5 + 7
+    assert lake.table("n.t", branch="other ü").count() == 1 + 2 + 4 + 6
+
+
+KILLED = """
+import os, signal, sys
+import iceblink as ib
+from iceblink.lake import deletion_vectors
+lake = ib.connect(sys.argv[1])
+deletion_vectors.DeletionVectorWriter._end = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # before the footer
+lake.delete("n.t", "id > 2")
+"""
+
+
+def test_a_killed_delete_leaves_the_table_and_a_file_that_is_found(tmp_path: Path) -> None:
+    with ib.connect(tmp_path) as lake:
+        lake.write("n.t", {"id": list(range(6))}, "create", properties=THIRD | ON_READ)
+        killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
+        assert killed.returncode == -signal.SIGKILL
+        assert lake.table("n.t").count() == 6
+        assert [path.suffix for path in map(Path, remove_leftovers(loaded(lake), 0.0))] == [".puffin", ".json"]
+        assert not list(tmp_path.rglob("*.puffin"))
+        lake.delete("n.t", _.id > 2)
+        assert lake.table("n.t").to_arrow()["id"].to_pylist() == [0, 1, 2]
+
+
+@pytest.fixture
+def in_sqlalchemy(tmp_path: Path) -> Iterator[ib.Lake]:
+    with ib.connect(uri=f"sqlite:///{tmp_path}/of-pyiceberg.db", warehouse=str(tmp_path)) as lake:
+        yield lake
+
+
+def test_other_catalogs_keep_such_tables_too(in_sqlalchemy: ib.Lake) -> None:
+    lake = in_sqlalchemy
+    lake.create("n.t", {"id": "long"}, properties=THIRD | ON_READ)
+    lake.write("n.t", {"id": [1, 2, 3]})
+    lake.delete("n.t", _.id == 2)
+    check_ids(None, loaded(lake))
+    lake.write("n.other", pa.table({"id": pa.array([None, 1], pa.int64())}), "create", properties=THIRD)
+    lake.write("n.other", {"id": [7]}, "replace")
+    check_ids(None, loaded(lake, "n.other"))
+    assert lake.table("n.t").to_pylist() == [{"id": 1}, {"id": 3}]
+    assert lake.table("n.other").to_pylist() == [{"id": 7}]
+
+
+CREATED = """CREATE TABLE n.t (
+  id BIGINT NOT NULL,
+  "a b" STRING DEFAULT 'it''s' COMMENT 'text',
+  p DECIMAL(9, 2) DEFAULT 1.5,
+  d DATE DEFAULT DATE '2026-01-31',
+  ok BOOLEAN NOT NULL DEFAULT TRUE
+) TBLPROPERTIES ('format-version' = '3')"""
+
+
+def test_columns_without_a_value_have_their_default(lake: ib.Lake) -> None:
+    lake.sql(CREATED)
+    lake.sql("INSERT INTO n.t (id) VALUES (1)")
+    lake.write("n.t", pa.table({"id": [2], "a b": pa.array([None], pa.string()), "ok": [False]}))
+    lake.sql(
+        "MERGE INTO n.t AS t USING (SELECT 3 AS k) AS s ON t.id = s.k WHEN NOT MATCHED THEN INSERT (id) VALUES (k)"
+    )
+    given = {"a b": "it's", "p": Decimal("1.50"), "d": date(2026, 1, 31), "ok": True}
+    rows = [{"id": 1, **given}, {"id": 2, **given, "a b": None, "ok": False}, {"id": 3, **given}]
+    assert lake.table("n.t").order_by("id").to_pylist() == rows
+    lake.sql("ALTER TABLE n.t ADD COLUMN n INT NOT NULL DEFAULT 7")
+    lake.alter("n.t", add={"x": "double"}, defaults={"x": -0.5, "p": None})
+    lake.sql("ALTER TABLE n.t ALTER COLUMN n SET DEFAULT 8")
+    lake.sql("INSERT INTO n.t (id) VALUES (4)")
+    later = [*({**row, "n": 7, "x": -0.5} for row in rows), {"id": 4, **given, "p": None, "n": 8, "x": -0.5}]
+    assert lake.table("n.t").order_by("id").to_pylist() == later
+    scanned = loaded(lake).pyiceberg.scan().to_arrow().sort_by("id").to_pylist()
+    assert scanned == later
+    (shown,) = lake.sql("SHOW CREATE TABLE n.t").to_pylist()[0].values()
+    lake.drop("n.t")
+    lake.sql(shown)
+    lake.write("n.t", {"id": [4]})
+    assert lake.table("n.t").to_pylist() == later[-1:]
+    lake.sql(shown.replace("CREATE TABLE", "CREATE OR REPLACE TABLE").replace("DEFAULT 8", "DEFAULT 9"))
+    lake.write("n.t", {"id": [4]})
+    assert lake.table("n.t").to_pylist() == [{**later[-1], "n": 9}]
+    lake.optimize("n.t")
+    lake.write("n.t", {"id": [5]})
+    assert lake.table("n.t").to_arrow()["n"].to_pylist() == [9, 9]
+    lake.sql('CREATE OR REPLACE TABLE n.t (id BIGINT NOT NULL, "a b" STRING)')
+    lake.write("n.t", {"id": [4]})
+    assert lake.table("n.t").to_pylist() == [{"id": 4, "a b": None}]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "INT DEFAULT 'x'",
+        "INT DEFAULT 3000000000",
+        "INT DEFAULT 1.5",
+        "INT DEFAULT TRUE",
+        "DATE DEFAULT 'x'",
+        "STRING DEFAULT 5",
+        "DECIMAL(3, 1) DEFAULT 1.55",
+        "BINARY DEFAULT 'x'",
+        "ARRAY<INT> DEFAULT 'x'",
+    ],
+)
+def test_a_default_of_another_type_is_refused(lake: ib.Lake, said: str) -> None:
+    lake.create("n.t", {"id": "long"}, properties=THIRD)
+    with pytest.raises(TypeMismatch, match="no default of column"):
+        lake.sql(f"ALTER TABLE n.t ADD COLUMN z {said}")
+    with pytest.raises(TypeMismatch, match="no default of column"):
+        lake.sql(f"CREATE TABLE n.z (z {said}) TBLPROPERTIES ('format-version' = '3')")
+    assert lake.table("n.t").columns == ["id"]
+    assert lake.tables() == ["n.t"]
+
+
+def test_earlier_versions_have_no_defaults(lake: ib.Lake) -> None:
+    lake.create("n.t", {"id": "long"})
+    changes: list[Callable[[], object]] = [
+        lambda: lake.sql("CREATE TABLE n.z (id BIGINT DEFAULT 1)"),
+        lambda: lake.sql("ALTER TABLE n.t ADD COLUMN z INT DEFAULT 1"),
+        lambda: lake.alter("n.t", defaults={"id": 1}),
+        lambda: lake.sql("CREATE OR REPLACE TABLE n.t (id BIGINT DEFAULT 1)"),
+    ]
+    for change in changes:
+        with pytest.raises(TypeMismatch, match="needs format version 3"):
+            change()
+    lake.alter("n.t", add={"z": "int"}, defaults={"z": 1}, properties=THIRD)  # the table becomes one that has them
+    lake.write("n.t", {"id": [5]})
+    assert lake.table("n.t").to_pylist() == [{"id": 5, "z": 1}]
+
+
+def test_timestamps_keep_their_nanoseconds(lake: ib.Lake) -> None:
+    noon = 1_769_860_800_123_456_789
+    kinds = pa.schema([("id", pa.int64()), ("at", pa.timestamp("ns")), ("zoned", pa.timestamp("ns", "UTC"))])
+    columns = {"id": "long", "at": "timestamp_ns", "zoned": "timestamptz_ns"}
+    lake.create("n.t", columns, partition_by=["day(at)"], properties=THIRD | ON_READ)
+    lake.write("n.t", pa.table([[1, 2, 3], [noon, None, noon + 1], [noon, noon, None]], schema=kinds))
+    lake.delete("n.t", _.id == 2)
+    found = lake.sql("SELECT * FROM n.t WHERE at >= '2026-01-31 12:00:00.123456790'").to_arrow()
+    assert found.schema.types == kinds.types
+    assert found["at"].cast(pa.int64()).to_pylist() == [noon + 1]
+    lake.write("n.other", lake.table("n.t"), "create", properties=THIRD)  # as the data is
+    lake.compact("n.t", rewrite_all=True)
+    for name in ("n.t", "n.other"):
+        rows = lake.table(name).order_by("id").to_arrow()
+        assert rows["at"].cast(pa.int64()).to_pylist() == [noon, noon + 1]
+        assert rows["zoned"].cast(pa.int64()).to_pylist() == [noon, None]
+    with pytest.raises(TypeMismatch, match="needs format version 3"):
+        lake.create("n.second", columns)

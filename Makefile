@@ -11,8 +11,11 @@ TOGETHER := tests/unit $(addprefix tests/integration/test_,$(addsuffix .py,\
   broken_empty broken_names checkpoint row_changes row_change_conflicts sql_statements maintenance expiry \
   rest_catalog rest_faults catalogs lakes disturbed_lakes changes following importing))
 
+# What wants a real HDFS: its jars are fetched once (120 MB), into the user's cache.
+HDFS := tests/integration/test_lakes.py tests/integration/test_hdfs.py
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format examples bench docs hdfs clean
+.PHONY: help demo test check format examples bench docs hdfs hive clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +26,7 @@ demo: .venv/.dev ## Carry a year of flights through the main job; charts land in
 test: .venv/.dev ## Run every test
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(TOGETHER)
 	$(BIN)/python -m pytest $(TOGETHER:%=--ignore=%)
+	$(BIN)/python -m pytest -m hdfs $(HDFS)
 
 check: .venv/.dev ## Lint, formatting, types and architecture
 	$(BIN)/ruff check .
@@ -37,8 +41,11 @@ format: .venv/.dev ## Format the code and mend what the linter can
 examples: .venv/.examples ## Run the examples, a sentence model among them
 	$(BIN)/python -m pytest tests/test_examples.py
 
-hdfs: .venv/.dev ## Run the suite of lakes against a real HDFS; fetches 130 MB once, and wants Java 17 and Debian
-	$(BIN)/python -m pytest -m hdfs tests/integration/test_lakes.py
+hdfs: .venv/.dev ## Run all tests on a real HDFS, those of two NameNodes too; wants Java 17 and Debian
+	$(BIN)/python -m pytest -m 'hdfs or hdfs_pair' $(HDFS)
+
+hive: .venv/.hive ## Run the suite of lakes against a real Hive metastore; wants Java 17 and Debian
+	$(BIN)/python -m pytest -m hive tests/integration/test_lakes.py tests/integration/test_hive.py
 
 bench: .venv/.bench ## Run us and the peers side by side and print the ratios
 	$(BIN)/python -m bench
@@ -54,6 +61,11 @@ clean: ## Remove what the other targets made, the environment too
 
 .venv/.dev: $(PINNED) | .venv/pyvenv.cfg
 	$(PIP) --editable '.[dev]'
+	@touch $@
+
+# The metastore's jars are PySpark's.
+.venv/.hive: .venv/.dev
+	$(PIP) --editable '.[dev]' pyspark
 	@touch $@
 
 .venv/.docs: .venv/.dev

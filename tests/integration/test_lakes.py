@@ -30,6 +30,7 @@ LAKES = [
     ("glue", "s3"),
     pytest.param(("sqlite", "hdfs"), marks=pytest.mark.hdfs),
     pytest.param(("postgres", "hdfs"), marks=pytest.mark.hdfs),
+    pytest.param(("hive", "local"), marks=pytest.mark.hive),
 ]
 
 
@@ -58,6 +59,8 @@ def listed(catalog: str, request: pytest.FixtureRequest, folder: Path) -> dict[s
         return {"type": "in-memory"}
     if catalog == "glue":
         return glue(request.getfixturevalue("amazon_endpoint"))
+    if catalog == "hive":
+        return {"uri": request.getfixturevalue("hive_uri")}
     return {
         "uri": request.getfixturevalue("postgres_uri") if catalog == "postgres" else f"sqlite:///{folder}/catalog.db"
     }

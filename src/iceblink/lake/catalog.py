@@ -32,7 +32,7 @@ from iceblink.errors import (
 )
 from iceblink.lake.creation import Description, claimed, remove_folder
 from iceblink.lake.embedded import EmbeddedCatalog, open_embedded
-from iceblink.lake.late import iceberg_sql, sqlalchemy
+from iceblink.lake.late import hive_metastore, iceberg_sql, sqlalchemy
 from iceblink.lake.refused import client_errors
 from iceblink.lake.remembered import Remembered
 from iceblink.lake.retries import is_transient
@@ -139,6 +139,8 @@ class Catalog:
             raise CatalogError(
                 f"catalog {self.name!r} does not answer: {_first_line(error)}", "connect", "check uri= and its keys"
             ) from None
+        if type(opened).__module__ == "pyiceberg.catalog.hive":
+            opened = hive_metastore.HiveMetastore(opened.name, **opened.properties)
         opened.properties.setdefault(PY_IO_IMPL, IMPLEMENTATION)  # metadata is read and written as data is
         return opened
 

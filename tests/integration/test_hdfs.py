@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import iceblink as ib
-from iceblink.errors import IceblinkError
+from iceblink.errors import ConfigError, IceblinkError, WriteError
 from iceblink.lake.storage import Storage
 from servers.hadoop_pair import BOTH, Pair, pair
 
@@ -25,12 +25,13 @@ def numbers(lake: ib.Lake, name: str) -> list[int]:
 
 @pytest.mark.hdfs
 def test_a_mount_table_leads_to_folders_of_clusters(hadoop_url: str, tmp_path: Path) -> None:
-    mounts = "hadoop.fs.viewfs.mounttable.lakes.link."
+    table = "hadoop.fs.viewfs.mounttable.lakes"
     properties = {
         "uri": f"sqlite:///{tmp_path}/catalog.db",
-        "warehouse": "viewfs://lakes/ware house",
-        f"{mounts}/ware house": f"{hadoop_url}/real ü/house",
-        f"{mounts}/other": f"{hadoop_url}/other",
+        "warehouse": "viewfs://lakes/house/ware house ü",
+        f"{table}.link./house": f"{hadoop_url}/real/house",
+        f"{table}.link./other": f"{hadoop_url}/other",
+        f"{table}.linkFallback": f"{hadoop_url}/",
     }
     with ib.connect(engine=ib.LocalEngine(spill_dir=str(tmp_path)), **properties) as lake:
         lake.write("shop.orders", {"id": [1]}, "create")
@@ -39,13 +40,16 @@ def test_a_mount_table_leads_to_folders_of_clusters(hadoop_url: str, tmp_path: P
         assert numbers(lake, "shop.orders") == [2]
         (file,) = lake.session.catalog.load("shop.orders").files()
         storage = Storage.of(properties)
-    assert file.path.startswith("viewfs://lakes/ware house/")
-    real = file.path.replace("viewfs://lakes/ware house", f"{hadoop_url}/real ü/house")
+    assert file.path.startswith("viewfs://lakes/house/ware house ü/")
+    real = file.path.replace("viewfs://lakes/house", f"{hadoop_url}/real/house")
     assert storage.read(file.path) == storage.read(real)
     storage.write("viewfs://lakes/other/a", b"x")
     assert storage.read(f"{hadoop_url}/other/a") == b"x"
-    with pytest.raises(OSError, match=""):
+    with pytest.raises(FileNotFoundError):
         storage.read("viewfs://lakes/nowhere/a")
+    del properties[f"{table}.linkFallback"]
+    with pytest.raises(ConfigError, match="fallback"):
+        Storage.of(properties).read("viewfs://lakes/other/a")
 
 
 @pytest.mark.hdfs
@@ -132,7 +136,8 @@ def test_writes_go_on_while_an_administrator_swaps_the_pair_and_when_the_active_
         finally:
             stop.set()
             writer.join()
-        assert refused == []
+        # a data file under way when its NameNode dies may be lost, and its write says so; no other write is
+        assert [type(error) for error in refused] in ([], [WriteError])
         assert numbers(lake, "shop.orders") == confirmed
     names.revive(second)
     names.swap(second, first)

@@ -6,7 +6,7 @@ PINNED := pyproject.toml requirements/constraints.txt
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements/constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format examples bench docs hdfs clean
+.PHONY: help demo test check format examples bench docs hdfs hive clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,8 +15,8 @@ demo: .venv/.dev ## Carry a year of flights through the main job; charts land in
 	$(BIN)/iceblink demo
 
 test: .venv/.dev ## Run every test
-	$(BIN)/python -m pytest -m 'not alone and not hdfs' --numprocesses 2 --dist worksteal
-	$(BIN)/python -m pytest -m 'alone and not hdfs'
+	$(BIN)/python -m pytest -m 'not alone and not by_hand' --numprocesses 2 --dist worksteal
+	$(BIN)/python -m pytest -m 'alone and not by_hand'
 
 check: .venv/.dev ## Lint, formatting, types and architecture
 	$(BIN)/ruff check .
@@ -31,8 +31,11 @@ format: .venv/.dev ## Format the code and mend what the linter can
 examples: .venv/.examples ## Run the examples, a sentence model among them
 	$(BIN)/python -m pytest tests/test_examples.py
 
-hdfs: .venv/.dev ## Run the suite of lakes against a real HDFS; fetches 130 MB once, and wants Java 17 and Debian
-	$(BIN)/python -m pytest -m hdfs tests/integration/test_lakes.py
+hdfs: .venv/.dev ## Run all tests on a real HDFS, those of two NameNodes too; wants Java 17 and Debian
+	$(BIN)/python -m pytest -m 'hdfs or hdfs_pair' tests/integration
+
+hive: .venv/.hive ## Run the suite of lakes against a real Hive metastore; wants Java 17 and Debian
+	$(BIN)/python -m pytest -m hive tests/integration
 
 bench: .venv/.bench ## Run us and the peers side by side and print the ratios
 	$(BIN)/python -m bench
@@ -48,6 +51,11 @@ clean: ## Remove what the other targets made, the environment too
 
 .venv/.dev: $(PINNED) | .venv/pyvenv.cfg
 	$(PIP) --editable '.[dev]'
+	@touch $@
+
+# The metastore's jars are PySpark's.
+.venv/.hive: .venv/.dev
+	$(PIP) --editable '.[dev]' pyspark
 	@touch $@
 
 .venv/.docs: .venv/.dev

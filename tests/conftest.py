@@ -23,10 +23,12 @@ settings.load_profile("iceblink")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what shares the Ray of the test session."""
+    """Mark what shares the Ray or the HDFS of the test session, and what `make test` leaves to other targets."""
     for item in items:
-        if "ray_session" in getattr(item, "fixturenames", ()):
+        if "ray_session" in getattr(item, "fixturenames", ()) or item.get_closest_marker("hdfs"):
             item.add_marker("alone")
+        if item.get_closest_marker("hdfs_pair") or item.get_closest_marker("hive"):
+            item.add_marker("by_hand")
 
 
 @pytest.fixture(scope="session")

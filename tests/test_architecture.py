@@ -23,6 +23,8 @@ DOORS = {
     "pyiceberg": {"lake"},
     "sqlalchemy": {"lake"},
     "hdfs_native": {"lake"},
+    "hive_metastore": {"lake"},
+    "thrift": {"lake"},
     "duckdb": {"run"},
     "cloudpickle": {"run"},
     "ibis": {"plan"},

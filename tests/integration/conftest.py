@@ -10,6 +10,7 @@ import pytest
 import iceblink as ib
 from servers.amazon import amazon
 from servers.hadoop import hadoop
+from servers.hive import hive
 from servers.mysql import mysql
 from servers.postgres import postgres
 
@@ -42,3 +43,9 @@ def amazon_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def hadoop_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with hadoop(tmp_path_factory.mktemp("hadoop")) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def hive_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with hive(tmp_path_factory.mktemp("hive ü")) as uri:
+        yield uri

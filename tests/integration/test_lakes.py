@@ -37,6 +37,7 @@ LAKES = [
     ("rest", "s3"),
     pytest.param(("sqlite", "hdfs"), marks=pytest.mark.hdfs),
     pytest.param(("postgres", "hdfs"), marks=pytest.mark.hdfs),
+    pytest.param(("hive", "local"), marks=pytest.mark.hive),
 ]
 
 

@@ -34,7 +34,7 @@ from iceblink.lake.creation import Description, claimed, remove_folder
 from iceblink.lake.database import SqlalchemyDatabase
 from iceblink.lake.defaults import with_defaults
 from iceblink.lake.embedded import CatalogRefusals, EmbeddedCatalog, open_embedded
-from iceblink.lake.late import iceberg_sql
+from iceblink.lake.late import hive_metastore, iceberg_sql
 from iceblink.lake.listing import Key, Listing
 from iceblink.lake.refused import client_errors
 from iceblink.lake.remembered import Remembered
@@ -149,6 +149,8 @@ class Catalog:
             raise CatalogError(
                 f"catalog {self.name!r} does not answer: {_first_line(error)}", "connect", "check uri= and its keys"
             ) from None
+        if type(opened).__module__ == "pyiceberg.catalog.hive":
+            opened = hive_metastore.HiveMetastore(opened.name, **opened.properties)
         opened.properties.setdefault(PY_IO_IMPL, IMPLEMENTATION)  # metadata is read and written as data is
         vars(opened)["_write_metadata"] = write_metadata  # its own refuses format version 3
         return opened

@@ -6,6 +6,7 @@ properties that begin with ``hadoop.`` add to it: ``hadoop.dfs.nameservices`` an
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ import pyarrow.fs as pafs
 from iceblink.lake.seekable import Seekable
 
 PREFIX = "hadoop."
+_BY_NAME_NODE = re.compile(r'RPCError\("([\w.$]+)"')
 Result = TypeVar("Result")
 
 
@@ -29,18 +31,26 @@ class HdfsFiles(pafs.FileSystemHandler):  # type: ignore[misc]
         ``hdfs://host:port``, ``hdfs://nameservice`` or ``viewfs://mounts``; None for the configuration's default.
     properties : mapping of str to str
         ``hadoop.*``, ``hdfs.kerberos.principal``, ``hdfs.kerberos.keytab``, ``hdfs.kerberos_ticket``.
+
+    Raises
+    ------
+    ValueError
+        Configuration that leads nowhere, such as a mount table without ``linkFallback``.
     """
 
     def __init__(self, url: str | None, properties: Mapping[str, str]) -> None:
         self.url = url
         config = {key.removeprefix(PREFIX): value for key, value in properties.items() if key.startswith(PREFIX)}
-        self._client = hdfs_native.Client(
-            url,
-            config or None,
-            kerberos_principal=properties.get("hdfs.kerberos.principal"),
-            kerberos_keytab=properties.get("hdfs.kerberos.keytab"),
-            kerberos_cache=properties.get("hdfs.kerberos_ticket"),
-        )
+        try:
+            self._client = hdfs_native.Client(
+                url,
+                config or None,
+                kerberos_principal=properties.get("hdfs.kerberos.principal"),
+                kerberos_keytab=properties.get("hdfs.kerberos.keytab"),
+                kerberos_cache=properties.get("hdfs.kerberos_ticket"),
+            )
+        except RuntimeError as error:  # it asks nobody yet: what is wrong is the configuration
+            raise ValueError(str(error)) from None
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, HdfsFiles) and self.url == other.url and self._client is other._client
@@ -190,8 +200,10 @@ def _spoken(call: Callable[..., Result], *arguments: Any) -> Result:
         raise
     except Exception as error:
         text = str(error)
-        if "FileNotFound" in text or "not found" in text.lower() or "does not exist" in text:
+        by_name_node = _BY_NAME_NODE.match(text)  # its words may have all kinds of other words in them
+        kind = by_name_node[1] if by_name_node else text
+        if "FileNotFound" in kind or (not by_name_node and ("not found" in kind.lower() or "does not exist" in kind)):
             raise FileNotFoundError(text) from None
-        if "AccessControl" in text:
+        if "AccessControl" in kind:
             raise PermissionError(text) from None
         raise OSError(text) from None

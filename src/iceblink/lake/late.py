@@ -1,6 +1,6 @@
 """The parts of PyIceberg that bring much along, opened when first used: a local lake is read without them.
 
-Its Arrow file systems import pandas, its SQL catalog SQLAlchemy; ours of HDFS and HTTP import their clients.
+Its Arrow file systems import pandas, its SQL catalog SQLAlchemy; ours of HDFS, HTTP and Hive import their clients.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from iceblink.late import Late
 
-__all__ = ["hdfs_files", "http_files", "iceberg_arrow", "iceberg_rest", "iceberg_sql", "sqlalchemy"]
+__all__ = ["hdfs_files", "hive_metastore", "http_files", "iceberg_arrow", "iceberg_rest", "iceberg_sql", "sqlalchemy"]
 
 if TYPE_CHECKING:
     import pyiceberg.catalog.rest as iceberg_rest
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     import pyiceberg.io.pyarrow as iceberg_arrow
     import sqlalchemy
 
-    from iceblink.lake import hdfs_files, http_files
+    from iceblink.lake import hdfs_files, hive_metastore, http_files
 else:
     hdfs_files = Late("iceblink.lake.hdfs_files")
+    hive_metastore = Late("iceblink.lake.hive_metastore")
     http_files = Late("iceblink.lake.http_files")
     iceberg_arrow = Late("pyiceberg.io.pyarrow")
     iceberg_rest = Late("pyiceberg.catalog.rest")

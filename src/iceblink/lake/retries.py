@@ -36,7 +36,8 @@ _TRANSIENT = re.compile(
     r"|HTTP (?:status|response|status code|response code)?:? ?(?:408|425|429|500|502|503|504)\b"
     r"|curlCode: (?:5|6|7|16|18|28|35|52|55|56|92)\b"
     r"|timed? ?out|connection (?:was )?(?:reset|closed|aborted|refused)|reset by peer|broken pipe|try again"
-    r"|StandbyException|safe ?mode|channel closed|unexpected end of file|cut short on the way",
+    r"|StandbyException|safe ?mode|RPC listener disconnected|channel closed"
+    r"|unexpected end of file|cut short on the way",
     re.IGNORECASE,
 )
 """What file systems say when the same request may well succeed a moment later."""

@@ -132,7 +132,10 @@ class SlowStore:
         if "range" not in headers:
             return Answer(headers=common, file=path, length=size)
         first, _, last = headers["range"].removeprefix("bytes=").partition("-")
-        start, end = int(first), min(size, int(last) + 1 if last else size)
+        if not first:  # the last so many bytes
+            start, end = max(0, size - int(last)), size
+        else:
+            start, end = int(first), min(size, int(last) + 1 if last else size)
         ranged = common | {"Content-Range": f"bytes {start}-{end - 1}/{size}"}
         return Answer(206, headers=ranged, file=path, start=start, length=end - start)
 

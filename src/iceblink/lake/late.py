@@ -1,6 +1,6 @@
 """The parts of PyIceberg that bring much along, opened when first used: a local lake is read without them.
 
-Its Arrow file systems import pandas, its SQL catalog SQLAlchemy; ours of HDFS and HTTP import their clients.
+Its Arrow file systems import pandas, its SQL catalog SQLAlchemy; ours of HDFS, HTTP and S3 import their clients.
 """
 
 from __future__ import annotations
@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING
 
 from iceblink.late import Late
 
-__all__ = ["hdfs_files", "http_files", "iceberg_arrow", "iceberg_sql", "sqlalchemy"]
+__all__ = ["hdfs_files", "http_files", "iceberg_arrow", "iceberg_sql", "s3_objects", "sqlalchemy"]
 
 if TYPE_CHECKING:
     import pyiceberg.catalog.sql as iceberg_sql
     import pyiceberg.io.pyarrow as iceberg_arrow
     import sqlalchemy
 
-    from iceblink.lake import hdfs_files, http_files
+    from iceblink.lake import hdfs_files, http_files, s3_objects
 else:
     hdfs_files = Late("iceblink.lake.hdfs_files")
     http_files = Late("iceblink.lake.http_files")
     iceberg_arrow = Late("pyiceberg.io.pyarrow")
     iceberg_sql = Late("pyiceberg.catalog.sql")
+    s3_objects = Late("iceblink.lake.s3_objects")
     sqlalchemy = Late("sqlalchemy")

@@ -25,7 +25,7 @@ from uuid import uuid4
 ROOT = Path(__file__).resolve().parent.parent
 READY_S = 20.0
 COUNT = "/-/requests"
-"""Asked for it, the store tells how many requests it has answered."""
+"""Asked for it, the store tells how many requests it has answered, and the CPU time that took [s]."""
 
 Headers = dict[str, str]
 
@@ -77,7 +77,7 @@ class SlowStore:
                 if "aws-chunked" in headers.get("content-encoding", ""):
                     body = b"".join(_chunks(body))
                 if target == COUNT:
-                    answer = Answer(body=str(self.requests).encode())
+                    answer = Answer(body=f"{self.requests} {time.process_time()}".encode())
                 else:
                     self.requests += 1
                     await asyncio.sleep(self.latency_s)
@@ -207,10 +207,11 @@ def running(folder: Path, latency_ms: float) -> Iterator[str]:
             process.terminate()
 
 
-def answered(endpoint: str) -> int:
-    """Return how many requests a store has answered."""
+def answered(endpoint: str) -> tuple[int, float]:
+    """Return how many requests a store has answered, and the CPU time that took [s]."""
     with urllib.request.urlopen(f"{endpoint}{COUNT}") as answer:
-        return int(answer.read())
+        requests, cpu_s = answer.read().split()
+    return int(requests), float(cpu_s)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Plan a table of ten thousand files: the files, the splits, and what a split weighs; here and by workers on Ray:
+"""Plan tables of ten and fifty thousand files: the files, the splits, what a split weighs; here and by workers on Ray:
 ``python -m bench.planning``.
 """
 
@@ -15,10 +15,11 @@ from bench.command import Options, heading, read_options
 from bench.many_files import FILE_ROWS, NAME, ensure_many
 from bench.measure import Contestant, Job, Result, in_turns
 from bench.mixed import open_catalog
-from bench.report import comparison, problem_of, seconds, table
+from bench.report import comparison, middle, problem_of, seconds, table
 
 TITLE = "Planning"
 FILES = "iceblink Table.files"
+MANY = 50_000
 
 
 def pyiceberg_files(folder: str, below: int) -> Job:
@@ -163,6 +164,7 @@ def report(options: Options) -> str:
         results = in_turns(options.chosen(planners), arguments, options.runs, options.cpus)
         parts.append(f"### {name}\n\n{comparison(results, reference=FILES, amount='files')}\n")
         parts.append(f"{weights(results)}\n")
+    parts.append(many(200 if options.small else MANY, options))
     for count, what in {files: "manifests are most of it", 200: "every footer is read"}.items():
         arguments = {"folder": str(ensure_many(count)), "cpus": options.cpus}
         results = in_turns(options.chosen(PLANNERS), arguments, options.runs, options.cpus)
@@ -170,6 +172,22 @@ def report(options: Options) -> str:
         parts.append(f"### {name}\n\n{comparison(results, reference=HERE, amount='files')}\n")
         parts.append(f"{driver_seconds(results)}\n")
     return "\n".join(parts)
+
+
+def many(files: int, options: Options) -> str:
+    """Measure a plan of very many files, in one process, beside PyIceberg's list of them."""
+    results = in_turns(
+        options.chosen((SPLITTERS[0], LISTERS[1])),
+        {"folder": str(ensure_many(files)), "below": 0},
+        options.runs,
+        options.cpus,
+    )
+    said = [
+        f"{name}: {middle(runs, lambda one: one.wall_s) / runs[-1].rows * 1e6:,.0f} microseconds a file"
+        for name, runs in results.items()
+        if not problem_of(runs)
+    ]
+    return f"### {files:,} files\n\n{comparison(results, SPLITTERS[0].name, 'files')}\n\n{'; '.join(said)}\n"
 
 
 def weights(results: Mapping[str, Sequence[Result]]) -> str:

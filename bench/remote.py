@@ -1,30 +1,36 @@
 """Scan a table in an S3 store that answers 20 ms late, and the same on the local disk: ``python -m bench.remote``.
 
-Both have the same data files: the store serves the folder of the local lake.
+Both have the same data files: the store serves the folder of the local lake. A short table shows what it takes to
+begin, a long one (links to the same files) the rate; the two are printed apart.
 """
 
 from __future__ import annotations
 
+import itertools
+import os
 import shutil
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.manifest import DataFile
-from pyiceberg.table import Table
 
 from bench.command import Options, heading, read_options
-from bench.measure import Contestant, Job, in_turns
-from bench.mixed import NAME, SMALL, MixedSize, ensure_mixed, open_mixed
-from bench.report import comparison
+from bench.measure import Contestant, Job, Result, in_turns
+from bench.mixed import SMALL, MixedSize, ensure_mixed, open_catalog, open_mixed
+from bench.report import comparison, middle, problem_of, ratio, seconds, table
 from bench.slow_store import answered, running
 
 TITLE = "Scan of a table in a store 20 ms away, and on the local disk"
 LATENCY_MS = 20.0
 BUCKET = "lake"
+LOCAL = "the local disk"
 FULL = MixedSize(files_per_region=2, rows_per_file=60_000, rows_per_group=15_000)
-QUESTIONS: dict[str, tuple[str, ...]] = {"full": (), "projected": ("id", "price", "category")}
+COPIES = 6
+QUESTIONS: dict[str, tuple[str, ...]] = {"all columns": (), "three columns": ("id", "price", "category")}
+LENGTHS = {"short": 1, "long": COPIES}
 
 
 def properties(folder: str, endpoint: str) -> dict[str, Any]:
@@ -40,65 +46,82 @@ def properties(folder: str, endpoint: str) -> dict[str, Any]:
 
 
 def share(folder: Path, endpoint: str) -> None:
-    """Make a table in the store of the data files that the local table has."""
-    local, bucket = open_mixed(str(folder)), str(folder)
-    catalog = SqlCatalog("remote", **properties(str(folder), endpoint))
-    catalog.create_namespace("bench")
-    table = catalog.create_table(NAME, local.schema(), partition_spec=local.spec())
-    with table.transaction() as transaction, transaction.update_snapshot().fast_append() as producer:
-        for task in local.scan().plan_files():
-            producer.append_data_file(moved(task.file, bucket))
+    """Make tables of the data files that the mixed table has, and of several links to each: here, and in the store."""
+    given = list(open_mixed(str(folder)).scan().plan_files())
+    shutil.rmtree(folder / "links", ignore_errors=True)
+    (folder / "links").mkdir()
+    remote = SqlCatalog("remote", **properties(str(folder), endpoint))
+    for catalog, root in ((open_catalog(folder), str(folder)), (remote, f"s3://{BUCKET}")):
+        catalog.create_namespace_if_not_exists("bench")
+        for length, copies in LENGTHS.items():
+            if catalog.table_exists(f"bench.{length}"):
+                catalog.drop_table(f"bench.{length}")
+            like = open_mixed(str(folder))
+            table = catalog.create_table(f"bench.{length}", like.schema(), partition_spec=like.spec())
+            with table.transaction() as transaction, transaction.update_snapshot().fast_append() as producer:
+                for again, (number, task) in itertools.product(range(copies), enumerate(given)):
+                    producer.append_data_file(linked(task.file, folder, root, f"links/{again}-{number}.parquet"))
 
 
-def moved(file: DataFile, bucket: str) -> DataFile:
-    """Return a data file under the name that the store has for it."""
-    inside = file.file_path.removeprefix("file://").removeprefix(bucket).lstrip("/")
-    file._data[1] = f"s3://{BUCKET}/{inside}"  # PyIceberg's records have no way to change one value
+def linked(given: DataFile, folder: Path, root: str, name: str) -> DataFile:
+    """Return a data file under another name below `root`, which `folder` is."""
+    original = Path(given.file_path.removeprefix("file://"))
+    if not (folder / name).exists():
+        os.link(original, folder / name)
+    file = copy(given)
+    file._data = [*given._data]
+    file._data[1] = f"{root}/{name}"  # PyIceberg's records have no way to change one value
     return file
 
 
-def iceblink_reader(folder: str, endpoint: str, cpus: int, columns: list[str], remote: bool) -> Job:
-    """``Dataset.to_batches`` of an open table; the detail is how many requests that took."""
+def iceblink_reader(folder: str, endpoint: str, name: str, columns: list[str], remote: bool) -> Job:
+    """``Dataset.to_batches`` of an open table; the detail is what that took of the store."""
     import iceblink as ib
 
     lake = ib.connect(name="remote", **properties(folder, endpoint)) if remote else ib.connect(folder)
-    dataset = lake.table(NAME)
+    dataset = lake.table(name)
 
     def job() -> Generator[int, None, dict[str, Any]]:
-        before = answered(endpoint)
+        requests, store_s = answered(endpoint)
         for batch in (dataset.select(*columns) if columns else dataset).to_batches():
             yield batch.num_rows
-        return {"requests": answered(endpoint) - before}
+        return since(endpoint, requests, store_s)
 
     return job
 
 
-def local(folder: str, endpoint: str, cpus: int, columns: list[str]) -> Job:
+def since(endpoint: str, requests: int, store_s: float) -> dict[str, Any]:
+    """Return what the store has done since then."""
+    requests_now, store_now_s = answered(endpoint)
+    return {"requests": requests_now - requests, "store_s": store_now_s - store_s}
+
+
+def local(folder: str, endpoint: str, name: str, columns: list[str]) -> Job:
     """From the local disk."""
-    return iceblink_reader(folder, endpoint, cpus, columns, remote=False)
+    return iceblink_reader(folder, endpoint, name, columns, remote=False)
 
 
-def remote(folder: str, endpoint: str, cpus: int, columns: list[str]) -> Job:
+def remote(folder: str, endpoint: str, name: str, columns: list[str]) -> Job:
     """From the store."""
-    return iceblink_reader(folder, endpoint, cpus, columns, remote=True)
+    return iceblink_reader(folder, endpoint, name, columns, remote=True)
 
 
-def pyiceberg_remote(folder: str, endpoint: str, cpus: int, columns: list[str]) -> Job:
+def pyiceberg_remote(folder: str, endpoint: str, name: str, columns: list[str]) -> Job:
     """``Table.scan().to_arrow_batch_reader()`` from the store."""
-    table: Table = SqlCatalog("remote", **properties(folder, endpoint)).load_table(NAME)
+    found = SqlCatalog("remote", **properties(folder, endpoint)).load_table(name)
 
     def job() -> Generator[int, None, dict[str, Any]]:
-        before = answered(endpoint)
-        for batch in table.scan(selected_fields=tuple(columns) or ("*",)).to_arrow_batch_reader():
+        requests, store_s = answered(endpoint)
+        for batch in found.scan(selected_fields=tuple(columns) or ("*",)).to_arrow_batch_reader():
             yield batch.num_rows
-        return {"requests": answered(endpoint) - before}
+        return since(endpoint, requests, store_s)
 
     return job
 
 
 READERS = (
     Contestant("iceblink", remote),
-    Contestant("the local disk", local),
+    Contestant(LOCAL, local),
     Contestant("PyIceberg", pyiceberg_remote),
 )
 
@@ -113,15 +136,47 @@ def report(options: Options) -> str:
     (served / BUCKET).symlink_to(folder)
     (folder / "remote.db").unlink(missing_ok=True)
     shutil.rmtree(folder / "remote", ignore_errors=True)
+    asked_of = list(itertools.product(QUESTIONS.items(), LENGTHS))[: 1 if options.small else None]
     with running(served, LATENCY_MS) as endpoint:
         share(folder, endpoint)
-        for name, columns in list(QUESTIONS.items())[: 1 if options.small else None]:
-            arguments = {"folder": str(folder), "endpoint": endpoint, "cpus": options.cpus, "columns": list(columns)}
+        for (asked, columns), length in asked_of:
+            if not options.wants(f"{length}, {asked}"):
+                continue
+            arguments = {
+                "folder": str(folder),
+                "endpoint": endpoint,
+                "name": f"bench.{length}",
+                "columns": list(columns),
+            }
             results = in_turns(options.chosen(READERS), arguments, options.runs, options.cpus)
-            requests = {one: runs[-1].detail["requests"] for one, runs in results.items() if runs[-1].detail}
-            told = ", ".join(f"{one} {count:,}" for one, count in requests.items())
-            parts.append(f"### {name}\n\n{comparison(results)}\n\nRequests: {told}.\n")
+            parts.append(f"### {length}, {asked}\n\n{comparison(results)}\n\n{apart(results)}\n")
     return "\n".join(parts)
+
+
+def apart(results: Mapping[str, Sequence[Result]]) -> str:
+    """Return what it takes to begin, the rate after the first batch beside that of the local disk, and requests."""
+    ours = {name: runs for name, runs in results.items() if not problem_of(runs)}
+    rows = []
+    for name, runs in ours.items():
+        detail = runs[-1].detail
+        rows.append(
+            [
+                name,
+                seconds(middle(runs, lambda one: one.first_s)),
+                f"{middle(runs, rate) / 1e6:.2f}",
+                ratio(runs, ours.get(LOCAL, ()), rate),
+                f"{detail['requests']:,}",
+                seconds(middle(runs, lambda one: float(one.detail["store_s"]))),
+            ]
+        )
+    return table(
+        ["", "start s", "million rows/s after it", "of the local rate", "requests", "CPU s of the store"], rows
+    )
+
+
+def rate(one: Result) -> float:
+    """Return rows per second after the first batch."""
+    return one.rows / max(1e-9, one.wall_s - one.first_s)
 
 
 if __name__ == "__main__":

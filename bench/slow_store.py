@@ -25,7 +25,7 @@ from uuid import uuid4
 ROOT = Path(__file__).resolve().parent.parent
 READY_S = 20.0
 COUNT = "/-/requests"
-"""Asked for it, the store tells how many requests it has answered."""
+"""Asked for it, the store tells how many requests it has answered, and the CPU time that took [s]."""
 
 Headers = dict[str, str]
 
@@ -77,7 +77,7 @@ class SlowStore:
                 if "aws-chunked" in headers.get("content-encoding", ""):
                     body = b"".join(_chunks(body))
                 if target == COUNT:
-                    answer = Answer(body=str(self.requests).encode())
+                    answer = Answer(body=f"{self.requests} {time.process_time()}".encode())
                 else:
                     self.requests += 1
                     await asyncio.sleep(self.latency_s)
@@ -132,7 +132,10 @@ class SlowStore:
         if "range" not in headers:
             return Answer(headers=common, file=path, length=size)
         first, _, last = headers["range"].removeprefix("bytes=").partition("-")
-        start, end = int(first), min(size, int(last) + 1 if last else size)
+        if not first:  # the last so many bytes
+            start, end = max(0, size - int(last)), size
+        else:
+            start, end = int(first), min(size, int(last) + 1 if last else size)
         ranged = common | {"Content-Range": f"bytes {start}-{end - 1}/{size}"}
         return Answer(206, headers=ranged, file=path, start=start, length=end - start)
 
@@ -204,10 +207,11 @@ def running(folder: Path, latency_ms: float) -> Iterator[str]:
             process.terminate()
 
 
-def answered(endpoint: str) -> int:
-    """Return how many requests a store has answered."""
+def answered(endpoint: str) -> tuple[int, float]:
+    """Return how many requests a store has answered, and the CPU time that took [s]."""
     with urllib.request.urlopen(f"{endpoint}{COUNT}") as answer:
-        return int(answer.read())
+        requests, cpu_s = answer.read().split()
+    return int(requests), float(cpu_s)
 
 
 def main() -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.util import find_spec
+from typing import TYPE_CHECKING, Protocol
 
 import pyarrow.fs as pafs
 
 from iceblink.errors import ConfigError, nearest
-from iceblink.lake.late import hdfs_files, http_files, iceberg_arrow
+from iceblink.lake.late import hdfs_files, http_files, iceberg_arrow, s3_objects
+
+if TYPE_CHECKING:
+    from iceblink.lake.http_get import Got, Reader, Wanted
 
 S3 = frozenset({"s3", "s3a", "s3n"})
 AS_S3 = {"oss": "oss", "cos": "cos", "cosn": "cos"}
@@ -46,6 +50,17 @@ _THEIR_WORDS: dict[str, dict[str, tuple[str, ...]]] = {
 }
 """What those stores call the properties of S3; where none is given, the property of S3 itself counts."""
 _ENDPOINT = {"oss": "https://oss-{region}.aliyuncs.com", "cos": "https://cos.{region}.myqcloud.com"}
+
+
+class Objects(Protocol):
+    """Files that are read by requests of our own; paths are those inside of their file system."""
+
+    tells_endings: bool
+    """Whether the last bytes of a file may be asked for before its size is known."""
+
+    def get(self, path: str, wanted: Wanted = None) -> Got: ...
+
+    def reader(self, path: str, size: int | None = None) -> Reader: ...
 
 
 def split_location(path: str) -> tuple[str, str, str]:
@@ -104,6 +119,19 @@ def file_system(properties: tuple[tuple[str, str], ...], scheme: str, authority:
         raise
     except ValueError as error:
         raise ConfigError(f"{scheme}://{authority} cannot be opened: {error}", "storage") from None
+
+
+@lru_cache(maxsize=64)
+def objects(properties: tuple[tuple[str, str], ...], scheme: str, authority: str) -> Objects | None:
+    """Return what reads the files of a scheme and authority by requests of our own; None where Arrow does."""
+    if scheme in WEB:
+        handler: Objects = file_system(properties, scheme, authority).handler
+        return handler
+    if scheme not in S3 and scheme not in AS_S3:
+        return None
+    given = dict(properties)
+    given = _s3(_as_s3(given, AS_S3[scheme]) if scheme in AS_S3 else given)
+    return s3_objects.S3Objects.of(given, authority, partial(file_system, properties, scheme, authority))
 
 
 def _s3(given: Mapping[str, str]) -> dict[str, str]:

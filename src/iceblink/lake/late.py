@@ -1,6 +1,6 @@
 """The parts of PyIceberg that bring much along, opened when first used: a local lake is read without them.
 
-Its Arrow file systems import pandas, its SQL catalog SQLAlchemy; ours of HDFS, HTTP and Hive import their clients.
+Its Arrow file systems import pandas, its SQL catalog SQLAlchemy; ours of HDFS, HTTP, S3 and Hive import their clients.
 """
 
 from __future__ import annotations
@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 
 from iceblink.late import Late
 
-__all__ = ["hdfs_files", "hive_metastore", "http_files", "iceberg_arrow", "iceberg_rest", "iceberg_sql", "sqlalchemy"]
+__all__ = [
+    "hdfs_files",
+    "hive_metastore",
+    "http_files",
+    "iceberg_arrow",
+    "iceberg_rest",
+    "iceberg_sql",
+    "s3_objects",
+    "sqlalchemy",
+]
 
 if TYPE_CHECKING:
     import pyiceberg.catalog.rest as iceberg_rest
@@ -17,7 +26,7 @@ if TYPE_CHECKING:
     import pyiceberg.io.pyarrow as iceberg_arrow
     import sqlalchemy
 
-    from iceblink.lake import hdfs_files, hive_metastore, http_files
+    from iceblink.lake import hdfs_files, hive_metastore, http_files, s3_objects
 else:
     hdfs_files = Late("iceblink.lake.hdfs_files")
     hive_metastore = Late("iceblink.lake.hive_metastore")
@@ -25,4 +34,5 @@ else:
     iceberg_arrow = Late("pyiceberg.io.pyarrow")
     iceberg_rest = Late("pyiceberg.catalog.rest")
     iceberg_sql = Late("pyiceberg.catalog.sql")
+    s3_objects = Late("iceblink.lake.s3_objects")
     sqlalchemy = Late("sqlalchemy")

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from iceblink.credentials import remember
-from iceblink.lake.file_systems import PREFIXES, file_system, split_location
+from iceblink.lake.file_systems import PREFIXES, Objects, file_system, objects, split_location
 from iceblink.lake.ranges import Opened
 from iceblink.lake.remembered import Remembered
 from iceblink.lake.retries import PATIENCE_S, CutShort, patiently
@@ -74,6 +74,11 @@ class Storage:
         scheme, authority, inside = split_location(path)
         return file_system(self.properties, scheme, authority), inside
 
+    def _objects(self, path: str) -> tuple[Objects | None, str]:
+        """Return what reads a file elsewhere by requests of our own, if anything does, and the path inside it."""
+        scheme, authority, inside = split_location(path)
+        return objects(self.properties, scheme, authority), inside
+
     # reading
 
     def open_input(self, path: str, constant: bool = False) -> pa.NativeFile:
@@ -106,12 +111,17 @@ class Storage:
         return known
 
     def _open(self, path: str) -> Opened:
-        filesystem, inside = self.filesystem(path)
-        handler = getattr(filesystem, "handler", None)  # one of ours: Arrow's file over it would read one by one
-        opener = filesystem.open_input_file if handler is None else handler.reader
+        ours, inside = self._objects(path)
+        if ours is not None:
+            opener = ours.reader
+        else:
+            filesystem, inside = self.filesystem(path)
+            handler = getattr(filesystem, "handler", None)  # one of ours: Arrow's file over it would read one by one
+            opener = filesystem.open_input_file if handler is None else handler.reader
         file = self._patiently(path, lambda: opener(inside))
-        size = self._patiently(path, file.size)
+        return self._ready(path, self._patiently(path, file.size), file)
 
+    def _ready(self, path: str, size: int, file: Any) -> Opened:
         def once(offset: int, nbytes: int) -> pa.Buffer:
             content = file.read_at(nbytes, offset)
             if len(content) < nbytes:
@@ -120,8 +130,29 @@ class Storage:
 
         return Opened(path, size, lambda offset, nbytes: self._patiently(path, partial(once, offset, nbytes)))
 
+    def ending(self, path: str, nbytes: int) -> tuple[int, pa.Buffer]:
+        """Return the size of a data file [bytes], and its last `nbytes`, or all of them; errors as `open_input`.
+
+        That is one request to a store that takes it; the file is opened by it, for whoever reads more.
+        """
+        ours = None if self.local_path(path) is not None else self._objects(path)[0]
+        if ours is None or not ours.tells_endings:
+            with self.open_input(path, constant=True) as file:
+                size = file.size()
+                file.seek(max(0, size - nbytes))
+                return size, file.read_buffer()
+        inside = self._objects(path)[1]
+        got = self._patiently(path, lambda: ours.get(inside, nbytes))
+        reader = ours.reader(inside, got.size)
+        _opened.put((self.properties, path), self._ready(path, got.size, reader))
+        return got.size, pa.py_buffer(got.content)
+
     def read(self, path: str) -> bytes:
         """Return a whole file: for small ones, metadata above all. Errors as `open_input`."""
+        if self.local_path(path) is None:
+            ours, inside = self._objects(path)
+            if ours is not None:
+                return self._patiently(path, lambda: ours.get(inside).content)
         with self.open_input(path) as file:
             content: bytes = file.read()
             return content

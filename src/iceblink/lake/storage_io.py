@@ -11,7 +11,6 @@ from typing import cast
 from pyiceberg.io import FileIO, InputFile, InputStream, OutputFile, OutputStream
 from pyiceberg.typedef import EMPTY_DICT, Properties
 
-from iceblink.lake.ranges import Opened
 from iceblink.lake.storage import Storage
 
 IMPLEMENTATION = f"{__name__}.StorageIO"
@@ -49,13 +48,8 @@ class StoredFile(InputFile, OutputFile):
         super().__init__(location)
         self._storage = storage
 
-    @cached_property
-    def _elsewhere(self) -> Opened | None:
-        """The file where it is not on this machine: its size is asked once for the length and for reading."""
-        return None if self._storage.local_path(self.location) is not None else self._storage.opened(self.location)
-
     def __len__(self) -> int:
-        return self._storage.size(self.location) if self._elsewhere is None else self._elsewhere.size
+        return self._storage.size(self.location)
 
     def exists(self) -> bool:
         """Tell whether it is there."""
@@ -63,9 +57,10 @@ class StoredFile(InputFile, OutputFile):
 
     def open(self, seekable: bool = True) -> InputStream:
         """Open it to read."""
-        if self._elsewhere is not None:
-            return cast(InputStream, self._elsewhere.native())
-        return cast(InputStream, Path(str(self._storage.local_path(self.location))).open("rb"))
+        local = self._storage.local_path(self.location)
+        if local is None:  # metadata is small: all of it is one request
+            return cast(InputStream, BytesIO(self._storage.read(self.location)))
+        return cast(InputStream, Path(local).open("rb"))
 
     def create(self, overwrite: bool = False) -> OutputStream:
         """Open it to write, its folder made if absent; FileExistsError when it is there and not to be overwritten.

@@ -158,12 +158,11 @@ def read_footer(storage: Storage, path: str, file_bytes: int, owner: str = "") -
     DataCorrupt
         The file is missing, shorter than it was, or does not end as a Parquet file does.
     """
-    with reading(owner, path), storage.open_input(path, constant=True) as file:
-        size = file.size()
+    with reading(owner, path):
+        size, ending = storage.ending(path, TAIL_BYTES)
         if size < file_bytes:
             raise damaged(f"a file of the table is cut short: {size:,} of {file_bytes:,} bytes", owner, path)
-        file.seek(max(0, size - TAIL_BYTES))
-        tail = file.read()
+        tail = ending.to_pybytes()
         if tail[-4:] == ENCRYPTED:
             raise damaged("a file of the table is encrypted, which cannot be read", owner, path)
         if tail[-4:] != MAGIC or len(tail) < ENDING + 4:
@@ -172,8 +171,7 @@ def read_footer(storage: Storage, path: str, file_bytes: int, owner: str = "") -
         if length > size - ENDING - len(MAGIC):
             raise damaged("a Parquet footer is longer than its file", owner, path)
         if length + ENDING > len(tail):
-            file.seek(size - ENDING - length)
-            tail = file.read()
+            tail = storage.ending(path, length + ENDING)[1].to_pybytes()
         ending = tail[-ENDING - length :]
         # with the magic before it, the footer alone is a Parquet file to pyarrow
         parsed = pq.ParquetFile(pa.BufferReader(MAGIC + ending))

@@ -12,7 +12,7 @@ from iceblink.lake.storage import Storage
 from iceblink.predicate import Predicate
 from iceblink.scan.damage import damaged
 from iceblink.scan.estimate import RatioKey, Size, size_of
-from iceblink.scan.footer import FOOTERS
+from iceblink.scan.footer import FOOTERS, Footer
 from iceblink.scan.project import Projection, check_named
 from iceblink.scan.prune import kept_groups
 from iceblink.scan.split import WHOLE_FILE, Piece
@@ -23,6 +23,18 @@ def whole_file(entry: FileEntry) -> Piece:
     identity = tuple(entry.identity.items())
     size, rows, deletes, only = entry.file_bytes, entry.rows, entry.deletes, entry.only
     return Piece(entry.path, size, 0, WHOLE_FILE, 0, rows, 0, entry.spec_id, identity, deletes, only)
+
+
+def check_rows(file: Piece, footer: Footer, owner: str) -> None:
+    """Check that a whole file has the rows that the table's metadata says.
+
+    Raises
+    ------
+    DataCorrupt
+    """
+    if footer.metadata.num_rows != file.rows:
+        what = f"a file has {footer.metadata.num_rows:,} rows, the table's metadata says {file.rows:,}"
+        raise damaged(what, owner, file.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +100,7 @@ class GroupFinder:
             The file is missing, cut short or changed.
         """
         footer = FOOTERS.get(self.storage, file.path, file.file_bytes, self.owner)
-        if footer.metadata.num_rows != file.rows:
-            what = f"a file has {footer.metadata.num_rows:,} rows, the table's metadata says {file.rows:,}"
-            raise damaged(what, self.owner, file.path)
+        check_rows(file, footer, self.owner)
         check_named(self.table_schema, footer.schema, self.owner, file.path)
         kept = kept_groups(self.predicate, footer, self.table_schema, file.identity, self.storage, self.owner)
         projection = Projection.of(self.schema, footer.schema, file.identity)

@@ -176,15 +176,16 @@ def plan_scan(
 def plan_files(table: Table, files: Sequence[Piece], settings: Settings) -> ScanPlan:
     """Plan the reading of whole data files of a table, all columns of all rows; `whole_file` makes the pieces.
 
-    Eager: reads their footers, and no manifest.
+    Eager: reads the footers of up to `FOOTERS_READ` files, or a sample, and no manifest.
 
     Raises
     ------
     DataCorrupt
-        A footer is missing, cut short or changed, or does not have the rows that the metadata says.
+        A footer is missing, cut short or changed, or does not have the rows that the metadata says. Where only a sample
+        is read, the others are found so when the plan is read.
     """
     planner = _Planner(table, table.schema, Everything(), settings.threads, here)
-    pieces, groups = planner.by_row_group(files)
+    pieces, groups = planner.by_row_group(files) if len(files) <= FOOTERS_READ else (planner.by_file(files), 0)
     return planner.plan(table.schema, pieces, settings, len(files), groups)
 
 

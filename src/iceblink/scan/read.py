@@ -35,6 +35,7 @@ from iceblink.scan.deletes import Deletes
 from iceblink.scan.estimate import guessed, learn
 from iceblink.scan.footer import FOOTERS, Footer
 from iceblink.scan.ordered import in_order
+from iceblink.scan.pieces import check_rows
 from iceblink.scan.place import in_files, is_placed, with_placed
 from iceblink.scan.plan import ScanPlan, projected
 from iceblink.scan.project import Projection, check_named
@@ -233,6 +234,7 @@ class _Reader:
         footer, groups = self._footer(piece), list(range(first, end))
         if first == WHOLE_FILE:
             table = self.deletes.schema
+            check_rows(piece, footer, self.owner)
             check_named(table, footer.schema, self.owner, piece.path)
             groups = list(kept_groups(split.residual, footer, table, piece.identity, self.storage, self.owner))
         if self.storage.local_path(piece.path) is not None:

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,10 @@ from iceblink.lake.commit import Commit
 from iceblink.lake.table import Table
 from iceblink.lake.write import TableWriter
 from iceblink.predicate import Compare, Everything
-from iceblink.scan.plan import plan_scan
+from iceblink.scan.pieces import whole_file
+from iceblink.scan.plan import plan_files, plan_scan
 from iceblink.scan.read import read_scan, read_split
+from iceblink.scan.split import WHOLE_FILE
 from iceblink.scan.thrift import read_struct
 
 HandMade = Any  # see conftest.py
@@ -214,6 +217,22 @@ def test_a_file_with_other_rows_than_the_metadata_says_is_damaged(hand_made: Mak
     table.entries[0] = type(table.entries[0])(table.entries[0].path, 1, 10, 0, {}, {}, {}, {}, {}, {})
     with pytest.raises(DataCorrupt, match="9 rows, the table's metadata says 10"):
         table.plan()
+
+
+def test_other_rows_than_the_metadata_says_are_found_where_the_footer_was_not_read_before(
+    hand_made: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("iceblink.scan.plan.FOOTERS_READ", 1)
+    monkeypatch.setattr("iceblink.scan.plan.FOOTERS_SAMPLED", 1)
+    table = filled(hand_made, [(10, 5), (10, 5)])
+    whole = [whole_file(entry) for entry in table.entries]
+    plan = plan_files(table, whole, table.settings)
+    assert [piece.groups for piece in plan.pieces] == [WHOLE_FILE, WHOLE_FILE]
+    read = pa.Table.from_batches([batch.data for batch in read_scan(plan, table.storage, table.settings)], SCHEMA)
+    assert read.to_pylist() == data(0, 20).to_pylist()
+    plan = plan_files(table, [whole[0], replace(whole[1], rows=11)], table.settings)
+    with pytest.raises(DataCorrupt, match="10 rows, the table's metadata says 11"):
+        list(read_scan(plan, table.storage, table.settings))
 
 
 def test_no_flipped_bit_of_a_page_goes_unnoticed(hand_made: Make) -> None:

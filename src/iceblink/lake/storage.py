@@ -24,6 +24,9 @@ from iceblink.lake.retries import PATIENCE_S, CutShort, patiently
 
 Result = TypeVar("Result")
 
+_UNSAID = "flush response stream"
+"""Amazon's client has no room for an answer longer than what was asked for: perhaps that there is no such file."""
+
 _LOCAL = re.compile(r"(?:file:(?://(?:localhost)?)?)?(/.*)", re.DOTALL)
 """``/a/b``, ``file:/a/b`` (Hadoop's form), ``file:///a/b``; then the path as it is, never percent-decoded."""
 _MISSING = re.compile(r"NO_SUCH_KEY|NoSuchKey|RESOURCE_NOT_FOUND|HTTP (?:status|response code):? ?404", re.IGNORECASE)
@@ -113,7 +116,12 @@ class Storage:
         size = self._patiently(path, file.size)
 
         def once(offset: int, nbytes: int) -> pa.Buffer:
-            content = file.read_at(nbytes, offset)
+            try:
+                content = file.read_at(nbytes, offset)
+            except OSError as error:
+                if _UNSAID in str(error) and filesystem.get_file_info(inside).type == pafs.FileType.NotFound:
+                    raise FileNotFoundError(path) from error
+                raise
             if len(content) < nbytes:
                 raise CutShort(path, offset, nbytes, len(content))
             return pa.py_buffer(content)

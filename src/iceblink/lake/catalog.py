@@ -37,6 +37,7 @@ from iceblink.lake.refused import client_errors
 from iceblink.lake.remembered import Remembered
 from iceblink.lake.retries import is_transient
 from iceblink.lake.storage_io import IMPLEMENTATION
+from iceblink.lake.succession import with_succession
 from iceblink.lake.table import Table
 
 EMBEDDED = "default"
@@ -140,7 +141,7 @@ class Catalog:
                 f"catalog {self.name!r} does not answer: {_first_line(error)}", "connect", "check uri= and its keys"
             ) from None
         opened.properties.setdefault(PY_IO_IMPL, IMPLEMENTATION)  # metadata is read and written as data is
-        return opened
+        return with_succession(opened)
 
     # namespaces
 

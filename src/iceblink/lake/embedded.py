@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from pyiceberg.typedef import EMPTY_DICT, Identifier, Properties
 
 from iceblink.errors import CatalogError
 from iceblink.lake.storage_io import StorageIO
+from iceblink.lake.succession import succeeding_table
 
 BUSY_TIMEOUT_S = 60
 """How long a writer waits for the others; a commit holds the file for milliseconds."""
@@ -248,13 +249,20 @@ class EmbeddedCatalog(MetastoreCatalog):
         """Write the next metadata file and list it in place of the one it was made from; or fail, if that is gone."""
         current = self.load_table(table.name()) if self.table_exists(table.name()) else None
         staged = self._update_and_stage_table(current, table.name(), requirements, updates)
-        if current is not None and staged.metadata == current.metadata:
-            return _response(current)
+        if current is not None:
+            staged = succeeding_table(current.metadata, staged)
+            if staged.metadata == current.metadata:
+                return _response(current)
         self._write_metadata(metadata=staged.metadata, io=staged.io, metadata_path=staged.metadata_location)
-        if current is None:
-            self._insert(table.name(), staged.metadata_location)
-        else:
-            self._replace(table.name(), current.metadata_location, staged.metadata_location)
+        try:
+            if current is None:
+                self._insert(table.name(), staged.metadata_location)
+            else:
+                self._replace(table.name(), current.metadata_location, staged.metadata_location)
+        except (CommitFailedException, TableAlreadyExistsError):  # a certain no: nobody will ever list that file
+            with suppress(OSError):
+                staged.io.delete(staged.metadata_location)
+            raise
         return _response(staged)
 
     def _replace(self, identifier: Identifier, before: str, after: str) -> None:

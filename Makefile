@@ -9,7 +9,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 TOGETHER := tests/unit $(addprefix tests/integration/test_,$(addsuffix .py,\
   loaders loader_quarantine loader_watching sequences torch_loaders training_layout queries staged verbs write_modes \
   broken_empty broken_names checkpoint row_changes row_change_conflicts sql_statements maintenance expiry \
-  rest_catalog rest_faults catalogs lakes disturbed_lakes changes following importing))
+  rest_catalog rest_faults catalogs lakes disturbed_lakes changes following importing any_interleaving killed_anywhere \
+  crowded_tables skewed_clocks))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format examples bench docs hdfs clean

@@ -34,8 +34,14 @@ def mysql_uri() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def amazon_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with amazon(tmp_path_factory.mktemp("amazon")) as endpoint:
+def amazon_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the clock of Amazon's S3 is set."""
+    return tmp_path_factory.mktemp("amazon")
+
+
+@pytest.fixture(scope="session")
+def amazon_endpoint(amazon_folder: Path) -> Iterator[str]:
+    with amazon(amazon_folder) as endpoint:
         yield endpoint
 
 

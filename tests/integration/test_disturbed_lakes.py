@@ -15,7 +15,8 @@ import pytest
 
 import iceblink as ib
 from iceblink.errors import CommitUnknown
-from servers.amazon import glue, s3
+from iceblink.lake.storage import Storage
+from servers.amazon import BUCKET, glue, s3
 from servers.disturbed import Disturbed, losing, never, sometimes
 
 RUNS, WRITES = int(os.environ.get("ICEBLINK_DISTURBED_RUNS", "5")), 6
@@ -169,3 +170,13 @@ def test_a_store_that_stays_away_is_told_of_as_such(proxy: Disturbed, plainly: i
         proxy.choose = never
     assert caught.value.code == "storage-error"
     assert "not-to-be-shown-anywhere" not in str(caught.value)
+
+
+def test_a_small_file_that_goes_while_it_is_read_is_missing_and_not_waited_for(amazon_endpoint: str) -> None:
+    storage = Storage.of(s3(amazon_endpoint))
+    path = f"s3://{BUCKET}/{uuid4().hex}.json"
+    storage.write(path, b"{}")
+    with storage.open_input(path) as file:
+        storage.delete(path)
+        with pytest.raises(FileNotFoundError):
+            file.read()

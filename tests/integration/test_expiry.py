@@ -19,28 +19,13 @@ from iceblink.lake.commit import Commit
 from iceblink.lake.manifest_files import forget
 from iceblink.lake.write import TableWriter
 from row_deletes import delete_by_position, delete_by_value
+from table_files import on_disk, reachable
 
 NOW = timedelta(0)
 
 
 def iceberg(lake: ib.Lake, name: str = "n.t") -> Any:
     return lake.session.catalog.load(name).pyiceberg
-
-
-def reachable(table: Any) -> set[str]:
-    """Return all that the snapshots of a table reach, as PyIceberg has it."""
-    paths = set()
-    for snapshot in table.metadata.snapshots:
-        paths.add(snapshot.manifest_list)
-        for manifest in snapshot.manifests(table.io):
-            paths.add(manifest.manifest_path)
-            paths |= {entry.data_file.file_path for entry in manifest.fetch_manifest_entry(table.io)}
-    return paths
-
-
-def on_disk(table: Any) -> set[str]:
-    folder = Path(table.location())
-    return {str(path) for kind in ("*.avro", "*.parquet") for path in folder.rglob(kind)}
 
 
 def ids(lake: ib.Lake, **version: Any) -> list[int]:

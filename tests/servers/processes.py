@@ -1,15 +1,17 @@
-"""Servers that tests start: on loopback, on a free port, ended by their own handles."""
+"""Servers that tests start: on loopback, on a free port, ended by their own handles, or with the test run."""
 
 from __future__ import annotations
 
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from socket import create_connection, create_server
 
 READY_S = 60.0
+KEEPER = Path(__file__).with_name("keeper.py")
 
 
 def free_port() -> int:
@@ -19,7 +21,7 @@ def free_port() -> int:
 
 
 class Server:
-    """A process that listens; started at once, awaited by `ready`.
+    """A process that listens; started at once, awaited by `ready`. It ends with this process, even with a killed one.
 
     Parameters
     ----------
@@ -42,10 +44,17 @@ class Server:
         user: str | None = None,
         stop: int = signal.SIGTERM,
     ) -> None:
-        self.port, self._log, self._stop = port, log, stop
+        self.port, self._log = port, log
+        kept = [sys.executable, "-I", "-S", str(KEEPER), str(int(stop)), user or "", *command]
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                command, stdout=output, stderr=output, env=environment, user=user, cwd="/", start_new_session=True
+                kept,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                env=environment,
+                cwd="/",
+                start_new_session=True,  # Ctrl-C in a terminal is for the tests
             )
 
     def ready(self, asked: Callable[[], bool] | None = None) -> None:
@@ -65,9 +74,6 @@ class Server:
 
     def end(self) -> None:
         """End it, kindly first."""
-        self._process.send_signal(self._stop)
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        assert self._process.stdin is not None, "it was asked for"
+        self._process.stdin.close()
+        self._process.wait()

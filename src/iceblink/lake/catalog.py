@@ -41,6 +41,7 @@ from iceblink.lake.remembered import Remembered
 from iceblink.lake.retries import is_transient
 from iceblink.lake.sql_catalog import open_configured
 from iceblink.lake.storage_io import IMPLEMENTATION
+from iceblink.lake.succession import with_succession
 from iceblink.lake.table import Table
 from iceblink.lake.upgrade import created, write_metadata
 
@@ -153,7 +154,7 @@ class Catalog:
             opened = hive_metastore.HiveMetastore(opened.name, **opened.properties)
         opened.properties.setdefault(PY_IO_IMPL, IMPLEMENTATION)  # metadata is read and written as data is
         vars(opened)["_write_metadata"] = write_metadata  # its own refuses format version 3
-        return opened
+        return with_succession(opened)
 
     # namespaces
 

@@ -6,6 +6,7 @@ PyIceberg's needs SQLAlchemy, which takes longer to import than all that is done
 from __future__ import annotations
 
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from iceblink.errors import CatalogError
 from iceblink.lake.database import SqliteDatabase
 from iceblink.lake.listing import Changed, Key, Kind, Levels, Listing, Swap, Taken
 from iceblink.lake.storage_io import StorageIO
+from iceblink.lake.succession import succeeding_table
 from iceblink.lake.upgrade import write_metadata
 
 
@@ -189,10 +191,17 @@ class EmbeddedCatalog(MetastoreCatalog):
         """Write the next metadata file and list it in place of the one it was made from; or fail, if that is gone."""
         current = self.load_table(table.name()) if self.table_exists(table.name()) else None
         staged = self._update_and_stage_table(current, table.name(), requirements, updates)
-        if current is not None and staged.metadata == current.metadata:
-            return _response(current)
+        if current is not None:
+            staged = succeeding_table(current.metadata, staged)
+            if staged.metadata == current.metadata:
+                return _response(current)
         self._write_metadata(metadata=staged.metadata, io=staged.io, metadata_path=staged.metadata_location)
-        self._swap(table.name(), None if current is None else current.metadata_location, staged.metadata_location)
+        try:
+            self._swap(table.name(), None if current is None else current.metadata_location, staged.metadata_location)
+        except (CommitFailedException, TableAlreadyExistsError):  # a certain no: nobody will ever list that file
+            with suppress(OSError):
+                staged.io.delete(staged.metadata_location)
+            raise
         return _response(staged)
 
     def list_tables(self, namespace: str | Identifier) -> list[Identifier]:

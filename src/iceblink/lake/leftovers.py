@@ -138,10 +138,7 @@ class RunningWrites:
         self._tokens: list[str] = []
         for path in table.storage.files(folder):
             match = MARKER.fullmatch(path.rpartition("/")[2])
-            abandoned = False
-            with contextlib.suppress(FileNotFoundError):  # it ended this very moment
-                abandoned = match is not None and _abandoned(table, path, began_after)
-            if match is not None and not abandoned:
+            if match is not None and not _abandoned(table, path, began_after):
                 self._tokens.append(match[1])
         self._tried = {token[:_TOKEN_DIGITS] for token in self._tokens}
 
@@ -160,8 +157,11 @@ def _marker(table: IcebergTable, token: str) -> str:
 def _abandoned(table: Table, marker: str, oldest: float) -> bool:
     """Whether a write began before that time and no job wants its files; a marker cut short by the kill is old."""
     started: dict[str, Any] = {}
-    with contextlib.suppress(ValueError), table.pyiceberg.io.new_input(marker).open() as stream:
-        started = json.loads(stream.read())
+    try:
+        with contextlib.suppress(ValueError), table.pyiceberg.io.new_input(marker).open() as stream:
+            started = json.loads(stream.read())
+    except FileNotFoundError:  # it ended this very moment
+        return False
     if started.get("started_s", 0.0) > oldest:
         return False
     job = started.get("job", "")

@@ -88,7 +88,7 @@ def remove_orphans(table: Table, age: timedelta, dry_run: bool = False, force: b
     orphans = [
         one
         for one in found
-        if one.modified_s < oldest_s
+        if one.modified_s <= oldest_s  # some clocks tick a few times in 10 ms only
         and not used.has(one.path)
         and not running.own(one.name)
         and one.name not in _KEPT_NAMES

@@ -24,6 +24,9 @@ from iceblink.lake.retries import PATIENCE_S, CutShort, patiently
 
 Result = TypeVar("Result")
 
+_UNSAID = "flush response stream"
+"""Amazon's client has no room for an answer longer than what was asked for: perhaps that there is no such file."""
+
 _LOCAL = re.compile(r"(?:file:(?://(?:localhost)?)?)?(/.*)", re.DOTALL)
 """``/a/b``, ``file:/a/b`` (Hadoop's form), ``file:///a/b``; then the path as it is, never percent-decoded."""
 _MISSING = re.compile(r"NO_SUCH_KEY|NoSuchKey|RESOURCE_NOT_FOUND|HTTP (?:status|response code):? ?404", re.IGNORECASE)
@@ -123,12 +126,21 @@ class Storage:
 
     def _ready(self, path: str, size: int, file: Any) -> Opened:
         def once(offset: int, nbytes: int) -> pa.Buffer:
-            content = file.read_at(nbytes, offset)
+            try:
+                content = file.read_at(nbytes, offset)
+            except OSError as error:
+                if _UNSAID in str(error) and self._is_gone(path):
+                    raise FileNotFoundError(path) from error
+                raise
             if len(content) < nbytes:
                 raise CutShort(path, offset, nbytes, len(content))
             return pa.py_buffer(content)
 
         return Opened(path, size, lambda offset, nbytes: self._patiently(path, partial(once, offset, nbytes)))
+
+    def _is_gone(self, path: str) -> bool:
+        filesystem, inside = self.filesystem(path)
+        return bool(filesystem.get_file_info(inside).type == pafs.FileType.NotFound)
 
     def ending(self, path: str, nbytes: int) -> tuple[int, pa.Buffer]:
         """Return the size of a data file [bytes], and its last `nbytes`, or all of them; errors as `open_input`.

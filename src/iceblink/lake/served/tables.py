@@ -35,6 +35,7 @@ from iceblink.lake.served.purge import remove_files
 from iceblink.lake.served.refusal import Refusal
 from iceblink.lake.served.store import Prepared, Store
 from iceblink.lake.served.updates import WRITTEN_VERSIONS, exact, number_fields, parse_commit
+from iceblink.lake.succession import succeeding
 
 Snapshots = Literal["all", "refs"]
 Json = dict[str, Any]
@@ -151,6 +152,7 @@ class Tables:
 
         def apply(updates: tuple[TableUpdate, ...]) -> TableMetadata:
             after = update_table_metadata(start, updates, metadata_location=before)
+            after = after if base is None else succeeding(base, after)
             if after.format_version == 1:  # its older fields repeat what is current; PyIceberg leaves them as they were
                 fields = [field.model_dump() for field in after.spec().fields]
                 after = after.model_copy(update={"schema_": after.schema(), "partition_spec": fields})

@@ -432,14 +432,15 @@ def test_timestamps_keep_their_nanoseconds(lake: ib.Lake) -> None:
 @pytest.mark.parametrize("version", ["2", "3"])
 def test_overwrites_are_no_appends_to_who_follows(lake: ib.Lake, version: str) -> None:
     lake.create("n.t", SCHEMA, properties={"format-version": version})
-    operations = []
-    for change in (
+    operations = list[str]()
+    changes: list[Callable[[], object]] = [
         lambda: lake.write("n.t", arrow([(1, "a", None)])),
         lambda: lake.write("n.t", arrow([(2, "b", None)]), "upsert", on="id"),
         lambda: lake.write("n.t", arrow([(9, "c", None)]), "overwrite", where=_.id > 5),
         lambda: lake.delete("n.t", _.id > 0),
         lambda: lake.write("n.t", arrow([(3, "d", None)]), "overwrite"),
-    ):
+    ]
+    for change in changes:
         change()
         summary = loaded(lake).pyiceberg.metadata.snapshots[-1].summary
         assert summary is not None
@@ -473,5 +474,6 @@ def test_sequence_numbers_never_go_back_whichever_branch_lands_first(lake: ib.La
         for running in [pool.submit(lake.delete, "n.t", _.id == 1, branch=branch) for branch in ("main", "other")]:
             running.result()
     metadata = loaded(lake).pyiceberg.metadata
+    assert isinstance(metadata, TableMetadataV3)
     assert [one.sequence_number for one in metadata.snapshots] == [1, 2, 3]
     assert metadata.last_sequence_number == 3

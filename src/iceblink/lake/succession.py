@@ -18,7 +18,7 @@ from typing import Any
 from pyiceberg.catalog import Catalog, MetastoreCatalog
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import StagedTable
-from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.metadata import TableMetadata, TableMetadataV1
 from pyiceberg.table.snapshots import SnapshotLogEntry
 
 
@@ -46,7 +46,7 @@ def succeeding(before: TableMetadata, after: TableMetadata) -> TableMetadata:
 
 
 def _check_numbers(before: TableMetadata, after: TableMetadata) -> None:
-    if before.format_version < 2:  # snapshots are not numbered
+    if isinstance(before, TableMetadataV1):  # snapshots are not numbered
         return
     known, last = {one.snapshot_id for one in before.snapshots}, before.last_sequence_number
     for one in after.snapshots:

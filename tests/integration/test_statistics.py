@@ -22,10 +22,22 @@ from pyiceberg.table.puffin import PuffinFile
 import iceblink as ib
 from contract.staged import divide_everything, staged_engine
 from iceblink import _
-from iceblink.errors import ColumnNotFound, ConfigError, DataCorrupt, SnapshotNotFound, SqlError, TypeMismatch
+from iceblink.errors import (
+    ColumnNotFound,
+    ConfigError,
+    DataCorrupt,
+    SnapshotNotFound,
+    SqlError,
+    StorageError,
+    TypeMismatch,
+)
 from iceblink.lake import statistics_files
 from iceblink.lake.change import change
 from iceblink.lake.statistics import statistics_of
+from iceblink.lake.storage import Storage
+from iceblink.plan.selectivity import rows_kept
+from iceblink.predicate import Compare
+from iceblink.run import health
 from iceblink.run.distributed import engine, planning
 from row_deletes import delete_by_position
 
@@ -221,7 +233,7 @@ def test_a_file_that_was_replaced_is_an_orphan_once_no_reader_can_have_its_metad
     assert files(plain) == listed(plain) != {old}
 
 
-def test_of_two_who_compute_at_once_the_later_stands(
+def test_of_two_who_compute_at_once_both_are_heard(
     plain: ib.Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def others_first(*given: Any, **named: Any) -> Any:
@@ -235,8 +247,10 @@ def test_of_two_who_compute_at_once_the_later_stands(
     plain.compute_statistics(NAME, ["id"])
     found = statistics_of(plain.session.catalog.load(NAME))
     assert found is not None
-    assert found.distinct == {"id": 30}
+    assert found.distinct == {"id": 30, "flag": 2}
     assert plain.table(NAME).count() == 33
+    # the other's file is of older metadata; ours that had not its columns never came to be
+    assert len(files(plain)) == 2
 
 
 def test_a_snapshot_that_expires_meanwhile_gets_none_and_leaves_no_file(
@@ -257,9 +271,9 @@ def test_a_snapshot_that_expires_meanwhile_gets_none_and_leaves_no_file(
 KILLED = """
 import os, signal, sys
 import iceblink as ib
-from iceblink.lake import statistics_files
+from iceblink.lake import change
 
-statistics_files.change = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+change._committed = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 ib.connect(sys.argv[1]).compute_statistics("n.t ü")
 """
 
@@ -288,6 +302,26 @@ def test_a_damaged_statistics_file_stops_nobody_who_need_not_read_it(plain: ib.L
     table.pyiceberg.metadata = unsaid
     with pytest.raises(DataCorrupt):
         statistics_of(table)
+
+
+def test_a_statistics_file_that_is_not_handed_out_stops_no_query(
+    plain: ib.Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain.compute_statistics(NAME, ["id"])
+    table = plain.session.catalog.load(NAME)
+    (file,) = table.pyiceberg.metadata.statistics
+    silent = [one.model_copy(update={"properties": None}) for one in file.blob_metadata]
+    unsaid = [file.model_copy(update={"blob_metadata": silent})]
+    table.pyiceberg.metadata = table.pyiceberg.metadata.model_copy(update={"statistics": unsaid})
+
+    def denied(*_: Any) -> bytes:
+        raise PermissionError("HTTP status 403")
+
+    monkeypatch.setattr(Storage, "read", denied)
+    with pytest.raises(StorageError):
+        statistics_of(table)
+    assert rows_kept(table, Compare("id", "=", 3), 30) == 30
+    assert health.ACT in health._statistics(table)
 
 
 def test_numbers_that_a_writer_did_not_say_are_read_off_its_sketches(plain: ib.Lake) -> None:

@@ -304,3 +304,18 @@ def test_overwriting_what_others_changed_meanwhile_is_a_conflict(lake: ib.Lake) 
     with pytest.raises(CommitConflict):
         lake.from_arrow({"a": [9]}).map_batches(others_write, schema={"a": "long"}).write("n.t", "overwrite")
     assert sorted(row["a"] for row in lake.table("n.t").to_pylist()) == [1, 2, 3]
+
+
+def test_what_replaces_a_damaged_table_does_not_fail_for_its_counts(lake: ib.Lake) -> None:
+    insert, replace = "INSERT OVERWRITE n.t SELECT 5 AS id", "CREATE OR REPLACE TABLE n.t AS SELECT 5 AS id"
+    for change in (insert, replace, "TRUNCATE TABLE n.t"):
+        lake.create("n.t", {"id": "long"}, properties={"write.delete.mode": "merge-on-read"})
+        lake.write("n.t", {"id": [1, 2, 3]})
+        lake.delete("n.t", _.id == 2)
+        (file,) = lake.session.catalog.load("n.t").files()
+        (delete,) = file.deletes
+        Path(delete.path).unlink()
+        (told,) = lake.sql(change).to_pylist()
+        assert (told["rows_deleted"], told["snapshot_id"]) == (None, lake.history("n.t").to_pylist()[-1]["snapshot_id"])
+        assert [row["id"] for row in lake.table("n.t").to_pylist()] == ([] if change.startswith("TRUN") else [5])
+        lake.drop("n.t")

@@ -427,3 +427,53 @@ def test_timestamps_keep_their_nanoseconds(lake: ib.Lake) -> None:
         assert rows["zoned"].cast(pa.int64()).to_pylist() == [noon, None]
     with pytest.raises(TypeMismatch, match="needs format version 3"):
         lake.create("n.second", columns)
+
+
+@pytest.mark.parametrize("version", ["2", "3"])
+def test_overwrites_are_no_appends_to_who_follows(lake: ib.Lake, version: str) -> None:
+    lake.create("n.t", SCHEMA, properties={"format-version": version})
+    operations = list[str]()
+    changes: list[Callable[[], object]] = [
+        lambda: lake.write("n.t", arrow([(1, "a", None)])),
+        lambda: lake.write("n.t", arrow([(2, "b", None)]), "upsert", on="id"),
+        lambda: lake.write("n.t", arrow([(9, "c", None)]), "overwrite", where=_.id > 5),
+        lambda: lake.delete("n.t", _.id > 0),
+        lambda: lake.write("n.t", arrow([(3, "d", None)]), "overwrite"),
+    ]
+    for change in changes:
+        change()
+        summary = loaded(lake).pyiceberg.metadata.snapshots[-1].summary
+        assert summary is not None
+        operations.append(summary.operation.value)
+    assert operations == ["append", "overwrite", "overwrite", "delete", "overwrite"]
+
+
+def test_files_of_a_partitioning_whose_column_is_gone_can_leave(lake: ib.Lake) -> None:
+    for way in ("overwrite", "delete", "merge-on-read"):
+        name = f"n.{way}"
+        properties = {**THIRD, **(ON_READ if way == "merge-on-read" else {})}
+        lake.create(name, SCHEMA, partition_by=["a b"], properties=properties)
+        lake.write(name, arrow([(1, "a", None), (2, "b", None), (3, "b", None)]))
+        lake.alter(name, partition_by=[])
+        lake.alter(name, drop="a b")
+        new = arrow([(4, None, "d")]).drop(["a b"])
+        lake.write(name, new)
+        if way == "overwrite":
+            lake.write(name, new, "overwrite")
+        else:
+            lake.delete(name, _.id == 3)
+        left = [4] if way == "overwrite" else [1, 2, 4]
+        assert sorted(row["id"] for row in lake.table(name).to_pylist()) == left
+
+
+def test_sequence_numbers_never_go_back_whichever_branch_lands_first(lake: ib.Lake, tmp_path: Path) -> None:
+    lake.create("n.t", SCHEMA, properties={**THIRD, **ON_READ})
+    lake.write("n.t", arrow([(1, "a", None), (2, "b", None)]))
+    lake.branch("n.t", "other")
+    with ThreadPoolExecutor(2) as pool:
+        for running in [pool.submit(lake.delete, "n.t", _.id == 1, branch=branch) for branch in ("main", "other")]:
+            running.result()
+    metadata = loaded(lake).pyiceberg.metadata
+    assert isinstance(metadata, TableMetadataV3)
+    assert [one.sequence_number for one in metadata.snapshots] == [1, 2, 3]
+    assert metadata.last_sequence_number == 3

@@ -40,7 +40,7 @@ from iceblink.lake.refused import client_errors
 from iceblink.lake.remembered import Remembered
 from iceblink.lake.retries import is_transient
 from iceblink.lake.sql_catalog import open_configured
-from iceblink.lake.storage_io import IMPLEMENTATION
+from iceblink.lake.storage_io import IMPLEMENTATION, with_own_files
 from iceblink.lake.succession import with_succession
 from iceblink.lake.table import Table
 from iceblink.lake.upgrade import created, write_metadata
@@ -154,7 +154,7 @@ class Catalog:
             opened = hive_metastore.HiveMetastore(opened.name, **opened.properties)
         opened.properties.setdefault(PY_IO_IMPL, IMPLEMENTATION)  # metadata is read and written as data is
         vars(opened)["_write_metadata"] = write_metadata  # its own refuses format version 3
-        return with_succession(opened)
+        return with_succession(with_own_files(opened))
 
     # namespaces
 
@@ -243,7 +243,12 @@ class Catalog:
         self.create_namespace(self._full(identifier[:-1]))
         with self._speaking(name), self._place(identifier) as location:
             if new.defaults:
-                created(self._staged(identifier, location, new)).commit_transaction()
+                try:
+                    created(self._staged(identifier, location, new)).commit_transaction()
+                except refused.CommitFailedException as error:
+                    if not self.pyiceberg.table_exists(identifier):
+                        raise refused.RESTError(str(error)) from None
+                    raise refused.TableAlreadyExistsError(name) from None
                 return Table.latest(self, name, self._load(identifier))
             made = self.pyiceberg.create_table(identifier, location=location, **new.arguments())
         return Table.latest(self, name, made)
@@ -273,19 +278,19 @@ class Catalog:
         identifier, new = self._identifier(name), Description.of(name, schema, partition_by, sort_by, properties)
         self.create_namespace(self._full(identifier[:-1]))
         with self._speaking(name):
-            if self.pyiceberg.table_exists(identifier):
+            if self.pyiceberg.table_exists(identifier) or self._has_view(identifier):
                 raise refused.TableAlreadyExistsError(name)
             with nullcontext(location) if location else self._place(identifier) as place:
                 return Table.latest(self, name, self._staged(identifier, place, new))
 
     def unstage(self, table: Table) -> None:
-        """Remove what a table that certainly was not committed left in an embedded lake."""
-        if self.folder is not None:
+        """Remove what a table left in an embedded lake that was not committed."""
+        if self.folder is not None and not self._listing.lists(table.location):
             remove_folder(table.location)
 
     def _place(self, identifier: tuple[str, ...]) -> AbstractContextManager[str | None]:
         """Claim a folder in an embedded lake; elsewhere the catalog chooses."""
-        return nullcontext() if self.folder is None else claimed(self.folder, identifier)
+        return nullcontext() if self.folder is None else claimed(self.folder, identifier, self._listing.lists)
 
     def load(self, name: str) -> Table:
         """Return a table as it is now.
@@ -335,10 +340,8 @@ class Catalog:
         )
 
     def _load_from(self, identifier: tuple[str, ...], location: str) -> IcebergTable:
-        io = self.pyiceberg._load_file_io(self.pyiceberg.properties, location)
-        metadata = _read_metadata(io, location)
-        io = self.pyiceberg._load_file_io(metadata.properties, location)
-        return IcebergTable(identifier, metadata, location, io, self.pyiceberg)
+        io = self.pyiceberg._load_file_io(location=location)
+        return IcebergTable(identifier, _read_metadata(io, location), location, io, self.pyiceberg)
 
     def exists(self, name: str) -> bool:
         """Tell whether there is a table of that name."""
@@ -386,14 +389,27 @@ class Catalog:
         if purge is not False and location.startswith(f"{self.folder}/"):
             remove_folder(location)
 
+    def _has_view(self, identifier: tuple[str, ...]) -> bool:
+        """Tell whether a view has that name; a catalog that will not say has none."""
+        if self._is_database:
+            return self._listing.has_views and self._listing.find(_key(identifier), "VIEW") is not None
+        try:
+            return bool(self.pyiceberg.view_exists(identifier))
+        except (NotImplementedError, refused.RESTError):
+            return False
+
     def _metadata_locations(self, identifier: tuple[str, ...]) -> tuple[str, str | None]:
         """Return where the current and the previous metadata file of a table are, without reading them."""
-        if isinstance(self.pyiceberg, EmbeddedCatalog):
-            return self.pyiceberg.metadata_locations(identifier)
-        if not isinstance(self.pyiceberg, iceberg_sql.SqlCatalog):
+        if not self._is_database:
             return ".".join(identifier), None
-        listing = Listing(self.pyiceberg.name, SqlalchemyDatabase(self.pyiceberg), CatalogRefusals())
-        return listing.locations_of(Key(".".join(identifier[:-1]), identifier[-1]), "TABLE")
+        return self._listing.locations_of(_key(identifier), "TABLE")
+
+    @property
+    def _listing(self) -> Listing:
+        """What a database lists."""
+        opened: Any = self.pyiceberg
+        database = opened.database if isinstance(opened, EmbeddedCatalog) else SqlalchemyDatabase(opened)
+        return Listing(opened.name, database, CatalogRefusals())
 
     @contextmanager
     def _speaking(self, name: str) -> Iterator[None]:
@@ -443,6 +459,10 @@ def _read_metadata(io: FileIO, location: str) -> TableMetadata:
             raise ValueError(f"its current snapshot, {metadata.current_snapshot_id}, is not in it")
         _metadata.put(key, metadata)
     return metadata
+
+
+def _key(identifier: tuple[str, ...]) -> Key:
+    return Key(".".join(identifier[:-1]), identifier[-1])
 
 
 def _identifier(name: str, least: int = 2) -> tuple[str, ...]:

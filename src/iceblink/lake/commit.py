@@ -232,6 +232,8 @@ class Commit:
                 in_doubt = in_doubt and not refused  # only now: a "no" may be the answer to a repeated request
                 if refused and not in_doubt:
                     tries.settle(head.metadata)
+                if isinstance(failure, TableAlreadyExistsError) and isinstance(head, StagedTable):
+                    raise self._name_taken("something else, perhaps a view, has that name")
                 if wait_s is None or isinstance(failure, REFUSED) or is_refusal(failure):
                     break
                 transaction = self._stage(head)
@@ -279,12 +281,15 @@ class Commit:
             raise TableNotFound(f"table {self._table.name!r} was dropped", self._table.name) from error
         if head.metadata.table_uuid != base.metadata.table_uuid:
             if isinstance(base, StagedTable):
-                hint = "another writer made it meanwhile; nothing of yours was written: append to it, or drop it first"
-                raise TableExists(f"there is a table {self._table.name!r} already", repr(self._table.catalog), hint)
+                raise self._name_taken("another writer made it meanwhile: append to it, or drop it first")
             raise CommitConflict("the table was dropped and made anew", self._table.name, "write to the new one")
         if self._branch not in head.metadata.refs and not (self._branch == "main" and not head.metadata.snapshots):
             raise SnapshotNotFound(f"no branch {self._branch!r}", self._table.name, "make the branch first")
         return head
+
+    def _name_taken(self, hint: str) -> TableExists:
+        what = f"the name {self._table.name!r} is taken"
+        return TableExists(what, repr(self._table.catalog), f"{hint}; nothing of yours was written")
 
     def _at(self, head: IcebergTable) -> Table:
         """Return our table of PyIceberg's, on the branch that is written."""
@@ -386,7 +391,10 @@ class Commit:
         """Return a producer for a table of format version 3, which PyIceberg has not."""
         newest = self._at(head)
         origin = None if newest.snapshot is None else origin_of(newest, newest.snapshot)
-        producer = FilesChanged(transaction, {TOKEN: self.token}, self._branch, origin)
+        # as of version 2: an overwrite of rows that nothing was there of is one, but for the table's first snapshot
+        overwrites = self._remove is not None and self._isolation is None and bool(self._files) and origin is not None
+        replaces = self._replaces or overwrites
+        producer = FilesChanged(transaction, {TOKEN: self.token}, self._branch, origin, replaces)
         if self._replacement is not None:
             self._check_unchanged(head)
             producer.start_anew()

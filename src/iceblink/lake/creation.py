@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,11 +62,18 @@ class Description:
 
 
 @contextmanager
-def claimed(lake: str, identifier: tuple[str, ...]) -> Iterator[str]:
-    """Make the folder of a new table in an embedded lake; it is gone again if the block fails.
+def claimed(lake: str, identifier: tuple[str, ...], lists: Callable[[str], bool]) -> Iterator[str]:
+    """Make the folder of a new table in an embedded lake; if the block fails it is gone again, unless it is listed.
 
     No other table has it, even after a rename, so that dropping a table may remove it whole. A namespace has one folder
     however deep it is: no table is inside another.
+
+    Parameters
+    ----------
+    lake : str
+    identifier : tuple of str
+    lists : callable
+        Whether the catalog has something in a folder: a failure or Ctrl-C may come after that.
 
     Raises
     ------
@@ -87,7 +94,9 @@ def claimed(lake: str, identifier: tuple[str, ...]) -> Iterator[str]:
     try:
         yield str(folder)
     except BaseException:
-        remove_folder(str(folder))
+        with suppress(Exception):  # what a catalog does not tell stays, and so does the first error
+            if not lists(str(folder)):
+                remove_folder(str(folder))
         raise
 
 

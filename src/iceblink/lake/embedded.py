@@ -108,7 +108,7 @@ class EmbeddedCatalog(MetastoreCatalog):
         write_metadata(metadata, io, metadata_path)
 
     def _load_file_io(self, properties: Properties = EMPTY_DICT, location: str | None = None) -> FileIO:
-        return StorageIO({**self.properties, **properties})
+        return StorageIO(self.properties)  # a table's own do not count: see `with_own_files`
 
     # tables
 
@@ -119,8 +119,8 @@ class EmbeddedCatalog(MetastoreCatalog):
     def load_table(self, identifier: str | Identifier) -> Table:
         """Return a table as its current metadata file has it."""
         location, _ = self.metadata_locations(identifier)
-        metadata = FromInputFile.table_metadata(self._load_file_io(location=location).new_input(location))
-        io = self._load_file_io(metadata.properties, location)
+        io = self._load_file_io(location=location)
+        metadata = FromInputFile.table_metadata(io.new_input(location))
         return Table(self.identifier_to_tuple(identifier), metadata, location, io, self)
 
     def table_exists(self, identifier: str | Identifier) -> bool:

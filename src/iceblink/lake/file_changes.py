@@ -34,13 +34,20 @@ class FilesChanged(FilesReplaced):
     branch : str
     origin : Origin or None
         Of the snapshot before, if there is one.
+    replaces : bool
+        Whether the snapshot is an overwrite whatever it does.
     """
 
     def __init__(
-        self, transaction: Transaction, properties: dict[str, str], branch: str, origin: Origin | None
+        self,
+        transaction: Transaction,
+        properties: dict[str, str],
+        branch: str,
+        origin: Origin | None,
+        replaces: bool = False,
     ) -> None:
         super().__init__(transaction, transaction._table.io, properties, branch, origin)
-        self._anew = False
+        self._anew, self._replaces = False, replaces
 
     def append_delete_file(self, file: DataFile) -> None:
         """Add a deletion vector, of any partition spec of the table."""
@@ -69,6 +76,8 @@ class FilesChanged(FilesReplaced):
 
     def _operation_of(self) -> Operation:
         """Return what the spec calls a snapshot that does this."""
+        if self._replaces:
+            return Operation.OVERWRITE
         changed = bool(self._removed or self._added_delete_files or self._anew)
         if changed and not self._added_data_files:
             return Operation.DELETE

@@ -30,7 +30,7 @@ PREFIXES = ("s3.", "client.", "gcs.", "adls.", "hdfs.", "hadoop.", "oss.", "cos.
 REGION = "us-east-1"
 """Of a store at an endpoint of its own that was given no region: what MinIO and its like go by."""
 CONNECT_S, REQUEST_S = "10", "30"  # PyIceberg takes properties as text
-_HTTP_HEADER = "http.header."
+_HTTP_HEADER, _HTTP_ORIGINS = "http.header.", "http.origins"
 
 _THEIR_WORDS: dict[str, dict[str, tuple[str, ...]]] = {
     "oss": {
@@ -101,8 +101,7 @@ def file_system(properties: tuple[tuple[str, str], ...], scheme: str, authority:
     given = dict(properties)
     try:
         if scheme in WEB:
-            headers = {k.removeprefix(_HTTP_HEADER): v for k, v in given.items() if k.startswith(_HTTP_HEADER)}
-            return pafs.PyFileSystem(http_files.HttpFiles(scheme, headers))
+            return pafs.PyFileSystem(_web(given, scheme))
         if scheme in HADOOP:
             return _hadoop(given, scheme, authority)
         if scheme in S3:
@@ -160,6 +159,15 @@ def _as_s3(given: Mapping[str, str], kind: str) -> dict[str, str]:
             raise ConfigError(f"a location of {kind} needs an endpoint or a region", "storage", hint)
         found["s3.endpoint"] = _ENDPOINT[kind].format(region=region)
     return found
+
+
+def _web(given: Mapping[str, str], scheme: str) -> pafs.FileSystemHandler:
+    headers = {k.removeprefix(_HTTP_HEADER): v for k, v in given.items() if k.startswith(_HTTP_HEADER)}
+    origins = [one.strip().rstrip("/").lower() for one in given.get(_HTTP_ORIGINS, "").split(",") if one.strip()]
+    if headers and not origins:
+        hint = f"give {_HTTP_ORIGINS}='https://data.example.com' with them"
+        raise ConfigError(f"nobody is named whom the headers of {_HTTP_HEADER} are for", "storage", hint)
+    return http_files.HttpFiles(scheme, headers, origins)
 
 
 def _hadoop(given: Mapping[str, str], scheme: str, authority: str) -> pafs.FileSystem:

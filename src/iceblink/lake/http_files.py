@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 from typing import Any
 
@@ -9,7 +10,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import urllib3
 
-from iceblink.lake.http_get import CONNECTIONS, TIMEOUT, Got, Reader, Wanted, get
+from iceblink.lake.http_get import CONNECTIONS, TIMEOUT, Got, OwnPool, Reader, Wanted, get
 
 
 class HttpFiles(pafs.FileSystemHandler):  # type: ignore[misc]
@@ -19,17 +20,25 @@ class HttpFiles(pafs.FileSystemHandler):  # type: ignore[misc]
     ----------
     scheme : str
     headers : mapping of str to str
-        Sent with each request: what ``http.header.NAME`` of the catalog's properties says.
+        What ``http.header.NAME`` of the catalog's properties says.
+    origins : collection of str
+        To whom they are sent, ``scheme://host`` or ``scheme://host:port``: anybody may name a host in a location.
     """
 
     tells_endings = False  # not every server does
 
-    def __init__(self, scheme: str, headers: dict[str, str]) -> None:
-        self.scheme, self.headers = scheme, headers
-        self._pool = urllib3.PoolManager(maxsize=CONNECTIONS, retries=urllib3.Retry(0, redirect=5), timeout=TIMEOUT)
+    def __init__(self, scheme: str, headers: dict[str, str], origins: Collection[str]) -> None:
+        self.scheme, self.headers, self.origins = scheme, headers, frozenset(origins)
+        # a redirect to somebody else takes none of them along
+        redirects = urllib3.Retry(None, connect=0, read=0, redirect=5, remove_headers_on_redirect=headers)
+        self._pool = OwnPool(partial(urllib3.PoolManager, maxsize=CONNECTIONS, retries=redirects, timeout=TIMEOUT))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, HttpFiles) and (self.scheme, self.headers) == (other.scheme, other.headers)
+        return isinstance(other, HttpFiles) and self._said == other._said
+
+    @property
+    def _said(self) -> tuple[Any, ...]:
+        return self.scheme, self.headers, self.origins
 
     def __hash__(self) -> int:
         return hash(self.scheme)
@@ -44,7 +53,9 @@ class HttpFiles(pafs.FileSystemHandler):  # type: ignore[misc]
 
     def get(self, path: str, wanted: Wanted = None) -> Got:
         """Get a file, or a part of it; parameters and errors as `http_get.get`."""
-        return get(self._pool, f"{self.scheme}://{path}", self.headers, path, wanted)
+        origin = f"{self.scheme}://{path.partition('/')[0]}".lower()
+        headers = self.headers if origin in self.origins else {}
+        return get(self._pool, f"{self.scheme}://{path}", headers, path, wanted)
 
     def get_file_info(self, paths: list[str]) -> list[pafs.FileInfo]:
         """Return sizes, by asking for one byte of each: servers know the range, and not all know HEAD."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -46,6 +47,26 @@ class Sends(Protocol):
     def urlopen(self, method: str, url: str, *, headers: Mapping[str, str], **options: Any) -> Any: ...
 
 
+class OwnPool:
+    """A pool of connections of this process: after a fork two would read each other's answers.
+
+    Parameters
+    ----------
+    make : callable
+        Returns a new pool.
+    """
+
+    def __init__(self, make: Callable[[], Sends]) -> None:
+        self._make, self._held = make, (os.getpid(), make())
+
+    def urlopen(self, method: str, url: str, *, headers: Mapping[str, str], **options: Any) -> Any:
+        """Send a request; parameters as of urllib3's pools."""
+        process, pool = self._held
+        if process != os.getpid():
+            process, pool = self._held = os.getpid(), self._make()
+        return pool.urlopen(method, url, headers=headers, **options)
+
+
 def get(pool: Sends, url: str, headers: Mapping[str, str], name: str, wanted: Wanted) -> Got:
     """Get a file, or a part of it.
 
@@ -70,7 +91,7 @@ def get(pool: Sends, url: str, headers: Mapping[str, str], name: str, wanted: Wa
     Refused
         It may not be read, or the server takes the request for a wrong one.
     ConnectionError
-        There is no way to the server, or the answer broke off.
+        There is no way to the server, the answer broke off, or is another part of the file.
     OSError
         The server fails in another way.
     """
@@ -86,7 +107,11 @@ def get(pool: Sends, url: str, headers: Mapping[str, str], name: str, wanted: Wa
     if answer.status == 206:
         if found is None or found[1] is None:
             raise OSError(f"{name} cannot be read: a part comes without its place")
-        return Got(content, int(found[1]), int(found[2]))
+        start, size = int(found[1]), int(found[2])
+        first, end = places(wanted, size)
+        if start != first:
+            raise ConnectionError(f"{name} was asked for from byte {first:,}, and came from byte {start:,}")
+        return Got(content[: end - start], start, size)
     start, end = places(wanted, len(content))
     return Got(content[start:end], start, len(content))
 

@@ -131,12 +131,15 @@ class Listing:
         rows = self._ask(f"SELECT table_name FROM iceberg_tables WHERE {where}", namespace=".".join(levels))
         return sorted(str(name) for (name,) in rows)
 
-    def locations(self) -> list[tuple[Key, str]]:
-        """Return every entry of either kind, with where its metadata is."""
-        query = (
-            "SELECT table_namespace, table_name, metadata_location FROM iceberg_tables WHERE catalog_name = :catalog"
-        )
-        return [(Key(namespace, name), location) for namespace, name, location in self._ask(query)]
+    def locations(self, kind: Kind | None = None) -> list[tuple[Key, str]]:
+        """Return every entry of a kind, or of both, with where its metadata is."""
+        where = "catalog_name = :catalog AND " + ("1 = 1" if kind is None else self._is(kind))
+        rows = self._ask(f"SELECT table_namespace, table_name, metadata_location FROM iceberg_tables WHERE {where}")
+        return [(Key(namespace, name), location) for namespace, name, location in rows]
+
+    def lists(self, folder: str) -> bool:
+        """Tell whether the metadata of any entry is in a folder."""
+        return any((location or "").startswith(f"{folder}/") for _, location in self.locations())
 
     def swap(self, swaps: Iterable[Swap], kind: Kind) -> None:
         """Make all of these changes, or none.

@@ -107,7 +107,7 @@ def _due(
         kind: manifests
         for kind, manifests in kinds.items()
         if len(manifests) > max(1, math.ceil(sum(one.manifest_length for one in manifests) / target_bytes))
-        or _overlap(manifests, table.specs()[kind[0]], table.schema())
+        or _overlap(manifests, table.specs()[kind[0]], usable[kind[0]])
     }
 
 

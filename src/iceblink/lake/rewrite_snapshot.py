@@ -25,6 +25,7 @@ from pyiceberg.manifest import (
     ManifestFile,
     ManifestWriter,
 )
+from pyiceberg.schema import Schema
 from pyiceberg.table import Transaction
 from pyiceberg.table.metadata import TableMetadata, TableMetadataV3
 from pyiceberg.table.refs import SnapshotRefType
@@ -33,6 +34,7 @@ from pyiceberg.table.update import AddSnapshotUpdate, AssertRefSnapshotId, SetSn
 from pyiceberg.table.update.snapshot import _SnapshotProducer  # private, and all that makes snapshots is one
 from pyiceberg.typedef import EMPTY_DICT
 
+from iceblink.errors import WriteError
 from iceblink.lake.manifest_files import Origin, read_entries, read_manifest_list
 from iceblink.lake.manifest_writers import ManifestListWriterV3, manifest_writer
 from iceblink.lake.summaries import counted
@@ -44,12 +46,20 @@ Kind = tuple[int, ManifestContent]
 """Spec id and content: a manifest has files of one kind."""
 
 
-def writable_specs(metadata: TableMetadata) -> set[int]:
-    """Return the ids of the specs whose manifests can be written: the columns that they partition by are there."""
-    columns = metadata.schema()._lazy_id_to_field  # private: nested fields, too
-    return {
-        spec_id for spec_id, spec in metadata.specs().items() if all(one.source_id in columns for one in spec.fields)
-    }
+def writable_specs(metadata: TableMetadata) -> dict[int, Schema]:
+    """Return the schema to write manifests with of each spec: the newest that has the columns it partitions by.
+
+    A spec of which the metadata has no such schema any more is left out: its manifests cannot be written.
+    """
+    found: dict[int, Schema] = {}
+    newest = (metadata.schema(), *sorted(metadata.schemas, key=lambda one: one.schema_id, reverse=True))
+    for spec_id, spec in metadata.specs().items():
+        sources = {one.source_id for one in spec.fields}
+        # private: nested fields, too
+        fit = next((one for one in newest if sources <= one._lazy_id_to_field.keys()), None)
+        if fit is not None:
+            found[spec_id] = fit
+    return found
 
 
 class Manifests(_SnapshotProducer["Manifests"]):
@@ -137,6 +147,7 @@ class Manifests(_SnapshotProducer["Manifests"]):
             self._removed,
             self._parent_snapshot_id,
             snapshot_properties,
+            self._writable,
         )
         return Summary(self._named, **summary.additional_properties)
 
@@ -163,9 +174,8 @@ class Manifests(_SnapshotProducer["Manifests"]):
 
     def _writer(self, kind: Kind) -> ManifestWriter:
         spec, output = self.spec(kind[0]), self.new_manifest_output()
-        return manifest_writer(
-            self._version, kind[1], spec, self.schema(), output, self._snapshot_id, self._compression
-        )
+        schema = self._writable.get(kind[0], self.schema())
+        return manifest_writer(self._version, kind[1], spec, schema, output, self._snapshot_id, self._compression)
 
     def _existing_manifests(self) -> list[ManifestFile]:
         raise AssertionError("asked only by PyIceberg's own `_manifests`")
@@ -235,6 +245,7 @@ class FilesReplaced(Manifests):
         self._removed = [entry.data_file for entries in gone.values() for entry in entries]
         data_gone = sum(len(entries) for kind, entries in gone.items() if kind[1] == ManifestContent.DATA)
         if data_gone != len(self._leaving):
+            self._check_specs(listed)
             raise ValidationException("files that are to leave are not in the table")
         new = self._transaction.table_metadata.default_spec_id, ManifestContent.DATA
         made = self._write(new, map(self._coming, self._added_data_files), added)
@@ -251,6 +262,15 @@ class FilesReplaced(Manifests):
         if manifest.content == ManifestContent.DELETES:
             return self._unneeded
         return self._is_leaving if self._leaving else None
+
+    def _check_specs(self, listed: list[ManifestFile]) -> None:
+        """Raise WriteError if files that are to leave are in manifests that cannot be written."""
+        for manifest in listed:
+            spec_id = manifest.partition_spec_id
+            if spec_id not in self._writable and any(map(self._is_leaving, self._read(manifest))):
+                name = ".".join(self._transaction._table.name())
+                hint = "its files can be read, and left: write the rows to a new table"
+                raise WriteError(f"no schema has the columns of partition spec {spec_id} any more", name, hint)
 
     def _is_leaving(self, entry: ManifestEntry) -> bool:
         return entry.data_file.file_path in self._leaving

@@ -21,7 +21,7 @@ from urllib.parse import quote, urlsplit
 import pyarrow.fs as pafs
 import urllib3
 
-from iceblink.lake.http_get import CONNECTIONS, TIMEOUT, Got, Reader, Refused, Wanted, get, head, places
+from iceblink.lake.http_get import CONNECTIONS, TIMEOUT, Got, OwnPool, Reader, Refused, Wanted, get, head, places
 
 _KEY = ("s3.access-key-id", "client.access-key-id")
 _SECRET = ("s3.secret-access-key", "client.secret-access-key")
@@ -71,7 +71,8 @@ class S3Objects:
         kind = urllib3.HTTPSConnectionPool if given.scheme == "https" else urllib3.HTTPConnectionPool
         found = urlsplit(f"//{self._host}")
         assert found.hostname is not None
-        self._pool = kind(found.hostname, found.port, maxsize=CONNECTIONS, timeout=TIMEOUT, retries=False)
+        make = partial(kind, found.hostname, found.port, maxsize=CONNECTIONS, timeout=TIMEOUT, retries=False)
+        self._pool = OwnPool(make)
 
     @classmethod
     def of(cls, given: Mapping[str, str], bucket: str, arrow: Callable[[], pafs.FileSystem]) -> Self | None:

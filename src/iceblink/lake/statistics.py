@@ -18,6 +18,7 @@ from pyiceberg.table.statistics import StatisticsFile
 
 from iceblink.errors import DataCorrupt
 from iceblink.lake.blobs import Blob, Puffin
+from iceblink.lake.retries import unreachable
 from iceblink.lake.theta import NotASketch, Theta
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ def statistics_of(table: Table) -> Statistics | None:
     ------
     DataCorrupt
         A statistics file that must be read is missing or damaged.
+    StorageError
+        The store does not hand it out.
     """
     snapshot = table.snapshot
     by_snapshot = {one.snapshot_id: one for one in table.pyiceberg.metadata.statistics}
@@ -82,7 +85,7 @@ def rows_of(snapshot: Snapshot | None) -> int | None:
 
 
 def distinct_values(table: Table, file: StatisticsFile) -> dict[str, int]:
-    """Return the number of distinct values of each column that a statistics file tells of. Raises DataCorrupt."""
+    """Return the number of distinct values of each column that a statistics file tells of. Raises as `blobs_of`."""
     listed = [one for one in file.blob_metadata if one.type == THETA and len(one.fields) == 1]
     told = {one.fields[0]: (one.properties or {}).get(NDV, "") for one in listed}
     if not all(number.isdecimal() for number in told.values()):
@@ -108,10 +111,12 @@ def _sketch(blob: Blob) -> Theta | None:
 
 
 def blobs_of(table: Table, file: StatisticsFile) -> list[Blob]:
-    """Read a statistics file. Raises DataCorrupt."""
+    """Read a statistics file. Raises DataCorrupt, StorageError."""
     try:
         content = table.storage.read(file.statistics_path)
     except FileNotFoundError:
         hint = "compute the statistics again"
         raise DataCorrupt("a statistics file is missing", file.statistics_path, hint) from None
+    except OSError as error:
+        raise unreachable(error, "statistics", file.statistics_path) from None
     return Puffin(content, file.file_footer_size_in_bytes).blobs(file.statistics_path)

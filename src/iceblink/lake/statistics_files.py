@@ -30,7 +30,7 @@ def set_statistics(table: Table, sketches: Mapping[str, Theta]) -> Statistics:
     """Write sketches of columns to a statistics file and set it for the snapshot of this version, in one commit.
 
     Eager. What a statistics file of the same snapshot says of other columns is kept; that file then belongs to older
-    metadata only. Killed before the commit, this leaves a file that `remove_orphan_files` finds.
+    metadata only. Killed or interrupted before the commit, this leaves a file that `remove_orphan_files` finds.
 
     Parameters
     ----------
@@ -45,6 +45,8 @@ def set_statistics(table: Table, sketches: Mapping[str, Theta]) -> Statistics:
         The snapshot has expired meanwhile.
     CommitConflict, CommitUnknown, WriteError
         As of any change of metadata; nothing was committed, and the file is gone, but where that is unknown.
+    StorageError
+        What the file before says of other columns cannot be read now. Nothing was committed.
     """
     check_writable(table)
     snapshot = table.snapshot
@@ -52,32 +54,34 @@ def set_statistics(table: Table, sketches: Mapping[str, Theta]) -> Statistics:
         raise ConfigError("the table is empty: there is nothing to tell", table.name, "write rows first")
     ids = {one.name: one.field_id for one in table.iceberg_schema.fields}
     made = [_blob(ids[name], snapshot, sketch) for name, sketch in sketches.items()]
-    blobs = [*made, *_others(table, snapshot, {blob.fields for blob in made})]
-    puffin = Puffin.of(blobs, f"iceblink {version('iceblink')}")
-    name = f"{snapshot.snapshot_id}-{uuid4()}.stats"
-    path = table.pyiceberg.location_provider().new_metadata_location(name)
-    file = _listed(path, snapshot, puffin, blobs)
+    tries: list[tuple[StatisticsFile | None, StatisticsFile]] = []  # the file before, and ours that has its others
 
     def stage(transaction: Transaction) -> None:
         if transaction.table_metadata.snapshot_by_id(snapshot.snapshot_id) is None:
             raise SnapshotNotFound(
                 f"snapshot {snapshot.snapshot_id} has expired meanwhile", table.name, "compute the statistics again"
             )
-        transaction.update_statistics().set_statistics(file).commit()
+        before = about(transaction.table_metadata)
+        if not tries or tries[-1][0] != before:  # others may have told of other columns meanwhile
+            tries.append((before, _written(table, snapshot, made, before)))
+        transaction.update_statistics().set_statistics(tries[-1][1]).commit()
 
-    def about(metadata: TableMetadata) -> object:
+    def about(metadata: TableMetadata) -> StatisticsFile | None:
         return next((one for one in metadata.statistics if one.snapshot_id == snapshot.snapshot_id), None)
 
     try:
-        _write(table, path, puffin.content)
         after = change(table, stage, about)
     except CommitUnknown:
-        raise  # the table may name it
-    except BaseException:
-        deleted(table.pyiceberg.io, path)
+        raise  # the table may name one
+    except Exception:  # Ctrl-C may come when it does
+        for _, file in tries:
+            deleted(table.pyiceberg.io, file.statistics_path)
         raise
+    for _, file in tries[:-1]:  # certainly refused
+        deleted(table.pyiceberg.io, file.statistics_path)
+    _, file = tries[-1]
     distinct = distinct_values(after.at(snapshot=snapshot.snapshot_id), file)
-    return Statistics(table.name, snapshot.snapshot_id, rows_of(snapshot), distinct, path)
+    return Statistics(table.name, snapshot.snapshot_id, rows_of(snapshot), distinct, file.statistics_path)
 
 
 def _blob(field_id: int, snapshot: Snapshot, sketch: Theta) -> Blob:
@@ -85,14 +89,26 @@ def _blob(field_id: int, snapshot: Snapshot, sketch: Theta) -> Blob:
     return Blob(THETA, (field_id,), snapshot.snapshot_id, snapshot.sequence_number or 0, sketch.to_bytes(), told)
 
 
-def _others(table: Table, snapshot: Snapshot, without: set[tuple[int, ...]]) -> list[Blob]:
-    """Return the blobs of the snapshot's statistics file that are of other columns; none where it is damaged."""
-    statistics = table.pyiceberg.metadata.statistics
-    file = next((one for one in statistics if one.snapshot_id == snapshot.snapshot_id), None)
-    if file is None:
+def _written(table: Table, snapshot: Snapshot, made: list[Blob], before: StatisticsFile | None) -> StatisticsFile:
+    """Write a file of what was made, and of what the file `before` says of other columns."""
+    blobs = [*made, *_others(table, before, {blob.fields for blob in made})]
+    puffin = Puffin.of(blobs, f"iceblink {version('iceblink')}")
+    name = f"{snapshot.snapshot_id}-{uuid4()}.stats"
+    path = table.pyiceberg.location_provider().new_metadata_location(name)
+    try:
+        _write(table, path, puffin.content)
+    except BaseException:
+        deleted(table.pyiceberg.io, path)
+        raise
+    return _listed(path, snapshot, puffin, blobs)
+
+
+def _others(table: Table, before: StatisticsFile | None, without: set[tuple[int, ...]]) -> list[Blob]:
+    """Return the blobs of a statistics file that are of other columns; none where it is damaged."""
+    if before is None:
         return []
     try:
-        blobs = blobs_of(table, file)
+        blobs = blobs_of(table, before)
     except DataCorrupt:
         return []  # what is made now comes in its place
     return [blob for blob in blobs if not (blob.kind == THETA and blob.fields in without)]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from types import TracebackType
-from typing import cast
+from typing import Any, cast
 
+from pyiceberg.catalog import Catalog, MetastoreCatalog
 from pyiceberg.io import FileIO, InputFile, InputStream, OutputFile, OutputStream
+from pyiceberg.table import Table
 from pyiceberg.typedef import EMPTY_DICT, Properties
 
+from iceblink.lake.late import iceberg_rest
 from iceblink.lake.storage import Storage
 
 IMPLEMENTATION = f"{__name__}.StorageIO"
@@ -105,3 +109,34 @@ class _Whole(BytesIO):
     def __del__(self) -> None:
         """Let go of it: what nobody closed is not written."""
         super().close()
+
+
+def with_own_files(catalog: Catalog) -> Catalog:
+    """Let a catalog of PyIceberg's reach files by its own properties, and not by those of tables.
+
+    Else whoever writes a table's metadata would choose whom its readers send their keys to. What a REST catalog answers
+    beside the metadata, ``config`` and credentials, counts.
+    """
+    if isinstance(catalog, MetastoreCatalog):
+        vars(catalog)["_load_file_io"] = _by_own(catalog._load_file_io)
+    elif isinstance(catalog, iceberg_rest.RestCatalog):
+        for name in ("_response_to_table", "_response_to_staged_table"):  # private, and all there is
+            vars(catalog)[name] = _by_answer(getattr(catalog, name))
+    return catalog
+
+
+def _by_own(load: Callable[..., FileIO]) -> Callable[..., FileIO]:
+    def loaded(properties: Properties = EMPTY_DICT, location: str | None = None) -> FileIO:
+        return load(location=location)
+
+    return loaded
+
+
+def _by_answer(make: Callable[..., Table]) -> Callable[..., Table]:
+    def made(identifier: tuple[str, ...], answer: Any) -> Table:
+        plain = answer.metadata.model_copy(update={"properties": {}})
+        table = make(identifier, answer.model_copy(update={"metadata": plain}))
+        table.metadata = answer.metadata
+        return table
+
+    return made

@@ -8,8 +8,10 @@ References
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from pyiceberg.manifest import DataFile, FileFormat
+from pyiceberg.schema import Schema
 from pyiceberg.table import TableProperties
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Operation, SnapshotSummaryCollector, Summary, update_snapshot_summaries
@@ -22,6 +24,7 @@ def counted(
     removed: Iterable[DataFile],
     parent_id: int | None,
     properties: Mapping[str, str],
+    schemas: Mapping[int, Schema] = MappingProxyType({}),
 ) -> Summary:
     """Return the summary of a snapshot.
 
@@ -36,6 +39,8 @@ def counted(
         The snapshot before, on whose totals it builds.
     properties : mapping of str to str
         More to say.
+    schemas : mapping of int to Schema
+        By spec id, that has the columns that it partitions by; default: the table's.
     """
     limit = metadata.properties.get(
         TableProperties.WRITE_PARTITION_SUMMARY_LIMIT, TableProperties.WRITE_PARTITION_SUMMARY_LIMIT_DEFAULT
@@ -44,7 +49,7 @@ def counted(
     vectors = {"added": 0, "removed": 0}
     for word, files, count in (("added", added, collector.add_file), ("removed", removed, collector.remove_file)):
         for file in files:
-            count(file, schema, specs[file.spec_id])
+            count(file, schemas.get(file.spec_id, schema), specs[file.spec_id])
             vectors[word] += file.file_format == FileFormat.PUFFIN
     said = collector.build()
     for word, number in vectors.items():

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import pyarrow as pa
 from pyiceberg import exceptions as refused
-from pyiceberg.catalog import Catalog as IcebergCatalog
 from pyiceberg.view.metadata import ViewMetadata, ViewVersion
 
 from iceblink.errors import CatalogError, ConfigError, DataCorrupt, NamespaceNotFound, TableExists, TableNotFound
@@ -90,8 +89,18 @@ class View:
         return found
 
 
+class _NoViews(CatalogError):
+    """A catalog that keeps no views."""
+
+
+class _Unfit(CatalogError):
+    """A request that the catalog takes for a wrong one: it has no such names."""
+
+
 class _Keeper(Protocol):
     """What keeps the views of one catalog; names are without the catalog."""
+
+    def files(self) -> Iterator[str]: ...
 
     def names(self, namespace: tuple[str, ...]) -> list[str]: ...
 
@@ -111,13 +120,19 @@ def find_view(catalog: Catalog, name: str) -> View | None:
     ------
     DataCorrupt
         Its metadata file is missing or damaged.
+    CatalogError
+        The catalog refuses, or does not answer.
     """
     here = catalog.holding(name)
     try:
+        key = here._identifier(name)
+    except CatalogError:  # whoever asks knows that no table has that name: that is what is to be said
+        return None
+    try:
         with _speaking(name, here):
             keeper = _keeper(here)
-            return None if keeper is None else View.of(name, keeper.load(here._identifier(name)))
-    except CatalogError:  # whoever asks knows that there is no table of that name: that is what is to be said
+            return None if keeper is None else View.of(name, keeper.load(key))
+    except (TableNotFound, NamespaceNotFound, _NoViews, _Unfit):
         return None
 
 
@@ -132,6 +147,22 @@ def view_names(catalog: Catalog, namespace: str) -> list[str]:
     with _speaking(namespace, here):
         keeper, levels = _keeper(here), here._identifier(namespace, least=1)
         return [] if keeper is None else sorted(here._full((*levels, name)) for name in keeper.names(levels))
+
+
+def view_files(catalog: Catalog) -> list[str]:
+    """Return where the metadata of each view of one catalog is: its file, or where that is not told its folder.
+
+    Raises
+    ------
+    CatalogError
+        The catalog refuses, or does not answer.
+    """
+    try:
+        with _speaking("views", catalog):
+            keeper = _keeper(catalog)
+            return [] if keeper is None else list(keeper.files())
+    except _NoViews:
+        return []
 
 
 def create_view(catalog: Catalog, view: View, replace: bool = False) -> None:
@@ -186,7 +217,7 @@ def _keeper(catalog: Catalog) -> _Keeper | None:
         except ConfigError:  # a database without a warehouse has no place for them
             return None
         return _Listed(Views(store)) if store.listing.has_views else None
-    return _Asked(catalog.pyiceberg) if isinstance(catalog.pyiceberg, iceberg_rest.RestCatalog) else None
+    return _Asked(catalog) if isinstance(catalog.pyiceberg, iceberg_rest.RestCatalog) else None
 
 
 class _Listed:
@@ -194,6 +225,9 @@ class _Listed:
 
     def __init__(self, views: Views) -> None:
         self._views = views
+
+    def files(self) -> Iterator[str]:
+        return iter(self._views.files())
 
     def names(self, namespace: tuple[str, ...]) -> list[str]:
         return self._views.names(checked_namespace(namespace))
@@ -215,8 +249,15 @@ class _Listed:
 class _Asked:
     """Views of a REST catalog."""
 
-    def __init__(self, catalog: IcebergCatalog) -> None:
-        self._catalog: Any = catalog
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog: Any = catalog.pyiceberg
+        self._namespaces = catalog._walk
+
+    def files(self) -> Iterator[str]:
+        for namespace in self._namespaces(()):
+            for key in self._catalog.list_views(namespace):
+                with suppress(refused.NoSuchViewError):  # dropped meanwhile
+                    yield f"{self._catalog.load_view(key).metadata.location.rstrip('/')}/metadata/"
 
     def names(self, namespace: tuple[str, ...]) -> list[str]:
         return [found[-1] for found in self._catalog.list_views(namespace)]
@@ -269,7 +310,7 @@ def _speaking(name: str, catalog: Catalog) -> Iterator[None]:
     except refused.ViewAlreadyExistsError:
         raise _taken(name, catalog) from None
     except NotImplementedError:
-        raise CatalogError("this catalog has no views", repr(catalog)) from None
+        raise _NoViews("this catalog has no views", repr(catalog)) from None
     except Refusal as error:
         match error.kind:
             case "NoSuchViewException":
@@ -278,12 +319,23 @@ def _speaking(name: str, catalog: Catalog) -> Iterator[None]:
                 raise NamespaceNotFound(f"no namespace of {name!r}", repr(catalog)) from None
             case "AlreadyExistsException":
                 raise _taken(name, catalog) from None
+            case "UnsupportedOperationException":
+                raise _NoViews("this catalog has no views", repr(catalog)) from None
+            case "BadRequestException":
+                raise _Unfit(f"the catalog refused: {error.message}", f"{catalog!r}, {name}") from None
             case "InternalServerError":
                 raise DataCorrupt(error.message, name, "restore the file from a backup, or drop the view") from None
         raise CatalogError(f"the catalog refused: {error.message}", f"{catalog!r}, {name}") from None
     except client_errors(refused.RESTError, refused.ValidationError) as error:
-        first = (str(error) or type(error).__name__).splitlines()[0]
-        raise CatalogError(f"the catalog refused: {first}", f"{catalog!r}, {name}") from None
+        kind = _Unfit if isinstance(error, refused.BadRequestError) else CatalogError
+        raise kind(f"the catalog refused: {_first_line(error)}", f"{catalog!r}, {name}") from None
+    except OSError as error:  # of requests
+        hint = "try again later, or check the way to it"
+        raise CatalogError(f"no answer: {_first_line(error)}", f"{catalog!r}, {name}", hint) from None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _taken(name: str, catalog: Catalog) -> TableExists:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from iceblink.errors import DataCorrupt
+from iceblink.errors import DataCorrupt, StorageError
 from iceblink.lake.statistics import rows_of, statistics_of
 from iceblink.lake.table import Table
 from iceblink.predicate import And, Compare, Everything, IsIn, Nothing, Or, Predicate, columns
@@ -30,7 +30,7 @@ def rows_kept(table: Table, predicate: Predicate, scanned: float) -> float:
         return scanned
     try:
         found = statistics_of(table)
-    except DataCorrupt:  # an estimate is never worth an error
+    except (DataCorrupt, StorageError):  # an estimate is never worth an error
         found = None
     if found is None or not columns(predicate) & found.distinct.keys():
         return scanned

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 
 from iceblink.config import MIB
+from iceblink.errors import DataCorrupt, StorageError
 from iceblink.lake.compaction import TARGET_BYTES
 from iceblink.lake.entries import FileEntry
 from iceblink.lake.expiry import Retention
@@ -105,8 +106,11 @@ def _metadata_checks(table: Table) -> Iterator[Row]:
 
 def _statistics(table: Table) -> Row:
     """Tell how old statistics are; a table without any is fine, planners go by sizes."""
-    found = statistics_of(table)
     mend = f"lake.compute_statistics({table.name!r})"
+    try:
+        found = statistics_of(table)
+    except (DataCorrupt, StorageError) as error:
+        return _row("rows since statistics", 1.0, True, f"the statistics file cannot be read: {error.what}", mend)
     if found is None:
         return _row("rows since statistics", 0.0, False, "no column has statistics", mend)
     now, then = rows_of(table.snapshot), found.rows

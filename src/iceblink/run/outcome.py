@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from iceblink.errors import DataCorrupt, PlanError, StorageError
 from iceblink.lake.entries import FileEntry
 from iceblink.lake.files import NewFile
 from iceblink.lake.table import Table
@@ -47,12 +48,15 @@ class Written:
     table : Table
         At the snapshot that was made; at the one before where nothing was to be changed.
     counts : Counts or None
-        None where an earlier try had made the commit, of which no more is known.
+        None where an earlier try had made the commit, or where deletes of what went cannot be read.
     """
 
     table: Table
     counts: Counts | None
 
+
+UNREADABLE = (DataCorrupt, StorageError, PlanError)
+"""What may be raised by counting rows of a damaged table."""
 
 OUTCOME = pa.schema(
     {
@@ -76,12 +80,15 @@ def outcome(statement: str, name: str, wrote: Written | None = None) -> Memory:
 
 def replaced_files(
     engine: LocalEngine, before: Table, gone: Collection[FileEntry], files: Collection[NewFile] = ()
-) -> Counts:
+) -> Counts | None:
     """Return what it is that data files of the table `before` went, and new ones came.
 
-    Eager: see `live_rows` for what is read.
+    Eager: see `live_rows` for what is read. None where that cannot be: it goes, and no statement fails for its number.
     """
-    deleted = sum(live_rows(engine, before, gone).values())
+    try:
+        deleted = sum(live_rows(engine, before, gone).values())
+    except UNREADABLE:
+        return None
     return Counts(sum(file.rows for file in files), 0, deleted, len(files), len(gone), 0)
 
 

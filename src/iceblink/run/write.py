@@ -18,7 +18,7 @@ from iceblink.lake.table import Table
 from iceblink.plan.nodes import Plan, Scan
 from iceblink.run.checkpoint import Checkpointed, checkpointed
 from iceblink.run.data_files import fitted, written
-from iceblink.run.outcome import Written, replaced_files
+from iceblink.run.outcome import UNREADABLE, Written, replaced_files
 from iceblink.run.replacing import overwriting, upserting
 from iceblink.run.row_changes import change_rows
 from iceblink.run.session import Session
@@ -172,9 +172,14 @@ def _replace(
     commit = _commit(made, options, job)
     if commit.landed():
         return Written(table.refresh(), None)
+    gone: list[FileEntry] = []
+    try:
+        gone = list(table.files()) if counted else []
+    except UNREADABLE:  # it is replaced all the same
+        counted = False
     files = _files(session, fitted(session, plan, made), made, job)
     commit.replace(shape, files)
-    return _committed(session, commit, table, list(table.files()) if counted else [], files, counted)
+    return _committed(session, commit, table, gone, files, counted)
 
 
 def _load(session: Session, name: str) -> Table:

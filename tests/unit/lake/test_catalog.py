@@ -245,3 +245,13 @@ def test_registering_puts_other_metadata_in_the_place_of_a_table_only_when_asked
     assert lake.load("demo.a").uuid == str(second.metadata.table_uuid) != str(first.metadata.table_uuid)
     lake.pyiceberg.register_table("demo.c", first.metadata_location, overwrite=True)
     assert lake.load("demo.c").uuid == str(first.metadata.table_uuid)
+
+
+@pytest.mark.parametrize("kind", ["embedded", "sql"])
+def test_a_table_with_defaults_that_is_there_already_is_refused_like_any_other(tmp_path: Path, kind: str) -> None:
+    where = {"uri": f"sqlite:///{tmp_path}/c.db", "warehouse": f"file://{tmp_path}/house"}
+    catalog = Catalog.embedded(tmp_path / "lake") if kind == "embedded" else Catalog.of(type="sql", **where)
+    schema = pa.schema([pa.field("id", pa.int64(), metadata={"iceblink:write-default": "7"})])
+    catalog.create("n.t", schema, properties={"format-version": "3"})
+    with pytest.raises(TableExists):
+        catalog.create("n.t", schema, properties={"format-version": "3"})

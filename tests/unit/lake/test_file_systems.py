@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from iceblink.errors import ConfigError
 from iceblink.lake.file_systems import _as_s3, _s3, split_location
+from iceblink.lake.http_get import OwnPool
 from iceblink.lake.storage import Storage
 
 
@@ -127,3 +130,85 @@ def test_files_of_a_web_server_are_read_by_ranges(web: str, tmp_path: Path) -> N
         storage.read(f"{web}/gone")
     with pytest.raises(OSError, match="only be read"):
         storage.write(f"{web}/new", b"")
+
+
+class Asked(SimpleHTTPRequestHandler):
+    """Says what key it was sent, or whither to go, or gives another part than was asked for."""
+
+    keys: ClassVar[list[str | None]] = []
+    elsewhere = ""
+    wrong = 0
+
+    def do_GET(self) -> None:
+        kind = type(self)
+        kind.keys.append(self.headers.get("X-Key"))
+        if self.path == "/away":
+            self.send_response(302)
+            self.send_header("Location", f"{kind.elsewhere}/file")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        asked = self.headers.get("Range", "bytes=0-9")
+        start, end = (int(number) for number in asked.removeprefix("bytes=").split("-"))
+        if kind.wrong:
+            kind.wrong, start = kind.wrong - 1, start + 1
+        part = b"0123456789"[start : end + 1]
+        self.send_response(206 if "Range" in self.headers else 200)
+        self.send_header("Content-Range", f"bytes {start}-{start + len(part) - 1}/10")
+        self.send_header("Content-Length", str(len(part)))
+        self.end_headers()
+        self.wfile.write(part)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def two() -> Iterator[list[tuple[type[Asked], str]]]:
+    """Run two servers."""
+    with ExitStack() as stack:
+        running = []
+        for _ in range(2):
+            handler = type("Handler", (Asked,), {"keys": [], "protocol_version": "HTTP/1.1"})
+            server = stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), handler))
+            server.daemon_threads = True
+            threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+            stack.callback(server.shutdown)
+            running.append((handler, f"http://127.0.0.1:{server.server_port}"))
+        yield running
+
+
+def test_headers_go_to_those_whom_they_are_for_and_to_nobody_else(two: list[tuple[type[Asked], str]]) -> None:
+    (ours, home), (theirs, other) = two
+    ours.elsewhere = other
+    storage = Storage.of({"http.header.X-Key": "sesame", "http.origins": f" {home.upper()}/ ,https://x.example"})
+    assert storage.read(f"{home}/file") == b"0123456789"
+    assert storage.read(f"{other}/file") == b"0123456789"
+    assert storage.read(f"{home}/away") == b"0123456789"
+    assert (ours.keys, theirs.keys) == (["sesame", "sesame"], [None, None])
+    with pytest.raises(ConfigError, match="origins"):
+        Storage.of({"http.header.X-Key": "sesame"}).read(f"{home}/file")
+
+
+def test_a_part_from_another_place_is_asked_for_again(two: list[tuple[type[Asked], str]]) -> None:
+    handler, home = two[0]
+    with Storage().open_input(f"{home}/file") as file:
+        handler.wrong = 1
+        assert file.read_at(4, 3) == b"3456"
+    assert handler.wrong == 0
+
+
+def test_connections_are_of_the_process_that_made_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+
+    class Pool:
+        def __init__(self) -> None:
+            made.append(self)
+
+        def urlopen(self, method: str, url: str, **options: Any) -> Any:
+            return self
+
+    pool = OwnPool(Pool)
+    assert pool.urlopen("GET", "/", headers={}) is pool.urlopen("GET", "/", headers={}) is made[0]
+    monkeypatch.setattr(os, "getpid", lambda: -1)  # as in a forked process
+    assert pool.urlopen("GET", "/", headers={}) is pool.urlopen("GET", "/", headers={}) is made[1]

@@ -5,11 +5,15 @@ from __future__ import annotations
 import pickle
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pyiceberg.catalog.rest import TableResponse
 
+from iceblink.lake.catalog import Catalog
 from iceblink.lake.storage import Storage
 from iceblink.lake.storage_io import StorageIO, StoredFile
+from iceblink.rest.server import Server
 
 IO = StorageIO()
 
@@ -83,3 +87,35 @@ def test_what_a_failing_block_wrote_elsewhere_is_not_written() -> None:
 
 def test_it_pickles() -> None:
     assert pickle.loads(pickle.dumps(StorageIO({"s3.region": "x"}))).properties == {"s3.region": "x"}
+
+
+EVIL = {"s3.endpoint": "http://evil.example", "http.origins": "http://evil.example", "py-io-impl": "evil.FileIO"}
+
+
+@pytest.mark.parametrize("kind", ["embedded", "sql"])
+def test_a_table_does_not_say_whom_keys_are_sent_to(tmp_path: Path, kind: str) -> None:
+    own = {"s3.access-key-id": "key", "s3.secret-access-key": "sesame"}
+    sql = {"uri": f"sqlite:///{tmp_path}/c.db", "warehouse": f"file://{tmp_path}/house"}
+    catalog = Catalog.embedded(tmp_path / "lake") if kind == "embedded" else Catalog.of(type="sql", **sql, **own)
+    made = catalog.create("n.t", {"id": "long"}, properties=EVIL)
+    for table in (made, catalog.load("n.t"), made.refresh(), pickle.loads(pickle.dumps(made))):
+        assert table.properties.items() >= EVIL.items()
+        assert dict(table.storage.properties) == ({} if kind == "embedded" else own)
+
+
+def test_what_a_rest_catalog_answers_beside_the_metadata_counts(tmp_path: Path) -> None:
+    with Server(Catalog.embedded(tmp_path), port=0) as server:
+        catalog = Catalog.of(type="rest", uri=server.url)
+        rest: Any = catalog.pyiceberg
+        loaded = catalog.create("n.t", {"id": "long"})
+        answer = TableResponse.model_validate(
+            {
+                "metadata-location": loaded.pyiceberg.metadata_location,
+                "metadata": loaded.pyiceberg.metadata.model_copy(update={"properties": EVIL}),
+                "config": {"s3.endpoint": "https://told.example"},
+            }
+        )
+        for make in (rest._response_to_table, rest._response_to_staged_table):
+            table = make(("n", "t"), answer)
+            assert table.properties == EVIL
+            assert Storage.of(table.io.properties).properties == (("s3.endpoint", "https://told.example"),)

@@ -165,7 +165,7 @@ class Store:
         try:
             yield
         except BaseException as error:
-            if not (isinstance(error, Refusal) and error.kind == Refusal.unknown().kind):
+            if isinstance(error, Exception) and not _is_unknown(error):  # Ctrl-C may come when they are listed
                 for location in locations:
                     self.files.remove(location)
             raise
@@ -187,11 +187,20 @@ class Store:
             yield self.warehouse.table_location(wanted or f"{folder.rstrip('/')}/{key.name}")
             return
         if wanted is None:
+            unknown: Refusal | None = None
             try:
-                with claimed(self.warehouse.root, (*key.namespace.split("."), key.name)) as location:
-                    yield location
+                levels = (*key.namespace.split("."), key.name)
+                with claimed(self.warehouse.root, levels, self.listing.lists) as location:
+                    try:
+                        yield location
+                    except Refusal as refusal:
+                        if not _is_unknown(refusal):
+                            raise
+                        unknown = refusal  # the folder stays: the entry may be listed when the database is back
             except CatalogError as error:
                 raise Refusal.bad(error.what) from None
+            if unknown is not None:
+                raise unknown
             return
         location = self.warehouse.table_location(wanted)
         self.check_unshared(key, location)
@@ -217,3 +226,8 @@ class Store:
         if self.warehouse.embedded:
             with suppress(Refusal):
                 remove_folder(self.warehouse.table_location(self.warehouse.folder_of(metadata_location)))
+
+
+def _is_unknown(error: Exception) -> bool:
+    """Whether an error leaves open if the database made a change."""
+    return isinstance(error, Refusal) and error.kind == Refusal.unknown().kind

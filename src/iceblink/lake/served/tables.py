@@ -152,7 +152,10 @@ class Tables:
 
         def apply(updates: tuple[TableUpdate, ...]) -> TableMetadata:
             after = update_table_metadata(start, updates, metadata_location=before)
-            after = after if base is None else succeeding(base, after)
+            try:
+                after = after if base is None else succeeding(base, after)
+            except CommitFailedException as error:
+                raise Refusal.conflict(f"{change.key}: {error}") from None
             if after.format_version == 1:  # its older fields repeat what is current; PyIceberg leaves them as they were
                 fields = [field.model_dump() for field in after.spec().fields]
                 after = after.model_copy(update={"schema_": after.schema(), "partition_spec": fields})

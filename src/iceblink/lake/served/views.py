@@ -24,6 +24,10 @@ class Views:
         """Return the names of the views of a namespace, sorted."""
         return self._store.listing.names(levels, "VIEW")
 
+    def files(self) -> list[str]:
+        """Return where the metadata of every view is."""
+        return [location for _, location in self._store.listing.locations("VIEW")]
+
     def require(self, key: Key) -> None:
         """Answer 404 if there is no such view."""
         self._store.listing.location(key, "VIEW")

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from iceblink.lake.catalog import Catalog
+from iceblink.lake.commit import Commit
 from iceblink.lake.database import Run, SqliteDatabase
-from iceblink.lake.listing import Key
+from iceblink.lake.listing import Key, Listing
 from iceblink.lake.served.catalog import ServedCatalog
 from iceblink.lake.served.refusal import Refusal
 
@@ -76,13 +77,40 @@ def test_a_database_that_does_not_say_whether_it_did_leaves_the_files(
 
 
 def test_a_table_whose_making_is_unknown_keeps_its_folder(
-    served: ServedCatalog, monkeypatch: pytest.MonkeyPatch
+    served: ServedCatalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
         failing(patched, "after")
         with pytest.raises(Refusal):
             served.tables.create(("n",), {"name": "u", "schema": SCHEMA})
     assert served.tables.load(Key("n", "u"))["metadata"]["properties"] == {}
+    assert files(tmp_path / "n" / "u")  # on disk, not only remembered
+
+
+def test_ctrl_c_when_a_table_is_listed_leaves_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    really = Listing.swap
+
+    def interrupted(self: Listing, *given: Any) -> None:
+        really(self, *given)
+        raise KeyboardInterrupt
+
+    catalog = Catalog.embedded(tmp_path)
+    served = ServedCatalog(catalog)
+    served.create_namespace({"namespace": ["n"]})
+    staged = catalog.stage("n.staged", {"id": "long"})
+    with monkeypatch.context() as patched:
+        patched.setattr(Listing, "swap", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            served.tables.create(("n",), {"name": "u", "schema": SCHEMA})
+        with pytest.raises(KeyboardInterrupt):
+            catalog.create("n.v", {"id": "long"})
+        with pytest.raises(KeyboardInterrupt):
+            Commit(staged).append([]).run()
+        catalog.unstage(staged)
+    assert all(catalog.load(f"n.{name}").schema.names == ["id"] for name in ("u", "v", "staged"))
+    unlisted = catalog.stage("n.w", {"id": "long"})
+    catalog.unstage(unlisted)
+    assert not Path(unlisted.location).exists()
 
 
 def test_a_lake_that_can_only_be_read_is_only_read(served: ServedCatalog, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,7 +86,7 @@ def show(words: Words) -> Statement:
         statement = ShowCurrent()
     elif kind == "TBLPROPERTIES":
         name = words.dotted("the name of a table")
-        keys = words.listed(words.string) if words.has("(") else [None]
+        keys: list[str | None] = [*words.listed(words.string)] if words.has("(") else [None]
         if len(keys) > 1:
             raise words.fail("one property is shown, or all", "leave the list out")
         statement = ShowProperties(name, keys[0])

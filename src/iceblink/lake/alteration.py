@@ -328,7 +328,7 @@ class _Columns:
         found = self._found(path)
         wanted = with_default(pa.field(path, arrow_type(found.field_type, Beside())), value)
         check_defaults(pa.schema([wanted]), str(self._now.format_version))
-        self._update.set_default_value(tuple(path.split(".")), asked_default(wanted, found.field_type))
+        self._update.set_default_value(path, asked_default(wanted, found.field_type))
 
     def _add(
         self, name: str, kind: ColumnType, comment: str | None, default: Value | None, gone: Collection[str]

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 from pyiceberg import exceptions as refused
+from pyiceberg.schema import Schema
 from pyiceberg.view.metadata import ViewMetadata, ViewVersion
 
 from iceblink.errors import CatalogError, ConfigError, DataCorrupt, NamespaceNotFound, TableExists, TableNotFound
@@ -85,8 +86,13 @@ class View:
 
     def columns(self) -> Json:
         """Return what a request says of its columns; raises TypeMismatch for types that Iceberg does not have."""
-        found: Json = iceberg_schema(storable(self.schema)).model_dump(mode="json", by_alias=True)
+        found: Json = self.iceberg_schema.model_dump(mode="json", by_alias=True)
         return found
+
+    @property
+    def iceberg_schema(self) -> Schema:
+        """Its columns as Iceberg has them. Raises TypeMismatch."""
+        return iceberg_schema(storable(self.schema, nanoseconds=True))
 
 
 class _NoViews(CatalogError):
@@ -268,7 +274,7 @@ class _Asked:
 
     def create(self, key: tuple[str, ...], view: View) -> None:
         version = ViewVersion.model_validate(view.version())
-        self._catalog.create_view(key, iceberg_schema(storable(view.schema)), version, properties=view.properties)
+        self._catalog.create_view(key, view.iceberg_schema, version, properties=view.properties)
 
     def replace(self, key: tuple[str, ...], uuid: str, view: View) -> None:
         # PyIceberg has no word for it

@@ -34,20 +34,31 @@ class Beside:
     values: list[exp.Expression]
 
 
-def source_of(given: exp.Expression, plans: Mapping[str, Plan], query: MakeQuery) -> tuple[Plan, str]:
+def called(given: exp.Expression) -> str:
+    """Return what the rows of a source are called; empty for a subquery without a name. A pivot has the last word."""
+    pivots = given.args.get("pivots") or ()
+    own = given.alias or (given.name if isinstance(given, exp.Table) else "")
+    return next((str(one.alias) for one in reversed(pivots) if one.alias), own)
+
+
+def source_of(given: exp.Expression, target: str, plans: Mapping[str, Plan], query: MakeQuery) -> tuple[Plan, str]:
     """Return the plan of one table, subquery, ``VALUES`` or table function, and what its rows are called.
 
     Raises
     ------
     SqlError
-        A subquery has no name.
+        A subquery has no name, or that by which the rows of the table that is changed are called, which is `target`.
     """
-    alias = given.args.get("alias")
-    if isinstance(given, exp.Table) and given.name in plans and not (alias and alias.args.get("columns")):
-        return plans[given.name], given.alias
-    if given.alias:
-        return query(exp.select("*").from_(given.copy()), _used(given, plans)), given.alias
-    raise SqlError("a subquery has no name of its own", given.sql("duckdb"), "write (SELECT ...) AS s")
+    own = called(given)
+    if not own:
+        raise SqlError("a subquery has no name of its own", given.sql("duckdb"), "write (SELECT ...) AS s")
+    if own.lower() == target.lower():
+        raise SqlError(f"two tables are called {own}", given.sql("duckdb"), "give one of them another name: AS s")
+    if isinstance(given, exp.Table) and given.name in plans:
+        more = [part for part, value in given.args.items() if value and part not in ("this", "alias")]
+        if not more and not given.args["alias"].args.get("columns"):
+            return plans[given.name], own
+    return query(exp.select("*").from_(given.copy()), _used(given, plans)), own
 
 
 def beside(
@@ -70,13 +81,11 @@ def beside(
     """
     joins: list[exp.Join] = given.args.get("joins") or []
     if not joins:
-        plan, own = source_of(given, plans, query)
-        if own.lower() == alias.lower():
-            raise SqlError(f"two tables are called {own}", given.sql("duckdb"), "give one of them another name: AS s")
+        plan, own = source_of(given, alias, plans, query)
         return Beside(plan, own, exp.true() if where is None else where, list(values))
     first = given.copy()
     first.set("joins", None)
-    sides = dict(source_of(one, plans, query)[::-1] for one in (first, *(join.this for join in joins)))
+    sides = dict(source_of(one, alias, plans, query)[::-1] for one in (first, *(join.this for join in joins)))
     names = _Names({name.lower(): (name, plan) for name, plan in sides.items()}, target)
     parts = [] if where is None else list(where.flatten()) if isinstance(where, exp.And) else [where]
     own_parts = [part for part in parts if names.tells(part)]

@@ -13,12 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from iceblink.errors import PlanError, SqlError
-from iceblink.plan.change_sources import Beside, MakeQuery, beside, source_of
+from iceblink.plan.change_sources import Beside, MakeQuery, beside, called, source_of
 from iceblink.plan.changes import Clause, RowChange, Verb, all_of, by_column
 from iceblink.plan.clauses import Of
 from iceblink.plan.late import exp
 from iceblink.plan.nodes import Plan, Scan
 from iceblink.plan.sql import QueryText, Resolve, named_inputs, one_statement
+from iceblink.plan.understood import check_only, check_whole
 
 CHANGES = ("DELETE", "UPDATE", "MERGE")
 """What statements that change rows begin with, but for a ``WITH``."""
@@ -45,20 +46,21 @@ def read_change(text: str, resolve: Resolve, query: MakeQuery) -> RowChange:
     line = text.strip().split("\n")[0]
     match tree:
         case exp.Delete():
-            _only(tree, {"this", "where", "using", "with_"}, "write DELETE FROM t USING s WHERE ...")
+            check_only(tree, {"this", "where", "using", "with_"}, "write DELETE FROM t USING s WHERE ...")
         case exp.Update():
-            _only(tree, {"this", "where", "expressions", "from_", "with_"}, "write UPDATE t SET ... FROM s WHERE ...")
+            hint = "write UPDATE t SET ... FROM s WHERE ..."
+            check_only(tree, {"this", "where", "expressions", "from_", "with_"}, hint)
         case exp.Merge():
             hint = "write MERGE INTO t USING s ON ... WHEN ... THEN ..."
-            _only(tree, {"this", "using", "on", "whens", "with_"}, hint)
+            check_only(tree, {"this", "using", "on", "whens", "with_"}, hint)
+            if not tree.args.get("on"):
+                raise SqlError("a MERGE needs a condition: ON", line, hint)
+            for when in tree.args["whens"].expressions:
+                _check_then(when.args["then"])
         case _:
             raise SqlError(f"{type(tree).__name__.upper()} changes no rows", line)
-    if not isinstance(tree.this, exp.Table):
-        raise SqlError("the table to change is not named", line)
-    if tree.this.args.get("version") is not None:
-        raise SqlError("a version of the past cannot be changed", tree.this.sql("duckdb"), "leave FOR ... AS OF out")
-    if tree.this.args.get("joins"):
-        raise SqlError("one table is changed at a time", tree.this.sql("duckdb"), "join others behind FROM or USING")
+    _check_target(tree.this, line)
+    check_whole(tree, text)
     _hand_down(tree)
     name = ".".join(part.name for part in tree.this.parts)
     plans = named_inputs([tree], resolve)
@@ -72,11 +74,29 @@ def read_change(text: str, resolve: Resolve, query: MakeQuery) -> RowChange:
     return reader.merge(tree)
 
 
-def _only(tree: exp.Expression, understood: set[str], hint: str) -> None:
-    for part, value in tree.args.items():
-        if value and part not in understood:
-            shown = value.sql("duckdb") if isinstance(value, exp.Expression) else part.rstrip("_").upper()
-            raise SqlError(f"{type(tree).__name__.upper()} takes no {part.rstrip('_').upper()} here", shown, hint)
+def _check_target(given: exp.Expression, line: str) -> None:
+    if not isinstance(given, exp.Table):
+        raise SqlError("the table to change is not named", line)
+    if given.args.get("version") or given.args.get("when"):
+        raise SqlError("a version of the past cannot be changed", given.sql("duckdb"), "name the table alone")
+    if given.args.get("joins"):
+        raise SqlError("one table is changed at a time", given.sql("duckdb"), "join others behind FROM or USING")
+    check_only(given, {"this", "db", "catalog", "alias"}, "name the table alone; WHERE says which of its rows")
+    alias = given.args.get("alias")
+    if alias is not None:
+        check_only(alias, {"this"}, "the columns of the table to change are called as they are")
+
+
+def _check_then(then: exp.Expression) -> None:
+    """Refuse what is not looked at of what becomes of rows."""
+    if isinstance(then, exp.Update | exp.Insert):
+        stars = [one for one in (then.this, *then.expressions) if isinstance(one, exp.Star)]
+        parts = {"expressions"} if isinstance(then, exp.Update) else {"this"} if stars else {"this", "expression"}
+        check_only(then, parts, "conditions are written before: WHEN ... AND s.n > 3 THEN")
+        for star in stars:
+            check_only(star, (), "name the columns")
+        if stars and len(then.expressions) > 1:
+            raise SqlError("* sets every column", then.sql("duckdb"), "name all columns, or none")
 
 
 def _target(plan: Plan, name: str) -> Scan:
@@ -90,6 +110,7 @@ def _hand_down(tree: exp.Expression) -> None:
     with_ = tree.args.get("with_")
     if with_ is None:
         return
+    check_only(with_, {"expressions", "recursive"}, "write SELECT * FROM (WITH ...)")
     tree.set("with_", None)
     names = {one.alias.lower() for one in with_.expressions}
     if not tree.this.args.get("db") and tree.this.name.lower() in names:
@@ -97,9 +118,11 @@ def _hand_down(tree: exp.Expression) -> None:
     for table in list(tree.find_all(exp.Table)):
         named = not table.args.get("db") and table.name.lower() in names
         if named and table is not tree.this and table.find_ancestor(exp.Select, exp.SetOperation) is None:
-            alias = table.args.get("alias") or exp.TableAlias(this=exp.to_identifier(table.name, quoted=True))
-            one = exp.select("*").from_(exp.Table(this=table.this.copy()))
-            table.replace(exp.Subquery(this=one, alias=alias, joins=table.args.get("joins")))
+            alias = table.args.get("alias") or exp.TableAlias(this=exp.to_identifier(called(table), quoted=True))
+            inner, joins = table.copy(), table.args.get("joins")
+            inner.set("joins", None)
+            inner.set("alias", None)
+            table.replace(exp.Subquery(this=exp.select("*").from_(inner, copy=False), alias=alias, joins=joins))
     for query in list(tree.find_all(exp.Select, exp.SetOperation)):
         if query.find_ancestor(exp.Select, exp.SetOperation) is None:
             own = query.args.get("with_")
@@ -128,7 +151,7 @@ class _Reader:
         return self._change("delete", Clause("matched", "delete", None, {}), found=found)
 
     def update(self, tree: exp.Update) -> RowChange:
-        pairs = [pair for one in tree.expressions for pair in self._pairs(one)]
+        pairs = self._pairs(tree)
         from_ = tree.args.get("from_")
         if from_ is None:
             return self._change("update", Clause("matched", "update", _where(tree), by_column(pairs, self.target)))
@@ -137,7 +160,7 @@ class _Reader:
         return self._change("update", Clause("matched", "update", None, values), found=found)
 
     def merge(self, tree: exp.Merge) -> RowChange:
-        plan, alias = source_of(tree.args["using"], self.plans, self.query)
+        plan, alias = source_of(tree.args["using"], self.alias, self.plans, self.query)
         clauses = [self._when(when, plan, alias) for when in tree.args["whens"].expressions]
         return self._change("merge", *clauses, found=Beside(plan, alias, tree.args["on"], []))
 
@@ -148,8 +171,13 @@ class _Reader:
     def _beside(self, given: exp.Expression, where: exp.Expression | None, values: Sequence[exp.Expression]) -> Beside:
         return beside(given, where, values, self.target, self.alias, self.plans, self.query)
 
-    def _pairs(self, one: exp.Expression) -> Iterator[tuple[str, exp.Expression]]:
-        """Yield the columns that an assignment sets, and their values."""
+    def _pairs(self, tree: exp.Expression) -> list[tuple[str, exp.Expression]]:
+        """Return the columns that an UPDATE sets, and their values."""
+        if not tree.expressions:
+            raise SqlError("an UPDATE sets something", tree.sql("duckdb"), "write SET name = value")
+        return [pair for one in tree.expressions for pair in self._assigned(one)]
+
+    def _assigned(self, one: exp.Expression) -> Iterator[tuple[str, exp.Expression]]:
         if not isinstance(one, exp.EQ):
             raise SqlError("this sets no column", one.sql("duckdb"), "write SET name = value")
         if isinstance(one.this, exp.Tuple):
@@ -180,8 +208,7 @@ class _Reader:
             case exp.Update() if of != "not matched":
                 if every:
                     return Clause(of, "update", condition, all_of(self.target, source, source_alias, of))
-                pairs = [pair for one in then.expressions for pair in self._pairs(one)]
-                return Clause(of, "update", condition, by_column(pairs, self.target))
+                return Clause(of, "update", condition, by_column(self._pairs(then), self.target))
             case exp.Insert() if of == "not matched":
                 if every:
                     return Clause(of, "insert", condition, all_of(self.target, source, source_alias, of))
@@ -194,7 +221,7 @@ class _Reader:
     def _inserted(self, then: exp.Insert) -> Mapping[str, exp.Expression]:
         values = then.expression.expressions if isinstance(then.expression, exp.Tuple) else []
         named = then.this.expressions if isinstance(then.this, exp.Tuple) else None
-        names = self.target.table.schema.names if named is None else [one.name for one in named]
+        names = self.target.table.schema.names if named is None else [self._column(one, then) for one in named]
         if len(names) != len(values):
             raise SqlError(f"{len(names)} columns and {len(values)} values", then.sql("duckdb"), "give one for each")
         return by_column(zip(names, values, strict=True), self.target)

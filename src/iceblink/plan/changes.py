@@ -15,6 +15,7 @@ from iceblink.plan.late import exp, ibis
 from iceblink.plan.nodes import Memory, Plan, Scan
 from iceblink.plan.query import relate
 from iceblink.plan.sql import QueryText, Resolve, named_inputs, one_statement, point_at_place
+from iceblink.plan.understood import check_whole
 
 Verb: TypeAlias = Literal["delete", "update", "merge", "overwrite", "upsert"]
 TARGET, SOURCE = "target", "source"
@@ -197,6 +198,7 @@ def _tree(given: Any, sides: Mapping[str, Plan], place: str) -> exp.Expression:
         read = one_statement(QueryText(given))
         if isinstance(read, exp.Select | exp.SetOperation | exp.DML | exp.DDL | exp.Command | exp.Alias):
             raise TypeMismatch(f"{given!r} is no expression", place, "write a condition or a value, as inside a SELECT")
+        check_whole(read, given)
         return read
     if given is None:
         return exp.null()

@@ -176,7 +176,8 @@ def pushdown(fused: Statement, evaluate: Evaluate) -> tuple[Reference, ...]:
                 for key, one in fields.items()
                 if not is_placed(key) and not (rounded and pt.is_floating(one.type))
             }
-            predicate = _implied(scope, alias, sure, evaluate)
+            pivoted = source.args.get("pivots")  # a condition is about what came of it
+            predicate = Everything() if pivoted else _implied(scope, alias, sure, evaluate)
             if name in seen:  # a rewrite may read one reference in two places
                 used |= seen[name][0]
                 predicate = either(predicate, seen[name][1])
@@ -186,8 +187,11 @@ def pushdown(fused: Statement, evaluate: Evaluate) -> tuple[Reference, ...]:
 
 
 def names_by_pattern(tree: exp.Query) -> bool:
-    """Whether only the kernel can tell which columns are meant: ``COLUMNS(...)``, ``* LIKE 'a%'``, ``t`` for a row."""
-    if tree.find(exp.Columns, exp.TableColumn) is not None:
+    """Whether only the kernel can tell which columns are meant: ``COLUMNS(...)``, ``* LIKE 'a%'``, ``t`` for a row.
+
+    A pivot gives columns of values, and groups by all that it does not name.
+    """
+    if tree.find(exp.Columns, exp.TableColumn, exp.Pivot) is not None:
         return True
     stars = (star.parent if isinstance(star.parent, exp.Column) else star for star in tree.find_all(exp.Star))
     if not all(isinstance(star.parent, exp.Select | exp.Count) for star in stars):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from iceblink.errors import PlanError, SqlError
 from iceblink.plan.late import exp, sqlglot
 from iceblink.plan.nodes import Plan
+from iceblink.plan.understood import bare, check_whole, unbracketed
 
 DIALECT = "duckdb"
 
@@ -132,14 +133,12 @@ def one_statement(given: QueryText) -> exp.Expression:
         where = point_at(text, None, None)
         raise SqlError(f"expected one statement, got {len(statements)}", where, "call sql() once for each")
     (statement,) = statements
-    return statement
+    return unbracketed(statement)
 
 
 def _one_query(query: QueryText) -> exp.Query:
-    statement = one_statement(query)
-    if isinstance(statement, exp.Subquery):
-        statement = statement.unnest()
-    if isinstance(statement, exp.Values):
+    statement = bare(one_statement(query))
+    if isinstance(statement, exp.Values | exp.Subquery):
         statement = exp.select("*").from_(statement)
     if not isinstance(statement, exp.Query):
         words = type(statement).__name__.upper() if isinstance(statement, exp.Pivot | exp.DML | exp.DDL) else "this"
@@ -150,6 +149,7 @@ def _one_query(query: QueryText) -> exp.Query:
             if isinstance(statement, exp.Pivot)  # its columns would depend on the rows: no schema without reading
             else "lake.sql() takes queries and statements; Dataset.sql() a query of `this`",
         )
+    check_whole(statement, query.text)
     return statement
 
 

@@ -40,6 +40,14 @@ class Counts:
 
 
 @dataclass(frozen=True)
+class Removed:
+    """How many data files go, and how many rows they hold, without those that are deleted already."""
+
+    files: int
+    rows: int
+
+
+@dataclass(frozen=True)
 class Written:
     """A commit of rows.
 
@@ -48,15 +56,12 @@ class Written:
     table : Table
         At the snapshot that was made; at the one before where nothing was to be changed.
     counts : Counts or None
-        None where an earlier try had made the commit, or where deletes of what went cannot be read.
+        None where an earlier try had made the commit, of which no more is known; or where what it replaced is damaged.
     """
 
     table: Table
     counts: Counts | None
 
-
-UNREADABLE = (DataCorrupt, StorageError, PlanError)
-"""What may be raised by counting rows of a damaged table."""
 
 OUTCOME = pa.schema(
     {
@@ -78,18 +83,23 @@ def outcome(statement: str, name: str, wrote: Written | None = None) -> Memory:
     return rows([row], OUTCOME, statement.lower())
 
 
-def replaced_files(
-    engine: LocalEngine, before: Table, gone: Collection[FileEntry], files: Collection[NewFile] = ()
-) -> Counts | None:
-    """Return what it is that data files of the table `before` went, and new ones came.
+def rows_in(engine: LocalEngine, table: Table, entries: Collection[FileEntry] | None = None) -> Removed | None:
+    """Return what some data files of a table hold, by default all; None where what says it cannot be read.
 
-    Eager: see `live_rows` for what is read. None where that cannot be: it goes, and no statement fails for its number.
+    Eager: see `live_rows` for what is read. A statement that replaces damaged files is to repair the table.
     """
     try:
-        deleted = sum(live_rows(engine, before, gone).values())
-    except UNREADABLE:
+        found = list(table.files()) if entries is None else entries
+        return Removed(len(found), sum(live_rows(engine, table, found).values()))
+    except (DataCorrupt, StorageError, PlanError, OSError):
         return None
-    return Counts(sum(file.rows for file in files), 0, deleted, len(files), len(gone), 0)
+
+
+def replaced_files(removed: Removed | None, files: Collection[NewFile] = ()) -> Counts | None:
+    """Return what it is that data files went, and new ones came; None where it is not known what went."""
+    if removed is None:
+        return None
+    return Counts(sum(file.rows for file in files), 0, removed.rows, len(files), removed.files, 0)
 
 
 def rows(found: Sequence[Mapping[str, Any]], schema: pa.Schema, label: str) -> Memory:

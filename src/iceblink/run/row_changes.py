@@ -161,8 +161,11 @@ class _Change:
                 made += found.files
                 touched = scan.only(frozenset(found.updated))
                 rows = moved(self._change, touched) if touched.files else []
-            data = [*done, *self._written(rows, touched, scan)]
+            data = list(done)
             made += data
+            for files in self._written(rows, touched, scan):
+                data += files
+                made += files
             inserted_rows = sum(file.rows for file in data) - self._expected(found)
             inserts = self._change.of("not matched") or self._change.added is not None
             if inserted_rows < 0 or (inserted_rows and not inserts):
@@ -303,22 +306,29 @@ class _Change:
 
     # what comes in its place
 
-    def _written(self, rows: list[Tree], touched: Scan, scan: Scan) -> list[NewFile]:
-        """Write what the statements `rows` give over the touched files, and what is inserted."""
+    def _written(self, rows: list[Tree], touched: Scan, scan: Scan) -> Iterator[list[NewFile]]:
+        """Write what the statements `rows` give over the touched files, and what comes in.
+
+        Rows that are added have files of their own where they have other types than the table: the kernel would bring
+        both to types that have room for all, and round, where a writer looks at every value.
+        """
         queries: list[Plan] = [self._query(tree, self._named(self._change, touched)) for tree in rows]
         new = inserted(self._change, scan)
         if new is not None:
             queries.append(self._query(new, self._named(self._change, scan)))
-        if self._change.added is not None and self._job is None:
-            queries.append(self._change.added)
+        added = self._change.added if self._job is None else None
+        if added is not None and (not queries or not _of_types(added.schema, self._table.schema)):
+            yield written(self._session, added, self._table)
+        elif added is not None:
+            queries.append(added)
         if not queries:
-            return []
+            return
         plan = queries[0]
         if len(queries) > 1:
             tree = union_query([one.name for one in queries], self._table.schema.names)
             plan = self._engine.query(tree, {one.name: one for one in queries})
         write = written if self._job is None else self._job.written_last
-        return write(self._session, plan, self._table)
+        yield write(self._session, plan, self._table)
 
     def _added_first(self) -> list[NewFile]:
         if self._job is None or self._change.added is None:
@@ -359,6 +369,10 @@ class _Change:
         with closing(self._engine.batches(self._query(tree, sources))) as batches:
             for batch in batches:
                 yield batch.data
+
+
+def _of_types(given: pa.Schema, wanted: pa.Schema) -> bool:
+    return all(given.field(field.name).type == field.type for field in wanted)
 
 
 _AS_ICEBERG = {"overwrite": "delete", "upsert": "merge"}

@@ -196,12 +196,17 @@ class Session:
         ------
         SqlError
             It is another engine's SQL.
+        PlanError
+            Its tables are in a catalog that is not connected.
         """
         if view.dialect != views.DIALECT:
             hint = f"CREATE OR REPLACE VIEW {view.name} AS ... in DuckDB's SQL"
             raise SqlError(f"the text of the view is {view.dialect}'s SQL", view.name, hint)
-        own = self.catalog.holding(view.name).prefix
-        place = Place(view.catalog if view.catalog in self.catalog.others else own, view.namespace)
+        own, others = self.catalog.holding(view.name), self.catalog.others
+        if view.catalog and view.catalog not in (own.name, *others):
+            hint = nearest(view.catalog, [own.name, *others], "catalogs")
+            raise PlanError(f"the view reads from catalog {view.catalog!r}, which is not connected", view.name, hint)
+        place = Place(view.catalog if view.catalog in others else own.prefix, view.namespace)
         return replace(self, place=place, reading=(*self.reading, view.name)).sql(view.sql)
 
     def quarantine(self, target: str) -> Quarantine:

@@ -31,7 +31,7 @@ from iceblink.run.explain import explained
 from iceblink.run.full_names import in_full
 from iceblink.run.inserting import inserted
 from iceblink.run.late import views
-from iceblink.run.outcome import Written, outcome, replaced_files, rows
+from iceblink.run.outcome import Written, outcome, replaced_files, rows, rows_in
 from iceblink.run.procedures import called
 from iceblink.run.row_changes import change_rows
 from iceblink.run.session import Session
@@ -158,7 +158,7 @@ def _(statement: kinds.DropView, session: Session) -> Plan:
 @_run.register
 def _(statement: kinds.TruncateTable, session: Session) -> Plan:
     table = session.target(statement.name)
-    counts = replaced_files(session.engine, table, list(table.files()))
+    counts = replaced_files(rows_in(session.engine, table))
     return outcome("TRUNCATE TABLE", statement.name, Written(truncated(table), counts))
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from iceblink.errors import CommitUnknown, ConfigError, TableNotFound, nearest
 from iceblink.lake.commit import Commit
-from iceblink.lake.entries import FileEntry
 from iceblink.lake.evolve import evolved
 from iceblink.lake.files import NewFile
 from iceblink.lake.format_version import check_writable
@@ -18,7 +17,7 @@ from iceblink.lake.table import Table
 from iceblink.plan.nodes import Plan, Scan
 from iceblink.run.checkpoint import Checkpointed, checkpointed
 from iceblink.run.data_files import fitted, written
-from iceblink.run.outcome import UNREADABLE, Written, replaced_files
+from iceblink.run.outcome import Removed, Written, replaced_files, rows_in
 from iceblink.run.replacing import overwriting, upserting
 from iceblink.run.row_changes import change_rows
 from iceblink.run.session import Session
@@ -109,33 +108,22 @@ def _write(
         return change_rows(session, upserting(session, plan, table, options.on), commit)
     if options.where is not None:
         return change_rows(session, overwriting(session, plan, table, options.where), commit, job)
+    gone = [] if options.mode == "append" else list(table.files())
+    removed = rows_in(session.engine, table, gone) if counted and not options.dynamic else None
     files = _files(session, plan, table, job)
-    if options.mode == "append":
-        commit.append(files)
-        return _committed(session, commit, table, [], files, counted)
-    gone = list(table.files())
     if options.dynamic:
         paths = partition_files(table, files)
         gone = [entry for entry in gone if entry.path in paths]
-    commit.overwrite({entry.path for entry in gone}, files)
-    return _committed(session, commit, table, gone, files, counted)
+        removed = rows_in(session.engine, table, gone) if counted else None
+    if options.mode == "append":
+        commit.append(files)
+    else:
+        commit.overwrite({entry.path for entry in gone}, files)
+    return Written(commit.run(), replaced_files(removed, files))
 
 
 def _files(session: Session, plan: Plan, table: Table, job: Checkpointed | None, staged: bool = False) -> list[NewFile]:
     return written(session, plan, table) if job is None else job.written(session, plan, table, staged)
-
-
-def _committed(
-    session: Session,
-    commit: Commit,
-    before: Table,
-    gone: Sequence[FileEntry],
-    files: Sequence[NewFile],
-    counted: bool,
-) -> Written:
-    """Commit, and count before that: afterwards others may remove what has to be read."""
-    counts = replaced_files(session.engine, before, gone, files) if counted else None
-    return Written(commit.run(), counts)
 
 
 def _commit(table: Table, options: WriteOptions, job: Checkpointed | None) -> Commit:
@@ -155,7 +143,7 @@ def _create(session: Session, plan: Plan, name: str, options: WriteOptions, job:
     try:
         commit = _commit(table, options, job)
         files = _files(session, fitted(session, plan, table), table, job, staged=True)
-        return _committed(session, commit.append(files), table, [], files, counted=True)
+        return Written(commit.append(files).run(), replaced_files(Removed(0, 0), files))
     except CommitUnknown:  # it may be there
         raise
     except BaseException:
@@ -172,14 +160,9 @@ def _replace(
     commit = _commit(made, options, job)
     if commit.landed():
         return Written(table.refresh(), None)
-    gone: list[FileEntry] = []
-    try:
-        gone = list(table.files()) if counted else []
-    except UNREADABLE:  # it is replaced all the same
-        counted = False
+    removed = rows_in(session.engine, table) if counted else None  # afterwards others may remove what has to be read
     files = _files(session, fitted(session, plan, made), made, job)
-    commit.replace(shape, files)
-    return _committed(session, commit, table, gone, files, counted)
+    return Written(commit.replace(shape, files).run(), replaced_files(removed, files))
 
 
 def _load(session: Session, name: str) -> Table:

@@ -136,9 +136,9 @@ def _write(words: Words, name: str) -> Statement:
 
 def _set(words: Words, name: str) -> Statement:
     if words.accept("PROPERTIES"):
-        return AlterTable(name, Alteration(properties=dict(words.several(lambda: setting(words)))))
+        return AlterTable(name, Alteration(properties=words.once(words.several(lambda: setting(words)))))
     words.expect("TBLPROPERTIES")
-    return AlterTable(name, Alteration(properties=dict(words.listed(lambda: setting(words)))))
+    return AlterTable(name, Alteration(properties=words.once(words.listed(lambda: setting(words)))))
 
 
 def _unset(words: Words, name: str) -> Statement:

@@ -86,7 +86,10 @@ def show(words: Words) -> Statement:
         statement = ShowCurrent()
     elif kind == "TBLPROPERTIES":
         name = words.dotted("the name of a table")
-        statement = ShowProperties(name, words.listed(words.string)[0] if words.has("(") else None)
+        keys: list[str | None] = [*words.listed(words.string)] if words.has("(") else [None]
+        if len(keys) > 1:
+            raise words.fail("one property is shown, or all", "leave the list out")
+        statement = ShowProperties(name, keys[0])
     else:
         inside = words.dotted("a namespace") if words.accept("IN") or words.accept("FROM") else None
         pattern = words.string("a pattern") if words.accept("LIKE") else None
@@ -112,6 +115,8 @@ def call(words: Words) -> Call:
         if values or named:
             words.expect(",")
         key = _key(words)
+        if key in named:
+            raise words.fail(f"{key!r} is given twice", "give it once")
         if key:
             named[key] = _argument(words)
         elif named:

@@ -17,6 +17,7 @@ def insert(words: Words) -> Insert:
     columns = words.listed(lambda: words.name("a column")) if listed else None
     if words.has("DEFAULT"):
         raise words.fail("there are no default values to insert", "write VALUES (NULL, ...)")
+    words.once([(column, told) for column, _, told in given])
     values = {column: value for column, value, told in given if told}
     dynamic = tuple(column for column, _, told in given if not told)
     return Insert(name, words.query(), None if columns is None else tuple(columns), by_name, overwrite, values, dynamic)

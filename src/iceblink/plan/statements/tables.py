@@ -47,7 +47,7 @@ def _view(words: Words, name: str, replace: bool, there: bool) -> CreateView:
         if (comment := _comment(words)) is not None:
             properties["comment"] = comment
         elif words.accept("TBLPROPERTIES"):
-            properties |= dict(words.listed(lambda: setting(words)))
+            properties |= words.once(words.listed(lambda: setting(words)))
         else:
             hint = "there are (names of columns), COMMENT '...', TBLPROPERTIES (...) and AS SELECT ..."
             raise words.fail(f"did not expect {words.found} here", hint)
@@ -76,7 +76,7 @@ def _table(words: Words, name: str, replace: bool, there: bool) -> CreateTable:
         elif words.accept("COMMENT"):
             properties["comment"] = words.string()
         elif words.accept("TBLPROPERTIES"):
-            properties |= dict(words.listed(lambda: setting(words)))
+            properties |= words.once(words.listed(lambda: setting(words)))
         elif words.accept("WITH"):  # Trino's, where partitioning and order are properties
             for key, value in words.listed(lambda: _trino_setting(words)):
                 if isinstance(value, str):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -177,6 +177,14 @@ class Words:
         items = self.several(item)
         self.expect(")")
         return items
+
+    def once(self, pairs: Sequence[tuple[str, Item]]) -> dict[str, Item]:
+        """Return names and what they were given; raises SqlError for a name that was given something twice."""
+        names = [name for name, _ in pairs]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise self.fail(f"{twice!r} is given twice", "give it once")
+        return dict(pairs)
 
     def query(self) -> QueryText:
         """Take all that is left, which is a query."""

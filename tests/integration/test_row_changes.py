@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -381,3 +382,23 @@ def test_a_branch_is_changed_alone(lake: ib.Lake) -> None:
     assert outcome(lake.delete("n.t", _.id == 1, branch="dev")) == (1, 0, 0)
     assert lake.table("n.t", branch="dev").to_pylist() == [{"id": 2}]
     assert lake.table("n.t").count() == 2
+
+
+@pytest.mark.parametrize("engine", ["local", "staged"])
+def test_rewritten_rows_come_in_groups_no_larger_than_the_files_they_were_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: Any
+) -> None:
+    monkeypatch.setattr("iceblink.run.row_changes.LEAST_GROUP_ROWS", 3)
+    with ib.connect(tmp_path, engine=engine if engine == "local" else staged_engine()) as lake:
+        for first in range(0, 40, 10):
+            lake.write("n.t", [{"id": first + one} for one in range(5)], "append" if first else "create")
+        assert outcome(lake.sql("DELETE FROM n.t WHERE id % 10 = 0 AND id < 30")) == (3, 0, 0)
+        expected = sorted(first + one for first in range(0, 40, 10) for one in range(5) if one or first == 30)
+        assert sorted(lake.table("n.t").to_arrow()["id"].to_pylist()) == expected
+        groups = [
+            metadata.row_group(group).num_rows
+            for row in lake.table("n.t.files").to_pylist()
+            for metadata in [pq.read_metadata(row["file_path"].removeprefix("file://"))]
+            for group in range(metadata.num_row_groups)
+        ]
+        assert (max(groups), sum(groups)) == (5, len(expected))

@@ -19,7 +19,7 @@ from iceblink.lake.pruning import Values, comparable
 
 _PATH_FIELD = 2147483546
 """Field id of ``file_path`` in position delete files."""
-REFERENCED, OFFSET, _LENGTH = 17, 18, 19
+REFERENCED, OFFSET, LENGTH = 17, 18, 19
 """Places, in a data file of format version 3, of what PyIceberg has no properties for."""
 
 PartitionKey = tuple[int, Values]
@@ -70,7 +70,7 @@ class PlacedDelete:
         first, last = _path_bounds(delete)
         target = target_of(delete)
         if delete[OFFSET] is not None and target is not None:
-            file = DeleteFile("vector", path, size, offset=delete[OFFSET], length=delete[_LENGTH])
+            file = DeleteFile("vector", path, size, offset=delete[OFFSET], length=delete[LENGTH])
             return cls(file, sequence, target)
         return cls(DeleteFile("position", path, size), sequence, target, key, first, last)
 

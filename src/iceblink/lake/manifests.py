@@ -166,9 +166,10 @@ def _matching(
         return
     search = FileSearch(origin_of(table, snapshot), schema, specs, predicate, bounds)
     listed = [manifest for manifest, _ in _manifests(table) if pruner.keeps_manifest(manifest)]
-    found = mapped(_each(partial(DeleteReader, search)), _of(listed, ManifestContent.DELETES))
+    readers = table.storage.at_once(table.location, READERS)
+    found = mapped(_each(partial(DeleteReader, search), readers), _of(listed, ManifestContent.DELETES))
     deletes = [delete for some in found for delete in some]
-    files = mapped(_each(partial(DataReader, search, deletes, made)), _of(listed, ManifestContent.DATA))
+    files = mapped(_each(partial(DataReader, search, deletes, made), readers), _of(listed, ManifestContent.DATA))
     for some in files:
         yield from some
 
@@ -177,8 +178,8 @@ def _of(listed: Iterable[ManifestFile], content: ManifestContent) -> list[Manife
     return [manifest for manifest in listed if manifest.content == content]
 
 
-def _each(build: Callable[[], Callable[[ManifestFile], Result]]) -> Each[ManifestFile, Result]:
-    return Each("manifests", build, _cost_s, READERS)
+def _each(build: Callable[[], Callable[[ManifestFile], Result]], readers: int) -> Each[ManifestFile, Result]:
+    return Each("manifests", build, _cost_s, readers)
 
 
 def _cost_s(manifest: ManifestFile) -> float:
@@ -276,6 +277,11 @@ def sequence_of(entry: ManifestEntry, manifest: ManifestFile) -> int:
     return manifest.sequence_number if entry.sequence_number is None else entry.sequence_number
 
 
+def is_partitioned(spec: PartitionSpec) -> bool:
+    """Tell whether a spec has a field that is not void: equality deletes of one without are for all files."""
+    return any(not isinstance(field.transform, VoidTransform) for field in spec.fields)
+
+
 _NOTHING: Mapping[int, int] = {}
 _UNKNOWN = object()
 """A value that is there but cannot be said in Python: nothing may be concluded from it."""
@@ -290,7 +296,7 @@ class _SpecShape:
 
     def __init__(self, spec: PartitionSpec, schema: Schema) -> None:
         kinds = [field.field_type for field in spec.partition_type(schema).fields]
-        self.partitioned = any(not isinstance(field.transform, VoidTransform) for field in spec.fields)
+        self.partitioned = is_partitioned(spec)
         self._names = [field.name for field in spec.fields]
         self._converters = [to_python(kind) for kind in kinds]
         self._sources = [

@@ -50,23 +50,26 @@ class Pruner:
 
     Parameters
     ----------
-    predicate : Predicate
+    predicate : Predicate or BooleanExpression
+        An expression is PyIceberg's own, as other clients mean it.
     schema : Schema
         Of the version that is read.
     specs : mapping of int to PartitionSpec
         All specs of the table, by id.
     """
 
-    def __init__(self, predicate: Predicate, schema: Schema, specs: Mapping[int, PartitionSpec]) -> None:
-        asked = to_iceberg(predicate, schema)
+    def __init__(
+        self, predicate: Predicate | BooleanExpression, schema: Schema, specs: Mapping[int, PartitionSpec]
+    ) -> None:
+        asked = to_iceberg(predicate, schema) if isinstance(predicate, Predicate) else predicate
         self.nothing = bind(schema, asked, case_sensitive=True) == AlwaysFalse()
         self._metrics = None if asked == AlwaysTrue() else _InclusiveMetricsEvaluator(schema, asked)
         self._manifests: dict[int, Callable[[ManifestFile], bool]] = {}
-        self._partitions: dict[int, _Partitions] = {}
+        self._partitions: dict[int, Partitions] = {}
         for spec_id, spec in specs.items():
             projected = inclusive_projection(schema, spec)(asked)
             self._manifests[spec_id] = manifest_evaluator(spec, schema, projected)
-            self._partitions[spec_id] = _Partitions(spec, schema, projected)
+            self._partitions[spec_id] = Partitions(spec, schema, projected)
 
     def keeps_manifest(self, manifest: ManifestFile) -> bool:
         """Tell whether any of its files may match, by the partition ranges in the manifest list."""
@@ -95,8 +98,7 @@ class WholeMatch:
         self._metrics = _StrictMetricsEvaluator(schema, asked)
         self._counted: Collection[int] = [schema.find_field(name).field_id for name in columns(predicate)]
         self._partitions = {
-            spec_id: _Partitions(spec, schema, strict_projection(schema, spec)(asked))
-            for spec_id, spec in specs.items()
+            spec_id: Partitions(spec, schema, strict_projection(schema, spec)(asked)) for spec_id, spec in specs.items()
         }
 
     def matches(self, file: DataFile, spec_id: int, values: Values) -> bool:
@@ -108,7 +110,7 @@ class WholeMatch:
         return all(field_id in counts for field_id in self._counted) and self._metrics.eval(file)
 
 
-class _Partitions:
+class Partitions:
     """An expression over the partition fields of one spec; each distinct partition is asked once."""
 
     def __init__(self, spec: PartitionSpec, schema: Schema, projected: BooleanExpression) -> None:
@@ -120,6 +122,7 @@ class _Partitions:
         self._known: dict[Values, bool] = {}
 
     def matches(self, values: Values) -> bool:
+        """Tell whether the expression is true for these partition values."""
         if self._constant is not None:
             return self._constant
         known = self._known.get(values)

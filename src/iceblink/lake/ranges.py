@@ -70,11 +70,14 @@ class Opened:
         [bytes]
     fetch : callable
         Given an offset and a length inside the file, returns just those bytes, trying again in need.
+    whole : callable
+        Returns all of the file and lets go of it, where that was read already; else None.
     """
 
     path: str
     size: int
     fetch: Callable[[int, int], pa.Buffer]
+    whole: Callable[[], pa.Buffer | None] = lambda: None
 
     def native(self) -> pa.NativeFile:
         """Return it as Arrow's readers want it; every read is a request."""
@@ -82,6 +85,9 @@ class Opened:
 
     def parts(self, ranges: Iterable[Range]) -> Parts:
         """Fetch ranges, as few requests as they take, side by side."""
+        whole = self.whole()
+        if whole is not None:
+            return Parts(self, [(0, self.size)], [whole])
         requests = coalesced(ranges)
         if len(requests) < 2:
             return Parts(self, requests, [self._part(request) for request in requests])

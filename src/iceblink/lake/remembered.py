@@ -47,6 +47,13 @@ class Remembered(Generic[Key, Value]):
             while self._weight > self._limit:
                 self._forget(next(iter(self._kept)))
 
+    def take(self, key: Key) -> Value | None:
+        """Return the value of `key`, or None, and let go of it."""
+        with self._lock:
+            found = self._kept.get(key)
+            self._forget(key)
+            return None if found is None else found[0]
+
     def clear(self) -> None:
         """Let go of all."""
         with self._lock:

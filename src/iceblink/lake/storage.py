@@ -16,6 +16,7 @@ from typing import Any, Self, TypeVar
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from iceblink.config import KIB, MIB
 from iceblink.credentials import remember
 from iceblink.lake.file_systems import PREFIXES, Objects, file_system, objects, split_location
 from iceblink.lake.ranges import Opened
@@ -24,6 +25,12 @@ from iceblink.lake.retries import PATIENCE_S, CutShort, patiently
 
 Result = TypeVar("Result")
 
+SMALL_BYTES = 256 * KIB
+"""A data file up to this size is read whole with its ending: that comes faster than another answer would."""
+WHOLE_BYTES = 64 * MIB
+"""Most that is held of such files [bytes]: as many as a plan reads footers of."""
+READS = 32
+"""Small reads side by side, of a store that takes its time for each: as many as connections are kept."""
 _UNSAID = "flush response stream"
 """Amazon's client has no room for an answer longer than what was asked for: perhaps that there is no such file."""
 
@@ -125,6 +132,8 @@ class Storage:
         return self._ready(path, self._patiently(path, file.size), file)
 
     def _ready(self, path: str, size: int, file: Any) -> Opened:
+        key = self.properties, path
+
         def once(offset: int, nbytes: int) -> pa.Buffer:
             try:
                 content = file.read_at(nbytes, offset)
@@ -136,16 +145,23 @@ class Storage:
                 raise CutShort(path, offset, nbytes, len(content))
             return pa.py_buffer(content)
 
-        return Opened(path, size, lambda offset, nbytes: self._patiently(path, partial(once, offset, nbytes)))
+        def fetch(offset: int, nbytes: int) -> pa.Buffer:
+            held = _whole.get(key)
+            if held is not None:
+                return held.slice(offset, nbytes)
+            return self._patiently(path, partial(once, offset, nbytes))
+
+        return Opened(path, size, fetch, partial(_whole.take, key))
 
     def _is_gone(self, path: str) -> bool:
         filesystem, inside = self.filesystem(path)
         return bool(filesystem.get_file_info(inside).type == pafs.FileType.NotFound)
 
-    def ending(self, path: str, nbytes: int) -> tuple[int, pa.Buffer]:
+    def ending(self, path: str, nbytes: int, file_bytes: int | None = None) -> tuple[int, pa.Buffer]:
         """Return the size of a data file [bytes], and its last `nbytes`, or all of them; errors as `open_input`.
 
-        That is one request to a store that takes it; the file is opened by it, for whoever reads more.
+        That is one request to a store that takes it; the file is opened by it, for whoever reads more. Of one that is
+        thought to have `file_bytes`, which are few, all is asked for, and held for who reads parts of it next.
         """
         ours = None if self.local_path(path) is not None else self._objects(path)[0]
         if ours is None or not ours.tells_endings:
@@ -154,10 +170,17 @@ class Storage:
                 file.seek(max(0, size - nbytes))
                 return size, file.read_buffer()
         inside = self._objects(path)[1]
-        got = self._patiently(path, lambda: ours.get(inside, nbytes))
+        wanted = file_bytes if file_bytes is not None and nbytes < file_bytes <= SMALL_BYTES else nbytes
+        got = self._patiently(path, lambda: ours.get(inside, wanted))
         reader = ours.reader(inside, got.size)
         _opened.put((self.properties, path), self._ready(path, got.size, reader))
-        return got.size, pa.py_buffer(got.content)
+        if len(got.content) == got.size:
+            _whole.put((self.properties, path), pa.py_buffer(got.content), got.size)
+        return got.size, pa.py_buffer(got.content)[-nbytes:]
+
+    def at_once(self, path: str, here: int) -> int:
+        """Return how many small reads near `path` wait side by side: `here` on this machine, more elsewhere."""
+        return here if self.local_path(path) is not None else max(here, READS)
 
     def read(self, path: str) -> bytes:
         """Return a whole file: for small ones, metadata above all. Errors as `open_input`."""
@@ -245,6 +268,9 @@ class Storage:
 
 _opened: Remembered[tuple[tuple[tuple[str, str], ...], str], Opened] = Remembered(limit=1024)
 """Files elsewhere that never change: asking for their size again would be a request each time."""
+
+_whole: Remembered[tuple[tuple[tuple[str, str], ...], str], pa.Buffer] = Remembered(limit=WHOLE_BYTES)
+"""Small data files that came with their endings, until they are read [bytes]."""
 
 
 @lru_cache(maxsize=1)

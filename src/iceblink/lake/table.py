@@ -20,6 +20,7 @@ from iceblink.errors import ConfigError, SnapshotNotFound, nearest
 from iceblink.lake.entries import FileEntry
 from iceblink.lake.manifests import Made, files_as, live_files, total_files
 from iceblink.lake.metadata_tables import metadata_table
+from iceblink.lake.remote_planning import served_files
 from iceblink.lake.schemas import arrow_schema
 from iceblink.lake.storage import Storage
 from iceblink.lake.transforms import show_partition, show_sort
@@ -159,7 +160,8 @@ class Table:
     def files(self, predicate: Predicate | None = None, bounds: Collection[str] = ()) -> Iterator[FileEntry]:
         """Return the data files that may hold rows for which `predicate` is true, with the deletes that apply.
 
-        Streams: manifests are read as the iterator proceeds.
+        Streams: manifests are read as the iterator proceeds. A REST catalog that plans scans, and is to, is asked
+        instead: see `remote_planning`.
 
         Parameters
         ----------
@@ -174,13 +176,17 @@ class Table:
         DataCorrupt
             A manifest or the manifest list is missing or damaged.
         """
-        return live_files(self, predicate or Everything(), bounds)
+        asked = predicate or Everything()
+        served = served_files(self, asked, bounds)
+        return live_files(self, asked, bounds) if served is None else served
 
     def files_as(
         self, made: Callable[[FileEntry], Made], predicate: Predicate | None = None, mapped: Mapped = here
     ) -> Iterator[Made]:
         """Return what `made` gives of each of the same files, called wherever `mapped` reads the manifests."""
-        return files_as(self, predicate or Everything(), made, mapped=mapped)
+        asked = predicate or Everything()
+        served = served_files(self, asked)
+        return files_as(self, asked, made, mapped=mapped) if served is None else map(made, served)
 
     # other versions
 

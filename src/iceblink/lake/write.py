@@ -74,10 +74,18 @@ class TableWriter:
         Folder of the journal that will name the files, if there is one: they are no leftovers while it is there.
     share_of : str, optional
         The token of a write that several writers share; whoever began it has marked it, and ends it.
+    group_rows : int, optional
+        Most rows of a row group, where that is fewer than the table says.
     """
 
     def __init__(
-        self, table: Table, settings: Settings, sorted: bool = False, job: str = "", share_of: str = ""
+        self,
+        table: Table,
+        settings: Settings,
+        sorted: bool = False,
+        job: str = "",
+        share_of: str = "",
+        group_rows: int | None = None,
     ) -> None:
         self.token = share_of or uuid4().hex
         """Names this write: its data files begin with it. Always new, so that no two writes share a file name."""
@@ -96,7 +104,8 @@ class TableWriter:
         self._partitioner = Partitioner(table.iceberg_schema, iceberg.spec())
         self._locations = iceberg.location_provider()
         self._file_bytes = number(properties, "write.target-file-size-bytes", settings.file_bytes)
-        self._group_rows = number(properties, ROW_GROUP_ROWS, 1 << 20)
+        most_rows = number(properties, ROW_GROUP_ROWS, 1 << 20)
+        self._group_rows = most_rows if group_rows is None else min(most_rows, group_rows)
         self._buffer_bytes = settings.memory_bytes // 8
         group_bytes = number(properties, "write.parquet.row-group-size-bytes", settings.row_group_bytes)
         self._group_bytes = min(group_bytes, self._buffer_bytes)

@@ -168,6 +168,16 @@ def report_metrics(catalog: Catalog, key: TableKey, body: Body) -> Response:
     return Response(status_code=DONE)
 
 
+@READING.post("/namespaces/{namespace}/tables/{table}/plan")
+def plan_scan(catalog: Catalog, key: TableKey, body: Body) -> Response:
+    return JSONResponse(catalog.planning.plan(key, body))
+
+
+@READING.post("/namespaces/{namespace}/tables/{table}/tasks")
+def fetch_tasks(catalog: Catalog, key: TableKey, body: Body) -> Response:
+    return JSONResponse(catalog.planning.tasks(key, body))
+
+
 @WRITING.post("/tables/rename")
 def rename_table(catalog: Catalog, body: Body) -> Response:
     catalog.tables.rename(_identified(body, "source"), _identified(body, "destination"))

@@ -45,17 +45,22 @@ def fitted(session: Session, plan: Plan, table: Table) -> Plan:
 
 
 def written(
-    session: Session, plan: Plan, table: Table, begun: Callable[[str], None] | None = None, job: str = ""
+    session: Session,
+    plan: Plan,
+    table: Table,
+    begun: Callable[[str], None] | None = None,
+    job: str = "",
+    group_rows: int | None = None,
 ) -> list[NewFile]:
     """Run `plan` and write its rows to data files of `table`, sorted if the table is; nothing is committed.
 
     Whatever fails, its files are removed. Before there is one, `begun` is told the token in their names; `job` is the
-    folder of the journal that will have them.
+    folder of the journal that will have them. `group_rows` is that of `TableWriter`.
     """
     sorts = can_sort(table, table.sort_by)
     if sorts:  # all rows, not file by file: files then hold disjoint ranges, and readers skip more of them
         plan = session.engine.query(sorted_query(plan.name, table.sort_by), {plan.name: plan})
-    return session.engine.files(plan, table, sorts, begun, job)
+    return session.engine.files(plan, table, sorts, begun, job, group_rows)
 
 
 def can_sort(table: Table, words: Sequence[str]) -> bool:

@@ -105,12 +105,18 @@ class LocalEngine:
         return local_backend(self.settings)
 
     def files(
-        self, plan: Plan, table: Table, sorted: bool, begun: Callable[[str], None] | None, job: str
+        self,
+        plan: Plan,
+        table: Table,
+        sorted: bool,
+        begun: Callable[[str], None] | None,
+        job: str,
+        group_rows: int | None = None,
     ) -> list[NewFile]:
         """Write the rows of `plan` to data files of `table` that nothing refers to; see `run.data_files.written`."""
         with (
             closing(self.batches(plan)) as batches,
-            TableWriter(table, self.settings, sorted=sorted, job=job) as writer,
+            TableWriter(table, self.settings, sorted=sorted, job=job, group_rows=group_rows) as writer,
         ):
             if begun is not None:
                 begun(writer.token)

@@ -63,6 +63,8 @@ from iceblink.scan.plan import owner_of
 
 Mode = Literal["copy-on-write", "merge-on-read"]
 Numbers: TypeAlias = NDArray[np.int64]
+LEAST_GROUP_ROWS = 122_880
+"""No row group is kept smaller than so: the kernel's own have this many rows, and a thread reads one."""
 REPORT = "nothing was committed; please report this"
 
 
@@ -327,8 +329,19 @@ class _Change:
         if len(queries) > 1:
             tree = union_query([one.name for one in queries], self._table.schema.names)
             plan = self._engine.query(tree, {one.name: one for one in queries})
-        write = written if self._job is None else self._job.written_last
-        yield write(self._session, plan, self._table)
+        if self._job is not None:
+            yield self._job.written_last(self._session, plan, self._table)
+        else:
+            yield written(self._session, plan, self._table, group_rows=self._group_rows(touched))
+
+    def _group_rows(self, touched: Scan) -> int | None:
+        """Return how large row groups become where files are rewritten: not larger than those files.
+
+        What is buffered and encoded at once is then about as much as a file, however many small ones there are.
+        """
+        if self._mode != "copy-on-write" or not touched.files:
+            return None
+        return max(LEAST_GROUP_ROWS, *(self._entries[path].rows for path in touched.files))
 
     def _added_first(self) -> list[NewFile]:
         if self._job is None or self._change.added is None:

@@ -159,7 +159,7 @@ def read_footer(storage: Storage, path: str, file_bytes: int, owner: str = "") -
         The file is missing, shorter than it was, or does not end as a Parquet file does.
     """
     with reading(owner, path):
-        size, ending = storage.ending(path, TAIL_BYTES)
+        size, ending = storage.ending(path, TAIL_BYTES, file_bytes)
         if size < file_bytes:
             raise damaged(f"a file of the table is cut short: {size:,} of {file_bytes:,} bytes", owner, path)
         tail = ending.to_pybytes()

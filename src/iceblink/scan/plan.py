@@ -251,7 +251,8 @@ class _Planner:
         """Read footers, and see to it that sizes which these do not tell can be guessed."""
         table = self.table
         finder = GroupFinder(table.uuid, table.schema, self.schema, predicate, table.storage, self.owner)
-        each = Each("footers", partial(_itself, finder), self._cost_s, READ_THREADS)
+        readers = table.storage.at_once(table.location, READ_THREADS)
+        each = Each("footers", partial(_itself, finder), self._cost_s, readers)
         found = list(self.mapped(each, files))
         self._learn_ratios(files, found)
         return found

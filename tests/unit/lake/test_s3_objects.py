@@ -160,3 +160,29 @@ def test_requests_are_signed_as_amazon_signs_them(
 )
 def test_where_more_than_keys_leads_to_a_store_arrow_reads(more: dict[str, str]) -> None:
     assert S3Objects.of({**KEYS, **more}, "lake", never) is None
+
+
+def test_a_small_data_file_is_one_request_whoever_reads_it(bucket: tuple[type[Bucket], str]) -> None:
+    handler, endpoint = bucket
+    storage, path = Storage.of({**KEYS, "s3.endpoint": endpoint}), "s3://lake/a b/ü?#%2F+"
+    size, ending = storage.ending(path, 100, len(CONTENT))
+    assert (size, ending.to_pybytes()) == (len(CONTENT), CONTENT[-100:])
+    opened = storage.opened(path, constant=True)
+    assert opened.fetch(7, 5).to_pybytes() == CONTENT[7:12]
+    parts = opened.parts([(0, 3), (len(CONTENT) - 2, len(CONTENT))])
+    assert [parts.fetch(start, 2).to_pybytes() for start in (1, len(CONTENT) - 2)] == [CONTENT[1:3], CONTENT[-2:]]
+    assert handler.asked == [("GET", f"bytes=-{len(CONTENT)}")]
+    assert opened.parts([(4, 8)]).fetch(4, 4).to_pybytes() == CONTENT[4:8]  # nothing is held any more
+    assert handler.asked[1:] == [("GET", "bytes=4-7")]
+
+
+@pytest.mark.parametrize("thought", [None, 10, len(CONTENT) - 1, 2**40])
+def test_a_file_that_is_large_or_not_what_it_is_thought_to_be_is_read_by_parts(
+    bucket: tuple[type[Bucket], str], thought: int | None
+) -> None:
+    handler, endpoint = bucket
+    storage, path = Storage.of({**KEYS, "s3.endpoint": endpoint}), "s3://lake/a b/ü?#%2F+"
+    size, ending = storage.ending(path, 100, thought)
+    assert (size, ending.to_pybytes()) == (len(CONTENT), CONTENT[-100:])
+    assert storage.opened(path, constant=True).parts([(0, 3)]).fetch(0, 3).to_pybytes() == CONTENT[:3]
+    assert len(handler.asked) == 2

@@ -7,6 +7,7 @@ from urllib.parse import unquote
 from iceblink.lake.catalog import Catalog
 from iceblink.lake.served import requests
 from iceblink.lake.served.names import LONGEST, checked_namespace
+from iceblink.lake.served.planning import Planning
 from iceblink.lake.served.refusal import Refusal
 from iceblink.lake.served.store import Store
 from iceblink.lake.served.tables import Json, Tables
@@ -20,7 +21,7 @@ _TOLD = ("s3.endpoint", "s3.region", "s3.path-style-access", "s3.force-virtual-a
 
 
 class ServedCatalog:
-    """What a server answers from: `tables`, `views`, and here the namespaces; safe to share between threads.
+    """What a server answers from: `tables`, `views`, `planning`, and here the namespaces; threads may share it.
 
     Parameters
     ----------
@@ -39,6 +40,7 @@ class ServedCatalog:
         opened = catalog.pyiceberg
         self._told = {key: str(opened.properties[key]) for key in _TOLD if key in opened.properties}
         self.tables, self.views = Tables(self._store), Views(self._store)
+        self.planning = Planning(self._store)
 
     def told(self) -> dict[str, str]:
         """Return what clients are told of the storage; an endpoint with keys in it is not."""

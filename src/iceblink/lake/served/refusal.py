@@ -46,6 +46,11 @@ class Refusal(Exception):
         return cls(404, f"NoSuch{kind.capitalize()}Exception", f"no {kind.lower()} {name!r}")
 
     @classmethod
+    def no_plan_task(cls) -> Self:
+        """None of ours, or of a snapshot that is over."""
+        return cls(404, "NoSuchPlanTaskException", "no such plan task: plan the scan again")
+
+    @classmethod
     def unsupported(cls, message: str) -> Self:
         """The specification has it, and this catalog does not."""
         return cls(406, "UnsupportedOperationException", message)

@@ -93,7 +93,13 @@ class DistributedEngine(LocalEngine):
                 yield from rows
 
     def files(
-        self, plan: Plan, table: Table, sorted: bool, begun: Callable[[str], None] | None, job: str
+        self,
+        plan: Plan,
+        table: Table,
+        sorted: bool,
+        begun: Callable[[str], None] | None,
+        job: str,
+        group_rows: int | None = None,
     ) -> list[NewFile]:
         """Write the rows of `plan` to data files of `table`, in the workers; nothing refers to the files yet."""
         token = uuid4().hex
@@ -105,7 +111,7 @@ class DistributedEngine(LocalEngine):
             with closing(self.backend()) as backend:
                 runner = self._runner(backend, plan)
                 with closing(
-                    runner.stream(written_flow(self._lowering(runner), plan, table, token, sorted))
+                    runner.stream(written_flow(self._lowering(runner), plan, table, token, sorted, group_rows))
                 ) as written:
                     for batch in written:
                         for file in files_of(batch):

@@ -22,14 +22,16 @@ ROUTES = 4
 """Tasks for each CPU that the partitions of a table are shared out among."""
 
 
-def written_flow(lowering: Lowering, plan: Plan, table: Table, token: str, sorted: bool) -> Flow:
+def written_flow(
+    lowering: Lowering, plan: Plan, table: Table, token: str, sorted: bool, group_rows: int | None = None
+) -> Flow:
     """Return the chain whose rows are the files that it wrote, all under one token.
 
     A task has as many rows as make a file; those of one partition of the table go to the same tasks, and each part of a
     `Repartition` is one.
     """
     runner, portable = lowering.runner, PortableTable.of(table)
-    work = WriteWork(portable, runner.worker_settings(), token, sorted)
+    work = WriteWork(portable, runner.worker_settings(), token, sorted, group_rows)
     if isinstance(plan, Repartition):
         kept = lowering.repartitioned(plan)
         flow = Flow("partitions", lambda: _partitions(kept), table.schema, kept=(kept,))

@@ -60,19 +60,23 @@ class WriteWork:
         Of the write that all workers share.
     sorted : bool
         The rows of each task come in the table's sort order.
+    group_rows : int or None
+        As of `TableWriter`.
     """
 
     table: PortableTable
     settings: Settings
     token: str
     sorted: bool
+    group_rows: int | None = None
 
     def __call__(self) -> Work:
         return self._run
 
     def _run(self, call: Call, begun: Callable[[int], None]) -> Iterator[Output]:
         begun(0)
-        with TableWriter(self.table.table(), self.settings, self.sorted, share_of=self.token) as writer:
+        table, limit = self.table.table(), self.group_rows
+        with TableWriter(table, self.settings, self.sorted, share_of=self.token, group_rows=limit) as writer:
             for part in call.parts:
                 writer.write(part.data)
             files = writer.finish()

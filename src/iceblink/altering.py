@@ -39,7 +39,7 @@ class Altering:
         rename: Mapping[str, str] | None = None,
         types: Mapping[str, str | pa.DataType] | None = None,
         optional: str | Sequence[str] = (),
-        defaults: Mapping[str, str | float | bool | None] | None = None,
+        defaults: Mapping[str, str | float | bool | bytes | None] | None = None,
         comments: Mapping[str, str] | None = None,
         move: Mapping[str, str] | None = None,
         partition_by: Sequence[str] | None = None,
@@ -65,7 +65,7 @@ class Altering:
             Wider ones: int to long, float to double, a decimal with more digits.
         optional : str or sequence of str
             Columns that may be null from now on.
-        defaults : mapping of name to (str, number, bool or None), optional
+        defaults : mapping of name to (str, number, bool, bytes or None), optional
             What columns have in rows that a write gives no value; of new columns, also in the rows that are there. None
             is null. A table of format version 3 has them.
         comments : mapping of str to str, optional

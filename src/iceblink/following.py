@@ -100,7 +100,8 @@ class Following:
             As in `appended`.
         keys : str or sequence of str, optional
             Columns that identify a row: where a snapshot took out one row of a key and put in one, they are
-            ``update_before`` and ``update_after``. A key with a null is none.
+            ``update_before`` and ``update_after``. A key with a null is none. ``"_row_id"`` finds updates without a key
+            of the table's own, in format version 3; rows then have the columns of row lineage.
         net : bool
             Whether all snapshots count as one, with ordinal 0 and the id of the last: a row that came and went is not
             told of, and files that did are not even read.
@@ -112,9 +113,9 @@ class Following:
         ------
         TableNotFound, SnapshotNotFound, ColumnNotFound
         PlanError
-            `until` was not made from `after`.
+            `until` was not made from `after`; `keys` name ``_row_id``, and rows have no ids.
         DuplicateColumn
-            The table has a column named like one of the three.
+            The table has a column named like one of those that are added.
         """
         lineage = _lineage(self.session, name, branch, until)
         snapshots = lineage.since(None if after is None else _found(lineage, after))

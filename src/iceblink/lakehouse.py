@@ -157,6 +157,7 @@ class Lake(Altering, Changing, Following, Importing, Maintaining, Viewing):
         as_of: Any = None,
         branch: str | None = None,
         tag: str | None = None,
+        row_lineage: bool = False,
     ) -> Dataset:
         """Return a table, pinned to the version it has now or the one asked for.
 
@@ -169,12 +170,21 @@ class Lake(Altering, Changing, Following, Importing, Maintaining, Viewing):
         as_of : datetime, ISO string or int [ms], optional
             The version current at that time.
         branch, tag : str, optional
+        row_lineage : bool
+            With two columns more, of a table of format version 3: ``_row_id``, which a row keeps for its life, and
+            ``_last_updated_sequence_number``, of the commit that changed it last; both null in rows of before an
+            upgrade until something is committed. SQL has them where it names them.
 
         Raises
         ------
         TableNotFound, SnapshotNotFound
+        PlanError
+            Its rows have no ids: an earlier format version, a view, or metadata.
+        DuplicateColumn
+            A column of the table has one of these two names.
         """
-        return self._dataset(self.session.table(name, snapshot=snapshot, as_of=as_of, branch=branch, tag=tag))
+        version = {"snapshot": snapshot, "as_of": as_of, "branch": branch, "tag": tag}
+        return self._dataset(self.session.table(name, **version, row_lineage=row_lineage))
 
     def optimize(
         self,

@@ -14,6 +14,7 @@ import pytest
 import ray as ray_itself
 
 import iceblink as ib
+from contract.row_lineage import check_lineage_of_changes
 from iceblink import _
 from iceblink.errors import ConfigError
 from iceblink.mapped import here
@@ -279,3 +280,8 @@ def test_a_job_with_a_checkpoint_that_failed_is_one_commit_when_it_is_run_again(
     assert len(local.sql("SELECT * FROM n.c.snapshots").to_pylist()) == 1
     files = {path.name for path in (tmp_path / "lake" / "n" / "c" / "data").glob("*.parquet")}
     assert files == {row["file_path"].rpartition("/")[2] for row in local.sql("SELECT * FROM n.c.files").to_pylist()}
+
+
+@pytest.mark.parametrize("on_read", [False, True])
+def test_changes_over_workers_keep_row_lineage(engine: ib.RayEngine, tmp_path: Path, on_read: bool) -> None:
+    check_lineage_of_changes(ib.connect(tmp_path / "lake ü", engine=engine), on_read)

@@ -366,12 +366,12 @@ def test_a_commit_that_cannot_be_is_a_400_and_changes_nothing(rest: Rest, namesp
 
 def test_what_is_not_written_here_is_a_406(rest: Rest, namespace: str) -> None:
     made = rest.table(namespace, "t")
-    upgrade = {"updates": [{"action": "upgrade-format-version", "format-version": 3}]}
+    upgrade = {"updates": [{"action": "upgrade-format-version", "format-version": 4}]}
     moved = {"updates": [{"action": "set-location", "location": made["metadata"]["location"] + "-2"}]}
     for change in (upgrade, moved):
         answer = rest.ask("POST", f"/namespaces/{namespace}/tables/t", change)
         assert (answer.status, answer.kind) == (406, "UnsupportedOperationException")
-    newer = {"name": "v3", "schema": SCHEMA, "properties": {"format-version": "3"}}
+    newer = {"name": "v4", "schema": SCHEMA, "properties": {"format-version": "4"}}
     assert rest.ask("POST", f"/namespaces/{namespace}/tables", newer).status == 406
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
@@ -14,142 +13,32 @@ from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pyiceberg.manifest import ManifestContent
 from pyiceberg.table.metadata import TableMetadataV3
 from pyiceberg.table.puffin import PuffinFile
 
 import iceblink as ib
 from iceblink import _
-from iceblink.errors import CommitConflict, ConfigError, TypeMismatch
-from iceblink.lake.deletes import OFFSET, REFERENCED
+from iceblink.errors import CommitConflict, ConfigError, NullInRequired, SchemaMismatch, SqlError, TypeMismatch
 from iceblink.lake.leftovers import remove_leftovers
-from iceblink.lake.manifest_files import FILE_FIRST_ROW_ID, FIRST_ROW_ID, read_entries, read_manifest_list
-from iceblink.lake.manifests import origin_of
-from iceblink.lake.table import Table
-
-THIRD = {"format-version": "3"}
-ON_READ = {f"write.{verb}.mode": "merge-on-read" for verb in ("delete", "update", "merge")}
-SCHEMA = {"id": "long", "a b": "string", "g ü": "string"}
-Row = tuple[int, str | None, str | None]
-
-
-def loaded(lake: ib.Lake, name: str = "n.t") -> Table:
-    return lake.session.catalog.load(name)
-
-
-def arrow(rows: list[Row]) -> pa.Table:
-    kinds = pa.schema(list(zip(SCHEMA, (pa.int64(), pa.string(), pa.string()), strict=True)))
-    return pa.Table.from_pylist([dict(zip(SCHEMA, row, strict=True)) for row in rows], kinds)
-
-
-def next_row_id(table: Table) -> int:
-    metadata = table.pyiceberg.metadata
-    assert isinstance(metadata, TableMetadataV3)
-    assert metadata.next_row_id is not None
-    return metadata.next_row_id
-
-
-def files_of(table: Table) -> tuple[dict[str, tuple[int | None, int]], dict[str, tuple[str, int, int]]]:
-    """Return first row id and rows of each live data file, and the place and rows of each deletion vector."""
-    data, vectors = dict[str, tuple[int | None, int]](), dict[str, tuple[str, int, int]]()
-    snapshot = table.snapshot
-    assert snapshot is not None
-    origin = origin_of(table, snapshot)
-    for manifest in read_manifest_list(snapshot.manifest_list, origin):
-        if manifest.content == ManifestContent.DATA and snapshot.first_row_id is not None:
-            assert manifest[FIRST_ROW_ID] is not None
-        for entry in read_entries(manifest, origin):
-            file = entry.data_file
-            if manifest.content == ManifestContent.DATA:
-                data[file.file_path] = (file[FILE_FIRST_ROW_ID], file.record_count)
-            elif file[OFFSET] is not None:
-                assert file[REFERENCED] not in vectors, "a data file has one vector"
-                vectors[file[REFERENCED]] = (file.file_path, file[OFFSET], file.record_count)
-    return data, vectors
-
-
-def check_ids(before: Table | None, after: Table) -> None:
-    """Check what the spec says of row ids: no two rows share one, files keep theirs, the next is above all."""
-    data, vectors = files_of(after)
-    assert vectors.keys() <= data.keys()
-    snapshot = after.snapshot
-    assert snapshot is not None
-    ranges = sorted((first, first + rows) for first, rows in data.values() if first is not None)
-    assert len(ranges) == len(data)
-    assert all(end <= start for (_, end), (start, _) in pairwise(ranges))
-    assert snapshot.first_row_id is not None
-    assert snapshot.added_rows is not None
-    assert next_row_id(after) == snapshot.first_row_id + snapshot.added_rows
-    assert all(end <= next_row_id(after) for _, end in ranges)
-    said = json.loads(Path(after.pyiceberg.metadata_location).read_text())
-    assert (said["format-version"], said["next-row-id"]) == (3, next_row_id(after))
-    if before is not None and before.snapshot is not None and before.snapshot.first_row_id is not None:
-        known, _ = files_of(before)
-        assert snapshot.first_row_id >= next_row_id(before) or snapshot == before.snapshot
-        assert all(data[path] == known[path] for path in data.keys() & known.keys())
-
-
-class Twins:
-    """A table of version 2 and one of version 3, that are to hold the same as a list of rows."""
-
-    def __init__(self, lake: ib.Lake, shape: list[str], on_read: bool) -> None:
-        self.lake, self.rows = lake, list[Row]()
-        given = ON_READ if on_read else {}
-        lake.create("n.t", SCHEMA, partition_by=shape, properties={**given, **THIRD})
-        lake.create("n.second", SCHEMA, partition_by=shape, properties=given)
-        self.upgraded = False
-
-    def append(self, rows: list[Row]) -> None:
-        self._both(lambda name: self.lake.write(name, arrow(rows)))
-        self.rows += rows
-
-    def delete(self, bound: int) -> None:
-        self._both(lambda name: self.lake.delete(name, _.id < bound))
-        self.rows = [row for row in self.rows if row[0] >= bound]
-
-    def update(self, bound: int) -> None:
-        self._both(lambda name: self.lake.update(name, {"a b": "'new'"}, _.id % 3 == bound % 3))
-        self.rows = [(row[0], "new", row[2]) if row[0] % 3 == bound % 3 else row for row in self.rows]
-
-    def overwrite(self, rows: list[Row]) -> None:
-        self._both(lambda name: self.lake.write(name, arrow(rows), "overwrite", where=_.id > 5))
-        self.rows = [row for row in self.rows if row[0] <= 5] + rows
-
-    def compact(self, bound: int) -> None:
-        self._both(lambda name: self.lake.compact(name, rewrite_all=bound > 4, min_files=2))
-
-    def manifests(self, bound: int) -> None:
-        self._both(self.lake.rewrite_manifests)
-
-    def _both(self, change: Callable[[str], object]) -> None:
-        change("n.t")
-        change("n.second")
-
-    def check(self) -> None:
-        expected = Counter(self.rows)
-        for name in ("n.t", "n.second"):
-            assert Counter(tuple(row.values()) for row in self.lake.table(name).to_pylist()) == expected
-        summaries = [loaded(self.lake, name).snapshot.summary for name in ("n.t", "n.second")]  # type: ignore[union-attr]
-        third, second = (said.additional_properties for said in summaries if said is not None)
-        for total in ("total-records", "total-data-files"):
-            assert third[total] == second[total]
-
-
-ROWS = st.lists(
-    st.tuples(st.integers(0, 9), st.sampled_from(["x", None]), st.sampled_from(["ü b", "c", None])), max_size=6
-)
-STEPS = st.lists(
-    st.one_of(
-        st.tuples(st.sampled_from(["append", "overwrite"]), ROWS),
-        st.tuples(st.sampled_from(["delete", "update", "delete", "compact", "manifests"]), st.integers(0, 9)),
-    ),
-    min_size=3,
-    max_size=7,
+from integration.third_version import (
+    ON_READ,
+    ROWS,
+    SCHEMA,
+    STEPS,
+    THIRD,
+    Row,
+    Twins,
+    arrow,
+    check_ids,
+    files_of,
+    loaded,
+    next_row_id,
 )
 
 
@@ -380,6 +269,9 @@ def test_columns_without_a_value_have_their_default(lake: ib.Lake) -> None:
         "STRING DEFAULT 5",
         "DECIMAL(3, 1) DEFAULT 1.55",
         "BINARY DEFAULT 'x'",
+        "STRING DEFAULT X'00'",
+        "UUID DEFAULT 'x'",
+        "TIMESTAMP_NS DEFAULT 'noon'",
         "ARRAY<INT> DEFAULT 'x'",
     ],
 )
@@ -391,6 +283,55 @@ def test_a_default_of_another_type_is_refused(lake: ib.Lake, said: str) -> None:
         lake.sql(f"CREATE TABLE n.z (z {said}) TBLPROPERTIES ('format-version' = '3')")
     assert lake.table("n.t").columns == ["id"]
     assert lake.tables() == ["n.t"]
+
+
+def test_an_insert_says_default_for_a_value(lake: ib.Lake) -> None:
+    lake.sql(CREATED)
+    lake.sql("INSERT INTO n.t VALUES (1, DEFAULT, 2, default, DEFAULT), (2, NULL, DEFAULT, '2026-02-01', FALSE)")
+    lake.sql('INSERT INTO n.t (id, "a b") VALUES (3, DEFAULT)')
+    given = {"a b": "it's", "p": Decimal("1.50"), "d": date(2026, 1, 31), "ok": True}
+    assert lake.table("n.t").order_by("id").to_pylist() == [
+        {"id": 1, **given, "p": Decimal("2.00")},
+        {"id": 2, "a b": None, "p": Decimal("1.50"), "d": date(2026, 2, 1), "ok": False},
+        {"id": 3, **given},
+    ]
+    lake.sql("INSERT INTO n.t BY NAME SELECT 4 AS id, 'DEFAULT' AS \"a b\"")
+    assert lake.sql('SELECT "a b" AS s FROM n.t WHERE id = 4').to_pylist() == [{"s": "DEFAULT"}]
+    with pytest.raises(NullInRequired):
+        lake.sql("INSERT INTO n.t DEFAULT VALUES")  # the id has none
+    with pytest.raises(SchemaMismatch, match="expected 5 columns, got 2"):
+        lake.sql("INSERT INTO n.t VALUES (5, DEFAULT)")
+    with pytest.raises(SqlError):
+        lake.sql("INSERT INTO n.t VALUES (5, DEFAULT), (6)")
+    lake.sql("ALTER TABLE n.t ALTER COLUMN id SET DEFAULT 9")
+    lake.sql("INSERT OVERWRITE n.t DEFAULT VALUES")
+    assert lake.table("n.t").to_pylist() == [{"id": 9, **given}]
+    lake.sql("CREATE TABLE n.second (a STRING, b INT)")
+    lake.sql("INSERT INTO n.second VALUES (DEFAULT, 1)")
+    assert lake.table("n.second").to_pylist() == [{"a": None, "b": 1}]
+
+
+def test_bytes_uuids_and_nanoseconds_have_defaults(lake: ib.Lake) -> None:
+    one = "'00000000-0000-0000-0000-00000000000a'"
+    lake.sql(f"""CREATE TABLE n.t (id BIGINT, b BINARY DEFAULT X'00fF27', u UUID DEFAULT {one},
+        n TIMESTAMP_NS DEFAULT '2026-01-31 12:00:00.123456789') TBLPROPERTIES ('format-version' = '3')""")
+    lake.sql("INSERT INTO n.t (id, b) VALUES (1, DEFAULT)")
+    lake.alter("n.t", add={"c": "binary"}, defaults={"c": b""})
+    lake.sql(f"ALTER TABLE n.t ADD COLUMN v UUID DEFAULT {one}")
+    lake.sql("ALTER TABLE n.t ADD COLUMN m TIMESTAMP_NS DEFAULT '2026-01-31T12:00:00'")
+    lake.write("n.t", {"id": [2]})
+    found = lake.table("n.t").order_by("id").to_arrow()
+    noon = 1_769_860_800_000_000_000
+    assert found["n"].cast(pa.int64()).to_pylist() == [noon + 123_456_789] * 2
+    assert found["m"].cast(pa.int64()).to_pylist() == [noon] * 2
+    assert [found[name].to_pylist() for name in "bcuv"] == [
+        [b"\x00\xff'"] * 2, [b""] * 2, [UUID(int=10)] * 2, [UUID(int=10)] * 2
+    ]  # fmt: skip
+    (shown,) = lake.sql("SHOW CREATE TABLE n.t").to_pylist()[0].values()
+    lake.drop("n.t")
+    lake.sql(shown)
+    lake.write("n.t", {"id": [2]})
+    assert lake.table("n.t").to_arrow() == found.slice(1)
 
 
 def test_earlier_versions_have_no_defaults(lake: ib.Lake) -> None:

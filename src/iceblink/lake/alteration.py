@@ -73,7 +73,7 @@ class Alteration:
         What widens: int to long, float to double, a decimal to more digits before the point.
     optional : tuple of str
         Columns that may be null from now on.
-    defaults : mapping of str to (str, number, bool or None)
+    defaults : mapping of str to (str, number, bool, bytes or None)
         What columns have in rows that a write gives no value; of columns that are added, in rows that are there, too.
         None is null. Format version 3 has them.
     comments : mapping of str to str or None

@@ -25,6 +25,7 @@ from iceblink.lake.lineage import Span
 from iceblink.lake.manifest_files import read_manifest, read_manifest_list
 from iceblink.lake.manifests import DataReader, DeleteReader, FileSearch, Made, origin_of, sequence_of
 from iceblink.lake.pruning import partition_values
+from iceblink.lake.row_lineage import Traced
 from iceblink.lake.table import Table, unpickled
 from iceblink.mapped import Mapped, here
 from iceblink.predicate import Everything, Predicate
@@ -53,10 +54,13 @@ class Changes(Table):
     marked : bool
         Whether rows tell what became of them, in three columns more, and those that went are among them; else just new
         rows are.
+    traced : bool
+        Whether rows tell their lineage, too.
     """
 
     spans: tuple[Span, ...] = ()
     marked: bool = True
+    traced: bool = False
 
     @classmethod
     def of(cls, table: Table, spans: tuple[Span, ...], marked: bool) -> Self:
@@ -74,10 +78,12 @@ class Changes(Table):
                     what = f"the table has a column {field.name!r} of its own"
                     raise DuplicateColumn(what, table.name, "rename it to ask for changes")
             schema = Schema(*schema.fields, *_MARKS, schema_id=schema.schema_id)
-        return cls(table.catalog, table.name, table.pyiceberg, schema, table.snapshot_id, table.branch, spans, marked)
+        traced = isinstance(table, Traced)
+        where = table.catalog, table.name, table.pyiceberg, schema, table.snapshot_id, table.branch
+        return cls(*where, spans, marked, traced)
 
     def __reduce__(self) -> tuple[Callable[..., Table], tuple[Any, ...]]:
-        return _unpickled, (super().__reduce__()[1], self.spans, self.marked)
+        return _unpickled, (super().__reduce__()[1], self.spans, self.marked, self.traced)
 
     def __repr__(self) -> str:
         return f"Changes({self.name!r}, {len(self.spans)} spans to snapshot {self.snapshot_id})"
@@ -85,7 +91,7 @@ class Changes(Table):
     @property
     def version(self) -> str:
         """What tells its rows from those of other spans, in short."""
-        said = zlib.crc32(repr((self.spans, self.marked)).encode())
+        said = zlib.crc32(repr((self.spans, self.marked, self.traced)).encode())
         return f"{self.snapshot_id or 0}-{said:08x}"
 
     @property
@@ -117,8 +123,9 @@ class Changes(Table):
         return map(made, self.files(predicate))
 
 
-def _unpickled(table: tuple[Any, ...], spans: tuple[Span, ...], marked: bool) -> Changes:
-    return Changes.of(unpickled(*table), spans, marked)
+def _unpickled(table: tuple[Any, ...], spans: tuple[Span, ...], marked: bool, traced: bool) -> Changes:
+    whole = unpickled(*table)
+    return Changes.of(Traced.of(whole) if traced else whole, spans, marked)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,14 @@ import json
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
+from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.types as pt
-from pyiceberg.expressions.literals import AboveMax, BelowMin, literal
+from pyiceberg.expressions.literals import AboveMax, BelowMin, LongLiteral, literal
 from pyiceberg.schema import Schema
 from pyiceberg.types import (
+    BinaryType,
     BooleanType,
     DateType,
     DecimalType,
@@ -28,10 +30,13 @@ from pyiceberg.types import (
     IntegerType,
     LongType,
     StringType,
+    TimestampNanoType,
     TimestampType,
     TimestamptzType,
     TimeType,
+    UUIDType,
 )
+from pyiceberg.utils.datetime import timestamp_to_nanos
 
 from iceblink.errors import SchemaMismatch, TypeMismatch
 from iceblink.lake.schemas import WRITE_DEFAULT
@@ -39,15 +44,22 @@ from iceblink.types import show_type
 
 ASKED_DEFAULT = b"iceblink:asked-default"
 """Where the metadata of a field that is asked for has its default, as JSON."""
-Value = str | int | float | bool
+Value = str | int | float | bool | bytes
+_BYTES = "bytes"
 _AS_TEXT = (FloatType, DoubleType, DateType, TimeType, TimestampType, TimestamptzType)
+
+
+# PyIceberg checks a default anew, and makes nanoseconds of no number
+_conversions: Any = LongLiteral.to
+_conversions.register(TimestampNanoType, lambda number, _: number)
 
 
 def with_default(field: pa.Field, value: Value | None) -> pa.Field:
     """Return a field that is asked for with a default value; None for none."""
     if value is None:
         return field
-    return field.with_metadata({**(field.metadata or {}), ASKED_DEFAULT: json.dumps(value).encode()})
+    said = {_BYTES: value.hex()} if isinstance(value, bytes) else value
+    return field.with_metadata({**(field.metadata or {}), ASKED_DEFAULT: json.dumps(said).encode()})
 
 
 def has_default(field: pa.Field) -> bool:
@@ -67,17 +79,30 @@ def asked_default(field: pa.Field, stored: IcebergType) -> Any:
     if said is None:
         return None
     value = json.loads(said)
+    value = bytes.fromhex(value[_BYTES]) if isinstance(value, dict) else value
     try:
-        made = literal(_plain(value, stored))
-        made = made if isinstance(stored, DecimalType) else made.to(stored)
+        return _stored(value, stored)
     except (ValueError, TypeError, InvalidOperation):
-        made = None
-    if made is None or isinstance(made, AboveMax | BelowMin):
         raise TypeMismatch(
             f"{value!r} is no default of column {field.name!r}, which is {show_type(field.type)}",
             "DEFAULT",
-            "give a value of the type; booleans, numbers, texts, dates and times can have one",
-        )
+            "give a value of the type; booleans, numbers, texts, dates, times, UUIDs and bytes (X'00ff') can have one",
+        ) from None
+
+
+def _stored(value: Value, stored: IcebergType) -> Any:
+    """Return a value as Iceberg stores it; ValueError if it is none of the type."""
+    match stored:
+        case BinaryType() if isinstance(value, bytes):
+            return value
+        case UUIDType() if isinstance(value, str):
+            return UUID(value)
+        case TimestampNanoType() if isinstance(value, str):
+            return timestamp_to_nanos(value.replace(" ", "T", 1))
+    made = literal(_plain(value, stored))
+    made = made if isinstance(stored, DecimalType) else made.to(stored)
+    if isinstance(made, AboveMax | BelowMin):
+        raise ValueError(value)
     return made.value
 
 
@@ -88,14 +113,14 @@ def _plain(value: Value, stored: IcebergType) -> Any:
             return value
         case StringType() if isinstance(value, str):
             return value
-        case IntegerType() | LongType() if not isinstance(value, bool | float):
+        case IntegerType() | LongType() if not isinstance(value, bool | float | bytes):
             return int(value)
         case DecimalType() if not isinstance(value, bool):
             given = Decimal(str(value))
             made = given.quantize(Decimal(1).scaleb(-stored.scale))
             if made == given and len(made.as_tuple().digits) <= stored.precision:
                 return made
-        case _ if isinstance(stored, _AS_TEXT) and not isinstance(value, bool):
+        case _ if isinstance(stored, _AS_TEXT) and not isinstance(value, bool | bytes):
             return str(value).replace(" ", "T", 1)
     raise ValueError(value)
 
@@ -127,11 +152,11 @@ def write_default(field: pa.Field) -> Value | None:
     said = (field.metadata or {}).get(WRITE_DEFAULT)
     if said is None:
         return None
-    if pt.is_nested(field.type) or pt.is_binary(field.type) or pt.is_fixed_size_binary(field.type):
+    if pt.is_nested(field.type) or pt.is_fixed_size_binary(field.type):
         raise SchemaMismatch(
             f"column {field.name!r} is missing, and its default value cannot be written",
             f"column {field.name!r}",
             "give it a value",
         )
     value: Value = json.loads(said)
-    return value
+    return bytes.fromhex(str(value)) if pt.is_binary(field.type) else value

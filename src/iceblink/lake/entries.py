@@ -56,6 +56,9 @@ class FileEntry:
         Deletes that apply to this file, sequence numbers already honoured.
     only : tuple of DeleteFile
         Where there are any, just the rows are meant that one of these takes out, and none of `deletes`.
+    lineage : tuple of (int, int), optional
+        What the file gives to rows that have no lineage of their own: the id of its first row, and its sequence number.
+        None where its rows have no ids.
     """
 
     path: str
@@ -70,3 +73,4 @@ class FileEntry:
     upper: Mapping[int, object]
     deletes: tuple[DeleteFile, ...] = ()
     only: tuple[DeleteFile, ...] = ()
+    lineage: tuple[int, int] | None = None

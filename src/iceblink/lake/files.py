@@ -18,6 +18,7 @@ from iceblink.errors import WriteError
 from iceblink.lake.file_format import writer_arguments
 from iceblink.lake.late import iceberg_arrow
 from iceblink.lake.partition import Partition
+from iceblink.lake.row_lineage import is_lineage
 from iceblink.lake.schemas import arrow_schema, byte_tensors
 from iceblink.lake.storage import Storage
 from iceblink.lake.tensors import to_bytes
@@ -160,6 +161,7 @@ class ParquetFile:
             A tensor that is stored as bytes has nulls inside.
         """
         with self._explained():
+            rows = rows.rename_columns(self._schema.names)
             if self._writer is None:
                 self._open(rows)
             stored = [self._stored(column, field) for column, field in zip(rows.columns, self._schema, strict=True)]
@@ -212,9 +214,13 @@ class ParquetFile:
         self._writer = pq.ParquetWriter(self._sink, self._schema, **arguments)
 
     def _metrics(self) -> dict[str, str]:
-        """Return the table's properties, and that of tensors only sizes are known: see `file_format`."""
-        tensors = byte_tensors(self.kind.schema, self.kind.properties)
-        return self.kind.properties | {f"write.metadata.metrics.column.{name}": "none" for name in tensors}
+        """Return the table's properties, and that only sizes are known of some columns.
+
+        Of tensors: see `file_format`. Of row lineage: bounds would be those of rows that have it of their own.
+        """
+        sized = [*byte_tensors(self.kind.schema, self.kind.properties)]
+        sized += [field.name for field in self._schema if is_lineage(field)]
+        return self.kind.properties | {f"write.metadata.metrics.column.{name}": "none" for name in sized}
 
     def _stored(self, column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
         if column.type == field.type:

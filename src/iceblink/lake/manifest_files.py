@@ -15,7 +15,7 @@ References
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -99,21 +99,24 @@ def read_manifest(manifest: ManifestFile, origin: Origin, live: bool = True) -> 
     """Read the entries of a manifest, or remember them, without those of removed files if `live`.
 
     They are shared by all who read, and not to be changed. Numbers and strings stay plain where PyIceberg would make
-    enums of them. Delete files have the fields of format version 3, so that deletion vectors can be found.
+    enums of them. They have the fields of format version 3, so that deletion vectors can be found; data files say the
+    row ids that they inherit.
 
     Raises
     ------
     DataCorrupt
         It is missing, cut short or unreadable.
     """
-    key = (origin.storage, manifest.manifest_path, manifest.manifest_length)
+    first_row_id = _first_row_id(manifest)  # a manifest of before an upgrade has none, and is given some later
+    key = (origin.storage, manifest.manifest_path, manifest.manifest_length, first_row_id)
     known = _manifests.get(key)
     if known is None:
-        shape = "deletes" if manifest.content == ManifestContent.DELETES else "data"
-        known, nbytes = _records(manifest.manifest_path, "manifest", origin, shape, _Shared())
+        known, nbytes = _records(manifest.manifest_path, "manifest", origin, "entries", _Shared())
         _check_count(manifest, len(known), origin)
+        if first_row_id is not None:
+            _hand_down_row_ids(manifest, _live(known))
         _manifests.put(key, known, nbytes)
-    return [entry for entry in known if not live or entry.status != ManifestEntryStatus.DELETED.value]
+    return _live(known) if live else list(known)
 
 
 def read_entries(manifest: ManifestFile, origin: Origin) -> list[ManifestEntry]:
@@ -127,27 +130,31 @@ def read_entries(manifest: ManifestFile, origin: Origin) -> list[ManifestEntry]:
     DataCorrupt
         It is missing, cut short or unreadable.
     """
-    shape = "commit deletes" if manifest.content == ManifestContent.DELETES else "commit"
-    entries, _ = _records(manifest.manifest_path, "manifest", origin, shape)
+    entries, _ = _records(manifest.manifest_path, "manifest", origin, "commit")
     _check_count(manifest, len(entries), origin)
-    live = [_inherit_from_manifest(one, manifest) for one in entries if one.status != ManifestEntryStatus.DELETED]
-    for entry, first in zip(live, row_ids(manifest, live), strict=True):
-        entry.data_file[FILE_FIRST_ROW_ID] = first
+    live = [_inherit_from_manifest(one, manifest) for one in _live(entries)]
+    _hand_down_row_ids(manifest, live)
     return live
 
 
-def row_ids(manifest: ManifestFile, live: Sequence[ManifestEntry]) -> Iterator[int | None]:
-    """Yield the first row id of each live data file: its own, or what follows those before it in its manifest.
+def _live(entries: Iterable[ManifestEntry]) -> list[ManifestEntry]:
+    gone = ManifestEntryStatus.DELETED.value  # what PyIceberg's enum is equal to, and the number that we keep
+    return [entry for entry in entries if entry.status != gone]
 
-    None before format version 3, where no row has one.
-    """
-    following = manifest[FIRST_ROW_ID] if len(manifest) > FIRST_ROW_ID else None
+
+def _first_row_id(manifest: ManifestFile) -> int | None:
+    """Return the first row id of a manifest of data files; None before format version 3, where no row has one."""
+    first: int | None = manifest[FIRST_ROW_ID] if len(manifest) > FIRST_ROW_ID else None
+    return first
+
+
+def _hand_down_row_ids(manifest: ManifestFile, live: Iterable[ManifestEntry]) -> None:
+    """Say the first row id of each live data file that has none of its own: what follows those before it."""
+    following = _first_row_id(manifest)
     for entry in live:
         file = entry.data_file
-        if following is None or file[FILE_FIRST_ROW_ID] is not None:
-            yield file[FILE_FIRST_ROW_ID]
-        else:
-            yield following
+        if following is not None and file[FILE_FIRST_ROW_ID] is None:
+            file[FILE_FIRST_ROW_ID] = following
             following += file.record_count
 
 
@@ -163,7 +170,7 @@ def forget() -> None:
 
 
 _lists: Remembered[tuple[Storage, str], list[ManifestFile]] = Remembered(REMEMBERED_BYTES // 8)
-_manifests: Remembered[tuple[Storage, str, int], list[ManifestEntry]] = Remembered(REMEMBERED_BYTES)
+_manifests: Remembered[tuple[Storage, str, int, int | None], list[ManifestEntry]] = Remembered(REMEMBERED_BYTES)
 
 
 class _Statistics(LazyDict[Any, Any]):
@@ -218,10 +225,8 @@ _SHAPES: dict[str, tuple[Any, Any, Any]] = {
         {-1: ManifestFile, 508: PartitionFieldSummary},
         {517: ManifestContent},
     ),
-    "data": (MANIFEST_ENTRY_SCHEMAS[2], _ENTRY, {}),
-    "deletes": (MANIFEST_ENTRY_SCHEMAS[3], _ENTRY, {}),
+    "entries": (MANIFEST_ENTRY_SCHEMAS[3], _ENTRY, {}),
     "commit": (MANIFEST_ENTRY_SCHEMAS[3], _ENTRY, _ENUMS),
-    "commit deletes": (MANIFEST_ENTRY_SCHEMAS[3], _ENTRY, _ENUMS),
 }
 """What records are read as: schema, classes by field id, enums by field id."""
 

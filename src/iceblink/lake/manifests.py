@@ -24,7 +24,14 @@ from pyiceberg.types import PrimitiveType
 from iceblink.errors import ColumnNotFound, PlanError
 from iceblink.lake.deletes import DeleteIndex, PlacedDelete
 from iceblink.lake.entries import FileEntry
-from iceblink.lake.manifest_files import Origin, forget, read_data_files, read_manifest, read_manifest_list
+from iceblink.lake.manifest_files import (
+    FILE_FIRST_ROW_ID,
+    Origin,
+    forget,
+    read_data_files,
+    read_manifest,
+    read_manifest_list,
+)
 from iceblink.lake.pruning import Pruner, Values, WholeMatch, partition_values
 from iceblink.lake.values import Converter, to_python
 from iceblink.mapped import Each, Mapped, Result, here
@@ -238,6 +245,7 @@ class DataReader(Generic[Made]):
                     "rewrite the table as Parquet with the engine that made it",
                 )
             partition, identity = shape.values(values)
+            sequence, first_row_id = sequence_of(entry, manifest), file[FILE_FIRST_ROW_ID]
             yield (
                 FileEntry(
                     file.file_path,
@@ -250,7 +258,8 @@ class DataReader(Generic[Made]):
                     _NOTHING if file.null_value_counts is None else file.null_value_counts,
                     self._decoder.decode(file.lower_bounds),
                     self._decoder.decode(file.upper_bounds),
-                    self._deletes.applying_to(file.file_path, sequence_of(entry, manifest), (spec_id, values)),
+                    self._deletes.applying_to(file.file_path, sequence, (spec_id, values)),
+                    lineage=None if first_row_id is None else (first_row_id, sequence),
                 ),
                 file,
             )

@@ -12,7 +12,7 @@ from pyiceberg.table.metadata import TableMetadataUtil
 
 from iceblink.lake.catalog import Catalog
 from iceblink.lake.table import Table
-from iceblink.lake.upgrade import writable
+from iceblink.lake.upgrade import as_json
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class PortableTable:
             "statistics": [],
             "partition_statistics": [],
         }
-        metadata = writable(iceberg.metadata.model_copy(update=no_history)).model_dump_json()
+        metadata = as_json(iceberg.metadata.model_copy(update=no_history))
         schema = table.iceberg_schema.model_dump_json()
         return cls(table.catalog, table.name, iceberg.metadata_location, metadata, schema, iceberg.io)
 

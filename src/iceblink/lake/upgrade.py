@@ -27,6 +27,8 @@ class UpgradeToThird(UpgradeFormatVersionUpdate):
 
 @_apply_table_update.register(UpgradeToThird)
 def _(update: UpgradeToThird, base_metadata: TableMetadata, context: _TableMetadataUpdateContext) -> TableMetadata:
+    if base_metadata.format_version == 3:
+        return base_metadata
     context.add_update(update)
     return TableMetadataV3.model_construct(**{"next_row_id": 0, **_said(base_metadata), "format_version": 3})
 
@@ -63,6 +65,11 @@ def writable(metadata: TableMetadata) -> TableMetadata:
     if metadata.format_version < 3:
         return metadata
     return _Writable.model_construct(**{"next_row_id": 0, **_said(metadata)})
+
+
+def as_json(metadata: TableMetadata) -> str:
+    """Return metadata of any version as a file has it."""
+    return writable(metadata).model_dump_json()
 
 
 def _said(metadata: TableMetadata) -> dict[str, Any]:

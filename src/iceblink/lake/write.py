@@ -17,6 +17,7 @@ from iceblink.lake.files import FileKind, NewFile, ParquetFile
 from iceblink.lake.lanes import Lane
 from iceblink.lake.leftovers import mark_write, remove_writes
 from iceblink.lake.partition import Partition, Partitioner
+from iceblink.lake.row_lineage import stored
 from iceblink.lake.table import Table
 from iceblink.types import conform
 
@@ -96,7 +97,7 @@ class TableWriter:
             table=table.name,
             token=self.token,
             storage=table.storage,
-            schema=table.iceberg_schema,
+            schema=stored(table.iceberg_schema),
             properties=properties,
             spec_id=iceberg.metadata.default_spec_id,
             sort_order=iceberg.sort_order() if sorted else UNSORTED_SORT_ORDER,

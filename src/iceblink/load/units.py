@@ -177,4 +177,5 @@ def _counted(plan: Plan, splits: Sequence[Split], settings: Settings) -> pa.Tabl
 def _text(piece: Piece) -> str:
     deletes = sorted(str(delete) for delete in piece.deletes)
     only = sorted(str(delete) for delete in piece.only) or ""
-    return f"{piece.path} {piece.file_bytes} {piece.first_group} {piece.groups} {piece.identity} {deletes}{only}"
+    groups = f"{piece.first_group} {piece.groups} {piece.identity} {piece.lineage or ''}"
+    return f"{piece.path} {piece.file_bytes} {groups}{deletes}{only}"

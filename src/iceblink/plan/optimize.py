@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import pyarrow as pa
 import pyarrow.types as pt
 
+from iceblink.lake.row_lineage import is_lineage
 from iceblink.plan.late import exp, predicates, projections, qualifying, scopes, sqlglot
 from iceblink.plan.limits import rows_wanted
 from iceblink.plan.nodes import MapBatches, Memory, Plan, Query, Scan
@@ -171,10 +172,10 @@ def pushdown(fused: Statement, evaluate: Evaluate) -> tuple[Reference, ...]:
             name = source.name.lower()
             fields = {field.name.lower(): field for field in by_name[name].plan.schema}
             used = set(by_name[name].plan.schema.names) if everything else _used(scope, alias, fields)
-            sure = {  # of what no file has there are no statistics
+            sure = {  # of what no file has, or only some rows of it, there are no statistics
                 key: one
                 for key, one in fields.items()
-                if not is_placed(key) and not (rounded and pt.is_floating(one.type))
+                if not is_placed(key) and not is_lineage(one) and not (rounded and pt.is_floating(one.type))
             }
             pivoted = source.args.get("pivots")  # a condition is about what came of it
             predicate = Everything() if pivoted else _implied(scope, alias, sure, evaluate)

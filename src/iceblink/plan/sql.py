@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from iceblink.errors import PlanError, SqlError
 from iceblink.plan.late import exp, sqlglot
 from iceblink.plan.nodes import Plan
+from iceblink.plan.row_lineage import asks_lineage, with_lineage
 from iceblink.plan.understood import bare, check_whole, unbracketed
 
 DIALECT = "duckdb"
@@ -82,9 +83,11 @@ def parse(query: QueryText, resolve: Resolve) -> tuple[exp.Query, Mapping[str, P
 def named_inputs(trees: Iterable[exp.Expression], resolve: Resolve) -> Mapping[str, Plan]:
     """Replace the tables that trees name by inputs, in place, and return these; one named twice is read once.
 
-    Columns may be written with the whole name of their table: ``ns.t.id``.
+    Columns may be written with the whole name of their table: ``ns.t.id``. A table has columns of row lineage where a
+    query asks for one of its.
     """
     plans: dict[tuple[str, Version | None], Plan] = {}
+    inputs: dict[str, Plan] = {}
     forest = list(trees)
     tables = [table for tree in forest for table in _outside_tables(tree)]
     _shorten(forest, {".".join(part.name.lower() for part in table.parts) for table in tables if not table.alias})
@@ -92,13 +95,16 @@ def named_inputs(trees: Iterable[exp.Expression], resolve: Resolve) -> Mapping[s
         asked = ".".join(part.name for part in table.parts), _version(table)
         plan = plans.get(asked) or resolve(*asked)
         plans[asked] = plan  # named twice, a table is read at one snapshot
+        if asks_lineage(table):
+            plan = with_lineage(plan, table)
+        inputs[plan.name] = plan
         alias = table.args.get("alias") or exp.TableAlias(this=exp.to_identifier(table.name, quoted=True))
         table.args.pop("version", None)
         table.set("catalog", None)
         table.set("db", None)
         table.set("this", exp.to_identifier(plan.name, quoted=True))
         table.set("alias", alias)
-    return {plan.name: plan for plan in plans.values()}
+    return inputs
 
 
 def _shorten(trees: Iterable[exp.Expression], names: Collection[str]) -> None:
@@ -292,8 +298,10 @@ def assigned_query(source: str, columns: Sequence[Assigned], constants: Mapping[
     return exp.select(*chosen, *fixed).from_(_table(source))
 
 
-def constant(value: str | float | bool | None, kind: str) -> exp.Expression:
-    """Return ``CAST(value AS kind)``."""
+def constant(value: str | float | bool | bytes | None, kind: str) -> exp.Expression:
+    """Return ``CAST(value AS kind)``; bytes are the text that the kernel reads them from."""
+    if isinstance(value, bytes):
+        value = "".join(f"\\x{byte:02X}" for byte in value)
     return exp.cast(exp.convert(value), exp.DataType.build(kind, dialect=DIALECT))
 
 

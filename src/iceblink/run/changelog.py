@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from iceblink.errors import ColumnNotFound
 from iceblink.lake.changes import CHANGE_TYPE, DELETE, INSERT, ORDINAL, SNAPSHOT, Changes
 from iceblink.lake.lineage import Span
+from iceblink.lake.row_lineage import ROW_ID, Traced
 from iceblink.lake.table import Table
 from iceblink.plan.nodes import Plan, Scan
 from iceblink.plan.sql import union_query, unused
@@ -32,7 +33,8 @@ def changelog(
         Whose columns the rows have.
     spans : sequence of Span
     keys : sequence of str
-        Columns that identify a row; none to leave updates as they are, a row that goes and one that comes.
+        Columns that identify a row; none to leave updates as they are, a row that goes and one that comes. With
+        ``_row_id`` among them rows have the columns of row lineage, if these are not the table's own.
     net : bool
         Whether what several spans did to equal rows counts in sum, as if one had done it.
     where : callable
@@ -44,7 +46,11 @@ def changelog(
         A key that the table does not have.
     DuplicateColumn
         The table has a column of the name of one of those that are added.
+    PlanError
+        ``_row_id`` is a key, and rows have none.
     """
+    if ROW_ID in keys and ROW_ID not in table.schema.names:
+        table = Traced.of(table)
     for name in keys:
         if name not in table.schema.names:
             raise ColumnNotFound.of(name, table.schema.names, f"changes of {table.name}, keys")

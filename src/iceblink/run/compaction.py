@@ -22,6 +22,7 @@ from iceblink.lake.format_version import check_writable
 from iceblink.lake.leftovers import end_writes, mark_write, remove_strays, remove_uncommitted
 from iceblink.lake.portable import PortableTable
 from iceblink.lake.rewrite_snapshot import writable_specs
+from iceblink.lake.row_lineage import moving
 from iceblink.lake.table import Table
 from iceblink.lake.transforms import parse_sort, show_sort
 from iceblink.lake.write import TableWriter
@@ -142,7 +143,7 @@ def compacted(session: Session, name: str, options: CompactOptions) -> Compacted
     rewrite: Callable[[Sequence[Group]], list[Rewritten]] = partial(_rewritten_packed, session, table, target, progress)
     if order or options.zorder:
         sort = _ZOrder(session, options.zorder) if options.zorder else _Sorted(session, order)
-        view = rewritten_as(table, target, in_table_order=not options.zorder and order == table.sort_by)
+        view = rewritten_as(moving(table), target, in_table_order=not options.zorder and order == table.sort_by)
         rewrite = partial(_rewritten_sorted, session, table, view, sort, progress)
     done = Compacted(name)
     for batch in _batches(groups, options.commits):
@@ -352,7 +353,7 @@ def _rewritten_packed(
     token = uuid4().hex
     mark_write(table.pyiceberg, token)
     try:
-        work = _Rewriter(PortableTable.of(table), table.snapshot_id, token)
+        work = _Rewriter(PortableTable.of(moving(table)), table.snapshot_id, token)
         tasks = [_task(group, target) for group in groups]
         lost: list[bool] = []
         done: list[Rewritten] = []
@@ -431,7 +432,7 @@ def _rewritten_sorted(
     try:
         for group in groups:
             rows = sum(file.rows for file in group)
-            plan = sort(Scan.of(table).only(frozenset(file.path for file in group)), rows)
+            plan = sort(Scan.of(moving(table)).only(frozenset(file.path for file in group)), rows)
             files = session.engine.files(plan, view, True, tokens.append, "")
             done.append(Rewritten(group, tuple(files)))
             progress(group)

@@ -15,6 +15,7 @@ from iceblink.plan.nodes import Plan
 from iceblink.plan.query import equal_to
 from iceblink.plan.sql import Assigned, assigned_query, constant
 from iceblink.plan.statements.kinds import Insert, Value
+from iceblink.run.insert_defaults import default_values
 from iceblink.run.kernel_types import kernel_type
 from iceblink.run.outcome import Written
 from iceblink.run.session import Session
@@ -47,7 +48,7 @@ def inserted(session: Session, statement: Insert) -> Written:
     twice = next((name for name in every if every.count(name) > 1), None)
     if twice is not None:
         raise DuplicateColumn(f"column {twice!r} is given twice", f"INSERT INTO {table.name}", "name it once")
-    query = _query(session, statement, table, names)
+    query = default_values(session, statement.query, table, names) or _query(session, statement, table, names)
     fixed = {name: _constant(session, name, value, table) for name, value in values.items()}
     plan = _assigned(session, query, table, names, statement.by_name, fixed)
     where = None
@@ -87,6 +88,7 @@ def _check_partition(named: Sequence[str], table: Table) -> None:
 
 
 def _query(session: Session, statement: Insert, table: Table, names: Sequence[str]) -> Plan:
+    assert statement.query is not None, "a row of default values is made without one"
     try:
         return session.sql(statement.query)
     except DuplicateColumn:  # their places tell them apart

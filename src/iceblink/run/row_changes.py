@@ -26,6 +26,7 @@ from iceblink.lake.format_version import check_writable
 from iceblink.lake.leftovers import remove_writes
 from iceblink.lake.manifests import files_matching
 from iceblink.lake.row_delta import Isolation
+from iceblink.lake.row_lineage import moving
 from iceblink.lake.table import Table
 from iceblink.plan.change_queries import (
     ACTION,
@@ -50,9 +51,10 @@ from iceblink.plan.predicates import either
 from iceblink.plan.sql import union_query
 from iceblink.predicate import Everything, Nothing, Predicate
 from iceblink.run.change_keys import certain_match, equal_keys, key_range
+from iceblink.run.change_lineage import traced
 from iceblink.run.change_types import misfit, typed
 from iceblink.run.checkpoint import Checkpointed
-from iceblink.run.data_files import written
+from iceblink.run.data_files import fitted, written
 from iceblink.run.live_rows import live_rows
 from iceblink.run.outcome import Counts, Written
 from iceblink.run.session import Session
@@ -134,17 +136,18 @@ class _Change:
         self._session, self._engine = session, session.engine
         self._table = table = change.target.table
         check_writable(table)
+        self._moving = moving(table)
         self._mode = _mode(table, change.verb)
         self._isolation = _isolation(table, change.verb)
         self._entries: dict[str, FileEntry] = {}
         self._file, self._by_number = file_column(())
         if change.source is not None and not isinstance(change.source, Scan | Memory):
             change = replace(change, source=staged(self._engine, change.source))  # it is looked at several times
-        self._change = typed(self._engine, change, self._named(change, change.target))
+        self._change = traced(typed(self._engine, change, self._named(change, change.target)), self._moving)
 
     def run(self) -> Written:
         done = self._added_first()  # a job's rows decide nothing, and what is kept of the files is found behind them
-        scan = self._bounded(Scan.of(self._table))
+        scan = self._bounded(Scan.of(self._moving))
         looked_at = self._looked_at(scan)
         self._entries = {entry.path: entry for entry in self._table.files(looked_at)}
         self._file, self._by_number = file_column(self._entries)
@@ -322,17 +325,17 @@ class _Change:
         if added is not None and (not queries or not _of_types(added.schema, self._table.schema)):
             yield written(self._session, added, self._table)
         elif added is not None:
-            queries.append(added)
+            queries.append(fitted(self._session, added, self._moving))
         if not queries:
             return
         plan = queries[0]
         if len(queries) > 1:
-            tree = union_query([one.name for one in queries], self._table.schema.names)
+            tree = union_query([one.name for one in queries], self._moving.schema.names)
             plan = self._engine.query(tree, {one.name: one for one in queries})
         if self._job is not None:
-            yield self._job.written_last(self._session, plan, self._table)
+            yield self._job.written_last(self._session, plan, self._moving)
         else:
-            yield written(self._session, plan, self._table, group_rows=self._group_rows(touched))
+            yield written(self._session, plan, self._moving, group_rows=self._group_rows(touched))
 
     def _group_rows(self, touched: Scan) -> int | None:
         """Return how large row groups become where files are rewritten: not larger than those files.

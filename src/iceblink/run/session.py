@@ -18,6 +18,7 @@ from iceblink.errors import (
 )
 from iceblink.lake.catalog import Catalog
 from iceblink.lake.metadata_tables import KINDS
+from iceblink.lake.row_lineage import Traced
 from iceblink.lake.table import Table
 from iceblink.plan.change_statements import read_change
 from iceblink.plan.changes import RowChange
@@ -112,6 +113,7 @@ class Session:
         as_of: datetime | str | int | None = None,
         branch: str | None = None,
         tag: str | None = None,
+        row_lineage: bool = False,
     ) -> Plan:
         """Return the plan that reads a table, one of its metadata tables (``ns.t.snapshots``), or a view.
 
@@ -119,7 +121,9 @@ class Session:
         ------
         TableNotFound, SnapshotNotFound
         PlanError
-            A view has no versions; its query does not fit its tables any more.
+            A view has no versions; its query does not fit its tables any more. Rows have no lineage.
+        DuplicateColumn
+            A column of the table has the name of one of the two of `row_lineage`.
         """
         pinned = any(version is not None for version in (snapshot, as_of, branch, tag))
         try:
@@ -131,11 +135,15 @@ class Session:
             if pinned:
                 hint = "write FOR VERSION AS OF in the view, or behind the table itself"
                 raise PlanError(f"{name!r} is a view, and has no versions of its rows", name, hint) from None
+            if row_lineage:
+                raise PlanError(f"{name!r} is a view, and its rows have no ids", name, "name a table") from None
             return self._view(view)
         if pinned:
             table = table.at(snapshot=snapshot, as_of=as_of, branch=branch, tag=tag)
         if not kind:
-            return Scan.of(table)
+            return Scan.of(Traced.of(table) if row_lineage else table)
+        if row_lineage:
+            raise PlanError(f"{name!r} is metadata, and its rows have no ids", name, "name a table")
         rows = table.metadata_table(kind)
         return Memory(rows.schema, rows, label=kind)
 

@@ -10,6 +10,7 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.types as pt
 
+from iceblink.lake.row_lineage import is_lineage
 from iceblink.lake.schemas import DEFAULT
 from iceblink.lake.storage import Storage
 from iceblink.scan.checksum import verify_pages
@@ -156,6 +157,8 @@ def _native(
     if not all(piece.every_row for piece in pieces):
         return "some rows are deleted by delete files"
     schema = pa.schema([column for column in table if column.name in names or column.name in also])
+    if any(map(is_lineage, schema)):
+        return "the lineage of rows is read"
     for column in schema:
         if (why := _unreadable(column)) is not None:
             return f"column {column.name!r} {why}"

@@ -22,7 +22,7 @@ def whole_file(entry: FileEntry) -> Piece:
     """Return a data file as one piece, of a size that is not known yet."""
     identity = tuple(entry.identity.items())
     size, rows, deletes, only = entry.file_bytes, entry.rows, entry.deletes, entry.only
-    return Piece(entry.path, size, 0, WHOLE_FILE, 0, rows, 0, entry.spec_id, identity, deletes, only)
+    return Piece(entry.path, size, 0, WHOLE_FILE, 0, rows, 0, entry.spec_id, identity, deletes, only, entry.lineage)
 
 
 def check_rows(file: Piece, footer: Footer, owner: str) -> None:

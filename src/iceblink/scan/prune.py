@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.types as pt
 
+from iceblink.lake.row_lineage import is_lineage
 from iceblink.lake.storage import Storage
 from iceblink.predicate import (
     And,
@@ -168,6 +169,8 @@ def column_bounds(
     name: str, footer: Footer, groups: Iterable[int], schema: pa.Schema, identity: Iterable[tuple[int, object]]
 ) -> list[Bounds]:
     """Return what statistics say of one column of a table in each of some row groups."""
+    if is_lineage(schema.field(name)):  # of a row that has a null there, the file decides
+        return [UNKNOWN for _ in groups]
     (column,) = Projection.of(pa.schema([schema.field(name)]), footer.schema, identity).columns
     return [_statistics(footer, group, column) for group in groups]
 

@@ -34,6 +34,7 @@ from iceblink.scan.decode import checked, chunk_ranges, open_file, read_group, s
 from iceblink.scan.deletes import Deletes
 from iceblink.scan.estimate import guessed, learn
 from iceblink.scan.footer import FOOTERS, Footer
+from iceblink.scan.lineage import lineage_places, with_inherited
 from iceblink.scan.ordered import in_order
 from iceblink.scan.pieces import check_rows
 from iceblink.scan.place import in_files, is_placed, with_placed
@@ -186,6 +187,7 @@ class _Reader:
         schema = in_files(schema)
         self.schema = projected(schema, [name for name in names if not is_placed(name)], owner)
         self.placed = [name for name in names if is_placed(name)]
+        self.lineage = lineage_places(self.schema)
         self.storage, self.settings, self.owner, self.threads = storage, settings, owner, threads
         self.deletes = Deletes(storage, schema, owner)
 
@@ -268,7 +270,8 @@ class _Reader:
             start = 0
             for data in checked(decoded, self.schema, self.owner, piece.path, group):
                 part = None if gone is None else gone[start : start + data.num_rows]
-                placed = with_placed(data, self.placed, piece.path, first + start)
+                whole = with_inherited(data, self.lineage, piece.lineage, first + start)
+                placed = with_placed(whole, self.placed, piece.path, first + start)
                 yield from self._cut(placed, piece.path, first + start, part)
                 start += data.num_rows
 

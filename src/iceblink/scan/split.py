@@ -35,6 +35,8 @@ class Piece:
         Deletes to apply.
     only : tuple of DeleteFile
         Where there are any, just the rows are read that one of these takes out, and none of `deletes`.
+    lineage : tuple of (int, int), optional
+        Id of the file's first row, and the file's sequence number, if its rows have ids: see `scan.lineage`.
     """
 
     path: str
@@ -48,6 +50,7 @@ class Piece:
     identity: tuple[tuple[int, object], ...] = ()
     deletes: tuple[DeleteFile, ...] = ()
     only: tuple[DeleteFile, ...] = ()
+    lineage: tuple[int, int] | None = None
 
     @property
     def every_row(self) -> bool:

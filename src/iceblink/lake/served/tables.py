@@ -17,7 +17,7 @@ from pyiceberg.catalog import MetastoreCatalog
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionSpec
 from pyiceberg.schema import Schema
-from pyiceberg.table.metadata import TableMetadata, new_table_metadata
+from pyiceberg.table.metadata import TableMetadata, TableMetadataUtil, new_table_metadata
 from pyiceberg.table.sorting import UNSORTED_SORT_ORDER, SortOrder
 from pyiceberg.table.update import (
     AssertCreate,
@@ -28,6 +28,7 @@ from pyiceberg.table.update import (
     update_table_metadata,
 )
 
+from iceblink.lake.defaults import with_defaults
 from iceblink.lake.listing import Key
 from iceblink.lake.served import requests
 from iceblink.lake.served.names import checked_key
@@ -36,6 +37,7 @@ from iceblink.lake.served.refusal import Refusal
 from iceblink.lake.served.store import Prepared, Store
 from iceblink.lake.served.updates import WRITTEN_VERSIONS, exact, number_fields, parse_commit
 from iceblink.lake.succession import succeeding
+from iceblink.lake.upgrade import as_json
 
 Snapshots = Literal["all", "refs"]
 Json = dict[str, Any]
@@ -78,7 +80,7 @@ class Tables:
         wanted, inside = requests.optional_text(body, "location"), namespace.get("location")
         place: str | None = None
         with self._store.new_place(key, wanted, inside) as location:
-            text = self._new(body, location).model_dump_json()
+            text = as_json(self._new(body, location))
             if body.get("stage-create") is True:
                 self._store.prepare_folder(location)
             else:
@@ -98,9 +100,15 @@ class Tables:
             spec = requests.parsed(PartitionSpec.model_validate, body["partition-spec"], "the partition spec")
         if body.get("write-order") is not None:
             order = requests.parsed(SortOrder.model_validate, body["write-order"], "the sort order")
-        return requests.parsed(
-            lambda place: new_table_metadata(schema, spec, order, place, properties), location, "the table"
-        )
+
+        def new(place: str) -> TableMetadata:
+            made = new_table_metadata(schema, spec, order, place, properties)
+            defaults = {one.name: one.write_default for one in schema.fields if one.write_default is not None}
+            if made.format_version < 3 or not defaults:
+                return made
+            return made.model_copy(update={"schemas": [with_defaults(made.schema(), defaults)]})  # it forgets them
+
+        return requests.parsed(new, location, "the table")
 
     def load(self, key: Key, snapshots: Snapshots = "all") -> Json:
         """Return the metadata of a table as its file has it, with ``"refs"`` without snapshots that no ref names."""
@@ -142,7 +150,7 @@ class Tables:
             except CommitFailedException as error:
                 raise Refusal.conflict(f"{change.key}: {error}") from None
         after = self._updated(change, base, before)
-        text = None if base is not None and after == base else after.model_dump_json()
+        text = None if base is not None and after == base else as_json(after)
         folder = after.properties.get("write.metadata.path", f"{after.location}/metadata")
         return Prepared(change.key, before, text, self._store.warehouse.checked(folder))
 
@@ -159,7 +167,7 @@ class Tables:
             if after.format_version == 1:  # its older fields repeat what is current; PyIceberg leaves them as they were
                 fields = [field.model_dump() for field in after.spec().fields]
                 after = after.model_copy(update={"schema_": after.schema(), "partition_spec": fields})
-            return type(after).model_validate_json(after.model_dump_json())  # a file that cannot be read is not written
+            return TableMetadataUtil.parse_raw(as_json(after))  # a file that cannot be read is not written
 
         after = requests.parsed(apply, updates, "the updates")
         location = self._store.warehouse.table_location(after.location)

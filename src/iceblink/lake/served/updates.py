@@ -16,7 +16,7 @@ from typing import Any
 from pyiceberg.partitioning import PARTITION_FIELD_ID_START, PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import CommitTableRequest
-from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.metadata import TableMetadata, TableMetadataV3
 from pyiceberg.table.sorting import SortOrder
 from pyiceberg.table.update import (
     AddPartitionSpecUpdate,
@@ -36,9 +36,10 @@ from pyiceberg.table.update import (
 
 from iceblink.lake.served.refusal import Refusal
 from iceblink.lake.served.requests import items, parsed
+from iceblink.lake.upgrade import UpgradeToThird
 
-WRITTEN_VERSIONS = (1, 2)
-"""Of the table format; what PyIceberg writes."""
+WRITTEN_VERSIONS = (1, 2, 3)
+"""Of the table format."""
 
 LAST_ADDED = -1
 
@@ -90,7 +91,8 @@ def exact(base: TableMetadata | None, updates: Sequence[TableUpdate]) -> tuple[T
     Raises
     ------
     Refusal
-        400 for what cannot be, 406 for a format version that is not written, 409 for a snapshot that others overtook.
+        400 for what cannot be, 406 for a format version that is not written, 409 for a snapshot that others overtook:
+        they took its sequence number, or the ids of its rows.
     """
     ids = _Ids(base)
     return tuple(made for update in updates for made in ids.exact(update))
@@ -104,6 +106,8 @@ class _Ids:
         self._orders: list[SortOrder] = [] if base is None else list(base.sort_orders)
         self._properties = set() if base is None else set(base.properties)
         self._last: dict[str, int] = {}
+        self._third = isinstance(base, TableMetadataV3)
+        self._next_row_id = (base.next_row_id or 0) if isinstance(base, TableMetadataV3) else 0
 
     def exact(self, update: TableUpdate) -> Iterator[TableUpdate]:
         match update:
@@ -114,7 +118,11 @@ class _Ids:
             case UpgradeFormatVersionUpdate():
                 if update.format_version not in WRITTEN_VERSIONS:
                     raise Refusal.unsupported(f"tables of format version {update.format_version} cannot be written")
-                yield update
+                if update.format_version < 3:
+                    yield update
+                else:
+                    self._third = True
+                    yield UpgradeToThird.model_validate({"format-version": 3})
             case AddSchemaUpdate():
                 yield from self._add_schema(update)
             case SetCurrentSchemaUpdate():
@@ -136,6 +144,8 @@ class _Ids:
                 yield RemovePropertiesUpdate(removals=there)
             case AddSnapshotUpdate():
                 self._check_order(update)
+                if self._third:
+                    self._take_row_ids(update)
                 yield update
             case _:
                 yield update
@@ -196,6 +206,17 @@ class _Ids:
         number, last = update.snapshot.sequence_number, self._base.last_sequence_number
         if number is not None and number <= last:
             raise Refusal.conflict(f"sequence number {number} is taken: the last one is {last}")
+
+    def _take_row_ids(self, update: AddSnapshotUpdate) -> None:
+        """Let a snapshot have the row ids that it says, if they are the next ones: no two rows may share one."""
+        first, count = update.snapshot.first_row_id, update.snapshot.added_rows
+        if first is None or count is None or count < 0:
+            raise Refusal.bad("a snapshot of format version 3 says 'first-row-id' and 'added-rows'")
+        if first < self._next_row_id:
+            raise Refusal.conflict(f"row id {first} is taken: the next one is {self._next_row_id}")
+        if first > self._next_row_id:
+            raise Refusal.bad(f"'first-row-id' is {first}, and the table's next row id is {self._next_row_id}")
+        self._next_row_id += count
 
 
 def _free(taken: Sequence[int], wanted: int) -> int:

@@ -183,12 +183,13 @@ def _decimal(words: Words) -> pa.DataType:
 def show_column(field: pa.Field) -> str:
     """Write a column as `column` reads it."""
     said = (field.metadata or {}).get(WRITE_DEFAULT)
-    return f"{quoted(field.name)} {_show_field(field, '' if said is None else _show_value(json.loads(said)))}"
+    default = "" if said is None else _show_value(json.loads(said), field.type)
+    return f"{quoted(field.name)} {_show_field(field, default)}"
 
 
-def _show_value(value: str | float | bool) -> str:
+def _show_value(value: str | float | bool, dtype: pa.DataType) -> str:
     if isinstance(value, str):
-        return text(value)
+        return f"X{text(value)}" if pa.types.is_binary(dtype) else text(value)
     return str(value).upper()
 
 

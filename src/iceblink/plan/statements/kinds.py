@@ -11,7 +11,7 @@ from iceblink.lake.alteration import Alteration
 from iceblink.lake.references import How, Kind, Retention
 from iceblink.plan.sql import QueryText, Version
 
-Value = str | int | float | bool | None
+Value = str | int | float | bool | bytes | None
 Argument = Value | tuple[str, ...]
 
 
@@ -116,7 +116,8 @@ class Insert(Statement):
     Parameters
     ----------
     name : str
-    query : QueryText
+    query : QueryText or None
+        None for one row of default values.
     columns : tuple of str, optional
         Where the query's columns go, in order. Default: all of the table's, but those with a value in `partition`.
     by_name : bool
@@ -129,7 +130,7 @@ class Insert(Statement):
     """
 
     name: str
-    query: QueryText
+    query: QueryText | None
     columns: tuple[str, ...] | None = None
     by_name: bool = False
     overwrite: bool = False

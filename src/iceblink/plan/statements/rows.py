@@ -15,12 +15,17 @@ def insert(words: Words) -> Insert:
     by_name = words.accept("BY", "NAME")
     listed = words.has("(") and not by_name and not _is_query(words)
     columns = words.listed(lambda: words.name("a column")) if listed else None
-    if words.has("DEFAULT"):
-        raise words.fail("there are no default values to insert", "write VALUES (NULL, ...)")
+    named = None if columns is None else tuple(columns)
     words.once([(column, told) for column, _, told in given])
     values = {column: value for column, value, told in given if told}
     dynamic = tuple(column for column, _, told in given if not told)
-    return Insert(name, words.query(), None if columns is None else tuple(columns), by_name, overwrite, values, dynamic)
+    if not words.has("DEFAULT", "VALUES"):
+        return Insert(name, words.query(), named, by_name, overwrite, values, dynamic)
+    if by_name:
+        raise words.fail("a row of default values has no names", "leave BY NAME out")
+    words.accept("DEFAULT", "VALUES")
+    words.end()
+    return Insert(name, None, named, by_name, overwrite, values, dynamic)
 
 
 def _partition(words: Words) -> tuple[str, Value, bool]:

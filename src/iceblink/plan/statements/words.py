@@ -147,8 +147,8 @@ class Words:
             raise self.fail(f"expected {what}, found {self.found}")
         return int(self.take().text)
 
-    def literal(self) -> str | int | float | bool | None:
-        """Take a value: a text, a number, TRUE, FALSE or NULL; DATE and TIMESTAMP before a text change nothing."""
+    def literal(self) -> str | int | float | bool | bytes | None:
+        """Take a value: a text, a number, TRUE, FALSE, NULL, or bytes as X'00ff'; DATE and TIMESTAMP change nothing."""
         for word, value in (("TRUE", True), ("FALSE", False), ("NULL", None)):
             if self.accept(word):
                 return value
@@ -157,12 +157,23 @@ class Words:
             return self.string()
         if self.next.kind == "string":
             return self.string()
+        if self.next.says("X"):
+            return self._bytes()
         sign = -1 if self.accept("-") else 1
         if self.next.kind != "number":
             hint = "write a text in '', a number, TRUE, FALSE or NULL"
             raise self.fail(f"expected a value, found {self.found}", hint)
         text = self.take().text
         return sign * (int(text) if text.isdecimal() else float(text))
+
+    def _bytes(self) -> bytes:
+        self.take()
+        begins = self.next
+        try:
+            return bytes.fromhex(self.string("bytes"))
+        except ValueError:
+            self.next = begins
+            raise self.fail("these are no bytes", "write two hexadecimal digits for each: X'00ff'") from None
 
     def several(self, item: Callable[[], Item]) -> list[Item]:
         """Take items with commas between."""

@@ -100,6 +100,10 @@ def test_a_statement_is_what_it_says(text: str) -> None:
     assert read(f"\n{text.lower() if 'it' not in text else text} ; ") == STATEMENTS[text] or "TBL" in text
 
 
+def test_a_row_of_default_values_has_no_query() -> None:
+    assert read('INSERT INTO n.t (a, "b ü") DEFAULT VALUES;') == Insert("n.t", None, ("a", "b ü"))
+
+
 def test_a_query_keeps_its_place() -> None:
     text = "INSERT OVERWRITE TABLE n.t\nPARTITION (day = '2026-01-31', k) (a, b)\nSELECT ';' -- x"
     assert read(text) == Insert(
@@ -137,7 +141,8 @@ MISTAKES = {
     "ALTER TABLE n.t CREATE TAG x RETAIN 7 WEEKS": (SqlError, "DAYS, HOURS, MINUTES", "WEEKS"),
     "INSERT n.t VALUES (1)": (SqlError, "INTO, OVERWRITE", "n.t"),
     "INSERT INTO n.t": (SqlError, "found the end", ""),
-    "INSERT INTO n.t DEFAULT VALUES": (SqlError, "no default values", "DEFAULT"),
+    "INSERT INTO n.t BY NAME DEFAULT VALUES": (SqlError, "no names", "DEFAULT"),
+    "ALTER TABLE n.t ALTER COLUMN a SET DEFAULT X'0g'": (SqlError, "no bytes", "'0g'"),
     "SHOW TABELS": (SqlError, "did you mean 'TABLES'", "TABELS"),
     "DESCRIBE TABLE": (SqlError, "found the end", ""),
     "DESCRIBE n.t.": (SqlError, "found the end", ""),

@@ -1,0 +1,148 @@
+"""The middle of a sandwich covariance: squares of the scores of rows, or of clusters of rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from iceblink.causal.blas import one_thread
+from iceblink.causal.matrix import Matrix, floats
+from iceblink.causal.moments import Floats
+from iceblink.causal.passes import BLOCK_ROWS, Missing, summed
+from iceblink.causal.sums import Sums
+from iceblink.errors import ColumnNotFound, PlanError
+
+if TYPE_CHECKING:
+    from iceblink.dataset import Dataset
+
+POWERS = {"HC0": 0, "HC1": 0, "HC2": 1, "HC3": 2}
+"""By which power of 1 - leverage a squared residual is divided."""
+
+
+@dataclass(frozen=True, eq=False)
+class Residuals:
+    """A fitted linear model, and what it leaves of each row of a batch.
+
+    Parameters
+    ----------
+    matrix : Matrix
+        The outcome, and then the regressors.
+    weight : str or None
+    missing : {"raise", "drop"}
+    kept : tuple of int
+        The rows of the matrix that have a coefficient.
+    centres : float64 array
+        What is subtracted from the outcome and from the kept columns.
+    intercept : bool
+        Whether the first coefficient is of a column of ones.
+    coefficients, bread : float64 arrays (k,), (k, k)
+    """
+
+    matrix: Matrix
+    weight: str | None
+    missing: Missing
+    kept: tuple[int, ...]
+    centres: Floats
+    intercept: bool
+    coefficients: Floats
+    bread: Floats
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The columns of the table that are read."""
+        return tuple(dict.fromkeys((*self.matrix.inputs, *([self.weight] if self.weight else ()))))
+
+    def scores(self, batch: pa.RecordBatch, power: int) -> Floats:
+        """Return the scores (k, n) of rows, divided by a power of the root of 1 - leverage; of rows left out zeros."""
+        values = self.matrix.filled(batch)
+        weight = (
+            np.ones(batch.num_rows) if self.weight is None else floats(batch.column(self.weight)).astype(np.float64)
+        )
+        whole = np.isfinite(values.sum(axis=0)) & np.isfinite(weight)
+        values[:, ~whole], weight[~whole] = 0.0, 0.0
+        columns = values[list(self.kept)] - self.centres[1:, np.newaxis]
+        if self.intercept:
+            columns = np.concatenate([np.ones((1, batch.num_rows)), columns])
+        left = values[0] - self.coefficients @ columns
+        if power:
+            leverage = weight * np.einsum("in,in->n", columns, self.bread @ columns)
+            left = left / np.sqrt(1 - leverage) ** power
+        return np.asarray(columns * (weight * left))
+
+
+@dataclass(frozen=True)
+class _RowSquares:
+    residuals: Residuals
+    power: int
+
+    def __call__(self, batch: pa.RecordBatch) -> Sums:
+        with one_thread():
+            scores = self.residuals.scores(batch, self.power)
+            return Sums({"meat": scores @ scores.T})
+
+
+def robust_meat(data: Dataset, residuals: Residuals, kind: str) -> Floats:
+    """Return the sum (k, k) of squared scores of rows."""
+    return summed(data.select(*residuals.inputs), _RowSquares(residuals, POWERS[kind]))["meat"]
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """Rows become their keys and scores."""
+
+    residuals: Residuals
+    keys: tuple[str, ...]
+    names: tuple[str, ...]
+
+    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        with one_thread():
+            scores = self.residuals.scores(batch, 0)
+        arrays = [*(batch.column(key) for key in self.keys), *map(pa.array, scores)]
+        return pa.RecordBatch.from_arrays(arrays, names=[*(f"key{at}" for at in range(len(self.keys))), *self.names])
+
+
+@dataclass(frozen=True)
+class _ClusterSquares:
+    names: tuple[str, ...]
+
+    def __call__(self, batch: pa.RecordBatch) -> Sums:
+        scores = np.stack([floats(batch.column(name)) for name in self.names]).astype(np.float64)
+        with one_thread():
+            return Sums({"meat": scores @ scores.T, "clusters": np.array(float(batch.num_rows))})
+
+
+def clustered_meat(data: Dataset, residuals: Residuals, keys: tuple[str, ...]) -> tuple[Floats, int]:
+    """Return the sum (k, k) of squared sums of scores by cluster, and how many clusters there are.
+
+    Rows are grouped by their keys as any `group_by` does it, on the engine of the dataset.
+
+    Raises
+    ------
+    ColumnNotFound
+    PlanError
+        There is one cluster.
+    """
+    for key in keys:
+        if key not in data.schema.names:
+            raise ColumnNotFound.of(key, data.schema.names, "cluster")
+    names = tuple(f"score{at}" for at in range(len(residuals.coefficients)))
+    schema = pa.schema(
+        [
+            *(pa.field(f"key{at}", data.schema.field(key).type) for at, key in enumerate(keys)),
+            *(pa.field(name, pa.float64()) for name in names),
+        ]
+    )
+    needed = dict.fromkeys((*residuals.inputs, *keys))
+    scores = data.select(*needed).map_batches(_Scores(residuals, keys, names), schema=schema, batch_size=BLOCK_ROWS)
+    totals = ", ".join(f"sum({name}) AS {name}" for name in names)
+    by = ", ".join(f"key{at}" for at in range(len(keys)))
+    found = summed(scores.sql(f"SELECT {totals} FROM this GROUP BY {by}"), _ClusterSquares(names))
+    clusters = int(found["clusters"])
+    if clusters < 2:
+        raise PlanError(
+            "there is one cluster", f"cluster {', '.join(keys)}", "errors need at least two, and many to be good"
+        )
+    return found["meat"], clusters

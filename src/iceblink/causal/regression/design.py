@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import reduce
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from iceblink.causal.formula import Factor, Formula, Levels, Variable
 from iceblink.causal.matrix import Category, Matrix, Number, Product, Term
@@ -26,15 +29,18 @@ class Design:
     ----------
     data : Dataset
         With a column for each expression of the formula.
-    outcome : str
-    regressors : Matrix
-        Without the intercept.
+    matrix : Matrix
+        The outcome, then the exogenous regressors without the intercept, the endogenous ones, the instruments.
+    exogenous, endogenous, instruments : range
+        Their places in the matrix.
     intercept : bool
     """
 
     data: Dataset
-    outcome: str
-    regressors: Matrix
+    matrix: Matrix
+    exogenous: range
+    endogenous: range
+    instruments: range
     intercept: bool
 
     @classmethod
@@ -50,7 +56,8 @@ class Design:
             A category has too many levels, or none of the name given as reference.
         """
         schema = data.schema
-        factors = [formula.outcome, *(factor for term in formula.terms for factor in term)]
+        terms = (formula.terms, formula.endogenous, formula.instruments)
+        factors = [formula.outcome, *(factor for part in terms for term in part for factor in term)]
         for factor in factors:
             name = factor.column if isinstance(factor, Levels) else factor.text if factor.is_column else None
             if name is not None and name not in schema.names:
@@ -64,10 +71,12 @@ class Design:
         def term(factor: Factor) -> Term:
             return levels[factor] if isinstance(factor, Levels) else Number(factor.text)
 
-        regressors = Matrix(tuple(reduce(Product, map(term, factors)) for factors in formula.terms))
-        for one in (Number(formula.outcome.text), *regressors.terms):
+        parts = [[reduce(Product, map(term, factors)) for factors in part] for part in terms]
+        matrix = Matrix((Number(formula.outcome.text), *(one for part in parts for one in part)))
+        for one in matrix.terms:
             one.check(data.schema, where)
-        return cls(data, formula.outcome.text, regressors, formula.intercept)
+        ends = np.cumsum([1, *(sum(len(one.names) for one in part) for part in parts)])
+        return cls(data, matrix, *(range(begin, end) for begin, end in pairwise(map(int, ends))), formula.intercept)
 
 
 def quoted(name: str) -> str:
@@ -86,7 +95,7 @@ def _levels(data: Dataset, wanted: Levels, where: str) -> Category:
             f"absorb it as a fixed effect: ... | {column}",
         )
     values: pa.Array = found.combine_chunks().drop_null()
-    values = values.take(pa.compute.sort_indices(values))
+    values = values.take(pc.sort_indices(values))
     if wanted.reference is not None:
         names = [str(value) for value in values.to_pylist()]
         if wanted.reference not in names:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,8 @@ import pyarrow as pa
 from iceblink.causal.blas import one_thread
 from iceblink.causal.matrix import Matrix, floats
 from iceblink.causal.moments import Floats
-from iceblink.causal.passes import BLOCK_ROWS, Missing, summed
+from iceblink.causal.passes import BLOCK_ROWS, summed
+from iceblink.causal.regression.fit import LinearFit
 from iceblink.causal.sums import Sums
 from iceblink.errors import ColumnNotFound, PlanError
 
@@ -24,31 +26,19 @@ POWERS = {"HC0": 0, "HC1": 0, "HC2": 1, "HC3": 2}
 
 @dataclass(frozen=True, eq=False)
 class Residuals:
-    """A fitted linear model, and what it leaves of each row of a batch.
+    """A fitted model, and what it leaves of each row of a batch.
 
     Parameters
     ----------
     matrix : Matrix
-        The outcome, and then the regressors.
+        What the fit's places are of.
     weight : str or None
-    missing : {"raise", "drop"}
-    kept : tuple of int
-        The rows of the matrix that have a coefficient.
-    centres : float64 array
-        What is subtracted from the outcome and from the kept columns.
-    intercept : bool
-        Whether the first coefficient is of a column of ones.
-    coefficients, bread : float64 arrays (k,), (k, k)
+    fit : LinearFit
     """
 
     matrix: Matrix
     weight: str | None
-    missing: Missing
-    kept: tuple[int, ...]
-    centres: Floats
-    intercept: bool
-    coefficients: Floats
-    bread: Floats
+    fit: LinearFit
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -57,20 +47,24 @@ class Residuals:
 
     def scores(self, batch: pa.RecordBatch, power: int) -> Floats:
         """Return the scores (k, n) of rows, divided by a power of the root of 1 - leverage; of rows left out zeros."""
+        fit = self.fit
         values = self.matrix.filled(batch)
         weight = (
             np.ones(batch.num_rows) if self.weight is None else floats(batch.column(self.weight)).astype(np.float64)
         )
         whole = np.isfinite(values.sum(axis=0)) & np.isfinite(weight)
+        values -= fit.centres[:, np.newaxis]
         values[:, ~whole], weight[~whole] = 0.0, 0.0
-        columns = values[list(self.kept)] - self.centres[1:, np.newaxis]
-        if self.intercept:
-            columns = np.concatenate([np.ones((1, batch.num_rows)), columns])
-        left = values[0] - self.coefficients @ columns
+        left = values[fit.outcome] - fit.coefficients @ self._beside_ones(values, fit.regressors)
+        columns = fit.projection @ self._beside_ones(values, fit.instruments)
         if power:
-            leverage = weight * np.einsum("in,in->n", columns, self.bread @ columns)
+            leverage = weight * np.einsum("in,in->n", columns, fit.bread @ columns)
             left = left / np.sqrt(1 - leverage) ** power
         return np.asarray(columns * (weight * left))
+
+    def _beside_ones(self, values: Floats, places: Sequence[int]) -> Floats:
+        chosen = values[list(places)]
+        return np.concatenate([np.ones((1, values.shape[1])), chosen]) if self.fit.intercept else chosen
 
 
 @dataclass(frozen=True)
@@ -128,7 +122,7 @@ def clustered_meat(data: Dataset, residuals: Residuals, keys: tuple[str, ...]) -
     for key in keys:
         if key not in data.schema.names:
             raise ColumnNotFound.of(key, data.schema.names, "cluster")
-    names = tuple(f"score{at}" for at in range(len(residuals.coefficients)))
+    names = tuple(f"score{at}" for at in range(len(residuals.fit.coefficients)))
     schema = pa.schema(
         [
             *(pa.field(f"key{at}", data.schema.field(key).type) for at, key in enumerate(keys)),

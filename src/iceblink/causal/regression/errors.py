@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.regression.sandwich import Residuals, clustered_meat, robust_meat
 from iceblink.errors import ConfigError, nearest
@@ -32,7 +34,14 @@ class Errors:
         return cls(kind, () if cluster is None else (cluster,) if isinstance(cluster, str) else tuple(cluster))
 
     def estimates(
-        self, title: str, data: Dataset, residuals: Residuals, absorbed: int = 0, nested: bool = False, **facts: object
+        self,
+        title: str,
+        data: Dataset,
+        residuals: Residuals,
+        *,
+        variance: float | None = None,
+        normal: bool = False,
+        **facts: object,
     ) -> Estimates:
         """Return a fit with its errors. Eager: reads the data once more, unless the errors are classical.
 
@@ -41,28 +50,33 @@ class Errors:
         title : str
         data : Dataset
         residuals : Residuals
-        absorbed : int
-            Coefficients that were taken out before.
-        nested : bool
-            Whether clusters are made of whole groups of those; they then cost no degree of freedom, as in fixest.
+        variance : float, optional
+            What the bread is multiplied with for classical errors. Default: the residuals' mean square.
+        normal : bool
+            Whether the coefficients are taken to be normally distributed, instead of by Student's t.
         **facts
         """
         fit = residuals.fit
-        rows = fit.rows
-        left = rows - len(fit.coefficients) - absorbed
+        rows, left = fit.rows, fit.rows - len(fit.coefficients)
         freedom: float = left
         if self.clusters:
             meat, groups = clustered_meat(data, residuals, self.clusters)
-            spent = len(fit.coefficients) + (1 if nested else absorbed)
-            covariance = fit.bread @ meat @ fit.bread * (groups / (groups - 1) * (rows - 1) / (rows - spent))
+            covariance = fit.bread @ meat @ fit.bread * (groups / (groups - 1) * (rows - 1) / left)
             convention, freedom = f"CR1 by {', '.join(self.clusters)} ({groups:,})", groups - 1
         elif self.kind == "classical":
-            covariance, convention = fit.bread * (fit.squares / left), self.kind
+            covariance, convention = fit.bread * (fit.squares / left if variance is None else variance), self.kind
         else:
             meat = robust_meat(data, residuals, self.kind)
             covariance = fit.bread @ meat @ fit.bread * (rows / left if self.kind == "HC1" else 1.0)
             convention = self.kind
-        turned = fit.to_columns
         return Estimates(
-            title, fit.names, fit.values, turned @ covariance @ turned.T, convention, rows, freedom, fit.dropped, facts
+            title=title,
+            names=fit.names,
+            values=fit.values,
+            covariance=fit.to_columns @ covariance @ fit.to_columns.T,
+            convention=convention,
+            rows=rows,
+            freedom=np.inf if normal else freedom,
+            dropped=fit.dropped,
+            facts=dict(facts),
         )

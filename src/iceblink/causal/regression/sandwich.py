@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from iceblink.causal.blas import one_thread
 from iceblink.causal.matrix import Matrix, floats
 from iceblink.causal.moments import Floats
 from iceblink.causal.passes import BLOCK_ROWS, summed
 from iceblink.causal.regression.fit import LinearFit
+from iceblink.causal.regression.link import Identity, Link
 from iceblink.causal.sums import Sums
 from iceblink.errors import ColumnNotFound, PlanError
 
@@ -22,6 +24,28 @@ if TYPE_CHECKING:
 
 POWERS = {"HC0": 0, "HC1": 0, "HC2": 1, "HC3": 2}
 """By which power of 1 - leverage a squared residual is divided."""
+
+
+IDENTITY = Identity()
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows as a fit sees them: `n` of them, of which `whole` says where they stood.
+
+    Parameters
+    ----------
+    outcome, score, weight : float64 arrays (n,)
+    columns : float64 array (k, n)
+        Fitted regressors.
+    whole : bool array
+    """
+
+    outcome: Floats
+    score: Floats
+    columns: Floats
+    weight: Floats
+    whole: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,33 +58,48 @@ class Residuals:
         What the fit's places are of.
     weight : str or None
     fit : LinearFit
+    link : Link
+        How the mean follows from the score.
     """
 
     matrix: Matrix
     weight: str | None
     fit: LinearFit
+    link: Link = IDENTITY
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """The columns of the table that are read."""
         return tuple(dict.fromkeys((*self.matrix.inputs, *([self.weight] if self.weight else ()))))
 
-    def scores(self, batch: pa.RecordBatch, power: int) -> Floats:
-        """Return the scores (k, n) of rows, divided by a power of the root of 1 - leverage; of rows left out zeros."""
+    def rows(self, batch: pa.RecordBatch) -> Rows:
+        """Return what is needed of the rows of a batch; rows that lack a value have no weight."""
         fit = self.fit
         values = self.matrix.filled(batch)
-        weight = (
-            np.ones(batch.num_rows) if self.weight is None else floats(batch.column(self.weight)).astype(np.float64)
-        )
+        weight = np.ones(batch.num_rows)
+        if self.weight is not None:
+            weight = floats(batch.column(self.weight)).astype(np.float64)
         whole = np.isfinite(values.sum(axis=0)) & np.isfinite(weight)
+        if not whole.all():
+            values, weight = values[:, whole], weight[whole]
         values -= fit.centres[:, np.newaxis]
-        values[:, ~whole], weight[~whole] = 0.0, 0.0
-        left = values[fit.outcome] - fit.coefficients @ self._beside_ones(values, fit.regressors)
+        score = fit.coefficients @ self._beside_ones(values, fit.regressors)
         columns = fit.projection @ self._beside_ones(values, fit.instruments)
+        return Rows(values[fit.outcome], score, columns, weight, whole)
+
+    def scores(self, batch: pa.RecordBatch, power: int) -> Floats:
+        """Return the scores (k, n) of rows, divided by a power of the root of 1 - leverage; of rows left out zeros."""
+        rows = self.rows(batch)
+        left = rows.outcome - self.link.mean(rows.score)
         if power:
-            leverage = weight * np.einsum("in,in->n", columns, fit.bread @ columns)
+            leverage = rows.weight * np.einsum("in,in->n", rows.columns, self.fit.bread @ rows.columns)
             left = left / np.sqrt(1 - leverage) ** power
-        return np.asarray(columns * (weight * left))
+        found = rows.columns * (rows.weight * left)
+        if rows.whole.all():
+            return np.asarray(found)
+        wide = np.zeros((len(found), batch.num_rows))
+        wide[:, rows.whole] = found
+        return wide
 
     def _beside_ones(self, values: Floats, places: Sequence[int]) -> Floats:
         chosen = values[list(places)]

@@ -76,7 +76,8 @@ class Design:
         for one in matrix.terms:
             one.check(data.schema, where)
         ends = np.cumsum([1, *(sum(len(one.names) for one in part) for part in parts)])
-        return cls(data, matrix, *(range(begin, end) for begin, end in pairwise(map(int, ends))), formula.intercept)
+        exogenous, endogenous, instruments = (range(begin, end) for begin, end in pairwise(map(int, ends)))
+        return cls(data, matrix, exogenous, endogenous, instruments, formula.intercept)
 
 
 def quoted(name: str) -> str:

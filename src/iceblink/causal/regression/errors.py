@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -38,10 +38,10 @@ class Errors:
         title: str,
         data: Dataset,
         residuals: Residuals,
+        facts: dict[str, Any],
         *,
         variance: float | None = None,
         normal: bool = False,
-        **facts: object,
     ) -> Estimates:
         """Return a fit with its errors. Eager: reads the data once more, unless the errors are classical.
 
@@ -50,11 +50,12 @@ class Errors:
         title : str
         data : Dataset
         residuals : Residuals
+        facts : dict
+            What else is known of it.
         variance : float, optional
             What the bread is multiplied with for classical errors. Default: the residuals' mean square.
         normal : bool
             Whether the coefficients are taken to be normally distributed, instead of by Student's t.
-        **facts
         """
         fit = residuals.fit
         rows, left = fit.rows, fit.rows - len(fit.coefficients)
@@ -78,5 +79,5 @@ class Errors:
             rows=rows,
             freedom=np.inf if normal else freedom,
             dropped=fit.dropped,
-            facts=dict(facts),
+            facts=facts,
         )

@@ -85,7 +85,7 @@ class _Likelihood:
         residuals, likelihood = self._climbed(design, Residuals(design.matrix, self.weight, fit, self.link), where)
         errors = Errors.of(self.errors, self.cluster, where)
         return errors.estimates(
-            where, design.data, residuals, variance=1.0, normal=True, **{"log likelihood": likelihood}
+            where, design.data, residuals, {"log likelihood": likelihood}, variance=1.0, normal=True
         )
 
     def _climbed(self, design: Design, residuals: Residuals, where: str) -> tuple[Residuals, float]:

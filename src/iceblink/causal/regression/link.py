@@ -63,7 +63,7 @@ class Logistic:
     wants = "the outcome is to be 0 or 1"
 
     def allows(self, outcome: Floats) -> NDArray[np.bool_]:
-        return (outcome == 0) | (outcome == 1)
+        return np.asarray((outcome == 0) | (outcome == 1))
 
     def mean(self, score: Floats) -> Floats:
         return np.asarray(special.expit(score))
@@ -85,7 +85,7 @@ class Exponential:
     wants = "the outcome is not to be negative"
 
     def allows(self, outcome: Floats) -> NDArray[np.bool_]:
-        return outcome >= 0
+        return np.asarray(outcome >= 0)
 
     def mean(self, score: Floats) -> Floats:
         return np.exp(score)

@@ -77,4 +77,4 @@ class OLS:
         fit = fitted(found, places, places, design.intercept, where)
         ratio = 1 - fit.squares / fit.variation if fit.variation > 0 else np.nan
         errors = Errors.of(self.errors, self.cluster, where)
-        return errors.estimates(where, design.data, Residuals(matrix, self.weight, fit), **{"R²": ratio})
+        return errors.estimates(where, design.data, Residuals(matrix, self.weight, fit), {"R²": ratio})

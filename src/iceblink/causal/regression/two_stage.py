@@ -83,7 +83,7 @@ class TwoStage:
             raise PlanError(f"the instruments do not tell {', '.join(lost)} from the rest", where, "")
         facts = {**_first_stages(found, design, where), **_overidentified(found, design, fit)}
         residuals = Residuals(design.matrix, self.weight, fit)
-        return Errors.of(self.errors, self.cluster, where).estimates(where, design.data, residuals, **facts)
+        return Errors.of(self.errors, self.cluster, where).estimates(where, design.data, residuals, facts)
 
 
 def _first_stages(found: Moments, design: Design, where: str) -> dict[str, float]:

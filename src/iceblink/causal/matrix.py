@@ -94,18 +94,20 @@ class Category:
         return (self.column,)
 
     def check(self, schema: pa.Schema, where: str) -> None:
-        if schema.field(self.column).type != self.levels.type:
-            raise TypeMismatch(f"column {self.column!r} has other values than those that were found", where, "")
+        """Any column that its levels were read from will do."""
 
     def fill(self, batch: pa.RecordBatch, order: Order | None, out: Floats) -> None:
-        codes = pc.index_in(batch.column(self.column), self.levels)
-        if codes.null_count:
-            value = batch.column(self.column).filter(codes.is_null())[0].as_py()
+        values = batch.column(self.column)
+        codes = pc.index_in(values if values.type == self.levels.type else values.cast(self.levels.type), self.levels)
+        if codes.null_count > values.null_count:
+            value = values.filter(pc.and_(codes.is_null(), values.is_valid()))[0].as_py()
             raise QueryError(f"column {self.column!r} has {value!r}, which is none of its levels", "matrix", "")
-        numbers = codes.to_numpy()
+        numbers = codes.to_numpy(zero_copy_only=False)  # as floats where one is missing: NaN
         numbers = numbers if order is None else numbers[order]
         for at in range(len(out)):
             np.equal(numbers, at + 1, out=out[at])
+        if codes.null_count:
+            out[:, np.isnan(numbers)] = np.nan
 
 
 @dataclass(frozen=True)

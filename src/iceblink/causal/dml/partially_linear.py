@@ -12,7 +12,7 @@ import pyarrow as pa
 from iceblink.causal.blas import one_thread
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.matrix import Matrix, Number
-from iceblink.causal.moments import Floats, Moments
+from iceblink.causal.moments import Floats, Integers, Moments
 from iceblink.causal.passes import Folds, Grouping, moments, summed
 from iceblink.causal.regression.fit import fitted
 from iceblink.causal.sums import Sums
@@ -35,7 +35,7 @@ class _Nuisances:
         What is added.
     """
 
-    folds: Floats
+    folds: Integers
     weights: Floats
     offsets: Floats
 
@@ -103,7 +103,7 @@ class LinearPLR:
         if len(found.groups) < 2:
             raise PlanError(f"all rows are in {len(found.groups)} fold", where, "is the key the same in all rows?")
         nuisances = _trained(found, where)
-        crossed = sum(_crossed(found, nuisances, at) for at in range(len(found.groups)))
+        crossed = np.sum([_crossed(found, nuisances, at) for at in range(len(found.groups))], axis=0)
         if not crossed[1, 1] > 1e-12 * found.total.products[0, 1, 1]:
             raise PlanError(f"the confounders say all of {self.treatment}", where, "nothing is left to learn from")
         effect = crossed[0, 1] / crossed[1, 1]
@@ -162,5 +162,5 @@ class _ScoreSquares:
                 rows = np.flatnonzero(at == fold)
                 residuals[:, rows] = self.nuisances.weights[fold] @ values[:, rows]
                 residuals[:, rows] += self.nuisances.offsets[fold][:, np.newaxis]
-        score = (residuals[0] - self.effect * residuals[1]) * residuals[1]
-        return Sums({"squares": np.array(score @ score)})
+            score = (residuals[0] - self.effect * residuals[1]) * residuals[1]
+            return Sums({"squares": np.array(score @ score)})

@@ -80,7 +80,9 @@ class _Likelihood:
         centres[0] = 0.0
         start = np.zeros(len(begun.coefficients))
         if design.intercept:
-            start[0] = self.link.inverse(float(found.means[0, 0]))
+            with np.errstate(all="ignore"):
+                start[0] = self.link.inverse(float(found.means[0, 0]))
+            start[0] = start[0] if np.isfinite(start[0]) else 0.0  # the outcome is none: the next pass says which
         fit = replace(begun, centres=centres, coefficients=start, projection=np.eye(len(start)))
         residuals, likelihood = self._climbed(design, Residuals(design.matrix, self.weight, fit, self.link), where)
         errors = Errors.of(self.errors, self.cluster, where)

@@ -9,8 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TypeVar
 
 from bench.measure import LIMIT_S, Contestant
+
+T = TypeVar("T")
 
 DATA = Path(os.environ.get("ICEBLINK_BENCH_DATA", Path(__file__).resolve().parent / "data"))
 
@@ -59,6 +62,10 @@ class Options:
     def wants(self, part: str) -> bool:
         """Whether this part of a benchmark was asked for."""
         return part.startswith(self.parts or ("",))
+
+    def some(self, variants: Sequence[T]) -> Sequence[T]:
+        """Return what is varied; of a small run the first variant is enough."""
+        return variants[:1] if self.small else variants
 
 
 def read_options(title: str) -> Options:

@@ -293,7 +293,7 @@ def report(options: Options) -> str:
     """Measure the device with batches of 64 and 1,024 rows, and the inflation."""
     folder = str(ensure_numbers(50_000 if options.small else 5_000_000))
     parts = [heading(TITLE, options)]
-    for batch_rows, device_s in ((64, 0.02), (1024, 0.1)):
+    for batch_rows, device_s in options.some(((64, 0.02), (1024, 0.1))):
         batches = 8 if options.small else 200
         arguments = {"folder": folder, "rows": batches * batch_rows, "batch_rows": batch_rows, "device_s": device_s}
         results = in_turns(options.chosen(DEVICES), arguments, options.runs, options.cpus)

@@ -159,12 +159,12 @@ def report(options: Options) -> str:
     few = files // 100
     # the made-up statistics that narrow the second plan are not those of the footers, which only a split planner reads
     plans = ((0, f"all {files:,} files", LISTERS + SPLITTERS), (few * FILE_ROWS, f"{few} of {files:,} files", LISTERS))
-    for below, name, planners in plans:
+    for below, name, planners in options.some(plans):
         arguments = {"folder": str(folder), "below": below}
         results = in_turns(options.chosen(planners), arguments, options.runs, options.cpus)
         parts.append(f"### {name}\n\n{comparison(results, reference=FILES, amount='files')}\n")
         parts.append(f"{weights(results)}\n")
-    parts.append(many(200 if options.small else MANY, options))
+    parts.append(many(files if options.small else MANY, options))
     for count, what in {files: "manifests are most of it", 200: "every footer is read"}.items():
         arguments = {"folder": str(ensure_many(count)), "cpus": options.cpus}
         results = in_turns(options.chosen(PLANNERS), arguments, options.runs, options.cpus)

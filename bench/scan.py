@@ -29,7 +29,7 @@ def report(options: Options) -> str:
     size = SMALL if options.small else FULL
     folder = ensure_mixed(size)
     parts = [heading(TITLE, options)]
-    for name, question in questions(size.rows_per_file).items():
+    for name, question in options.some(list(questions(size.rows_per_file).items())):
         arguments = {"folder": str(folder), "cpus": options.cpus, **asdict(question)}
         results = in_turns(options.chosen(READERS), arguments, options.runs, options.cpus)
         parts.append(f"### {name}\n\n{comparison(results)}\n")

@@ -119,7 +119,7 @@ def report(options: Options) -> str:
     folder = DATA / "written"
     parts = [heading(TITLE, options)]
     peaks = []
-    for partitioned in (False, True):
+    for partitioned in options.some((True, False)):
         form = f"partitioned into {len(REGIONS)}" if partitioned else "not partitioned"
         found: dict[str, list[float]] = {}
         for nbytes in (longest // 2, longest):

@@ -142,8 +142,7 @@ def _work(folder: str, name: str, work: str, last: int, told: int) -> None:
             (Storage, "open_output"),
             (Storage, "delete"),
             (storage_io.StoredFile, "create"),
-            (EmbeddedCatalog, "_replace"),
-            (EmbeddedCatalog, "_insert"),
+            (EmbeddedCatalog, "_swap"),
         ):
             stepping(owner, method)
         WORK[work](lake, name)

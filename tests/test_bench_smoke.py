@@ -27,7 +27,10 @@ ROOT = Path(__file__).resolve().parent.parent
     [
         ("imports", "iceblink --help"),
         ("estimate", "iceblink, SizeStatistics"),
-        ("planning", "iceblink plan_scan"),
+        pytest.param("planning", "iceblink plan_scan", marks=pytest.mark.alone),  # these start a Ray
+        pytest.param("exchange --parts join", "iceblink", marks=pytest.mark.alone),
+        pytest.param("balance", "iceblink", marks=pytest.mark.by_hand),
+        pytest.param("splits --parts map", "iceblink, a file a task", marks=pytest.mark.by_hand),
         ("udf", "map_batches identity"),
         ("pipeline", "iceblink"),
         ("scan", "iceblink"),
@@ -38,11 +41,8 @@ ROOT = Path(__file__).resolve().parent.parent
         ("layout", "fixed, lz4"),
         ("loaders", "iceblink, unshuffled"),
         ("transform", "processes"),
-        ("balance", "iceblink"),
-        ("splits --parts map", "iceblink, a file a task"),
         ("driver", "scheduler, behind"),
         ("distinct", "join with statistics"),
-        ("exchange --parts join", "iceblink"),
     ],
 )
 def test_a_benchmark_runs_small_without_a_failure(name: str, contestant: str, tmp_path: Path) -> None:

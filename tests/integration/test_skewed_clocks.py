@@ -122,7 +122,7 @@ def test_time_never_goes_back_in_a_table_that_clocks_apart_are_written_by(
         lake.rollback("n.t", snapshot=metadata.snapshots[2].snapshot_id)
         check_sorted(lake)
         assert lake.table("n.t").count() == 3
-        assert [row["added_rows"] for row in lake.history("n.t").to_pylist()] == [1] * 6
+        assert [row["rows_added"] for row in lake.history("n.t").to_pylist()] == [1] * 6
 
 
 def check_sorted(lake: ib.Lake) -> None:

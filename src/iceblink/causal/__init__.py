@@ -9,8 +9,17 @@ from __future__ import annotations
 
 from iceblink.causal.dml.partially_linear import LinearPLR
 from iceblink.causal.estimates import Estimates
+from iceblink.causal.regression.fixed_effects import FixedEffects
 from iceblink.causal.regression.glm import Logit, Poisson
 from iceblink.causal.regression.ols import OLS
 from iceblink.causal.regression.two_stage import TwoStage
 
-__all__ = ["Estimates", "LinearPLR", "Logit", "OLS", "Poisson", "TwoStage"]
+__all__ = [
+    "Estimates",
+    "FixedEffects",
+    "LinearPLR",
+    "Logit",
+    "OLS",
+    "Poisson",
+    "TwoStage",
+]

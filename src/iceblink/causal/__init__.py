@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from iceblink.causal.dml.partially_linear import LinearPLR
 from iceblink.causal.estimates import Estimates
+from iceblink.causal.panels.staggered import Staggered
+from iceblink.causal.panels.synthetic import SyntheticControl, SyntheticDiD
+from iceblink.causal.panels.two_by_two import TwoByTwo
 from iceblink.causal.regression.fixed_effects import FixedEffects
 from iceblink.causal.regression.glm import Logit, Poisson
 from iceblink.causal.regression.ols import OLS
@@ -21,5 +24,9 @@ __all__ = [
     "Logit",
     "OLS",
     "Poisson",
+    "Staggered",
+    "SyntheticControl",
+    "SyntheticDiD",
+    "TwoByTwo",
     "TwoStage",
 ]

@@ -9,8 +9,24 @@ from __future__ import annotations
 
 from iceblink.causal.dml.partially_linear import LinearPLR
 from iceblink.causal.estimates import Estimates
+from iceblink.causal.panels.staggered import Staggered
+from iceblink.causal.panels.synthetic import SyntheticControl, SyntheticDiD
+from iceblink.causal.panels.two_by_two import TwoByTwo
+from iceblink.causal.regression.fixed_effects import FixedEffects
 from iceblink.causal.regression.glm import Logit, Poisson
 from iceblink.causal.regression.ols import OLS
 from iceblink.causal.regression.two_stage import TwoStage
 
-__all__ = ["Estimates", "LinearPLR", "Logit", "OLS", "Poisson", "TwoStage"]
+__all__ = [
+    "Estimates",
+    "FixedEffects",
+    "LinearPLR",
+    "Logit",
+    "OLS",
+    "Poisson",
+    "Staggered",
+    "SyntheticControl",
+    "SyntheticDiD",
+    "TwoByTwo",
+    "TwoStage",
+]

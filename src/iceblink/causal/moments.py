@@ -124,6 +124,10 @@ class Moments:
         """Return those of all other groups, together, as one of number 0; nothing is subtracted."""
         return self._at(np.flatnonzero(self.groups != group)).total
 
+    def among(self, groups: Sequence[int]) -> Self:
+        """Return those of some groups, together, as one of number 0."""
+        return self._at(np.flatnonzero(np.isin(self.groups, groups))).total
+
     def only(self, group: int) -> Self:
         """Return those of one group."""
         return self._at(np.flatnonzero(self.groups == group))

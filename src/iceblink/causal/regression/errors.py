@@ -42,6 +42,7 @@ class Errors:
         *,
         variance: float | None = None,
         normal: bool = False,
+        absorbed: int = 0,
     ) -> Estimates:
         """Return a fit with its errors. Eager: reads the data once more, unless the errors are classical.
 
@@ -56,9 +57,11 @@ class Errors:
             What the bread is multiplied with for classical errors. Default: the residuals' mean square.
         normal : bool
             Whether the coefficients are taken to be normally distributed, instead of by Student's t.
+        absorbed : int
+            How many coefficients were estimated that the fit does not have.
         """
         fit = residuals.fit
-        rows, left = fit.rows, fit.rows - len(fit.coefficients)
+        rows, left = fit.rows, fit.rows - len(fit.coefficients) - absorbed
         freedom: float = left
         if self.clusters:
             meat, groups = clustered_meat(data, residuals, self.clusters)

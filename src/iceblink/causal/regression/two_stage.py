@@ -62,7 +62,7 @@ class TwoStage:
         if not formula.instruments:
             raise PlanError("there are no instruments", self.formula, "y ~ x | endogenous ~ instruments")
         if formula.absorbed:
-            raise PlanError("TwoStage absorbs no fixed effects", self.formula, "write them as i(column)")
+            raise PlanError("TwoStage absorbs no fixed effects", self.formula, "use FixedEffects")
 
     def fit(self, data: Dataset) -> Estimates:
         """Estimate it. Eager: reads the data once, or twice unless the errors are classical.
@@ -81,27 +81,27 @@ class TwoStage:
         lost = [design.matrix.names[at] for at in design.endogenous if at not in fit.regressors]
         if lost:
             raise PlanError(f"the instruments do not tell {', '.join(lost)} from the rest", where, "")
-        facts = {**_first_stages(found, design, where), **_overidentified(found, design, fit)}
+        facts = {**first_stages(found, design, where), **overidentified(found, design, fit)}
         residuals = Residuals(design.matrix, self.weight, fit)
         return Errors.of(self.errors, self.cluster, where).estimates(where, design.data, residuals, facts)
 
 
-def _first_stages(found: Moments, design: Design, where: str) -> dict[str, float]:
-    """Return the F of the excluded instruments for each endogenous column."""
+def first_stages(found: Moments, design: Design, where: str, absorbed: int = 0) -> dict[str, float]:
+    """Return the F of the excluded instruments for each endogenous column; other coefficients may be absorbed."""
     facts = {}
     for at in design.endogenous:
         both = [*design.exogenous, *design.instruments]
         full = fitted(found, both, both, design.intercept, where, outcome=at)
         short = fitted(found, design.exogenous, design.exogenous, design.intercept, where, outcome=at)
         excluded = len(full.coefficients) - len(short.coefficients)
-        left = full.rows - len(full.coefficients)
+        left = full.rows - len(full.coefficients) - absorbed
         facts[f"first stage F of {design.matrix.names[at]}"] = (
             (short.squares - full.squares) / excluded / (full.squares / left)
         )
     return facts
 
 
-def _overidentified(found: Moments, design: Design, fit: LinearFit) -> dict[str, Any]:
+def overidentified(found: Moments, design: Design, fit: LinearFit) -> dict[str, Any]:
     """Return Sargan's statistic: n R² of the residuals on all instruments."""
     more = len(fit.instruments) - len(fit.regressors)
     if more < 1:

@@ -9,8 +9,19 @@ from __future__ import annotations
 
 from iceblink.causal.dml.partially_linear import LinearPLR
 from iceblink.causal.estimates import Estimates
+from iceblink.causal.experiments.ab_test import ABTest
+from iceblink.causal.experiments.metrics import Conversion, Mean, Quantile, Ratio
+from iceblink.causal.experiments.power import PowerAnalysis
+from iceblink.causal.experiments.results import ABResult, Effect
+from iceblink.causal.experiments.sequential import AlwaysValid, GroupSequential
 from iceblink.causal.regression.glm import Logit, Poisson
 from iceblink.causal.regression.ols import OLS
 from iceblink.causal.regression.two_stage import TwoStage
 
-__all__ = ["Estimates", "LinearPLR", "Logit", "OLS", "Poisson", "TwoStage"]
+__all__ = [
+    "Estimates",
+    "OLS", "TwoStage", "Logit", "Poisson",
+    "LinearPLR",
+    "ABTest", "Mean", "Conversion", "Ratio", "Quantile", "AlwaysValid", "GroupSequential", "ABResult", "Effect",
+    "PowerAnalysis",
+]  # fmt: skip

@@ -42,6 +42,7 @@ ROOT = Path(__file__).resolve().parent.parent
         ("splits --parts map", "iceblink, a file a task"),
         ("driver", "scheduler, behind"),
         ("distinct", "join with statistics"),
+        ("experiments", "iceblink"),
         ("exchange --parts join", "iceblink"),
     ],
 )

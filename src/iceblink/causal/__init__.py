@@ -9,6 +9,11 @@ from __future__ import annotations
 
 from iceblink.causal.dml.partially_linear import LinearPLR
 from iceblink.causal.estimates import Estimates
+from iceblink.causal.experiments.ab_test import ABTest
+from iceblink.causal.experiments.metrics import Conversion, Mean, Quantile, Ratio
+from iceblink.causal.experiments.power import PowerAnalysis
+from iceblink.causal.experiments.results import ABResult, Effect
+from iceblink.causal.experiments.sequential import AlwaysValid, GroupSequential
 from iceblink.causal.panels.staggered import Staggered
 from iceblink.causal.panels.synthetic import SyntheticControl, SyntheticDiD
 from iceblink.causal.panels.two_by_two import TwoByTwo
@@ -19,14 +24,9 @@ from iceblink.causal.regression.two_stage import TwoStage
 
 __all__ = [
     "Estimates",
-    "FixedEffects",
+    "OLS", "TwoStage", "FixedEffects", "Logit", "Poisson",
     "LinearPLR",
-    "Logit",
-    "OLS",
-    "Poisson",
-    "Staggered",
-    "SyntheticControl",
-    "SyntheticDiD",
-    "TwoByTwo",
-    "TwoStage",
-]
+    "ABTest", "Mean", "Conversion", "Ratio", "Quantile", "AlwaysValid", "GroupSequential", "ABResult", "Effect",
+    "PowerAnalysis",
+    "Staggered", "TwoByTwo", "SyntheticControl", "SyntheticDiD",
+]  # fmt: skip

@@ -14,6 +14,15 @@ from iceblink.causal.experiments.metrics import Conversion, Mean, Quantile, Rati
 from iceblink.causal.experiments.power import PowerAnalysis
 from iceblink.causal.experiments.results import ABResult, Effect
 from iceblink.causal.experiments.sequential import AlwaysValid, GroupSequential
+from iceblink.causal.observational.adjusting import AIPW, IPW, IPWRA, RegressionAdjustment
+from iceblink.causal.observational.balance import Balance
+from iceblink.causal.observational.coarsened import CoarsenedMatching
+from iceblink.causal.observational.effects import Effects
+from iceblink.causal.observational.entropy import EntropyBalancing
+from iceblink.causal.observational.matching import NearestNeighbour
+from iceblink.causal.observational.overlap import Overlap, Propensity, Scores
+from iceblink.causal.observational.problem import Problem
+from iceblink.causal.observational.strata import Stratification
 from iceblink.causal.panels.staggered import Staggered
 from iceblink.causal.panels.synthetic import SyntheticControl, SyntheticDiD
 from iceblink.causal.panels.two_by_two import TwoByTwo
@@ -28,5 +37,8 @@ __all__ = [
     "LinearPLR",
     "ABTest", "Mean", "Conversion", "Ratio", "Quantile", "AlwaysValid", "GroupSequential", "ABResult", "Effect",
     "PowerAnalysis",
+    "Problem", "Propensity", "Scores", "Overlap", "Balance", "Effects",
+    "IPW", "RegressionAdjustment", "AIPW", "IPWRA", "EntropyBalancing", "Stratification", "CoarsenedMatching",
+    "NearestNeighbour",
     "Staggered", "TwoByTwo", "SyntheticControl", "SyntheticDiD",
 ]  # fmt: skip

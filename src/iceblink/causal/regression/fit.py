@@ -124,7 +124,11 @@ def fitted(
         slopes = np.concatenate([[0.0], slopes])
         onto, bread = _beside_ones(onto, 1.0), _beside_ones(bread, 1.0 / weight)
     if found.rows[0] <= len(names):
-        raise PlanError(f"{found.rows[0]:,} rows are too few for {len(names)} coefficients", where, "")
+        raise PlanError(
+            f"{found.rows[0]:,} rows are too few for {len(names)} coefficients",
+            where,
+            "leave out terms, or join categories",
+        )
     return LinearFit(
         names=names,
         dropped=tuple(found.columns[at] for at in regressors if at not in kept),

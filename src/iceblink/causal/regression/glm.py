@@ -13,24 +13,18 @@ from iceblink.causal.blas import one_thread
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.formula import parsed
 from iceblink.causal.moments import Floats
+from iceblink.causal.newton import climbed
 from iceblink.causal.passes import Missing, moments, summed
 from iceblink.causal.regression.design import Design
 from iceblink.causal.regression.errors import Errors, Kind
 from iceblink.causal.regression.fit import LinearFit, fitted
 from iceblink.causal.regression.link import Exponential, Link, Logistic
 from iceblink.causal.regression.sandwich import Residuals
-from iceblink.causal.solve import solved
 from iceblink.causal.sums import Sums
 from iceblink.errors import ConfigError, PlanError, QueryError
 
 if TYPE_CHECKING:
     from iceblink.dataset import Dataset
-
-MOST_STEPS = 50
-CLOSE = 1e-9
-"""Newton's method ends where the next step is shorter than this many standard errors."""
-STILL = 1e-4
-"""And where it changes the scores of rows by less than this, in the root of their mean square."""
 
 
 @dataclass(frozen=True)
@@ -93,27 +87,16 @@ class _Likelihood:
     def _climbed(self, design: Design, residuals: Residuals, where: str) -> tuple[Residuals, float]:
         """Return the model at the maximum of its likelihood, and that."""
         data = design.data.select(*residuals.inputs)
-        fit, best = residuals.fit, -np.inf
-        step: Floats = np.zeros(len(fit.coefficients))
-        for _ in range(MOST_STEPS):
-            found = summed(data, _Slope(replace(residuals, fit=fit)))
-            likelihood = float(found["likelihood"])
-            if likelihood < best - 1e-12 * abs(best):  # too far: half of it
-                step = step / 2
-                fit = replace(fit, coefficients=fit.coefficients - step)
-                continue
-            best = likelihood
-            inverse = solved(found["curvature"])
-            if len(inverse.kept) < len(step):
-                break
-            step = inverse.inverse @ found["slope"]
-            if float(found["slope"] @ step) < CLOSE**2:
-                moved = step @ np.linalg.solve(residuals.fit.bread, step) / fit.weight
-                if moved > STILL**2:  # the likelihood is flat, and the scores go on
-                    break
-                return replace(residuals, fit=replace(fit, bread=inverse.inverse)), likelihood
-            fit = replace(fit, coefficients=fit.coefficients + step)
-        raise self._no_maximum(fit, where)
+        fit = residuals.fit
+
+        def at(coefficients: Floats) -> Sums:
+            return summed(data, _Slope(replace(residuals, fit=replace(fit, coefficients=coefficients))))
+
+        maximum = climbed(fit.coefficients, at, np.asarray(np.linalg.inv(fit.bread) / fit.weight, np.float64))
+        fit = replace(fit, coefficients=maximum.parameters, bread=maximum.inverse)
+        if not maximum.found:
+            raise self._no_maximum(fit, where)
+        return replace(residuals, fit=fit), maximum.objective
 
     def _no_maximum(self, fit: LinearFit, where: str) -> PlanError:
         far = int(np.argmax(np.abs(fit.coefficients)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -122,18 +122,40 @@ def robust_meat(data: Dataset, residuals: Residuals, kind: str) -> Floats:
     return summed(data.select(*residuals.inputs), _RowSquares(residuals, POWERS[kind]))["meat"]
 
 
+class Scored(Protocol):
+    """What makes scores of rows, to be squared."""
+
+    @property
+    def width(self) -> int:
+        """How many scores a row has."""
+
+    def __call__(self, batch: pa.RecordBatch) -> Floats:
+        """Return the scores (k, n) of the rows of a batch."""
+
+
 @dataclass(frozen=True)
-class _Scores:
+class _RowScores:
+    residuals: Residuals
+
+    @property
+    def width(self) -> int:
+        return len(self.residuals.fit.coefficients)
+
+    def __call__(self, batch: pa.RecordBatch) -> Floats:
+        with one_thread():
+            return self.residuals.scores(batch, 0)
+
+
+@dataclass(frozen=True)
+class _KeyedScores:
     """Rows become their keys and scores."""
 
-    residuals: Residuals
+    scored: Scored
     keys: tuple[str, ...]
     names: tuple[str, ...]
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        with one_thread():
-            scores = self.residuals.scores(batch, 0)
-        arrays = [*(batch.column(key) for key in self.keys), *map(pa.array, scores)]
+        arrays = [*(batch.column(key) for key in self.keys), *map(pa.array, self.scored(batch))]
         return pa.RecordBatch.from_arrays(arrays, names=[*(f"key{at}" for at in range(len(self.keys))), *self.names])
 
 
@@ -148,28 +170,35 @@ class _ClusterSquares:
 
 
 def clustered_meat(data: Dataset, residuals: Residuals, keys: tuple[str, ...]) -> tuple[Floats, int]:
+    """Return the sum (k, k) of squared sums of a fit's scores by cluster, and how many clusters there are.
+
+    Raises what `squares_by_cluster` raises.
+    """
+    for key in keys:
+        if key not in data.schema.names:
+            raise ColumnNotFound.of(key, data.schema.names, "cluster")
+    needed = dict.fromkeys((*residuals.inputs, *keys))
+    return squares_by_cluster(data.select(*needed), _RowScores(residuals), keys)
+
+
+def squares_by_cluster(data: Dataset, scored: Scored, keys: tuple[str, ...]) -> tuple[Floats, int]:
     """Return the sum (k, k) of squared sums of scores by cluster, and how many clusters there are.
 
     Rows are grouped by their keys as any `group_by` does it, on the engine of the dataset.
 
     Raises
     ------
-    ColumnNotFound
     PlanError
         There is one cluster.
     """
-    for key in keys:
-        if key not in data.schema.names:
-            raise ColumnNotFound.of(key, data.schema.names, "cluster")
-    names = tuple(f"score{at}" for at in range(len(residuals.fit.coefficients)))
+    names = tuple(f"score{at}" for at in range(scored.width))
     schema = pa.schema(
         [
             *(pa.field(f"key{at}", data.schema.field(key).type) for at, key in enumerate(keys)),
             *(pa.field(name, pa.float64()) for name in names),
         ]
     )
-    needed = dict.fromkeys((*residuals.inputs, *keys))
-    scores = data.select(*needed).map_batches(_Scores(residuals, keys, names), schema=schema, batch_size=BLOCK_ROWS)
+    scores = data.map_batches(_KeyedScores(scored, keys, names), schema=schema, batch_size=BLOCK_ROWS)
     totals = ", ".join(f"sum({name}) AS {name}" for name in names)
     by = ", ".join(f"key{at}" for at in range(len(keys)))
     found = summed(scores.sql(f"SELECT {totals} FROM this GROUP BY {by}"), _ClusterSquares(names))

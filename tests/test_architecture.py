@@ -16,7 +16,7 @@ FLOORS = {
     "lake": 1, "scan": 2, "plan": 3, "run": 4, "load": 5, "media": 5, "neighbours": 5, "verbs": 5, "loading": 5,
     "dataset": 5, "mixed": 5, "altering": 5, "changing": 5, "following": 5, "importing": 5, "maintaining": 5,
     "viewing": 5,
-    "lakehouse": 6, "ray": 6, "watch": 6, "rest": 6, "cli": 7, "demo": 7,
+    "lakehouse": 6, "ray": 6, "watch": 6, "rest": 6, "causal": 6, "cli": 7, "demo": 7,
 }  # fmt: skip
 GROUND, FACADE = 0, 7  # what no floor names is the ground floor; the facade `import iceblink` is for cli and demo
 DOORS = {
@@ -39,9 +39,10 @@ DOORS = {
     "IPython": {"watch"},
     "prometheus_client": {"watch"},
     "opentelemetry": {"watch"},
-    "sklearn": {"demo"},
-    "threadpoolctl": {"demo"},
-    "matplotlib": {"demo"},
+    "scipy": {"causal"},
+    "sklearn": {"causal", "demo"},
+    "threadpoolctl": {"causal", "demo"},
+    "matplotlib": {"causal", "demo"},
     "torch": {"load"},
     "tensorflow": {"load"},
     "jax": {"load"},

@@ -43,6 +43,7 @@ ROOT = Path(__file__).resolve().parent.parent
         ("transform", "processes"),
         ("driver", "scheduler, behind"),
         ("distinct", "join with statistics"),
+        ("experiments", "iceblink"),
     ],
 )
 def test_a_benchmark_runs_small_without_a_failure(name: str, contestant: str, tmp_path: Path) -> None:

@@ -1,0 +1,44 @@
+"""Effects of what was done, on whole tables: ``from iceblink import causal as ci``.
+
+Every estimator reads a dataset block by block, where its rows are, and brings together what adds up: moments, scores,
+counts. So the numbers are those of the whole table, memory is that of a few blocks, and one process or a cluster give
+the same digits.
+"""
+
+from __future__ import annotations
+
+from iceblink.causal.dml.partially_linear import LinearPLR
+from iceblink.causal.estimates import Estimates
+from iceblink.causal.experiments.ab_test import ABTest
+from iceblink.causal.experiments.metrics import Conversion, Mean, Quantile, Ratio
+from iceblink.causal.experiments.power import PowerAnalysis
+from iceblink.causal.experiments.results import ABResult, Effect
+from iceblink.causal.experiments.sequential import AlwaysValid, GroupSequential
+from iceblink.causal.observational.adjusting import AIPW, IPW, IPWRA, RegressionAdjustment
+from iceblink.causal.observational.balance import Balance
+from iceblink.causal.observational.coarsened import CoarsenedMatching
+from iceblink.causal.observational.effects import Effects
+from iceblink.causal.observational.entropy import EntropyBalancing
+from iceblink.causal.observational.matching import NearestNeighbour
+from iceblink.causal.observational.overlap import Overlap, Propensity, Scores
+from iceblink.causal.observational.problem import Problem
+from iceblink.causal.observational.strata import Stratification
+from iceblink.causal.panels.staggered import Staggered
+from iceblink.causal.panels.synthetic import SyntheticControl, SyntheticDiD
+from iceblink.causal.panels.two_by_two import TwoByTwo
+from iceblink.causal.regression.fixed_effects import FixedEffects
+from iceblink.causal.regression.glm import Logit, Poisson
+from iceblink.causal.regression.ols import OLS
+from iceblink.causal.regression.two_stage import TwoStage
+
+__all__ = [
+    "Estimates",
+    "OLS", "TwoStage", "FixedEffects", "Logit", "Poisson",
+    "LinearPLR",
+    "ABTest", "Mean", "Conversion", "Ratio", "Quantile", "AlwaysValid", "GroupSequential", "ABResult", "Effect",
+    "PowerAnalysis",
+    "Problem", "Propensity", "Scores", "Overlap", "Balance", "Effects",
+    "IPW", "RegressionAdjustment", "AIPW", "IPWRA", "EntropyBalancing", "Stratification", "CoarsenedMatching",
+    "NearestNeighbour",
+    "Staggered", "TwoByTwo", "SyntheticControl", "SyntheticDiD",
+]  # fmt: skip

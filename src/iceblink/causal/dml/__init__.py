@@ -1,0 +1,1 @@
+"""Double machine learning: effects from what nuisance models of other rows leave unexplained."""

@@ -1,0 +1,1 @@
+"""Randomised experiments: arms compared by metrics, over all rows and by segment."""

@@ -1,0 +1,166 @@
+"""What the scan brings back: sums by arm, stratum and segment, that add up to those of fewer keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import pyarrow as pa
+
+from iceblink.causal.experiments.metrics import Averaged
+from iceblink.causal.experiments.scan import MOST_CELLS, Scan
+from iceblink.causal.matrix import floats
+from iceblink.causal.moments import Floats
+from iceblink.causal.regression.design import quoted
+from iceblink.errors import PlanError, QueryError
+
+if TYPE_CHECKING:
+    from iceblink.dataset import Dataset
+
+Keys = tuple[Any, ...]
+
+
+class TooManyCells(PlanError):
+    """There are more combinations of keys than are held here."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Sums over the rows, or clusters, of each combination of keys.
+
+    Parameters
+    ----------
+    scan : Scan
+    shifts : mapping
+        Of a column to what was subtracted from its values.
+    keys : list of tuple
+        Arm, stratum if there are strata, segments.
+    names : mapping
+        Of a sum to its place in `values`.
+    values : float64 array (cells, sums)
+    low, high : float64 arrays (cells, columns of quantiles)
+        The least and the greatest value; NaN where there is none.
+    """
+
+    scan: Scan
+    shifts: Mapping[str, float]
+    keys: list[Keys]
+    names: Mapping[str, int]
+    values: Floats
+    low: Floats
+    high: Floats
+
+    def __getitem__(self, name: str) -> Floats:
+        """Return a sum (cells,)."""
+        return self.values[:, self.names[name]]
+
+    @property
+    def units(self) -> Floats:
+        """How many rows, or clusters (cells,)."""
+        return self["rows" if self.scan.cluster is None else "units"]
+
+    def by(self, places: Sequence[int]) -> Self:
+        """Return those of some of the keys, added up."""
+        found: dict[Keys, int] = {}
+        at = np.array([found.setdefault(tuple(key[place] for place in places), len(found)) for key in self.keys], int)
+        values = np.zeros((len(found), self.values.shape[1]))
+        low, high = (np.full((len(found), self.low.shape[1]), np.nan) for _ in range(2))
+        np.add.at(values, at, self.values)
+        np.fmin.at(low, at, self.low)
+        np.fmax.at(high, at, self.high)
+        return replace(self, keys=list(found), values=values, low=low, high=high)
+
+    def only(self, chosen: Sequence[int]) -> Self:
+        """Return some of the cells."""
+        at = np.array(chosen, int)
+        keys = [self.keys[one] for one in chosen]
+        return replace(self, keys=keys, values=self.values[at], low=self.low[at], high=self.high[at])
+
+    def sums(self, metric: Averaged) -> tuple[Floats, Floats, Floats]:
+        """Return counts (cells,), sums (cells, p) and sums of products (cells, p, p) of ones and a metric's columns."""
+        number, places = self.scan.place(metric)
+        products = np.empty((len(self.keys), len(places), len(places)))
+        for row, left in enumerate(places):
+            for column, right in enumerate(places):
+                products[:, row, column] = self[self.scan.name(number, left, right)]
+        ones = f"n{number}" if self.scan.cluster is None else f"s{number}_0"
+        sums = np.stack([self[ones], *(self[f"s{number}_{place}"] for place in places[1:])], axis=1)
+        return self[f"n{number}"], sums, products
+
+
+def constants(first: pa.Table, scan: Scan) -> dict[str, float]:
+    """Return a number near the mean of each column, of a few digits, by some rows; 0 for what is 0 or 1."""
+    found = {name: 0.0 for group in scan.groups for name in group.columns}
+    for name in found:
+        values = floats(first.column(name).combine_chunks()).astype(np.float64)
+        values = values[np.isfinite(values)]
+        if len(values) and name not in scan.binary:
+            found[name] = float(f"{values.mean():.12g}")
+    return found
+
+
+def read_cells(data: Dataset, scan: Scan, shifts: Mapping[str, float], segments: Sequence[str]) -> Cells:
+    """Read a dataset once and return its cells. Eager.
+
+    Raises
+    ------
+    TooManyCells
+    PlanError
+        Clusters are in several arms or strata.
+    QueryError
+        A value is missing or infinite, or a conversion is neither 0 nor 1.
+    """
+    found = data.sql(scan.statement(shifts, segments)).to_arrow().combine_chunks()
+    parts = [*scan.keys, *segments]
+    if found.num_rows > MOST_CELLS:
+        what = f"{', '.join(parts)} make more than {MOST_CELLS:,} cells"
+        raise TooManyCells(what, scan.where, "have coarser segments or strata")
+    keys = list(zip(*(found.column(f"k{at}").to_pylist() for at in range(len(parts))), strict=True))
+    sums = [name for name in found.column_names if name[0] not in "klh"]
+    values = np.array([found.column(name).cast("float64").fill_null(0).to_numpy() for name in sums]).T
+    low, high = (
+        np.array([found.column(f"{side}{at}").to_numpy() for at in range(len(scan.quantiles))], float)
+        .reshape(len(scan.quantiles), len(keys))
+        .T
+        for side in "lh"
+    )
+    cells = Cells(scan, shifts, keys, {name: at for at, name in enumerate(sums)}, values, low, high)
+    _check(data, cells)
+    return cells
+
+
+def _check(data: Dataset, cells: Cells) -> None:
+    """Raise what the scan found to be wrong."""
+    scan, where, names = cells.scan, cells.scan.where, cells.names
+    if not cells.keys:
+        raise PlanError("there are no rows", where, "look at the filters")
+    drop = 'filter the rows, or say missing="drop"'
+    for name, column in (("unassigned", scan.arm), ("unclustered", scan.cluster)):
+        if name in names and (count := int(cells[name].sum())):
+            what = f"{column} is missing in {count:,} rows" if name == "unassigned" else f"{column} is missing in rows"
+            raise QueryError(what, where, drop)
+    if "crossed" in names and (count := int(cells["crossed"].sum())):
+        what = f"{count:,} of {int(cells.units.sum()):,} values of {scan.cluster} are in several arms or strata"
+        raise PlanError(what, where, "a cluster has one arm and one stratum: look at how they were assigned")
+    if "odd" in names and (count := int(cells["odd"].sum())):
+        converted = ", ".join(sorted(scan.binary - scan.booleans))
+        raise QueryError(f"{converted}: {count:,} rows have neither 0 nor 1", where, "a mean of numbers is Mean")
+    rows = cells["rows"]
+    counted = [f"whole{number}" for number in range(len(scan.groups)) if f"whole{number}" in names]
+    counted += [f"q{at}" for at in range(len(scan.quantiles))] if scan.missing == "raise" else []
+    if any((cells[name] < rows).any() for name in counted) or not np.isfinite(cells.values).all():
+        raise _missing(data, scan)
+
+
+def _missing(data: Dataset, scan: Scan) -> QueryError:
+    """Say in which column how many values are missing, which takes one more scan."""
+    tests = [f"CASE WHEN isfinite(CAST({quoted(name)} AS DOUBLE)) THEN 1 END" for name in scan.columns]
+    made = ", ".join(f"count(1) - count({test}) AS c{at}" for at, test in enumerate(tests))
+    (counts,) = data.sql(f"SELECT {made} FROM this").to_pylist()
+    column, count = max(zip(scan.columns, counts.values(), strict=True), key=lambda one: one[1])
+    if not count:
+        return QueryError("squares are larger than a float64 can hold", scan.where, "divide the columns by a constant")
+    hint = 'filter the rows, fill them by mutate, or say missing="drop" to leave them out of the metrics that lack them'
+    return QueryError(f"{column} is missing or infinite in {count:,} rows", scan.where, hint)

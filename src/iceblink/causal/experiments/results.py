@@ -1,0 +1,173 @@
+"""What an experiment says: an effect for each metric, arm and segment, and whether the experiment is to be believed."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from textwrap import wrap
+from typing import Any
+
+import pyarrow as pa
+
+from iceblink.causal.experiments.mismatch import SampleRatio
+from iceblink.causal.experiments.power import PowerAnalysis
+from iceblink.errors import PlanError, nearest
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A metric in an arm compared with the control, among all rows or in a segment.
+
+    Parameters
+    ----------
+    metric : str
+    by, segment : str or None
+        The column of segments and its value, ``None`` where it is null; for all rows both are ``None``.
+    arm : str
+    rows : int
+        Rows, or clusters, of both arms that have the metric.
+    control, value : float
+        The metric in both arms, adjusted where it has covariates.
+    difference, std_error, statistic, p_value : float
+        The difference, its standard error, their ratio, and the two-sided p-value of no difference; NaN where nothing
+        varies.
+    p_adjusted : float
+        The p-value to compare with the level of all comparisons together; without a correction the p-value.
+    lower, upper : float
+        The interval of the difference, by itself.
+    lift, lift_lower, lift_upper : float
+        The difference as a part of the control, by the delta method; NaN where the control is not above 0.
+    """
+
+    metric: str
+    by: str | None
+    segment: str | None
+    arm: str
+    rows: int
+    control: float
+    value: float
+    difference: float
+    std_error: float
+    statistic: float
+    p_value: float
+    p_adjusted: float
+    lower: float
+    upper: float
+    lift: float
+    lift_lower: float
+    lift_upper: float
+
+
+KINDS = {"str": pa.string(), "str | None": pa.string(), "int": pa.int64(), "float": pa.float64()}
+SCHEMA = pa.schema([(one.name, KINDS[str(one.type)]) for one in fields(Effect)])
+
+
+@dataclass(frozen=True, eq=False)
+class ABResult:
+    """Effects of an experiment.
+
+    Parameters
+    ----------
+    title : str
+    sample_ratio : SampleRatio
+        Look here first.
+    effects : tuple of Effect
+    level : float
+        Of the intervals.
+    conventions : tuple of str
+        How errors, intervals and p-values came about, by the names of the field.
+    rows : int
+        Of all arms.
+    left_out : tuple of str
+        Segments in which an arm has too few rows for a metric.
+    """
+
+    title: str
+    sample_ratio: SampleRatio
+    effects: tuple[Effect, ...]
+    level: float
+    conventions: tuple[str, ...]
+    rows: int
+    left_out: tuple[str, ...] = ()
+
+    def effect(self, metric: str, arm: Any = None, *, by: str | None = None, segment: Any = None) -> Effect:
+        """Return one effect.
+
+        Parameters
+        ----------
+        metric : str
+        arm : optional
+            May be left out where there is one beside the control.
+        by, segment : optional
+            A column of segments and a value, ``None`` for null. Default: all rows.
+
+        Raises
+        ------
+        PlanError
+            There is none, or several arms have one.
+        """
+        found = [one for one in self.effects if (one.metric, one.by) == (metric, by)]
+        if not found:
+            names = sorted({one.metric for one in self.effects if one.by == by})
+            raise PlanError(f"no effect on {metric!r}", self.title, nearest(metric, names, "metrics"))
+        if by is not None:
+            found = [one for one in found if one.segment == (None if segment is None else str(segment))]
+        if arm is not None:
+            found = [one for one in found if one.arm == str(arm)]
+        if len(found) != 1:
+            what = (
+                f"{len(found)} effects on {metric!r}" if found else f"no effect on {metric!r} in that arm and segment"
+            )
+            raise PlanError(what, self.title, f"arms: {', '.join(map(str, self.sample_ratio.arms))}")
+        return found[0]
+
+    def power_analysis(
+        self, metric: str, arm: Any = None, *, by: str | None = None, segment: Any = None
+    ) -> PowerAnalysis:
+        """Return what more or fewer rows would show, of an effect's own variance. Raises PlanError."""
+        one = self.effect(metric, arm, by=by, segment=segment)
+        if not one.std_error > 0:
+            raise PlanError(f"{metric} does not vary", self.title, "no number of rows is needed")
+        return PowerAnalysis(one.rows * one.std_error**2, self.level)
+
+    def to_arrow(self) -> pa.Table:
+        """Return a row for each effect, its columns those of `Effect`."""
+        return pa.Table.from_pylist([asdict(one) for one in self.effects], schema=SCHEMA)
+
+    def to_pandas(self) -> Any:
+        """Return `to_arrow` as a pandas frame."""
+        return self.to_arrow().to_pandas()
+
+    def by(self, column: str) -> pa.Table:
+        """Return the rows of `to_arrow` that are of a column's segments. Raises PlanError."""
+        found = [asdict(one) for one in self.effects if one.by == column]
+        if not found:
+            names = sorted({one.by for one in self.effects if one.by})
+            raise PlanError(f"no segments by {column!r}", self.title, nearest(column, names, "segments"))
+        return pa.Table.from_pylist(found, schema=SCHEMA)
+
+    def summary(self) -> str:
+        """Return a table to read; whether the sample ratio is sound stands first."""
+        head = ["metric", "arm", "segment", "control", "value", "difference", "std. error", "lift", "p", "interval"]
+        lines = [
+            [
+                one.metric,
+                one.arm,
+                "" if one.by is None else f"{one.by} = {one.segment}",
+                *(f"{number:.5g}" for number in (one.control, one.value, one.difference, one.std_error)),
+                f"{one.lift:+.2%}",
+                f"{one.p_adjusted:.3g}",
+                f"[{one.lower:.5g}, {one.upper:.5g}]",
+            ]
+            for one in self.effects
+        ]
+        shown = [at for at in range(len(head)) if at != 2 or any(line[2] for line in lines)]
+        widths = {at: max(len(row[at]) for row in [head, *lines]) for at in shown}
+        table = [
+            "  ".join(row[at].ljust(widths[at]) if at < 3 else row[at].rjust(widths[at]) for at in shown).rstrip()
+            for row in [head, *lines]
+        ]
+        foot = "; ".join([f"rows {self.rows:,}", f"level {self.level:.4g}", *self.conventions])
+        left = [f"too few rows: {', '.join(self.left_out)}"] if self.left_out else []
+        return "\n".join([self.title, str(self.sample_ratio), *table, *wrap(foot, 100), *left])
+
+    __repr__ = summary

@@ -1,0 +1,172 @@
+"""Average effects by weighting, by regression, and by both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from iceblink.causal.observational.choice import Link, choice
+from iceblink.causal.observational.effects import Effects, RowWeights, effects_of
+from iceblink.causal.observational.outcomes import least_squares, weighted_least_squares
+from iceblink.causal.observational.potential import Fit, Form, Potential, Weighing
+from iceblink.causal.observational.problem import Problem
+from iceblink.causal.observational.stack import stacked_means
+from iceblink.causal.observational.target import Estimand, Target, check_arms, check_target
+
+MODELLED: tuple[Estimand, ...] = ("ATE", "ATT", "ATC")
+
+
+@dataclass(frozen=True)
+class IPW:
+    """Inverse probability weighting: each row counts as one over its chance of the treatment that it had.
+
+    The estimand is a contrast of E[h Y(j)] / E[h], with h = 1 for the ATE, p₁ for the ATT, p₀ for the ATC, and for the
+    ATO, of those who could as well have had another treatment, 1 / Σ 1 / p [2]_. Chances are estimated, and the
+    standard errors are those of all estimating equations together, as of Stata's ``teffects ipw`` [1]_: no factor for
+    small samples.
+
+    Parameters
+    ----------
+    estimand : {"ATE", "ATT", "ATC", "ATO"}
+    link : {"logit", "probit"}
+        Of the model of the treatment; with more than two arms a multinomial logit.
+    normalized : bool
+        Whether weights are divided by their sum (Hájek), or not (Horvitz-Thompson).
+    trim : float, optional
+        Leave rows out that have a smaller chance than this of any arm. That is another population, and the bound is
+        taken as given.
+
+    References
+    ----------
+    .. [1] Lunceford, Davidian: Stratification and weighting via the propensity score, Statistics in Medicine 2004,
+       eqs. 6-8 and section 3.2.
+    .. [2] Li, Morgan, Zaslavsky: Balancing covariates via propensity score weighting, JASA 2018.
+    """
+
+    estimand: Estimand = "ATE"
+    link: Link = "logit"
+    normalized: bool = True
+    trim: float | None = None
+
+    def __post_init__(self) -> None:
+        check_target(self.estimand, self.trim, "IPW")
+
+    def fit(self, problem: Problem) -> Effects:
+        """Estimate it. Eager: about seven passes, and two for what the problem's estimators share.
+
+        Raises
+        ------
+        ColumnNotFound, TypeMismatch, QueryError
+        PlanError
+            There is no overlap, or what `Study.of` refuses.
+        """
+        form: Form = "hajek" if self.normalized else "horvitz-thompson"
+        return _fitted("IPW", problem, Target(self.estimand, self.trim), form, self.link)
+
+
+@dataclass(frozen=True)
+class RegressionAdjustment:
+    """A linear model of the outcome in each arm, averaged over the rows of the target population (g-formula).
+
+    The mean of arm j is the average of x'β_j over all rows, or over those treated; the standard errors are those of all
+    estimating equations together, as of Stata's ``teffects ra`` [1]_.
+
+    Parameters
+    ----------
+    estimand : {"ATE", "ATT", "ATC"}
+
+    References
+    ----------
+    .. [1] Wooldridge: Econometric Analysis of Cross Section and Panel Data, 2010, section 21.3.2, and 12.4 for errors.
+    """
+
+    estimand: Estimand = "ATE"
+
+    def __post_init__(self) -> None:
+        check_target(self.estimand, None, "RegressionAdjustment", MODELLED)
+
+    def fit(self, problem: Problem) -> Effects:
+        """Estimate it. Eager: one pass, and two for what the problem's estimators share; raises as `IPW.fit` does."""
+        return _fitted("RegressionAdjustment", problem, Target(self.estimand), "regression", None)
+
+
+@dataclass(frozen=True)
+class AIPW:
+    """Augmented inverse probability weighting: right if either of its two models is (doubly robust) [1]_.
+
+    Parameters
+    ----------
+    estimand : {"ATE", "ATT", "ATC"}
+    link : {"logit", "probit"}
+    trim : float, optional
+        As of `IPW`.
+    weighted : bool
+        Whether the models of the outcome are fitted with weights (1 / p) (1 / p - 1), which makes the variance least
+        when the model of the treatment is right [2]_; else by ordinary least squares.
+
+    References
+    ----------
+    .. [1] Robins, Rotnitzky, Zhao: Estimation of regression coefficients when some regressors are not always observed,
+       JASA 1994; Lunceford, Davidian 2004, eq. 9.
+    .. [2] Cao, Tsiatis, Davidian: Improving efficiency and robustness of the doubly robust estimator, Biometrika 2009,
+       as Stata's ``teffects aipw, wnls``.
+    """
+
+    estimand: Estimand = "ATE"
+    link: Link = "logit"
+    trim: float | None = None
+    weighted: bool = False
+
+    def __post_init__(self) -> None:
+        check_target(self.estimand, self.trim, "AIPW", MODELLED)
+
+    def fit(self, problem: Problem) -> Effects:
+        """Estimate it. Eager: as many passes as `IPW`, and one more if weighted; raises as `IPW.fit` does."""
+        target = Target(self.estimand, self.trim)
+        return _fitted("AIPW", problem, target, "augmented", self.link, "odds" if self.weighted else "equal")
+
+
+@dataclass(frozen=True)
+class IPWRA:
+    """Regression adjustment whose models are fitted with inverse probability weights: doubly robust [1]_.
+
+    Parameters
+    ----------
+    estimand : {"ATE", "ATT", "ATC"}
+    link, trim
+        As of `IPW`.
+
+    References
+    ----------
+    .. [1] Wooldridge: Inverse probability weighted estimation for general missing data problems, J. Econometrics 2007.
+    """
+
+    estimand: Estimand = "ATE"
+    link: Link = "logit"
+    trim: float | None = None
+
+    def __post_init__(self) -> None:
+        check_target(self.estimand, self.trim, "IPWRA", MODELLED)
+
+    def fit(self, problem: Problem) -> Effects:
+        """Estimate it. Eager: a pass more than `IPW`; raises as `IPW.fit` does."""
+        return _fitted("IPWRA", problem, Target(self.estimand, self.trim), "regression", self.link, "inverse")
+
+
+def _fitted(name: str, problem: Problem, target: Target, form: Form, link: Link | None, fit: Fit = "equal") -> Effects:
+    title, study = f"{name} of {problem}", problem.study
+    check_arms(target, study, title)
+    model, dropped = (None, ()) if link is None else choice(study, link, title)
+    stack = Potential(study.reader, target, form, study.means, model)
+    if form in ("regression", "augmented"):
+        if fit == "equal" or model is None:
+            outcomes = least_squares(study, title)
+        else:
+            outcomes = weighted_least_squares(study, Weighing(model, target, fit), title)
+        stack = Potential(study.reader, target, form, study.means, model, outcomes, fit)
+    facts: dict[str, Any] = {"link": link} if link else {}
+    if target.trim is not None:
+        facts["trim"] = target.trim
+    weighing = None if form == "regression" and fit == "equal" else RowWeights(stack)
+    means = stacked_means(study, stack, title)
+    return effects_of(title, target.estimand, study, means, facts, dropped, weighing)

@@ -1,0 +1,213 @@
+"""Coarsened exact matching: rows of the same cell are compared, and cells without both arms are left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from iceblink.causal.blas import one_thread
+from iceblink.causal.matrix import Category, Number, floats
+from iceblink.causal.moments import Floats
+from iceblink.causal.observational.adjusting import MODELLED
+from iceblink.causal.observational.effects import Effects, effects_of
+from iceblink.causal.observational.problem import Problem
+from iceblink.causal.observational.stack import Means
+from iceblink.causal.observational.strata import check_plain
+from iceblink.causal.observational.study import Reader, Study
+from iceblink.causal.observational.target import Estimand, Target, check_target
+from iceblink.causal.passes import BLOCK_ROWS, summed
+from iceblink.causal.regression.design import quoted
+from iceblink.causal.sums import Sums
+from iceblink.errors import ConfigError, PlanError
+
+if TYPE_CHECKING:
+    from iceblink.dataset import Dataset
+
+Bins = int | Sequence[float]
+ARM, LEFT, CELL = "__arm", "__left", "__cell{}"
+
+
+@dataclass(frozen=True)
+class CoarsenedMatching:
+    """Coarsened exact matching [1]_: a cell is a bin of each number and a level of each category.
+
+    Inside of a cell each arm is weighted to the cell's rows of the target population. Errors are those of weighted
+    least squares of the outcome on the treatment, HC0, with the weights as given. Which rows are left out changes the
+    target population: ``facts`` say how many are in it.
+
+    Parameters
+    ----------
+    bins : mapping of column to int or sequence of float, optional
+        Of a number how many bins of equal width, or the bounds between them: a bound belongs to the bin above. Default:
+        as many as Sturges says, ⌈log₂ n⌉ + 1.
+    estimand : {"ATT", "ATE", "ATC"}
+
+    References
+    ----------
+    .. [1] Iacus, King, Porro: Causal inference without balance checking: coarsened exact matching, Political Analysis
+       2012.
+    """
+
+    bins: Mapping[str, Bins] = field(default_factory=dict)
+    estimand: Estimand = "ATT"
+
+    def __post_init__(self) -> None:
+        check_target(self.estimand, None, "CoarsenedMatching", MODELLED)
+        for column, bins in self.bins.items():
+            if (bins < 1) if isinstance(bins, int) else not (len(bins) and (np.diff(bins) > 0).all()):
+                raise ConfigError(f"bins of {column} are {bins}", "CoarsenedMatching", "a number, or ascending bounds")
+
+    def fit(self, problem: Problem) -> Effects:
+        """Estimate it. Eager: two passes, and two for what the problem's estimators share.
+
+        Raises
+        ------
+        ColumnNotFound, TypeMismatch, QueryError
+        PlanError
+            A confounder is a product or an expression, bins name a column that is none, no cell has both arms, or there
+            are more than two arms, weights or clusters.
+        """
+        title, study = f"CoarsenedMatching of {problem}", problem.study
+        check_plain(study, title)
+        cells = _Cells.of(study, self.bins, Target(self.estimand).arm, title)
+        found = summed(cells.counted(study.needed()), _CellSums())
+        mass, sums = found["mass"], found["sums"]
+        if not (mass > 0).all():
+            raise PlanError("no cell has both arms", title, "take wider bins, or fewer confounders")
+        left = sums[1] / mass
+        squares = found["squares"]
+        meat = squares[2] - 2 * left * squares[1] + left**2 * squares[0]
+        solved = Means(
+            values=study.means + left,
+            covariance=np.diag(meat / mass**2),
+            convention="HC0, weights as given",
+            effective=mass**2 / squares[0],
+            heavy=0,
+        )
+        facts = {"cells": int(found["cells"]), "rows compared": int(sums[0].sum())}
+        return effects_of(title, self.estimand, study, solved, facts, (), cells)
+
+
+@dataclass(frozen=True, eq=False)
+class _Cells:
+    """How rows fall into cells; also what gives them the weight of their cell and arm.
+
+    Parameters
+    ----------
+    reader : Reader
+    means : float64 array (2,)
+        The mean outcome of each arm: outcomes are taken less these.
+    keys : tuple of str
+        SQL expressions.
+    arm : int or None
+        Whose rows a cell is weighted to; None for all.
+    """
+
+    reader: Reader
+    means: Floats
+    keys: tuple[str, ...]
+    arm: int | None
+
+    @classmethod
+    def of(cls, study: Study, bins: Mapping[str, Bins], arm: int | None, where: str) -> _Cells:
+        terms = study.reader.matrix.terms[1:]
+        numbers = [term.column for term in terms if isinstance(term, Number) and term.column in study.columns]
+        exact = [term.column for term in terms if isinstance(term, Category)]
+        if len(numbers) + len(exact) < len(terms):
+            raise PlanError("cells are of columns, not of products or expressions", where, "name columns and i(column)")
+        for column in bins:
+            if column not in numbers:
+                raise PlanError(
+                    f"bins name {column!r}, which is no number among the confounders",
+                    where,
+                    f"numbers are {', '.join(numbers) or 'none'}; categories are as they are",
+                )
+        bounds = {column: _bounds(study, column, bins.get(column)) for column in numbers}
+        keys = [*(_binned(column, at) for column, at in bounds.items()), *map(quoted, exact)]
+        return cls(study.reader, study.means, tuple(keys), arm)
+
+    def counted(self, data: Dataset) -> Dataset:
+        """Return a row for each cell: how many rows of each arm, their outcomes' sums, their squares' sums."""
+        coded = self._coded(data)
+        parts = ", ".join(
+            f"sum(CASE WHEN {ARM} = {arm} THEN {what} ELSE 0 END) AS {name}{arm}"
+            for arm in (0, 1)
+            for name, what in (("n", "1e0"), ("s", LEFT), ("q", f"{LEFT} * {LEFT}"))
+        )
+        by = ", ".join(CELL.format(at) for at in range(len(self.keys)))
+        target = f"n{self.arm}" if self.arm is not None else "n0 + n1"
+        return coded.sql(f"SELECT *, {target} AS target FROM (SELECT {parts} FROM this GROUP BY {by}) AS cells")
+
+    def __call__(self, data: Dataset, name: str) -> Dataset:
+        """Return the rows with a column of weights."""
+        columns = ", ".join(map(quoted, data.columns))
+        by = ", ".join(CELL.format(at) for at in range(len(self.keys)))
+        counts = ", ".join(
+            f"sum(CASE WHEN {ARM} = {arm} THEN 1e0 ELSE 0e0 END) OVER (PARTITION BY {by}) AS __n{arm}" for arm in (0, 1)
+        )
+        target = f"__n{self.arm}" if self.arm is not None else "__n0 + __n1"
+        return self._coded(data).sql(
+            f"SELECT {columns}, CASE WHEN __n0 > 0 AND __n1 > 0 THEN ({target}) / CASE WHEN {ARM} = 1 THEN __n1 "
+            f"ELSE __n0 END ELSE 0e0 END AS {quoted(name)} FROM (SELECT *, {counts} FROM this) AS counted"
+        )
+
+    def _coded(self, data: Dataset) -> Dataset:
+        """Return rows with their cell's keys, their arm, and their outcome less its mean."""
+        schema = pa.schema([*data.schema, pa.field(ARM, pa.int32()), pa.field(LEFT, pa.float64())])
+        keys = ", ".join(f"{key} AS {CELL.format(at)}" for at, key in enumerate(self.keys))
+        coded = data.map_batches(_Coded(self.reader, self.means), schema=schema, batch_size=BLOCK_ROWS)
+        return coded.sql(f"SELECT *, {keys} FROM this")
+
+
+@dataclass(frozen=True)
+class _Coded:
+    reader: Reader
+    means: Floats
+
+    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        rows = self.reader.rows(batch)
+        added = [pa.array(rows.arm, pa.int32()), pa.array(rows.outcome - self.means[rows.arm])]
+        return pa.RecordBatch.from_arrays([*batch.columns, *added], names=[*batch.schema.names, ARM, LEFT])
+
+
+@dataclass(frozen=True)
+class _CellSums:
+    """What weights make of the rows of those cells that have both arms."""
+
+    def __call__(self, batch: pa.RecordBatch) -> Sums:
+        cells = {name: floats(batch.column(name)).astype(np.float64) for name in batch.schema.names}
+        both = (cells["n0"] > 0) & (cells["n1"] > 0)
+        cells = {name: values[both] for name, values in cells.items()}
+        of = np.array([[cells[f"{what}{arm}"] for arm in (0, 1)] for what in "nsq"])  # (3, 2, cells)
+        weights = cells["target"] / of[0]
+        with one_thread():
+            return Sums(
+                {
+                    "mass": (weights * of[0]).sum(axis=1),
+                    "sums": np.stack([of[0].sum(axis=1), (weights * of[1]).sum(axis=1)]),
+                    "squares": (weights**2 * of).sum(axis=2),
+                    "cells": np.array(float(both.sum())),
+                }
+            )
+
+
+def _bounds(study: Study, column: str, bins: Bins | None) -> list[float]:
+    """Return the bounds between the bins of a number."""
+    if bins is not None and not isinstance(bins, int):
+        return [float(bound) for bound in bins]
+    count = bins or int(np.ceil(np.log2(study.rows))) + 1
+    name: Any = f"CAST({quoted(column)} AS DOUBLE)"
+    # without the condition the kernel answers from statistics, which may hold NaN: a bare max of floats is one then
+    found = study.data.sql(f"SELECT min({name}) AS low, max({name}) AS high FROM this WHERE isfinite({name})")
+    (ends,) = found.to_pylist()
+    return [float(bound) for bound in np.linspace(ends["low"], ends["high"], count + 1)[1:-1]]
+
+
+def _binned(column: str, bounds: list[float]) -> str:
+    """Return an expression for the number of the bin that a number is in."""
+    cases = " ".join(f"WHEN {quoted(column)} < {bound!r} THEN {at}" for at, bound in enumerate(bounds))
+    return f"CASE {cases} ELSE {len(bounds)} END" if bounds else "0"

@@ -1,0 +1,223 @@
+"""Potential outcomes by a model of the treatment, of the outcome, or of both: their estimating functions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from iceblink.causal.moments import Floats
+from iceblink.causal.observational.choice import Chances, Choice, crossed
+from iceblink.causal.observational.outcomes import Outcome
+from iceblink.causal.observational.stack import Terms
+from iceblink.causal.observational.study import Reader, Rows
+from iceblink.causal.observational.target import Target, Tilt
+
+Form = Literal["hajek", "horvitz-thompson", "regression", "augmented"]
+Fit = Literal["equal", "inverse", "odds"]
+"""Weights of the models of the outcome: equal, h / p, or (1 / p) (1 / p - 1)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Balancing:
+    """What weights each row in its own arm.
+
+    Parameters
+    ----------
+    of : float64 array (n,)
+        h / p of its arm.
+    slopes : float64 array (L, n)
+        Derivatives of its logarithm by the linear scores.
+    """
+
+    of: Floats
+    slopes: Floats
+
+
+def balancing(rows: Rows, chances: Chances, target: Target) -> Balancing:
+    """Return the balancing weights of rows."""
+    tilt, at = target.tilt(chances), np.arange(len(rows.arm))
+    return Balancing(tilt.of / chances.of[rows.arm, at], tilt.slopes - chances.slopes[rows.arm, :, at].T)
+
+
+@dataclass(frozen=True, eq=False)
+class Weighing:
+    """The weights of rows in the models of the outcome.
+
+    Parameters
+    ----------
+    choice : Choice
+    target : Target
+    fit : {"inverse", "odds"}
+    """
+
+    choice: Choice
+    target: Target
+    fit: Fit
+
+    def __call__(self, rows: Rows) -> Floats:
+        return weights_of(self.fit, rows, self.choice.chances(rows), self.target).of
+
+
+def weights_of(fit: Fit, rows: Rows, chances: Chances, target: Target) -> Balancing:
+    """Return the weights of rows in the models of the outcome."""
+    if fit == "inverse":
+        return balancing(rows, chances, target)
+    at = np.arange(len(rows.arm))
+    inverse, slopes = 1.0 / chances.of[rows.arm, at], -chances.slopes[rows.arm, :, at].T
+    kept = target.kept(chances)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        moved = np.where(inverse > 1, (2 * inverse - 1) / (inverse - 1), 0.0)
+    return Balancing(kept * inverse * (inverse - 1), slopes * moved)
+
+
+@dataclass(frozen=True, eq=False)
+class Potential:
+    """Means of potential outcomes, as a `Stack`.
+
+    With h the tilt of the target population, p_j the chance of arm j, d_j whether a row has it, m_j the model of its
+    outcome, and t whether the row is in the target population, the mean of arm j solves
+
+    - hajek: Σ d_j h / p_j (y - μ_j) = 0
+    - horvitz-thompson: Σ (d_j h / p_j y - h μ_j) = 0
+    - regression: Σ t (m_j - μ_j) = 0
+    - augmented: Σ (t (m_j - μ_j) + d_j h / p_j (y - m_j)) = 0
+
+    Parameters
+    ----------
+    reader : Reader
+    target : Target
+    form : {"hajek", "horvitz-thompson", "regression", "augmented"}
+    means : float64 array (J,)
+        The mean outcome of each arm: outcomes are taken less these.
+    choice : Choice or None
+    outcomes : tuple of Outcome
+        Of each arm, or none.
+    fit : {"equal", "inverse", "odds"}
+        How those were weighted.
+    """
+
+    reader: Reader
+    target: Target
+    form: Form
+    means: Floats
+    choice: Choice | None = None
+    outcomes: tuple[Outcome, ...] = ()
+    fit: Fit = "equal"
+
+    @property
+    def nuisances(self) -> int:
+        return self._chosen + sum(len(model.coefficients) for model in self.outcomes)
+
+    @property
+    def _chosen(self) -> int:
+        """How many of them are of the model of the treatment."""
+        return 0 if self.choice is None else self.choice.coefficients.size
+
+    def weights(self, rows: Rows) -> Floats | None:
+        if self.choice is None:
+            return None
+        return balancing(rows, self.choice.chances(rows), self.target).of
+
+    def terms(self, rows: Rows) -> Terms:
+        sheet = _Sheet(self, rows)
+        if sheet.chosen is not None:
+            sheet.fill_choice(sheet.chosen)
+        begin = self._chosen
+        for arm in range(len(self.means)):
+            if self.outcomes:
+                begin = sheet.fill_modelled(arm, begin)
+            elif sheet.chosen is not None:
+                sheet.fill_weighted(arm, sheet.chosen)
+        return Terms(sheet.scores, sheet.slopes)
+
+
+@dataclass(frozen=True, eq=False)
+class _Chosen:
+    """What the model of the treatment says of rows."""
+
+    columns: Floats
+    linear: Floats
+    chances: Chances
+    tilt: Tilt
+    weights: Balancing
+
+
+class _Sheet:
+    """The terms of some rows, block by block: nuisances of the treatment, of each outcome, then a and b of each arm."""
+
+    def __init__(self, stack: Potential, rows: Rows) -> None:
+        self.stack, self.rows = stack, rows
+        self.inner, self.arms = stack.nuisances, len(stack.means)
+        self.scores = np.zeros((self.inner + 2 * self.arms, len(rows.arm)))
+        self.slopes = np.zeros((self.inner + 2 * self.arms, self.inner))
+        self.chosen: _Chosen | None = None
+        if stack.choice is not None:
+            columns = rows.beside_ones(stack.choice.places)
+            linear = np.asarray(stack.choice.coefficients @ columns)
+            chances = stack.choice.curve.chances(linear)
+            weights = balancing(rows, chances, stack.target)
+            self.chosen = _Chosen(columns, linear, chances, stack.target.tilt(chances), weights)
+        members = stack.target.members(rows.arm, None if self.chosen is None else self.chosen.chances)
+        self.members = members * rows.weight
+
+    def fill_choice(self, chosen: _Chosen) -> None:
+        rows, end = self.rows, chosen.linear.shape[0] * len(chosen.columns)
+        assert self.stack.choice is not None
+        own = chosen.chances.slopes[rows.arm, :, np.arange(len(rows.arm))].T * rows.weight
+        curved = self.stack.choice.curve.curvature(chosen.linear, rows.arm, chosen.chances) * rows.weight
+        self.scores[:end] = (own[:, np.newaxis] * chosen.columns).reshape(end, -1)
+        self.slopes[:end, :end] = -crossed(curved, chosen.columns, chosen.columns)
+
+    def fill_weighted(self, arm: int, chosen: _Chosen) -> None:
+        """Fill in the mean of an arm by weights alone."""
+        rows, mean, end = self.rows, self.stack.means[arm], chosen.linear.shape[0] * len(chosen.columns)
+        a, b = self.inner + arm, self.inner + self.arms + arm
+        weighed = self._own(arm) * chosen.weights.of
+        if self.stack.form == "hajek":
+            left = weighed * (rows.outcome - mean)
+            self.scores[a], self.scores[b] = left, weighed
+            self.slopes[a, :end] = _along(chosen.weights.slopes * left, chosen.columns)
+            self.slopes[b, :end] = _along(chosen.weights.slopes * weighed, chosen.columns)
+        else:
+            whole, mass = weighed * rows.outcome, rows.weight * chosen.tilt.of
+            self.scores[a], self.scores[b] = whole - mass * mean, mass
+            moved = chosen.weights.slopes * whole - chosen.tilt.slopes * (mass * mean)
+            self.slopes[a, :end] = _along(moved, chosen.columns)
+            self.slopes[b, :end] = _along(chosen.tilt.slopes * mass, chosen.columns)
+
+    def fill_modelled(self, arm: int, begin: int) -> int:
+        """Fill in the model of an arm's outcome, and its mean by that; return where the next model begins."""
+        stack, rows, chosen = self.stack, self.rows, self.chosen
+        a, b = self.inner + arm, self.inner + self.arms + arm
+        model = stack.outcomes[arm]
+        end = begin + len(model.coefficients)
+        design = rows.beside_ones(model.places)
+        expected = np.asarray(model.coefficients @ design)
+        left, fitting = rows.outcome - expected, self._own(arm)
+        if stack.fit != "equal" and chosen is not None:
+            how = weights_of(stack.fit, rows, chosen.chances, stack.target)
+            fitting = fitting * how.of
+            moved = crossed((how.slopes * (fitting * left))[np.newaxis], design, chosen.columns)
+            self.slopes[begin:end, : moved.shape[1]] = moved
+        self.scores[begin:end] = design * (fitting * left)
+        self.slopes[begin:end, begin:end] = -(design * fitting) @ design.T
+        self.scores[a], self.scores[b] = self.members * (expected - stack.means[arm]), self.members
+        self.slopes[a, begin:end] = design @ self.members
+        if stack.form == "augmented" and chosen is not None:
+            weighed = self._own(arm) * chosen.weights.of
+            self.scores[a] += weighed * left
+            self.slopes[a, begin:end] -= design @ weighed
+            turned = _along(chosen.weights.slopes * (weighed * left), chosen.columns)
+            self.slopes[a, : len(turned)] = turned
+        return end
+
+    def _own(self, arm: int) -> Floats:
+        """The sampling weights of an arm's rows, of others 0."""
+        return np.where(self.rows.arm == arm, self.rows.weight, 0.0)
+
+
+def _along(factors: Floats, columns: Floats) -> Floats:
+    """Return the sums over rows of factors (L, n) times columns (k, n), as they stand in the coefficients (Lk,)."""
+    return np.asarray((factors @ columns.T).ravel())

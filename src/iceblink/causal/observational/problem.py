@@ -1,0 +1,141 @@
+"""What is asked of an observational study: which column plays which role."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from iceblink.causal.formula import Formula, Levels, parsed
+from iceblink.causal.observational.balance import Balance
+from iceblink.causal.observational.study import Study
+from iceblink.causal.passes import Missing
+from iceblink.errors import ColumnNotFound, ConfigError, PlanError
+
+if TYPE_CHECKING:
+    from iceblink.dataset import Dataset
+
+Side = str | Sequence[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Whose outcome, under which treatments, given which confounders.
+
+    What estimators say of it is causal if, given the confounders, who is treated does not depend on what would become
+    of them (no unmeasured confounder), if everybody could have had each treatment (overlap, of which `Propensity`
+    reports), and if nobody's outcome depends on the treatment of others [1]_. No number can show the first.
+
+    Lazy: names and formulas are checked here; `study`, which all estimators share, reads the data.
+
+    Parameters
+    ----------
+    data : Dataset
+    outcome : str
+        A column of numbers, or an SQL expression.
+    treatment : str
+        A column of two values or a few: numbers, texts, true and false.
+    confounders : str or sequence of str
+        Terms as of `OLS`: ``age + I(age ** 2) + i(race)``, or a list of them.
+    control : value of the treatment, optional
+        What others are compared with. Default: the smallest value.
+    treatment_model, outcome_model : str or sequence of str, optional
+        Terms of either model, where it is not to have all confounders, or more than these.
+    weight : str, optional
+        A column of sampling weights.
+    cluster : str or sequence of str, optional
+        Columns by which rows belong together; standard errors allow for it.
+    missing : {"raise", "drop"}
+        What to do about rows that lack a value in any of these columns.
+
+    Raises
+    ------
+    ColumnNotFound
+    PlanError
+        A formula cannot be read, or the outcome or the treatment is among the confounders.
+
+    References
+    ----------
+    .. [1] Imbens, Rubin: Causal Inference for Statistics, Social, and Biomedical Sciences, 2015, chapters 1, 3 and 12.
+    """
+
+    data: Dataset
+    outcome: str
+    treatment: str
+    confounders: Side
+    control: object = None
+    treatment_model: Side | None = None
+    outcome_model: Side | None = None
+    weight: str | None = None
+    cluster: str | Sequence[str] | None = None
+    missing: Missing = "raise"
+
+    def __post_init__(self) -> None:
+        names = self.data.schema.names
+        for name in (self.treatment, *self._clusters, *((self.weight,) if self.weight else ())):
+            if name not in names:
+                raise ColumnNotFound.of(name, names, str(self))
+        if self.missing not in ("raise", "drop"):
+            raise ConfigError(f"missing is {self.missing!r}", str(self), 'it is "raise" or "drop"')
+        for formula in self._formulas:
+            if formula.absorbed or formula.instruments or not formula.terms:
+                raise PlanError("confounders are terms, with neither bars nor tildes", str(self), "age + i(race)")
+            inputs = {
+                factor.column if isinstance(factor, Levels) else factor.text
+                for term in formula.terms
+                for factor in term
+            }
+            if self.treatment in inputs:
+                raise PlanError(f"the treatment {self.treatment!r} is among its confounders", str(self), "leave it out")
+            if self.outcome in inputs:
+                raise PlanError(
+                    f"the outcome {self.outcome!r} is among the confounders", str(self), "what comes after is no cause"
+                )
+
+    def __repr__(self) -> str:
+        return f"{self.outcome} by {self.treatment}"
+
+    @cached_property
+    def study(self) -> Study:
+        """Its rows. Eager: two passes, done once for all estimators; raises what `Study.of` raises."""
+        outcome, *_ = self._formulas
+        sides = [formula.terms for formula in self._formulas]
+        return Study.of(
+            self.data,
+            outcome,
+            sides,
+            self.treatment,
+            self.control,
+            self.weight,
+            self._clusters,
+            self.missing,
+            str(self),
+        )
+
+    def balance(self) -> Balance:
+        """Compare the confounders of the arms as they are. Eager: reads nothing more than `study` has."""
+        return Balance.of(self.study)
+
+    @cached_property
+    def _clusters(self) -> tuple[str, ...]:
+        if self.cluster is None:
+            return ()
+        return (self.cluster,) if isinstance(self.cluster, str) else tuple(self.cluster)
+
+    @cached_property
+    def _formulas(self) -> tuple[Formula, Formula, Formula]:
+        """The confounders, the model of the treatment and that of the outcome."""
+        every = self._formula(self.confounders)
+        treatment, outcome = (
+            every if side is None else self._formula(side) for side in (self.treatment_model, self.outcome_model)
+        )
+        return every, treatment, outcome
+
+    def _formula(self, side: Side) -> Formula:
+        terms = [side] if isinstance(side, str) else side
+        return parsed(f"{self._named(self.outcome)} ~ {' + '.join(map(self._named, terms))}")
+
+    def _named(self, text: str) -> str:
+        """Return a column's name as a formula has it; leave anything else as it is."""
+        return f"`{text}`" if text in self.data.schema.names and not text.isidentifier() else text

@@ -1,0 +1,286 @@
+"""The rows of an observational study, as all its estimators see them: outcomes, arms, confounders, weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from iceblink.causal.formula import Formula, Terms
+from iceblink.causal.matrix import Matrix, floats
+from iceblink.causal.moments import Floats, Integers, Moments
+from iceblink.causal.passes import Missing, moments
+from iceblink.causal.regression.design import Design, quoted
+from iceblink.errors import PlanError, QueryError
+
+if TYPE_CHECKING:
+    from iceblink.dataset import Dataset
+
+MOST_ARMS = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Some rows.
+
+    Parameters
+    ----------
+    outcome, weight : float64 arrays (n,)
+    arm : int array (n,)
+        Which treatment a row had, 0 being the control.
+    columns : float64 array (p, n)
+        Confounders less their means, in their standard deviations.
+    """
+
+    outcome: Floats
+    arm: Integers
+    columns: Floats
+    weight: Floats
+
+    def beside_ones(self, places: Sequence[int]) -> Floats:
+        """Return a one and some of the columns (1 + k, n)."""
+        return np.concatenate([np.ones((1, len(self.arm))), self.columns[list(places)]])
+
+
+@dataclass(frozen=True)
+class Arms:
+    """A grouping of rows by their treatment."""
+
+    column: str
+    levels: pa.Array
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.column,)
+
+    def __len__(self) -> int:
+        return len(self.levels)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(map(str, self.levels.to_pylist()))
+
+    def numbers(self, batch: pa.RecordBatch) -> Integers:
+        codes = pc.index_in(batch.column(self.column), self.levels)
+        if codes.null_count:
+            raise QueryError(
+                f"{codes.null_count:,} rows have a {self.column} that was not there when its values were counted",
+                "a study",
+                "pin the table to a version",
+            )
+        return np.asarray(codes.to_numpy(), np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """What makes `Rows` of a batch; it travels to the workers.
+
+    Parameters
+    ----------
+    matrix : Matrix
+        The outcome, then the confounders.
+    arms : Arms
+    weight : str or None
+    centres, scales : float64 arrays (p,)
+        What is subtracted from confounders, and what they are divided by.
+    """
+
+    matrix: Matrix
+    arms: Arms
+    weight: str | None
+    centres: Floats
+    scales: Floats
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The columns of the table that are read."""
+        weight = (self.weight,) if self.weight else ()
+        return tuple(dict.fromkeys((*self.matrix.inputs, *self.arms.inputs, *weight)))
+
+    def rows(self, batch: pa.RecordBatch) -> Rows:
+        """Return the rows of a batch, none of which lacks a value."""
+        values = self.matrix.filled(batch)
+        columns = values[1:]
+        columns -= self.centres[:, np.newaxis]
+        columns /= self.scales[:, np.newaxis]
+        weight = np.ones(batch.num_rows)
+        if self.weight is not None:
+            weight = floats(batch.column(self.weight)).astype(np.float64)
+        return Rows(values[0], self.arms.numbers(batch), columns, weight)
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """A study whose arms have been counted and whose moments are known.
+
+    Parameters
+    ----------
+    data : Dataset
+        Its rows, complete, with a column for each expression.
+    columns : tuple of str
+        Those that the user's dataset has.
+    reader : Reader
+    found : Moments
+        Of the outcome and the confounders, by arm.
+    confounders, treatment_model, outcome_model : tuple of int
+        Places among the confounders' columns, those left out that follow from others.
+    dropped : tuple of str
+        Those.
+    cluster : tuple of str
+    """
+
+    data: Dataset
+    columns: tuple[str, ...]
+    reader: Reader
+    found: Moments
+    confounders: tuple[int, ...]
+    treatment_model: tuple[int, ...]
+    outcome_model: tuple[int, ...]
+    cluster: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        data: Dataset,
+        outcome: Formula,
+        sides: Sequence[Terms],
+        treatment: str,
+        control: object,
+        weight: str | None,
+        cluster: tuple[str, ...],
+        missing: Missing,
+        where: str,
+    ) -> Study:
+        """Count the arms and read the moments. Eager: two passes, the first over few columns.
+
+        Parameters
+        ----------
+        data : Dataset
+        outcome : Formula
+            What is right of its tilde does not matter.
+        sides : sequence of Terms
+            The confounders, the model of the treatment, the model of the outcome.
+        treatment : str
+        control : object
+            The value of the treatment that others are compared with; None for the smallest.
+        weight : str or None
+        cluster : tuple of str
+        missing : {"raise", "drop"}
+        where : str
+            For errors.
+
+        Raises
+        ------
+        ColumnNotFound, TypeMismatch, SqlError
+        PlanError
+            There are fewer than two arms, more than 20, or one has a single row; a weight is negative.
+        QueryError
+            A value is missing.
+        """
+        terms = tuple(dict.fromkeys(term for side in sides for term in side))
+        columns = tuple(data.columns)
+        design = Design.of(data, Formula(outcome.outcome, terms, True), where)
+        data, matrix = design.data, design.matrix
+        if missing == "drop":
+            data = _complete(data, (*matrix.inputs, treatment, *((weight,) if weight else ()), *cluster))
+        arms = _arms(data, treatment, control, weight, where)
+        found = moments(data, matrix, grouping=arms, weight=weight, missing="raise", where=where)
+        total = found.total
+        deviations = np.sqrt(np.diag(total.products[0])[1:] / total.weights[0])
+        reader = Reader(matrix, arms, weight, total.means[0, 1:], np.where(deviations > 0, deviations, 1.0))
+        ends = np.cumsum([0, *(len(term.names) for term in matrix.terms[1:])])
+        at = {term: range(begin, end) for term, begin, end in zip(terms, ends[:-1], ends[1:], strict=True)}
+        places = [tuple(int(place) for term in side for place in at[term]) for side in sides]
+        return cls(data, columns, reader, found, places[0], places[1], places[2], cluster)
+
+    @property
+    def arms(self) -> Arms:
+        return self.reader.arms
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The confounders' columns."""
+        return self.reader.matrix.names[1:]
+
+    @property
+    def rows(self) -> int:
+        return int(self.found.rows.sum())
+
+    @property
+    def means(self) -> Floats:
+        """The mean outcome of each arm (J,)."""
+        return self.found.means[:, 0]
+
+    @property
+    def correlations(self) -> Floats:
+        """Of the confounders (p, p), over all rows; of a column that does not vary zeros."""
+        total, scales = self.found.total, self.reader.scales
+        return np.asarray(total.products[0, 1:, 1:] / total.weights[0] / np.outer(scales, scales))
+
+    def needed(self, *more: str) -> Dataset:
+        """Return the dataset with the columns that the reader reads, and more."""
+        return self.data.select(*dict.fromkeys((*self.reader.inputs, *more)))
+
+
+def _arms(data: Dataset, treatment: str, control: object, weight: str | None, where: str) -> Arms:
+    """Count the values of the treatment, and put the control first."""
+    column = quoted(treatment)
+    mass = f"CAST({quoted(weight)} AS DOUBLE)" if weight else "1e0"
+    counted = data.sql(
+        f"SELECT {column} AS arm, count(*) AS n, min({mass}) AS least, max({mass}) AS most FROM this "
+        f"GROUP BY 1 ORDER BY 1 LIMIT {MOST_ARMS + 2}"
+    ).to_arrow()
+    found: pa.Array = counted["arm"].combine_chunks()
+    kind = found.type
+    if (lacking := pc.is_null(found, nan_is_null=pa.types.is_floating(kind))).true_count:
+        count = counted["n"].filter(lacking)[0].as_py()
+        raise QueryError(
+            f"{treatment} is missing in {count:,} rows",
+            where,
+            'filter the rows, or say missing="drop" to leave out rows that lack a value',
+        )
+    if len(found) > MOST_ARMS:
+        raise PlanError(
+            f"{treatment} has more than {MOST_ARMS} values", where, "a treatment by degrees is for LinearPLR, or cut it"
+        )
+    if len(found) < 2:
+        value = f"is {found[0].as_py()!r} in every row" if len(found) else "has no rows"
+        raise PlanError(f"{treatment} {value}", where, "an effect compares at least two treatments")
+    counts = counted["n"].to_pylist()
+    if min(counts) < 2:
+        value = found[int(np.argmin(counts))].as_py()
+        raise PlanError(f"one row has {treatment} {value!r}", where, "leave it out by a filter, or join it with others")
+    if weight:
+        _check_weights(weight, pc.fill_null(counted["least"], 0).to_pylist(), counted["most"].to_pylist(), where)
+    at = 0
+    if control is not None:
+        values = found.to_pylist()
+        if control not in values:
+            shown = ", ".join(map(repr, values[:10]))
+            raise PlanError(f"no row has {treatment} {control!r}", where, f"it has {shown}")
+        at = values.index(control)
+    order: NDArray[Any] = np.array([at, *(other for other in range(len(found)) if other != at)])
+    return Arms(treatment, found.take(pa.array(order)))
+
+
+def _check_weights(weight: str, least: list[float], most: list[float | None], where: str) -> None:
+    if min(least) < 0:
+        raise PlanError(f"{weight} is negative in some rows", where, "weights are 0 or more")
+    if any(one == 0 for one in most):
+        raise PlanError(f"{weight} is 0 in all rows of an arm", where, "leave the arm out by a filter")
+
+
+def _complete(data: Dataset, columns: Sequence[str]) -> Dataset:
+    """Leave out rows that lack a value."""
+    tests = []
+    for name in dict.fromkeys(columns):
+        kind = data.schema.field(name).type
+        tests.append(f"{quoted(name)} IS NOT NULL")
+        if pa.types.is_floating(kind):
+            tests.append(f"isfinite({quoted(name)})")
+    return data.sql(f"SELECT * FROM this WHERE {' AND '.join(tests)}")

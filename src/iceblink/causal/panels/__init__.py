@@ -1,0 +1,1 @@
+"""Units that are seen again and again, some of them treated from some time on."""

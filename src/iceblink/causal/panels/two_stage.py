@@ -1,0 +1,99 @@
+"""Effects by imputation: outcomes without treatment from rows not treated yet, in two stages."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg
+
+from iceblink.causal.moments import Floats
+from iceblink.causal.panels.cohorts import Cohorts
+from iceblink.causal.panels.effects import PanelEffects, shown
+from iceblink.errors import PlanError
+
+CONVENTION = "clustered by unit, corrected for the first stage"
+
+
+def two_stage(cohorts: Cohorts, dynamic: bool) -> PanelEffects:
+    """Estimate the average effect on the treated, or one for each period since treatment, by two stages [1]_.
+
+    The first stage explains the outcomes of rows not treated yet by effects of units and periods; the second regresses
+    what these leave of all outcomes on treatment. Point estimates are those of imputation [2]_. The covariance is that
+    of both stages as one GMM problem, scores summed by unit: (X'X)⁻¹ Σ s s' (X'X)⁻¹, without a small-sample factor.
+
+    Parameters
+    ----------
+    cohorts : Cohorts
+    dynamic : bool
+        Whether there is an effect for each period since treatment, -1 the reference, instead of one.
+
+    Raises
+    ------
+    PlanError
+        In no period is one unit treated and another not yet.
+
+    References
+    ----------
+    .. [1] Gardner: Two-stage differences in differences, arXiv 2207.05943, section 3.
+    .. [2] Borusyak, Jaravel, Spiess: Revisiting event-study designs, Review of Economic Studies 2024.
+    """
+    title = f"Two-stage DiD: {cohorts.title}"
+    untreated = ~cohorts.treated
+    seen = np.asarray(untreated.any(axis=0))  # other periods have no effect of their own that could be known
+    names, design = _regressors(cohorts, seen, dynamic)
+    if not names:
+        raise PlanError(
+            "no treated row has an untreated one in its period", title, "there are no units to compare with"
+        )
+    units, count = cohorts.units.astype(np.float64), int(cohorts.units.sum())
+    clean = untreated.astype(np.float64)
+    share = clean / clean.sum(axis=1, keepdims=True)
+    normal = _normal(units, clean)
+    inside, over_time = (design * units[:, np.newaxis, np.newaxis]).sum(axis=1), np.einsum("c,ctk->tk", units, design)
+    right = np.column_stack(
+        [
+            np.concatenate([units * (clean * cohorts.means).sum(axis=1), units @ (clean * cohorts.means)]),
+            np.concatenate([inside, over_time]),
+        ]
+    )
+    solution = linalg.pinvh(normal, rtol=1e-12) @ right
+    of_units, of_periods = solution[: len(units)], solution[len(units) :]
+    # What the first stage leaves of a unit's outcomes y: (y - λ) less its mean over the unit's untreated periods.
+    apart = cohorts.means - of_periods[:, 0]
+    residual = apart - (share * apart).sum(axis=1, keepdims=True)
+    bread = np.linalg.inv(np.einsum("c,ctk,ctl->kl", units, design, design))
+    values = bread @ np.einsum("c,ctk,ct->k", units, design, residual)
+    fitted = clean[:, :, np.newaxis] * (of_units[:, np.newaxis, 1:] + of_periods[np.newaxis, :, 1:])
+    weights = design - fitted
+    scores = weights - share[:, :, np.newaxis] * weights.sum(axis=1, keepdims=True)  # of y, through its residuals
+    constant = np.einsum("ctk,ct->ck", weights, residual) - np.einsum("ctk,ctl,l->ck", design, design, values)
+    meat = np.einsum("ctk,cts,csl->kl", scores, cohorts.products, scores, optimize=True)
+    meat += constant.T @ (constant * units[:, np.newaxis])
+    return PanelEffects(
+        title=title,
+        names=names,
+        values=values,
+        covariance=bread @ meat @ bread,
+        convention=CONVENTION,
+        rows=count * int(seen.sum()),
+        facts={"units": f"{count:,}", **shown({"units treated from the start, left out": cohorts.left_out})},
+    )
+
+
+def _regressors(cohorts: Cohorts, seen: NDArray[np.bool_], dynamic: bool) -> tuple[tuple[str, ...], Floats]:
+    """Return the regressors (C, T, k) of the second stage, and their names."""
+    treated = cohorts.treated & seen
+    if not dynamic:
+        return (("treated",), treated[:, :, np.newaxis].astype(np.float64)) if treated.any() else ((), np.zeros(0))
+    since = np.where(seen, cohorts.periods - cohorts.first[:, np.newaxis], -np.inf)
+    steps = np.unique(since[np.isfinite(since)])
+    steps = steps[steps != -1]
+    if not (steps >= 0).any():
+        return (), np.zeros(0)
+    return tuple(f"{step:.15g}" for step in steps), (since[:, :, np.newaxis] == steps).astype(np.float64)
+
+
+def _normal(units: Floats, clean: Floats) -> Floats:
+    """Return the normal equations of effects of cohorts and periods, of untreated rows."""
+    cells = units[:, np.newaxis] * clean
+    return np.block([[np.diag(cells.sum(axis=1)), cells], [cells.T, np.diag(cells.sum(axis=0))]])

@@ -1,0 +1,167 @@
+"""One pass over a dataset: blocks of rows become states where workers are, and states become one state here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from iceblink.causal.hashing import below, hashed
+from iceblink.causal.matrix import Floats, Matrix, floats
+from iceblink.causal.moments import SCHEMA, Integers, Moments
+from iceblink.causal.sums import SCHEMA as SUMS
+from iceblink.causal.sums import Sums
+from iceblink.causal.tree import merged
+from iceblink.errors import ColumnNotFound, PlanError, QueryError
+
+if TYPE_CHECKING:
+    from iceblink.dataset import Dataset
+
+BLOCK_ROWS = 65_536
+"""Rows of a state. A pass gives the same bits wherever it is done, since its blocks are cut by the dataset's order."""
+
+Missing = Literal["raise", "drop"]
+
+
+class Grouping(Protocol):
+    """Says which group a row belongs to."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The columns of the table that it looks at."""
+
+    def numbers(self, batch: pa.RecordBatch) -> Integers:
+        """Return the group of each row of a batch."""
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Folds that the keys of a row decide: rows of one unit are in one fold, whoever asks, now and later."""
+
+    keys: tuple[str, ...]
+    count: int
+    seed: int = 0
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return self.keys
+
+    def numbers(self, batch: pa.RecordBatch) -> Integers:
+        return below(hashed([batch.column(key) for key in self.keys], self.seed, "fold"), self.count)
+
+
+@dataclass(frozen=True)
+class _Blocks:
+    """The function that a worker calls: a block of rows becomes one row of moments."""
+
+    matrix: Matrix
+    grouping: Grouping | None
+    weight: str | None
+    missing: Missing
+
+    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        group = None if self.grouping is None else self.grouping.numbers(batch)
+        order = None if group is None else _stable(group)
+        values = self.matrix.filled(batch, order)
+        weight = None if self.weight is None else floats(batch.column(self.weight)).astype(np.float64)
+        if order is not None and group is not None:
+            group = group[order]
+            weight = None if weight is None else weight[order]
+        whole = np.isfinite(values.sum(axis=0))
+        if weight is not None:
+            whole &= np.isfinite(weight)
+        if not whole.all():
+            if self.missing == "raise":
+                raise self._missing(values, weight)
+            values = np.ascontiguousarray(values[:, whole])
+            group = None if group is None else group[whole]
+            weight = None if weight is None else weight[whole]
+        return Moments.of(self.matrix.names, values, group, weight).to_batch()
+
+    def _missing(self, values: Floats, weight: Floats | None) -> QueryError:
+        counts = {
+            name: int((~np.isfinite(column)).sum()) for name, column in zip(self.matrix.names, values, strict=True)
+        }
+        if self.weight is not None and weight is not None:
+            counts[self.weight] = int((~np.isfinite(weight)).sum())
+        name, count = max(counts.items(), key=lambda one: one[1])
+        return QueryError(
+            f"{name} is missing in {count:,} of {values.shape[1]:,} rows",
+            "moments",
+            'filter the rows, fill them by mutate, or say missing="drop" to leave out rows that lack a value',
+        )
+
+
+def moments(
+    data: Dataset,
+    matrix: Matrix,
+    *,
+    grouping: Grouping | None = None,
+    weight: str | None = None,
+    missing: Missing = "raise",
+    where: str = "moments",
+) -> Moments:
+    """Read a dataset once and return the moments of its rows.
+
+    Eager; runs on the dataset's engine, in memory for a few blocks.
+
+    Parameters
+    ----------
+    data : Dataset
+    matrix : Matrix
+    grouping : Grouping, optional
+        Folds or segments. Default: all rows are in group 0.
+    weight : str, optional
+        A column of weights, none below 0.
+    missing : {"raise", "drop"}
+        What to do about rows that lack a value.
+    where : str
+        Who asks, for errors.
+
+    Raises
+    ------
+    ColumnNotFound, TypeMismatch
+        Before anything is read.
+    QueryError
+        A value is missing, or infinite.
+    """
+    needed = dict.fromkeys((*matrix.inputs, *(grouping.inputs if grouping else ()), *([weight] if weight else ())))
+    schema = data.schema
+    for name in needed:
+        if name not in schema.names:
+            raise ColumnNotFound.of(name, schema.names, where)
+    for term in matrix.terms:
+        term.check(schema, where)
+    blocks = data.select(*needed).map_batches(
+        _Blocks(matrix, grouping, weight, missing), schema=SCHEMA, batch_size=BLOCK_ROWS
+    )
+    names = matrix.names
+    found = merged(state for batch in blocks.to_batches() for state in Moments.from_batch(names, batch))
+    return Moments.nothing(names) if found is None else found
+
+
+def summed(data: Dataset, function: Callable[[pa.RecordBatch], Sums]) -> Sums:
+    """Call a function for each block of rows of a dataset, and return the sum of what it gives. Eager."""
+    blocks = data.map_batches(_Summed(function), schema=SUMS, batch_size=BLOCK_ROWS)
+    found = merged(state for batch in blocks.to_batches() for state in Sums.from_batch(batch))
+    if found is None:
+        raise PlanError("there are no rows", "a pass", "look at the filters")
+    return found
+
+
+@dataclass(frozen=True)
+class _Summed:
+    function: Callable[[pa.RecordBatch], Sums]
+
+    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        return self.function(batch).to_batch()
+
+
+def _stable(group: Integers) -> NDArray[np.intp]:
+    """Return the order that puts equal groups side by side; numbers of 16 bits are sorted by their digits."""
+    small = group.astype(np.uint16) if len(group) and group.min() >= 0 and group.max() < 65_536 else group
+    return np.argsort(small, kind="stable")

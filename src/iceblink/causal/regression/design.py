@@ -1,0 +1,108 @@
+"""A formula over a dataset becomes an outcome, regressors and instruments as terms of matrices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from iceblink.causal.formula import Factor, Formula, Levels, Variable
+from iceblink.causal.matrix import Category, Matrix, Number, Product, Term
+from iceblink.errors import ColumnNotFound, PlanError
+
+if TYPE_CHECKING:
+    from iceblink.dataset import Dataset
+
+MOST_LEVELS = 1_000
+
+
+@dataclass(frozen=True)
+class Design:
+    """What is regressed on what.
+
+    Parameters
+    ----------
+    data : Dataset
+        With a column for each expression of the formula.
+    matrix : Matrix
+        The outcome, then the exogenous regressors without the intercept, the endogenous ones, the instruments.
+    exogenous, endogenous, instruments : range
+        Their places in the matrix.
+    intercept : bool
+    """
+
+    data: Dataset
+    matrix: Matrix
+    exogenous: range
+    endogenous: range
+    instruments: range
+    intercept: bool
+
+    @classmethod
+    def of(cls, data: Dataset, formula: Formula, where: str) -> Design:
+        """Bring a formula and a dataset together.
+
+        Eager where a column of categories has to be read for its levels.
+
+        Raises
+        ------
+        ColumnNotFound, TypeMismatch, SqlError
+        PlanError
+            A category has too many levels, or none of the name given as reference.
+        """
+        schema = data.schema
+        terms = (formula.terms, formula.endogenous, formula.instruments)
+        factors = [formula.outcome, *(factor for part in terms for term in part for factor in term)]
+        for factor in factors:
+            name = factor.column if isinstance(factor, Levels) else factor.text if factor.is_column else None
+            if name is not None and name not in schema.names:
+                raise ColumnNotFound.of(name, schema.names, where)
+        wanted = dict.fromkeys(one.text for one in factors if isinstance(one, Variable) and not one.is_column)
+        if wanted:
+            made = ", ".join(f"{text} AS {quoted(text)}" for text in wanted)
+            data = data.sql(f"SELECT *, {made} FROM this")
+        levels = {one: _levels(data, one, where) for one in dict.fromkeys(factors) if isinstance(one, Levels)}
+
+        def term(factor: Factor) -> Term:
+            return levels[factor] if isinstance(factor, Levels) else Number(factor.text)
+
+        parts = [[reduce(Product, map(term, factors)) for factors in part] for part in terms]
+        matrix = Matrix((Number(formula.outcome.text), *(one for part in parts for one in part)))
+        for one in matrix.terms:
+            one.check(data.schema, where)
+        ends = np.cumsum([1, *(sum(len(one.names) for one in part) for part in parts)])
+        exogenous, endogenous, instruments = (range(begin, end) for begin, end in pairwise(map(int, ends)))
+        return cls(data, matrix, exogenous, endogenous, instruments, formula.intercept)
+
+
+def quoted(name: str) -> str:
+    """Return a name as SQL writes it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _levels(data: Dataset, wanted: Levels, where: str) -> Category:
+    """Read which values a column has, in their order, the reference first."""
+    column = wanted.column
+    found = data.select(column).distinct().limit(MOST_LEVELS + 1).to_arrow().column(column)
+    if len(found) > MOST_LEVELS:
+        raise PlanError(
+            f"column {column!r} has more than {MOST_LEVELS:,} levels",
+            where,
+            f"absorb it as a fixed effect: ... | {column}",
+        )
+    values: pa.Array = found.combine_chunks().drop_null()
+    values = values.take(pc.sort_indices(values))
+    if wanted.reference is not None:
+        names = [str(value) for value in values.to_pylist()]
+        if wanted.reference not in names:
+            raise PlanError(
+                f"column {column!r} has no level {wanted.reference!r}", where, f"it has {', '.join(names[:10])}"
+            )
+        at = names.index(wanted.reference)
+        values = pa.concat_arrays([values[at : at + 1], values[:at], values[at + 1 :]])
+    return Category(column, values)

@@ -1,0 +1,162 @@
+"""Logit and Poisson regressions by Newton's method, a pass over the data for each step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from iceblink.causal.blas import one_thread
+from iceblink.causal.estimates import Estimates
+from iceblink.causal.formula import parsed
+from iceblink.causal.moments import Floats
+from iceblink.causal.newton import climbed
+from iceblink.causal.passes import Missing, moments, summed
+from iceblink.causal.regression.design import Design
+from iceblink.causal.regression.errors import Errors, Kind
+from iceblink.causal.regression.fit import LinearFit, fitted
+from iceblink.causal.regression.link import Exponential, Link, Logistic
+from iceblink.causal.regression.sandwich import Residuals
+from iceblink.causal.sums import Sums
+from iceblink.errors import ConfigError, PlanError, QueryError
+
+if TYPE_CHECKING:
+    from iceblink.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class _Likelihood:
+    """A regression whose score is that of least squares with a curved mean: a canonical link [1]_.
+
+    References
+    ----------
+    .. [1] McCullagh, Nelder: Generalized Linear Models, 1989, section 2.5.
+    """
+
+    formula: str
+    errors: Kind = "HC1"
+    cluster: str | Sequence[str] | None = None
+    weight: str | None = None
+    missing: Missing = "raise"
+
+    link: ClassVar[Link]
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        Errors.of(self.errors, self.cluster, name)
+        if self.errors in ("HC2", "HC3"):
+            raise ConfigError(f"{self.errors} is for least squares", name, "HC1 is its like here")
+        formula = parsed(self.formula)
+        if formula.absorbed or formula.instruments:
+            raise PlanError(f"{name} has neither fixed effects nor instruments", self.formula, "write i(column)")
+
+    def fit(self, data: Dataset) -> Estimates:
+        """Estimate it. Eager: reads the data about seven times.
+
+        Raises
+        ------
+        ColumnNotFound, TypeMismatch, QueryError
+        PlanError
+            Also where the likelihood has no maximum: some columns tell the outcomes apart without error.
+        """
+        where = f"{type(self).__name__} {self.formula}"
+        design = Design.of(data, parsed(self.formula), where)
+        found = moments(design.data, design.matrix, weight=self.weight, missing=self.missing, where=where)
+        places = design.exogenous
+        begun = fitted(found, places, places, design.intercept, where)
+        outcome = design.matrix.names[0]
+        if found.products[0, 0, 0] <= 0:
+            raise PlanError(f"{outcome} is {found.means[0, 0]:g} in every row", where, "there is nothing to explain")
+        centres = begun.centres.copy()
+        centres[0] = 0.0
+        start = np.zeros(len(begun.coefficients))
+        if design.intercept:
+            with np.errstate(all="ignore"):
+                start[0] = self.link.inverse(float(found.means[0, 0]))
+            start[0] = start[0] if np.isfinite(start[0]) else 0.0  # the outcome is none: the next pass says which
+        fit = replace(begun, centres=centres, coefficients=start, projection=np.eye(len(start)))
+        residuals, likelihood = self._climbed(design, Residuals(design.matrix, self.weight, fit, self.link), where)
+        errors = Errors.of(self.errors, self.cluster, where)
+        return errors.estimates(
+            where, design.data, residuals, {"log likelihood": likelihood}, variance=1.0, normal=True
+        )
+
+    def _climbed(self, design: Design, residuals: Residuals, where: str) -> tuple[Residuals, float]:
+        """Return the model at the maximum of its likelihood, and that."""
+        data = design.data.select(*residuals.inputs)
+        fit = residuals.fit
+
+        def at(coefficients: Floats) -> Sums:
+            return summed(data, _Slope(replace(residuals, fit=replace(fit, coefficients=coefficients))))
+
+        maximum = climbed(fit.coefficients, at, np.asarray(np.linalg.inv(fit.bread) / fit.weight, np.float64))
+        fit = replace(fit, coefficients=maximum.parameters, bread=maximum.inverse)
+        if not maximum.found:
+            raise self._no_maximum(fit, where)
+        return replace(residuals, fit=fit), maximum.objective
+
+    def _no_maximum(self, fit: LinearFit, where: str) -> PlanError:
+        far = int(np.argmax(np.abs(fit.coefficients)))
+        return PlanError(
+            f"the likelihood has no maximum: the coefficient of {fit.names[far]} grows without end",
+            where,
+            "a column, or several together, tell the outcomes apart without error: leave it out, or join categories",
+        )
+
+
+@dataclass(frozen=True)
+class _Slope:
+    """The likelihood of a block of rows, its slope and its curvature."""
+
+    residuals: Residuals
+
+    def __call__(self, batch: pa.RecordBatch) -> Sums:
+        link = self.residuals.link
+        with one_thread():
+            rows = self.residuals.rows(batch)
+            outcome, score = rows.outcome, rows.score
+            if not link.allows(outcome).all():
+                value = float(outcome[~link.allows(outcome)][0])
+                raise QueryError(f"{self.residuals.matrix.names[0]} has {value:g}", "a regression", link.wants)
+            slope = rows.columns @ (rows.weight * (outcome - link.mean(score)))
+            curved = rows.columns * (rows.weight * link.variance(score))
+            return Sums(
+                {
+                    "likelihood": np.array((rows.weight * link.likelihood(outcome, score)).sum()),
+                    "slope": slope,
+                    "curvature": curved @ rows.columns.T,
+                }
+            )
+
+
+@dataclass(frozen=True)
+class Logit(_Likelihood):
+    """Logistic regression of an outcome that is 0 or 1, by maximum likelihood, without a penalty.
+
+    Parameters
+    ----------
+    formula : str
+        As of `OLS`.
+    errors : {"classical", "HC0", "HC1"}
+        Classical: the inverse of the information, as if the model were true. HC0: a sandwich; HC1: with the factor
+        n / (n - k).
+    cluster, weight, missing
+        As of `OLS`. Tests and intervals are those of the normal distribution.
+    """
+
+    link: ClassVar[Link] = Logistic()
+
+
+@dataclass(frozen=True)
+class Poisson(_Likelihood):
+    """Poisson regression of counts, or of any outcome that is not negative [1]_; parameters as of `Logit`.
+
+    References
+    ----------
+    .. [1] Gourieroux, Monfort, Trognon: Pseudo maximum likelihood methods, Econometrica 1984.
+    """
+
+    link: ClassVar[Link] = Exponential()

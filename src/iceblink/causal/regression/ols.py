@@ -1,0 +1,80 @@
+"""Ordinary and weighted least squares, with classical, heteroskedasticity-robust or clustered standard errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from iceblink.causal.estimates import Estimates
+from iceblink.causal.formula import parsed
+from iceblink.causal.passes import Missing, moments
+from iceblink.causal.regression.design import Design
+from iceblink.causal.regression.errors import Errors, Kind
+from iceblink.causal.regression.fit import fitted
+from iceblink.causal.regression.sandwich import Residuals
+from iceblink.errors import PlanError
+
+if TYPE_CHECKING:
+    from iceblink.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class OLS:
+    """Least squares of a formula.
+
+    Parameters
+    ----------
+    formula : str
+        As fixest writes it: ``lwage ~ educ + exper + i(region) + educ:married``; other words are SQL expressions:
+        ``log(wage) ~ educ + exper + I(exper ** 2)``. ``- 1`` leaves out the intercept.
+    errors : {"classical", "HC0", "HC1", "HC2", "HC3"}
+        How the covariance is estimated [1]_ [2]_. The default is right when variances differ between rows.
+    cluster : str or sequence of str, optional
+        Columns by which rows belong together; the errors are then CR1 [3]_, with the factor
+        G / (G - 1) · (n - 1) / (n - k) that Stata and statsmodels have, and t has G - 1 degrees of freedom.
+    weight : str, optional
+        A column of weights that are inverse to variances (WLS).
+    missing : {"raise", "drop"}
+        What to do about rows that lack a value.
+
+    References
+    ----------
+    .. [1] White: A heteroskedasticity-consistent covariance matrix estimator, Econometrica 1980.
+    .. [2] MacKinnon, White: Some heteroskedasticity-consistent covariance matrix estimators, J. Econometrics 1985.
+    .. [3] Liang, Zeger: Longitudinal data analysis using generalized linear models, Biometrika 1986.
+    """
+
+    formula: str
+    errors: Kind = "HC1"
+    cluster: str | Sequence[str] | None = None
+    weight: str | None = None
+    missing: Missing = "raise"
+
+    def __post_init__(self) -> None:
+        Errors.of(self.errors, self.cluster, "OLS")
+        formula = parsed(self.formula)
+        if formula.absorbed:
+            raise PlanError(
+                "OLS absorbs no fixed effects", self.formula, "use FixedEffects, or write them as i(column)"
+            )
+        if formula.instruments:
+            raise PlanError("OLS has no instruments", self.formula, "use TwoStage")
+
+    def fit(self, data: Dataset) -> Estimates:
+        """Estimate it. Eager: reads the data once, or twice unless the errors are classical.
+
+        Raises
+        ------
+        ColumnNotFound, TypeMismatch, PlanError, QueryError
+        """
+        where = f"OLS {self.formula}"
+        design = Design.of(data, parsed(self.formula), where)
+        matrix, places = design.matrix, design.exogenous
+        found = moments(design.data, matrix, weight=self.weight, missing=self.missing, where=where)
+        fit = fitted(found, places, places, design.intercept, where)
+        ratio = 1 - fit.squares / fit.variation if fit.variation > 0 else np.nan
+        errors = Errors.of(self.errors, self.cluster, where)
+        return errors.estimates(where, design.data, Residuals(matrix, self.weight, fit), {"R²": ratio})

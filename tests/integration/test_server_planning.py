@@ -70,7 +70,8 @@ def server(folder: Path) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def lake(server: Server) -> Iterator[ib.Lake]:
-    with ib.connect(uri=server.url, **{MODE: "server"}) as lake:
+    properties: dict[str, Any] = {MODE: "server"}
+    with ib.connect(uri=server.url, **properties) as lake:
         yield lake
 
 

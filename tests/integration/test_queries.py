@@ -241,3 +241,12 @@ def test_rows_keep_the_order_they_were_written_in(lake: ib.Lake) -> None:
     assert [row["a"] for row in lake.table("n.ordered").to_pylist()] == list(range(50_000))
     odd = lake.table("n.ordered").filter(_.a % 2 == 1)
     assert [row["a"] for row in odd.to_pylist()] == list(range(1, 50_000, 2))
+
+
+@pytest.mark.parametrize("last", [5.0, float("nan")])
+def test_a_bare_maximum_is_of_the_rows_and_not_of_what_statistics_may_lack(tmp_path: Path, last: float) -> None:
+    with ib.connect(tmp_path) as alone:
+        alone.write("n.t", {"x": [1.0, last], "n": [1, 2]}, "create")
+        (row,) = alone.sql("SELECT max(x) AS most, min(x) AS least FROM n.t").to_pylist()
+        assert repr(row) == repr({"most": last, "least": 1.0})
+        assert alone.sql("SELECT max(n) AS n FROM n.t").to_pylist() == [{"n": 2}]

@@ -389,7 +389,7 @@ def test_rewritten_rows_come_in_groups_no_larger_than_the_files_they_were_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: Any
 ) -> None:
     monkeypatch.setattr("iceblink.run.row_changes.LEAST_GROUP_ROWS", 3)
-    with ib.connect(tmp_path, engine=engine if engine == "local" else staged_engine()) as lake:
+    with ib.connect(tmp_path, engine=staged_engine() if engine == "staged" else "local") as lake:
         for first in range(0, 40, 10):
             lake.write("n.t", [{"id": first + one} for one in range(5)], "append" if first else "create")
         assert outcome(lake.sql("DELETE FROM n.t WHERE id % 10 = 0 AND id < 30")) == (3, 0, 0)

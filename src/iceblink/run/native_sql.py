@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pyarrow as pa
+
 from iceblink.run.kernel_types import kernel_type, literal, quoted
 from iceblink.scan.native import ROW_NUMBER, NativeScan
 
@@ -25,7 +27,10 @@ def native_sql(native: NativeScan) -> str:
         )
         options.append(f"schema = MAP {{{columns}}}")
     if native.whole:
-        return _select(names, native.paths, options)
+        select = _select(names, native.paths, options)
+        floats = any(pa.types.is_floating(column.dtype) for column in native.columns)
+        # a bare max(x) would be NaN, of statistics that may leave it out: filtered rows have none
+        return f"{select} WHERE {ROW_NUMBER} >= 0" if floats else select
     options.append(f"{ROW_NUMBER} = true")  # a filter on it prunes row groups
     return " UNION ALL ".join(
         f"{_select(names, [path], options)} WHERE {ROW_NUMBER} BETWEEN {piece.first_row} "

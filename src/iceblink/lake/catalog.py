@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, cast
@@ -285,8 +285,9 @@ class Catalog:
 
     def unstage(self, table: Table) -> None:
         """Remove what a table left in an embedded lake that was not committed."""
-        if self.folder is not None and not self._listing.lists(table.location):
-            remove_folder(table.location)
+        with suppress(Exception):  # what the catalog does not tell stays, and so does the error of who calls
+            if self.folder is not None and not self._listing.lists(table.location):
+                remove_folder(table.location)
 
     def _place(self, identifier: tuple[str, ...]) -> AbstractContextManager[str | None]:
         """Claim a folder in an embedded lake; elsewhere the catalog chooses."""

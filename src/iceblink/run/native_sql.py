@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from iceblink.run.kernel_types import kernel_type, literal, quoted
-from iceblink.scan.native import ROW_NUMBER, NativeScan
+from iceblink.scan.native import ROW_NUMBER, NativeColumn, NativeScan
 
 
 def native_sql(native: NativeScan) -> str:
@@ -27,16 +27,24 @@ def native_sql(native: NativeScan) -> str:
         )
         options.append(f"schema = MAP {{{columns}}}")
     if native.whole:
-        select = _select(names, native.paths, options)
-        floats = any(pa.types.is_floating(column.dtype) for column in native.columns)
-        # a bare max(x) would be NaN, of statistics that may leave it out: filtered rows have none
-        return f"{select} WHERE {ROW_NUMBER} >= 0" if floats else select
+        if len(native.paths) == 1:
+            names = ", ".join(map(_computed, native.columns))
+        return _select(names, native.paths, options)
     options.append(f"{ROW_NUMBER} = true")  # a filter on it prunes row groups
     return " UNION ALL ".join(
         f"{_select(names, [path], options)} WHERE {ROW_NUMBER} BETWEEN {piece.first_row} "
         f"AND {piece.first_row + piece.rows - 1}"
         for path, piece in zip(native.paths, native.pieces, strict=True)
     )
+
+
+def _computed(column: NativeColumn) -> str:
+    """Return a column of one file as the kernel has no statistics of it, if it may have NaN.
+
+    It would answer a bare ``max(x)`` by them alone, with NaN where they may leave it out.
+    """
+    name = quoted(column.name)
+    return f"{name} * 1::{kernel_type(column.dtype)} AS {name}" if pa.types.is_floating(column.dtype) else name
 
 
 def _select(names: str, paths: Sequence[str], options: Sequence[str]) -> str:

@@ -46,6 +46,10 @@ class HandMade:
     numbers: Iterator[int] = field(default_factory=count)
 
     @property
+    def location(self) -> str:
+        return str(self.folder)
+
+    @property
     def file_count(self) -> int:
         return len(self.entries)
 

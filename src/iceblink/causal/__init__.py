@@ -7,6 +7,7 @@ the same digits.
 
 from __future__ import annotations
 
+from iceblink.causal import needs as needs  # first: it says which extra is missing
 from iceblink.causal.dml.partially_linear import LinearPLR
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.experiments.ab_test import ABTest

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-from servers.processes import Server, free_port
+from servers.processes import Server, free_port, room
 
 DATABASE = "lake"
 
@@ -17,16 +15,9 @@ DATABASE = "lake"
 @contextmanager
 def mysql() -> Iterator[str]:
     """Start one, give its URI as SQLAlchemy has it, and end it."""
-    owner = "nobody" if os.geteuid() == 0 else None
-    folder = Path(tempfile.mkdtemp(prefix="iceblink-mysql-"))
-    try:
-        if owner is not None:
-            shutil.chown(folder, owner)
+    with room("mysql") as (folder, owner):
         data, port = folder / "data", free_port()
-        for made in (
-            data,
-            data / DATABASE,
-        ):  # a folder is a database; system tables are for rights
+        for made in (data, data / DATABASE):  # a folder is a database; system tables are for rights
             made.mkdir()
             if owner is not None:
                 shutil.chown(made, owner)
@@ -53,9 +44,6 @@ def mysql() -> Iterator[str]:
             yield f"mysql+pymysql://ice@127.0.0.1:{port}/{DATABASE}"
         finally:
             server.end()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.with_suffix(".log").unlink(missing_ok=True)
 
 
 def program(name: str) -> str:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from servers.processes import Server, free_port
+from servers.processes import Server, free_port, room
 
 USER = "ice"
 
@@ -19,11 +17,7 @@ USER = "ice"
 @contextmanager
 def postgres() -> Iterator[str]:
     """Start one, give its URI as SQLAlchemy has it, and end it."""
-    owner = "nobody" if os.geteuid() == 0 else None
-    folder = Path(tempfile.mkdtemp(prefix="iceblink-postgres-"))
-    try:
-        if owner is not None:
-            shutil.chown(folder, owner)
+    with room("postgres") as (folder, owner):
         data, port = folder / "data", free_port()
         made = [program("initdb"), "-D", str(data), "-U", USER, "--auth=trust", "--no-sync", "--encoding=UTF8"]
         subprocess.run(made, check=True, capture_output=True, user=owner, cwd="/")
@@ -41,9 +35,6 @@ def postgres() -> Iterator[str]:
             yield f"postgresql+psycopg2://{USER}@127.0.0.1:{port}/postgres"
         finally:
             server.end()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.with_suffix(".log").unlink(missing_ok=True)
 
 
 def program(name: str) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from socket import create_connection, create_server
 
@@ -18,6 +22,20 @@ def free_port() -> int:
     """Return a port of loopback that nobody has."""
     with create_server(("127.0.0.1", 0)) as found:
         return int(found.getsockname()[1])
+
+
+@contextmanager
+def room(name: str) -> Iterator[tuple[Path, str | None]]:
+    """Give a new folder for a server that refuses to be run by root, and who is to run it; take both away after it."""
+    owner = "nobody" if os.geteuid() == 0 else None
+    folder = Path(tempfile.mkdtemp(prefix=f"iceblink-{name}-"))
+    try:
+        if owner is not None:
+            shutil.chown(folder, owner)
+        yield folder, owner
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.with_suffix(".log").unlink(missing_ok=True)
 
 
 class Server:

@@ -58,7 +58,7 @@ def open_embedded(name: str, folder: str) -> EmbeddedCatalog:
 
 
 def _refuse_views(*_: Any) -> Any:
-    raise NotImplementedError("an embedded lake has no views")
+    raise NotImplementedError("views of an embedded lake are kept by lake/views.py")
 
 
 _no_views: Any = _refuse_views

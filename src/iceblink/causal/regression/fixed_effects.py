@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from iceblink.causal.estimates import Estimates
-from iceblink.causal.formula import parsed
+from iceblink.causal.formula import Formula, parsed
 from iceblink.causal.moments import Floats, Moments
-from iceblink.causal.passes import Missing, moments
+from iceblink.causal.passes import moments
 from iceblink.causal.regression.absorbed import Keyed
 from iceblink.causal.regression.design import Design, quoted
-from iceblink.causal.regression.errors import Errors, Kind
+from iceblink.causal.regression.errors import Errors
 from iceblink.causal.regression.fit import LinearFit, fitted
+from iceblink.causal.regression.model import Regression
 from iceblink.causal.regression.projections import demeaned
 from iceblink.causal.regression.sandwich import Residuals
 from iceblink.causal.regression.two_stage import first_stages, overidentified
-from iceblink.errors import ConfigError, PlanError
+from iceblink.errors import PlanError
 
 if TYPE_CHECKING:
     from iceblink.dataset import Dataset
@@ -29,7 +30,7 @@ LEFT = 1e-10
 
 
 @dataclass(frozen=True)
-class FixedEffects:
+class FixedEffects(Regression):
     """A linear model whose fixed effects are absorbed, not estimated: the within estimator [1]_.
 
     Coefficients are those of the regression with a dummy for each level of each effect (Frisch, Waugh, Lovell). Rows
@@ -65,19 +66,10 @@ class FixedEffects:
        2018-13; fixest's vignette "On standard-errors".
     """
 
-    formula: str
-    errors: Kind = "HC1"
-    cluster: str | Sequence[str] | None = None
-    weight: str | None = None
-    missing: Missing = "raise"
+    no_leverage: ClassVar[str | None] = "needs the leverage of every dummy"
 
-    def __post_init__(self) -> None:
-        Errors.of(self.errors, self.cluster, "FixedEffects")
-        if self.errors in ("HC2", "HC3"):
-            raise ConfigError(
-                f"{self.errors} needs the leverage of every dummy", "FixedEffects", "HC1 is its like here"
-            )
-        if not parsed(self.formula).absorbed:
+    def _check(self, formula: Formula) -> None:
+        if not formula.absorbed:
             raise PlanError(
                 "there are no fixed effects", self.formula, "y ~ x | effect; without any, use OLS or TwoStage"
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -11,24 +10,25 @@ import pyarrow as pa
 
 from iceblink.causal.blas import one_thread
 from iceblink.causal.estimates import Estimates
-from iceblink.causal.formula import parsed
+from iceblink.causal.formula import Formula, parsed
 from iceblink.causal.moments import Floats
 from iceblink.causal.newton import climbed
-from iceblink.causal.passes import Missing, moments, summed
+from iceblink.causal.passes import moments, summed
 from iceblink.causal.regression.design import Design
-from iceblink.causal.regression.errors import Errors, Kind
+from iceblink.causal.regression.errors import Errors
 from iceblink.causal.regression.fit import LinearFit, fitted
 from iceblink.causal.regression.link import Exponential, Link, Logistic
+from iceblink.causal.regression.model import Regression
 from iceblink.causal.regression.sandwich import Residuals
 from iceblink.causal.sums import Sums
-from iceblink.errors import ConfigError, PlanError, QueryError
+from iceblink.errors import PlanError, QueryError
 
 if TYPE_CHECKING:
     from iceblink.dataset import Dataset
 
 
 @dataclass(frozen=True)
-class _Likelihood:
+class _Likelihood(Regression):
     """A regression whose score is that of least squares with a curved mean: a canonical link [1]_.
 
     References
@@ -36,22 +36,13 @@ class _Likelihood:
     .. [1] McCullagh, Nelder: Generalized Linear Models, 1989, section 2.5.
     """
 
-    formula: str
-    errors: Kind = "HC1"
-    cluster: str | Sequence[str] | None = None
-    weight: str | None = None
-    missing: Missing = "raise"
-
     link: ClassVar[Link]
 
-    def __post_init__(self) -> None:
-        name = type(self).__name__
-        Errors.of(self.errors, self.cluster, name)
-        if self.errors in ("HC2", "HC3"):
-            raise ConfigError(f"{self.errors} is for least squares", name, "HC1 is its like here")
-        formula = parsed(self.formula)
+    def _check(self, formula: Formula) -> None:
         if formula.absorbed or formula.instruments:
-            raise PlanError(f"{name} has neither fixed effects nor instruments", self.formula, "write i(column)")
+            raise PlanError(
+                f"{type(self).__name__} has neither fixed effects nor instruments", self.formula, "write i(column)"
+            )
 
     def fit(self, data: Dataset) -> Estimates:
         """Estimate it. Eager: reads the data about seven times.

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from iceblink.causal.estimates import Estimates
-from iceblink.causal.formula import parsed
-from iceblink.causal.passes import Missing, moments
+from iceblink.causal.formula import Formula, parsed
+from iceblink.causal.passes import moments
 from iceblink.causal.regression.design import Design
-from iceblink.causal.regression.errors import Errors, Kind
+from iceblink.causal.regression.errors import Errors
 from iceblink.causal.regression.fit import fitted
+from iceblink.causal.regression.model import Regression
 from iceblink.causal.regression.sandwich import Residuals
 from iceblink.errors import PlanError
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class OLS:
+class OLS(Regression):
     """Least squares of a formula.
 
     Parameters
@@ -47,15 +47,9 @@ class OLS:
     .. [3] Liang, Zeger: Longitudinal data analysis using generalized linear models, Biometrika 1986.
     """
 
-    formula: str
-    errors: Kind = "HC1"
-    cluster: str | Sequence[str] | None = None
-    weight: str | None = None
-    missing: Missing = "raise"
+    no_leverage: ClassVar[str | None] = None
 
-    def __post_init__(self) -> None:
-        Errors.of(self.errors, self.cluster, "OLS")
-        formula = parsed(self.formula)
+    def _check(self, formula: Formula) -> None:
         if formula.absorbed:
             raise PlanError(
                 "OLS absorbs no fixed effects", self.formula, "use FixedEffects, or write them as i(column)"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,22 +9,23 @@ import numpy as np
 from scipy import stats
 
 from iceblink.causal.estimates import Estimates
-from iceblink.causal.formula import parsed
+from iceblink.causal.formula import Formula, parsed
 from iceblink.causal.moments import Floats, Moments
-from iceblink.causal.passes import Missing, moments
+from iceblink.causal.passes import moments
 from iceblink.causal.regression.design import Design
-from iceblink.causal.regression.errors import Errors, Kind
+from iceblink.causal.regression.errors import Errors
 from iceblink.causal.regression.fit import LinearFit, fitted
+from iceblink.causal.regression.model import Regression
 from iceblink.causal.regression.sandwich import Residuals
 from iceblink.causal.solve import solved
-from iceblink.errors import ConfigError, PlanError
+from iceblink.errors import PlanError
 
 if TYPE_CHECKING:
     from iceblink.dataset import Dataset
 
 
 @dataclass(frozen=True)
-class TwoStage:
+class TwoStage(Regression):
     """Two-stage least squares (2SLS) [1]_ of a formula.
 
     Parameters
@@ -48,17 +48,7 @@ class TwoStage:
     .. [2] Sargan: The estimation of economic relationships using instrumental variables, Econometrica 1958.
     """
 
-    formula: str
-    errors: Kind = "HC1"
-    cluster: str | Sequence[str] | None = None
-    weight: str | None = None
-    missing: Missing = "raise"
-
-    def __post_init__(self) -> None:
-        Errors.of(self.errors, self.cluster, "TwoStage")
-        if self.errors in ("HC2", "HC3"):
-            raise ConfigError(f"{self.errors} is for least squares", "TwoStage", "HC1 is its like here")
-        formula = parsed(self.formula)
+    def _check(self, formula: Formula) -> None:
         if not formula.instruments:
             raise PlanError("there are no instruments", self.formula, "y ~ x | endogenous ~ instruments")
         if formula.absorbed:

@@ -9,6 +9,7 @@ import select
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -92,6 +93,20 @@ def test_a_host_stopped_at_once_is_gone(driver: Driver) -> None:
     pid = pid_of(driver, worker)
     driver.backend.stop_worker(worker, at_once=True)
     assert pid_of(driver, driver.start(hosted(_pid))) != pid
+
+
+@pytest.mark.parametrize("end", ["the worker", "the run"])
+def test_a_host_that_was_ended_does_nothing_afterwards(driver: Driver, tmp_path: Path, end: str) -> None:
+    worker = driver.start(hosted(_tells_pid_and_hangs))
+    driver.submit(worker, value(str(tmp_path)))
+    while not (told := list(tmp_path.iterdir())):
+        time.sleep(0.001)
+    if end == "the worker":
+        driver.backend.stop_worker(worker, at_once=True)
+    else:
+        driver.backend.close()
+    with suppress(FileNotFoundError):  # what its parent has not yet buried runs no more
+        assert Path("/proc", told[0].name, "stat").read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 def test_a_host_killed_from_outside_is_a_death_that_knows_its_call(driver: Driver, tmp_path: Path) -> None:

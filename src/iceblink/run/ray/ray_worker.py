@@ -107,8 +107,11 @@ class RayWorker:
         self._session.dismiss(self._host)
 
     def join(self) -> None:
-        """Wait until the host is gone, and with it its memory and what it reserved."""
+        """Wait until the host is gone, and with it its memory, what it reserved, and any file that it writes."""
+        until = time.monotonic() + _LEAVE_S
         self._thread.join(_LEAVE_S)
+        if self._dismissed:
+            self._host.wait(max(0.0, until - time.monotonic()))
 
     def _live(self) -> None:
         """Hear the worker until it ends, and say how it went."""

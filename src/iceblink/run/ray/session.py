@@ -69,9 +69,17 @@ class RayHost:
 
     def end(self) -> End | None:
         """Return how it ended, which its steward is about to say; None if that is gone too."""
-        if self.place is not None:
-            self._ended.wait(_END_S)
+        self.wait(_END_S)
         return self._end
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait until its process is gone, if it ever came up: Ray says that of an actor which it only means to end."""
+        if self.place is not None:
+            self._ended.wait(timeout_s)
+
+    def lost(self) -> None:
+        """Know that nobody will say how it ended."""
+        self._ended.set()
 
 
 class Session:
@@ -106,6 +114,7 @@ class Session:
         self._runtime_env = dict(runtime_env or {})
         self._numbers = itertools.count(1)
         self._hosts: dict[int, RayHost] = {}
+        self._dying: dict[int, RayHost] = {}  # dismissed, and may still be doing something
         self._idle: list[RayHost] = []
         self._stewards: dict[str, Any] = {}
         self._home = ray.get_runtime_context().get_node_id()
@@ -197,7 +206,8 @@ class Session:
     def dismiss(self, host: RayHost) -> None:
         """End a host."""
         with self._lock:
-            self._hosts.pop(host.number, None)
+            if self._hosts.pop(host.number, None) is not None and host.place is not None:
+                self._dying[host.number] = host
             self._leaving.pop(host.number, None)
             self._rested.notify_all()
         host.kill()
@@ -211,9 +221,11 @@ class Session:
         host.place = place
         steward = self._steward(place.node)
         if isinstance(steward, Steward):
-            steward.watch(host.number, place, timeout_s)
+            there = steward.watch(host.number, place, timeout_s)
         else:
-            ray.get(steward.watch.remote(host.number, place, timeout_s))
+            there = ray.get(steward.watch.remote(host.number, place, timeout_s))
+        if not there or host.number not in self._hosts:
+            host.lost()
 
     def disk(self, node: str) -> SpillDisk:
         """Ask the steward of a node about the disk that is spilled to there."""
@@ -236,6 +248,7 @@ class Session:
         with self._lock:
             hosts, stewards = list(self._hosts.values()), list(self._stewards.values())
             self._hosts.clear()
+            self._dying.clear()
             self._idle.clear()
             self._stewards.clear()
         for host in hosts:
@@ -300,10 +313,14 @@ class Session:
                     if (host := self._hosts.get(number)) is not None:
                         host.resident_bytes = nbytes
                 for end in seen.ends:
-                    if (host := self._hosts.pop(end.host, None)) is not None:
+                    if (host := self._hosts.pop(end.host, None) or self._dying.pop(end.host, None)) is not None:
                         host.saw(end)
         with self._lock:
             self._stewards.pop(node, None)
+            lost = [host for host in self._dying.values() if host.place is not None and host.place.node == node]
+            for host in lost:
+                self._dying.pop(host.number, None)
+                host.lost()
 
     def _deliver(self) -> None:
         """Send messages, all that wait for one host in one call: a call costs a quarter of a millisecond."""

@@ -111,6 +111,7 @@ class Cluster:
         self._bridge = f"ibb{self._number}"
         self._net = f"10.{77 + self._number // 250}.{self._number % 250}"
         self._nodes: list[Node] = []
+        self._addresses = itertools.count(3)  # none is used again, for the head remembers who was there
         self._folder = tempfile.mkdtemp(prefix="ib", dir="/tmp")  # short: sockets lie in it
 
     def __enter__(self) -> Cluster:
@@ -139,11 +140,17 @@ class Cluster:
     def add_node(self) -> Node:
         """Start one more node, the first as head; Ray's own time limits are short, so this is tried again."""
         for attempt in range(_TRIES):
-            node = self._start(len(self._nodes) + 2 + 10 * attempt if self._nodes else 2, attempt)
+            node = self._start(next(self._addresses) if self._nodes else 2, attempt)
             if node is not None:
                 self._nodes.append(node)
                 return node
         raise RuntimeError(f"no node started in {_TRIES} tries; see {self._folder}")
+
+    def leave_alone(self) -> None:
+        """End all nodes but the head."""
+        for node in self._nodes[1:]:
+            self._end(node)
+        del self._nodes[1:]
 
     def node_at(self, address: str) -> Node:
         """Return the node of an address."""
@@ -164,12 +171,15 @@ class Cluster:
     def close(self) -> None:
         """End all nodes and take their networks away."""
         for node in self._nodes:
-            node.kill()
-            subprocess.run(["ip", "netns", "del", node.name], capture_output=True)
+            self._end(node)
         subprocess.run(["ip", "link", "del", self._bridge], capture_output=True)
         shutil.rmtree(self._folder, ignore_errors=True)
         with suppress(OSError):  # it is not there, or another cluster's too
             SPILL.rmdir()
+
+    def _end(self, node: Node) -> None:
+        node.kill()
+        subprocess.run(["ip", "netns", "del", node.name], capture_output=True)
 
     def _start(self, last: int, attempt: int) -> Node | None:
         name, address = f"ib{self._number}n{last}", f"{self._net}.{last}"

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
     [
         ("imports", "iceblink --help"),
         ("estimate", "iceblink, SizeStatistics"),
-        pytest.param("exchange --parts join", "iceblink", marks=pytest.mark.alone),  # these start a Ray
+        pytest.param("exchange --parts join", "iceblink", marks=pytest.mark.by_hand),  # these start a Ray
         pytest.param("planning", "iceblink plan_scan", marks=pytest.mark.by_hand),
         pytest.param("balance", "iceblink", marks=pytest.mark.by_hand),
         pytest.param("splits --parts map", "iceblink, a file a task", marks=pytest.mark.by_hand),

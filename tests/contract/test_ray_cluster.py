@@ -11,10 +11,17 @@ from cluster_tool import Cluster, why_not
 pytestmark = [pytest.mark.alone, pytest.mark.skipif(bool(why_not()), reason=why_not() or "never")]
 
 
-@pytest.fixture
-def cluster() -> Iterator[Cluster]:
+@pytest.fixture(scope="module")
+def head() -> Iterator[Cluster]:
     with Cluster() as cluster:
         yield cluster
+
+
+@pytest.fixture
+def cluster(head: Cluster) -> Iterator[Cluster]:
+    """The head alone: a test adds nodes, and none of them is left to the next."""
+    yield head
+    head.leave_alone()
 
 
 def test_a_node_that_dies_takes_its_workers_and_rows_only(cluster: Cluster) -> None:

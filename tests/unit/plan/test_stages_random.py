@@ -13,7 +13,7 @@ from staged.executor import Cluster, Refused, check
 from staged.grammar import TABLES, Grammar
 from staged.tables import tables
 
-STATEMENTS = int(os.environ.get("ICEBLINK_RANDOM_STATEMENTS", "400"))
+STATEMENTS = int(os.environ.get("ICEBLINK_RANDOM_STATEMENTS", "200"))
 BATCH = 50
 BROADCASTS = (0, 2000, 1e9)
 FEWS = (0, 1e9)

@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pyiceberg.exceptions import CommitFailedException
 
 import iceblink as ib
 from iceblink.errors import TableExists
@@ -79,6 +81,34 @@ def test_the_second_of_two_who_create_one_table_is_told_and_the_first_keeps_its_
     with pytest.raises(TableExists, match="meanwhile"):
         lake.write("n.t", slow, "create")
     assert lake.table("n.t").to_pylist() == [{"id": 7}]
+    assert len(list(tmp_path.rglob("*.parquet"))) == 1
+
+
+@pytest.mark.parametrize("answer", [None, CommitFailedException("409, as some catalogs say of any name that is taken")])
+def test_a_view_that_took_the_name_meanwhile_is_told_at_once(
+    lake: ib.Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Exception | None
+) -> None:
+    catalog = lake.session.catalog.pyiceberg
+    really, tries = catalog.commit_table, [0]
+
+    def commit_table(*given: Any) -> Any:
+        tries[0] += 1
+        if answer is not None:
+            raise answer
+        return really(*given)
+
+    def overtaken(batch: object) -> object:
+        with ib.connect(tmp_path / "my lake ü") as other:
+            other.sql("CREATE VIEW n.t AS SELECT 7 AS id")
+        return batch
+
+    lake.write("n.other", {"id": [1]}, "create")
+    monkeypatch.setattr(catalog, "commit_table", commit_table)
+    slow = lake.from_arrow([{"id": 1}]).map_batches(overtaken, schema={"id": "long"})
+    with pytest.raises(TableExists, match="is taken"):
+        lake.write("n.t", slow, "create")
+    assert tries == [1]
+    assert lake.sql("SELECT id FROM n.t").to_pylist() == [{"id": 7}]
     assert len(list(tmp_path.rglob("*.parquet"))) == 1
 
 

@@ -193,6 +193,9 @@ def test_what_replaces_damaged_files_repairs_the_table(lake: ib.Lake, statement:
     "statement",
     [
         "CREATE TABLE n.u (id INT) TBLPROPERTIES ('a' = '1', 'a' = '2')",
+        "CREATE TABLE n.u (id INT) PARTITIONED BY (id) PARTITIONED BY (bucket(2, id))",
+        "CREATE TABLE n.u PARTITIONED BY (id) WITH (partitioning = ARRAY['bucket(id, 2)']) AS SELECT 1 AS id",
+        "CREATE TABLE n.u (id INT) WITH (sorted_by = ARRAY['id'], sorted_by = ARRAY['id DESC'])",
         "ALTER TABLE n.t SET TBLPROPERTIES ('a' = '1', 'a' = '2')",
         "INSERT OVERWRITE n.p PARTITION (k = 'a', k = 'b') SELECT 1 AS id",
         "CALL system.rewrite_manifests(table => 'n.t', table => 'n.p')",

@@ -278,7 +278,7 @@ class Catalog:
         identifier, new = self._identifier(name), Description.of(name, schema, partition_by, sort_by, properties)
         self.create_namespace(self._full(identifier[:-1]))
         with self._speaking(name):
-            if self.pyiceberg.table_exists(identifier) or self._has_view(identifier):
+            if self.pyiceberg.table_exists(identifier) or self.has_view(name):
                 raise refused.TableAlreadyExistsError(name)
             with nullcontext(location) if location else self._place(identifier) as place:
                 return Table.latest(self, name, self._staged(identifier, place, new))
@@ -390,8 +390,9 @@ class Catalog:
         if purge is not False and location.startswith(f"{self.folder}/"):
             remove_folder(location)
 
-    def _has_view(self, identifier: tuple[str, ...]) -> bool:
+    def has_view(self, name: str) -> bool:
         """Tell whether a view has that name; a catalog that will not say has none."""
+        identifier = self._identifier(name)
         if self._is_database:
             return self._listing.has_views and self._listing.find(_key(identifier), "VIEW") is not None
         try:

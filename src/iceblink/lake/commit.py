@@ -232,7 +232,7 @@ class Commit:
                 in_doubt = in_doubt and not refused  # only now: a "no" may be the answer to a repeated request
                 if refused and not in_doubt:
                     tries.settle(head.metadata)
-                if isinstance(failure, TableAlreadyExistsError) and isinstance(head, StagedTable):
+                if isinstance(head, StagedTable) and self._is_another(failure):
                     raise self._name_taken("something else, perhaps a view, has that name")
                 if wait_s is None or isinstance(failure, REFUSED) or is_refusal(failure):
                     break
@@ -286,6 +286,12 @@ class Commit:
         if self._branch not in head.metadata.refs and not (self._branch == "main" and not head.metadata.snapshots):
             raise SnapshotNotFound(f"no branch {self._branch!r}", self._table.name, "make the branch first")
         return head
+
+    def _is_another(self, failure: Exception | None) -> bool:
+        """Whether a table could not be made for what has its name and is no table: some catalogs call it a conflict."""
+        if isinstance(failure, CommitFailedException):
+            return self._table.catalog.has_view(self._table.name)
+        return isinstance(failure, TableAlreadyExistsError)
 
     def _name_taken(self, hint: str) -> TableExists:
         what = f"the name {self._table.name!r} is taken"

@@ -66,7 +66,9 @@ def _table(words: Words, name: str, replace: bool, there: bool) -> CreateTable:
     sort_by: tuple[str, ...] = ()
     properties: dict[str, str] = {}
     query: QueryText | None = None
+    said: set[str] = set()
     while words.next.kind != "end" and not words.has(";"):
+        _say_once(words, words.next.text.upper(), said)
         if words.accept("USING"):
             words.one_of(("ICEBERG",), "ICEBERG")
         elif words.accept("PARTITIONED", "BY"):
@@ -78,12 +80,14 @@ def _table(words: Words, name: str, replace: bool, there: bool) -> CreateTable:
         elif words.accept("TBLPROPERTIES"):
             properties |= words.once(words.listed(lambda: setting(words)))
         elif words.accept("WITH"):  # Trino's, where partitioning and order are properties
-            for key, value in words.listed(lambda: _trino_setting(words)):
+            for key, value in words.once(words.listed(lambda: _trino_setting(words))).items():
                 if isinstance(value, str):
                     properties[key] = value
                 elif key == "partitioning":
+                    _say_once(words, "PARTITIONED", said)
                     partition_by = value
                 else:
+                    _say_once(words, "WRITE", said)
                     sort_by = value
         elif words.accept("AS") or any(words.has(word) for word in ("SELECT", "FROM", "VALUES")):
             query = words.query()
@@ -94,6 +98,12 @@ def _table(words: Words, name: str, replace: bool, there: bool) -> CreateTable:
         raise words.fail(what, "write (id BIGINT, ...), or AS SELECT ... without columns")
     words.end(_CLAUSES)
     return CreateTable(name, schema, query, partition_by, sort_by, properties, replace, there)
+
+
+def _say_once(words: Words, clause: str, said: set[str]) -> None:
+    if clause in said:
+        raise words.fail(f"{clause} is said twice", "say it once")
+    said.add(clause)
 
 
 def drop(words: Words) -> Statement:

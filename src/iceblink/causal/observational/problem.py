@@ -115,7 +115,7 @@ class Problem:
 
     def balance(self) -> Balance:
         """Compare the confounders of the arms as they are. Eager: reads nothing more than `study` has."""
-        return Balance.of(self.study)
+        return Balance.of(self.study, str(self))
 
     @cached_property
     def _clusters(self) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from iceblink.causal.formula import Formula, Terms
 from iceblink.causal.matrix import Matrix, floats
 from iceblink.causal.moments import Floats, Integers, Moments
 from iceblink.causal.passes import Missing, moments
+from iceblink.causal.provenance import Provenance
 from iceblink.causal.regression.design import Design, quoted
 from iceblink.errors import PlanError, QueryError
 
@@ -210,6 +211,11 @@ class Study:
     @property
     def rows(self) -> int:
         return int(self.found.rows.sum())
+
+    @property
+    def provenance(self) -> Provenance:
+        """Where its rows come from."""
+        return Provenance.of(self.data)
 
     @property
     def means(self) -> Floats:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from iceblink.causal.matrix import Number, floats
 from iceblink.causal.moments import Floats
+from iceblink.causal.provenance import Provenance
 from iceblink.causal.regression.design import quoted
 from iceblink.errors import ColumnNotFound, PlanError, QueryError, TypeMismatch
 from iceblink.types import show_type
@@ -35,6 +36,7 @@ class Controls:
     treated : float64 array (M, T)
     rows : int
         Rows of the table.
+    provenance : Provenance
     """
 
     names: tuple[Any, ...]
@@ -43,6 +45,7 @@ class Controls:
     controls: Floats
     treated: Floats
     rows: int
+    provenance: Provenance
 
     @classmethod
     def read(cls, data: Dataset, outcome: str, unit: str, time: str, treated: str) -> Controls:
@@ -74,10 +77,10 @@ class Controls:
             f"FROM this WHERE {quoted(unit)} IS NOT NULL AND {quoted(time)} IS NOT NULL GROUP BY 1, 2"
         )
         found = cells.sql("SELECT * FROM this ORDER BY unit, period").limit(MOST_CELLS + 1).to_arrow()
-        return _arranged(found, treated, where)
+        return _arranged(found, treated, Provenance.of(data), where)
 
 
-def _arranged(found: pa.Table, treated: str, where: str) -> Controls:
+def _arranged(found: pa.Table, treated: str, provenance: Provenance, where: str) -> Controls:
     if not found.num_rows:
         raise PlanError("there are no rows", where, "look at the filters")
     if found.num_rows > MOST_CELLS:
@@ -117,4 +120,4 @@ def _arranged(found: pa.Table, treated: str, where: str) -> Controls:
     values = outcome.reshape(count, -1)
     units = np.array(found.column("unit").to_pylist(), dtype=object).reshape(count, -1)[:, 0]
     rows = int(np.sum(found.column("n").to_numpy()))
-    return Controls(tuple(units[~ever]), periods, before, values[~ever], values[ever], rows)
+    return Controls(tuple(units[~ever]), periods, before, values[~ever], values[ever], rows, provenance)

@@ -23,7 +23,7 @@ class PanelEffects(Estimates):
 
     Parameters
     ----------
-    title, names, values, covariance, convention, rows, freedom, dropped, facts
+    title, names, values, covariance, convention, rows, freedom, dropped, facts, provenance
         As of `Estimates`; `rows` are those of units that were compared.
     """
 

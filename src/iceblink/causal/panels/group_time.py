@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from iceblink.causal.moments import Floats
@@ -45,6 +46,11 @@ class GroupTimeEffects(PanelEffects):
     cohorts: Cohorts
     within: Floats
     between: Floats
+
+    def to_arrow(self, level: float = 0.95) -> pa.Table:
+        """Return a row for each effect: as of `PanelEffects`, then first_treated and period."""
+        table = super().to_arrow(level)
+        return table.append_column("first_treated", [self.group]).append_column("period", [self.period])
 
     def aggregate(self, by: Aggregation = "simple") -> PanelEffects:
         """Return averages of the effects, weighted by the units of the cohorts [1]_. Reads nothing.
@@ -115,6 +121,7 @@ class GroupTimeEffects(PanelEffects):
             convention=self.convention,
             rows=self.rows,
             facts=self.facts,
+            provenance=self.provenance,
         )
 
 
@@ -219,6 +226,7 @@ def assembled(
         convention=CONVENTION,
         rows=count * len(cohorts.periods),
         facts=facts | shown({"units treated from the start, left out": cohorts.left_out}),
+        provenance=cohorts.provenance,
         group=group,
         period=period,
         cohorts=cohorts,

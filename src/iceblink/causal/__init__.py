@@ -8,6 +8,7 @@ the same digits.
 from __future__ import annotations
 
 from iceblink.causal import needs as needs  # first: it says which extra is missing
+from iceblink.causal import plots as plots
 from iceblink.causal.dml.partially_linear import LinearPLR
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.experiments.ab_test import ABTest
@@ -27,13 +28,14 @@ from iceblink.causal.observational.strata import Stratification
 from iceblink.causal.panels.staggered import Staggered
 from iceblink.causal.panels.synthetic import SyntheticControl, SyntheticDiD
 from iceblink.causal.panels.two_by_two import TwoByTwo
+from iceblink.causal.provenance import Provenance
 from iceblink.causal.regression.fixed_effects import FixedEffects
 from iceblink.causal.regression.glm import Logit, Poisson
 from iceblink.causal.regression.ols import OLS
 from iceblink.causal.regression.two_stage import TwoStage
 
 __all__ = [
-    "Estimates",
+    "Estimates", "Provenance", "plots",
     "OLS", "TwoStage", "FixedEffects", "Logit", "Poisson",
     "LinearPLR",
     "ABTest", "Mean", "Conversion", "Ratio", "Quantile", "AlwaysValid", "GroupSequential", "ABResult", "Effect",

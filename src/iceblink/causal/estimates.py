@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 from scipy import stats
 
 from iceblink.causal.moments import Floats
+from iceblink.causal.plots.intervals import intervals
 from iceblink.causal.provenance import UNKNOWN, Provenance
 from iceblink.causal.result import Result, indexed
 from iceblink.causal.sheet import Sheet
 from iceblink.errors import ColumnNotFound
 from iceblink.interop import to_polars
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+INTERCEPT = "(Intercept)"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -135,6 +142,28 @@ class Estimates(Result):
     def summary(self, level: float = 0.95) -> str:
         """Return a table to read."""
         return self.sheet(level).text()
+
+    def plot(self, ax: Axes | None = None, *, names: Sequence[str] | None = None, level: float = 0.95) -> Axes:
+        """Draw estimates and their intervals, a row for each.
+
+        Parameters
+        ----------
+        ax : Axes, optional
+            Of matplotlib. Default: those of a new figure.
+        names : sequence of str, optional
+            Which, in this order. Default: all but the intercept.
+        level : float
+            Of the intervals.
+
+        Raises
+        ------
+        ColumnNotFound
+        ConfigError
+            matplotlib is not installed.
+        """
+        chosen = [name for name in self.names if name != INTERCEPT] if names is None else list(names)
+        table = self.to_arrow(level).take([self._at(name) for name in chosen])
+        return intervals(table, xlabel=f"estimate, {100 * level:.4g} % interval", ax=ax)
 
     def _at(self, name: str) -> int:
         if name not in self.names:

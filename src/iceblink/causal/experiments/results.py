@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 from textwrap import wrap
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
 from iceblink.causal.experiments.mismatch import SampleRatio
 from iceblink.causal.experiments.power import PowerAnalysis
+from iceblink.causal.plots.intervals import intervals
 from iceblink.causal.provenance import Provenance
 from iceblink.causal.result import Result
 from iceblink.causal.sheet import Sheet
 from iceblink.errors import PlanError, nearest
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True)
@@ -145,6 +149,45 @@ class ABResult(Result):
             names = sorted({one.by for one in self.effects if one.by})
             raise PlanError(f"no segments by {column!r}", self.title, nearest(column, names, "segments"))
         return pa.Table.from_pylist(found, schema=SCHEMA)
+
+    def plot(self, ax: Axes | None = None, *, metric: str | None = None, by: str | None = None) -> Axes:
+        """Draw the lift of each metric, or the difference of one metric in each segment, with intervals.
+
+        Parameters
+        ----------
+        ax : Axes, optional
+            Of matplotlib. Default: those of a new figure.
+        metric : str, optional
+            Only this one; to be said with `by` where there are several.
+        by : str, optional
+            A column of segments: a row for each, under that of all rows.
+
+        Raises
+        ------
+        PlanError
+            There is no such metric or column, or several metrics have different units.
+        ConfigError
+            matplotlib is not installed.
+        """
+        names = list(dict.fromkeys(one.metric for one in self.effects))
+        if metric not in names and (metric is not None or (by is not None and len(names) > 1)):
+            what = f"no effect on {metric!r}" if metric is not None else "several metrics have several units"
+            raise PlanError(what, self.title, f"metric= one of {', '.join(names)}")
+        if by is not None:
+            self.by(by)
+        control, level = self.sample_ratio.arms[0], f"{100 * self.level:.4g} % interval"
+        rows = [one for one in self.effects if one.by in (None, by) and metric in (None, one.metric)]
+        table = pa.Table.from_pylist([asdict(one) for one in rows], schema=SCHEMA)
+        arms = "arm" if len(self.sample_ratio.arms) > 2 else None
+        if by is None:
+            columns = {"name": "metric", "estimate": "lift", "lower": "lift_lower", "upper": "lift_upper"}
+            return intervals(
+                table, **columns, series=arms, percent=True, xlabel=f"lift against arm {control}, {level}", ax=ax
+            )
+        labels = ["all rows" if one.by is None else f"{by} = {one.segment}" for one in rows]
+        table = table.append_column("row", [labels])
+        what = f"difference in {rows[0].metric} from arm {control}, {level}"
+        return intervals(table, name="row", estimate="difference", series=arms, xlabel=what, ax=ax)
 
     def sheet(self) -> Sheet:
         """Return what `summary` and notebooks show; whether the sample ratio is sound stands first."""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
 from iceblink.causal.moments import Floats, Moments
 from iceblink.causal.observational.study import Study
+from iceblink.causal.plots.balance import love
 from iceblink.causal.provenance import Provenance
 from iceblink.causal.result import Result
 from iceblink.causal.sheet import Sheet
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 CONVENTIONS = ("differences in √((s₁² + s₀²) / 2) before weighting", "variances with divisor n - 1")
 WELL = 0.1
@@ -128,6 +132,16 @@ class Balance(Result):
             lines.append(line)
         foot = f"rows {self.rows:,}, largest difference {self.worst:.3f}"
         return Sheet((self.title,), head, lines, (foot, *self.provenance.lines))
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw a love plot: absolute differences before and after weighting, into `ax` or a new figure.
+
+        Raises
+        ------
+        ConfigError
+            matplotlib is not installed.
+        """
+        return love(self.to_arrow(), threshold=WELL, ax=ax)
 
 
 def _starred(difference: float) -> str:

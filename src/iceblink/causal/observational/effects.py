@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,8 @@ from iceblink.causal.sheet import Sheet
 from iceblink.errors import DuplicateColumn, PlanError
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from iceblink.dataset import Dataset
 
 FEW = 0.1
@@ -87,6 +89,11 @@ class Effects(Estimates):
         """Return what `summary` and notebooks show, with warnings under it."""
         sheet = super().sheet(level)
         return replace(sheet, below=(*sheet.below, *(f"warning: {one}" for one in self.warnings)))
+
+    def plot(self, ax: Axes | None = None, *, names: Sequence[str] | None = None, level: float = 0.95) -> Axes:
+        """Draw effects and their intervals, as `Estimates.plot`; by default without the means of outcomes."""
+        effects = [name for name in self.names if not name.startswith("mean[")]
+        return super().plot(ax, names=effects if names is None else names, level=level)
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,15 @@ from iceblink.causal.observational.choice import Choice, Link, choice
 from iceblink.causal.observational.problem import Problem
 from iceblink.causal.observational.study import Reader, Study
 from iceblink.causal.passes import BLOCK_ROWS
+from iceblink.causal.plots.overlap import overlap
 from iceblink.causal.provenance import Provenance
 from iceblink.causal.result import Result
 from iceblink.causal.sheet import Sheet
 from iceblink.errors import DuplicateColumn, PlanError
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from iceblink.dataset import Dataset
 
 RARE = 0.01
@@ -272,6 +275,26 @@ class Overlap(Result):
         ]
         warnings = (f"warning: {one}" for one in self.warnings)
         return Sheet((self.title,), head, lines, (*self.provenance.lines, *warnings), words=3)
+
+    def plot(self, ax: Axes | None = None, *, of: str | None = None) -> Axes:
+        """Draw the chance of an arm as a histogram for each arm, of its own rows.
+
+        Parameters
+        ----------
+        ax : Axes, optional
+            Of matplotlib. Default: those of a new figure.
+        of : str, optional
+            Whose chance; to be said where there are more than two arms.
+
+        Raises
+        ------
+        PlanError
+            There is no such arm, or there are several.
+        ConfigError
+            matplotlib is not installed.
+        """
+        whose = self.arms[1] if of is None and len(self.arms) == 2 else of
+        return overlap(self.to_arrow(), of=whose, xlabel=f"chance of {self.treatment} {whose}", ax=ax)
 
 
 BARS = " ▁▂▃▄▅▆▇█"

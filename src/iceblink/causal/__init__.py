@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from iceblink.causal import needs as needs  # first: it says which extra is missing
 from iceblink.causal import plots as plots
+from iceblink.causal.arrays import OnArrays
 from iceblink.causal.dml.partially_linear import LinearPLR
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.experiments.ab_test import ABTest
@@ -35,7 +36,7 @@ from iceblink.causal.regression.ols import OLS
 from iceblink.causal.regression.two_stage import TwoStage
 
 __all__ = [
-    "Estimates", "Provenance", "plots",
+    "Estimates", "Provenance", "plots", "OnArrays",
     "OLS", "TwoStage", "FixedEffects", "Logit", "Poisson",
     "LinearPLR",
     "ABTest", "Mean", "Conversion", "Ratio", "Quantile", "AlwaysValid", "GroupSequential", "ABResult", "Effect",

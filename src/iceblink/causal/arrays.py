@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
+from inspect import signature
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 import pyarrow as pa
@@ -58,14 +59,6 @@ class Estimator(Protocol):
         """Return what it found."""
 
 
-@runtime_checkable
-class OfRows(Protocol):
-    """What knows the effect on each row."""
-
-    def effect(self, data: Dataset, column: str = "effect", error: str | None = None) -> Dataset:
-        """Add a column of effects, and one of their standard errors if it is named."""
-
-
 class OnArrays:
     """An estimator that takes arrays or data frames instead of a dataset with names.
 
@@ -75,7 +68,7 @@ class OnArrays:
     Parameters
     ----------
     estimator : callable
-        Makes the estimator of `Roles`: ``lambda c: ci.LinearPLR(c.outcome, c.treatment, c.controls, c.key)``.
+        Makes the estimator of `Roles`: ``lambda c: ci.PLR(c.outcome, c.treatment, c.controls, c.key)``.
     lake : Lake, optional
         On whose engine it runs. Default: one of its own, without any files.
     """
@@ -185,19 +178,35 @@ class OnArrays:
     def _of_rows(self, X: Any, errors: bool = False) -> tuple[Floats, Floats]:
         """Return effects (m,) and their standard errors, these as zeros where they are not asked for."""
         roles, result = self._found
-        if not isinstance(result, OfRows):
-            if not isinstance(result, Estimates) or roles.treatment not in result.names:
-                raise ConfigError(f"{type(result).__name__} says no effect of a row", WHERE, "look at its result")
-            rows = 1 if X is None else len(_table(_columns(X, "x"), "row"))
-            return np.full(rows, result[roles.treatment]), np.full(rows, result.error(roles.treatment))
+        words = _words(result)
+        if "data" not in words:
+            return self._constant(X)
+        if errors and "error" not in words:
+            raise ConfigError(f"{type(result).__name__} knows no standard errors of rows", WHERE, "take effect(X)")
         if X is None and roles.modifiers:
             raise PlanError("effects differ by X, and none is given", WHERE, "effect(X)")
-        names = ("effect", "error") if errors else ("effect",)
         columns = _like(_columns(X, "x"), roles.modifiers) if roles.modifiers else {}
-        rows = self._lake.from_arrow(_table(columns, roles.key) if columns else pa.table({roles.key: [0]}))
-        scored = result.effect(rows, *names).to_arrow()
+        table = _table(columns, roles.key) if columns else pa.table({roles.key: [0]})
+        names = ("effect", "error") if errors else ("effect",)
+        scored = result.effect(self._lake.from_arrow(table), *names).to_arrow()
+        if "effect" not in scored.column_names:
+            raise ConfigError("the treatment has several effects", WHERE, "keep two arms, or look at its result")
         found = [np.asarray(scored[name].to_numpy(), np.float64) for name in names]
         return found[0], found[1] if errors else np.zeros(len(found[0]))
+
+    def _constant(self, X: Any) -> tuple[Floats, Floats]:
+        """Return the treatment's coefficient for each row (m,), and its standard error."""
+        roles, result = self._found
+        if not isinstance(result, Estimates) or roles.treatment not in result.names:
+            raise ConfigError(f"{type(result).__name__} says no effect of a row", WHERE, "look at its result")
+        rows = 1 if X is None else len(_table(_columns(X, "x"), roles.key))
+        return np.full(rows, result[roles.treatment]), np.full(rows, result.error(roles.treatment))
+
+
+def _words(result: Any) -> tuple[str, ...]:
+    """Return the parameters of a result's `effect`, which is of rows where the first is data."""
+    effect = getattr(result, "effect", None)
+    return tuple(signature(effect).parameters) if callable(effect) else ()
 
 
 def _columns(values: Any, prefix: str) -> dict[str, Any]:

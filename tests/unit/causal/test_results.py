@@ -65,7 +65,9 @@ MADE: dict[str, Any] = {
     "FixedEffects": lambda data: ci.FixedEffects("y ~ x | unit + period").fit(data),
     "Logit": lambda data: ci.Logit("t ~ x").fit(data),
     "Poisson": lambda data: ci.Poisson("period ~ x").fit(data),
-    "LinearPLR": lambda data: ci.LinearPLR("y", "t", ["x", ODD], key="unit", folds=3, seed=5).fit(data),
+    "PLR": lambda data: ci.PLR("y", "t", ["x", ODD], key="unit", folds=3, seed=5).fit(data),
+    "IRM": lambda data: ci.IRM("y", "t", ["x"], key="id", folds=2).fit(data),
+    "LinearDML": lambda data: ci.LinearDML("y", "t", [], key="id", folds=2, modifiers=["x"]).fit(data),
     "ABTest": experiment,
     "IPW": lambda data: ci.IPW().fit(problem(data)),
     "NearestNeighbour": lambda data: ci.NearestNeighbour().fit(problem(data)),
@@ -150,13 +152,13 @@ def test_a_notebook_shows_what_the_summary_says(result: Result) -> None:
 
 def test_estimates_of_all_kinds_have_the_same_columns(table: ib.Dataset) -> None:
     shared = ["name", "estimate", "std_error", "statistic", "p_value", "lower", "upper"]
-    for made in ("OLS", "IPW", "LinearPLR", "two_stage", "SyntheticDiD"):
+    for made in ("OLS", "IPW", "PLR", "two_stage", "SyntheticDiD"):
         assert made_of(made, table).to_arrow().column_names[:7] == shared
     assert set(shared[2:]) <= set(experiment(table).to_arrow().column_names)
 
 
 def test_folds_and_seeds_are_told(table: ib.Dataset) -> None:
-    found = MADE["LinearPLR"](table)
+    found = MADE["PLR"](table)
     assert (found.provenance.folds, found.provenance.seed) == (3, 5)
     assert found.provenance.conventions == ("influence function",)
     assert found.summary().endswith("folds 3, seed 5")

@@ -187,8 +187,8 @@ class Study:
         design = Design.of(data, Formula(outcome.outcome, terms, True), where)
         data, matrix = design.data, design.matrix
         if missing == "drop":
-            data = complete(data, (*matrix.inputs, treatment, *((weight,) if weight else ()), *cluster))
-        arms = arms_of(data, treatment, control, weight, where)
+            data = _complete(data, (*matrix.inputs, treatment, *((weight,) if weight else ()), *cluster))
+        arms = _arms(data, treatment, control, weight, where)
         found = moments(data, matrix, grouping=arms, weight=weight, missing="raise", where=where)
         total = found.total
         deviations = np.sqrt(np.diag(total.products[0])[1:] / total.weights[0])
@@ -227,7 +227,7 @@ class Study:
         return self.data.select(*dict.fromkeys((*self.reader.inputs, *more)))
 
 
-def arms_of(data: Dataset, treatment: str, control: object, weight: str | None, where: str) -> Arms:
+def _arms(data: Dataset, treatment: str, control: object, weight: str | None, where: str) -> Arms:
     """Count the values of the treatment, and put the control first."""
     column = quoted(treatment)
     mass = f"CAST({quoted(weight)} AS DOUBLE)" if weight else "1e0"
@@ -246,7 +246,7 @@ def arms_of(data: Dataset, treatment: str, control: object, weight: str | None, 
         )
     if len(found) > MOST_ARMS:
         raise PlanError(
-            f"{treatment} has more than {MOST_ARMS} values", where, "a treatment by degrees is for PLR, or cut it"
+            f"{treatment} has more than {MOST_ARMS} values", where, "a treatment by degrees is for LinearPLR, or cut it"
         )
     if len(found) < 2:
         value = f"is {found[0].as_py()!r} in every row" if len(found) else "has no rows"
@@ -275,7 +275,7 @@ def _check_weights(weight: str, least: list[float], most: list[float | None], wh
         raise PlanError(f"{weight} is 0 in all rows of an arm", where, "leave the arm out by a filter")
 
 
-def complete(data: Dataset, columns: Sequence[str]) -> Dataset:
+def _complete(data: Dataset, columns: Sequence[str]) -> Dataset:
     """Leave out rows that lack a value."""
     tests = []
     for name in dict.fromkeys(columns):

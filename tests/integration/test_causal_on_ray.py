@@ -24,7 +24,7 @@ def test_estimates_on_ray_are_those_of_one_process(tmp_path: Path) -> None:
     engine = ib.RayEngine(small_bytes=0, split_bytes=500_000, memory_bytes=2 << 30)
     with ib.connect(tmp_path / "lake") as local, ib.connect(tmp_path / "lake", engine=engine) as on_ray:
         local.write("n.t", rows, "create", properties={"write.parquet.row-group-limit": "20000"})
-        for model in (ci.OLS("y ~ t + z + i(k)"), ci.PLR("y", "t", ["z"], key="id")):
+        for model in (ci.OLS("y ~ t + z + i(k)"), ci.LinearPLR("y", "t", ["z"], key="id")):
             here, there = (model.fit(lake.table("n.t")) for lake in (local, on_ray))
             np.testing.assert_array_equal(here.values, there.values)
             np.testing.assert_allclose(there.covariance, here.covariance, rtol=1e-13)

@@ -16,7 +16,8 @@ from iceblink.causal.arrays import OnArrays
 from iceblink.causal.dml.interactive import IRM
 from iceblink.causal.dml.linear_final import LinearDML, LinearEffects
 from iceblink.causal.dml.local import IIVM
-from iceblink.causal.dml.partially_linear import PLIV, PLR
+from iceblink.causal.dml.partialling_out import PLIV, PLR
+from iceblink.causal.dml.partially_linear import LinearPLR
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.experiments.ab_test import ABTest
 from iceblink.causal.experiments.metrics import Conversion, Mean, Quantile, Ratio
@@ -44,6 +45,7 @@ from iceblink.causal.regression.two_stage import TwoStage
 __all__ = [
     "Estimates", "Provenance", "plots", "OnArrays",
     "OLS", "TwoStage", "FixedEffects", "Logit", "Poisson",
+    "LinearPLR",
     "models", "PLR", "PLIV", "IRM", "IIVM", "LinearDML", "LinearEffects",
     "ABTest", "Mean", "Conversion", "Ratio", "Quantile", "AlwaysValid", "GroupSequential", "ABResult", "Effect",
     "PowerAnalysis",

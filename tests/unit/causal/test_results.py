@@ -65,7 +65,9 @@ MADE: dict[str, Any] = {
     "FixedEffects": lambda data: ci.FixedEffects("y ~ x | unit + period").fit(data),
     "Logit": lambda data: ci.Logit("t ~ x").fit(data),
     "Poisson": lambda data: ci.Poisson("period ~ x").fit(data),
+    "LinearPLR": lambda data: ci.LinearPLR("y", "t", ["x", ODD], key="unit", folds=3, seed=5).fit(data),
     "PLR": lambda data: ci.PLR("y", "t", ["x", ODD], key="unit", folds=3, seed=5).fit(data),
+    "PLIV": lambda data: ci.PLIV("y", "t", ["x"], "unit", instrument="three", folds=2).fit(data),
     "IRM": lambda data: ci.IRM("y", "t", ["x"], key="id", folds=2).fit(data),
     "LinearDML": lambda data: ci.LinearDML("y", "t", [], key="id", folds=2, modifiers=["x"]).fit(data),
     "ABTest": experiment,
@@ -158,10 +160,11 @@ def test_estimates_of_all_kinds_have_the_same_columns(table: ib.Dataset) -> None
 
 
 def test_folds_and_seeds_are_told(table: ib.Dataset) -> None:
-    found = MADE["PLR"](table)
-    assert (found.provenance.folds, found.provenance.seed) == (3, 5)
-    assert found.provenance.conventions == ("influence function",)
-    assert found.summary().endswith("folds 3, seed 5")
+    for made in ("LinearPLR", "PLR"):
+        found = MADE[made](table)
+        assert (found.provenance.folds, found.provenance.seed) == (3, 5)
+        assert found.provenance.conventions == (found.convention,)
+        assert found.summary().endswith("folds 3, seed 5")
     assert MADE["OLS"](table).provenance.seed is None
 
 

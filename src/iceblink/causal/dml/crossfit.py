@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from iceblink.causal.formula import Formula, Terms, Variable, parsed
+from iceblink.causal.formula import Formula, Terms, Variable, explained
 from iceblink.causal.matrix import Matrix
 from iceblink.causal.models.fitted import Model
 from iceblink.causal.models.target import Target
@@ -135,11 +135,9 @@ def terms_of(side: str | Sequence[str], names: Sequence[str], where: str) -> Ter
     ------
     PlanError
     """
-    texts = [side] if isinstance(side, str) else side
-    if not texts:
+    if not side:
         return ()
-    named = (f"`{text}`" if text in names and not text.isidentifier() else text for text in texts)
-    formula = parsed(f"y ~ {' + '.join(named)}")
+    formula = explained("y", side, names)
     if formula.absorbed or formula.instruments or not formula.terms:
         raise PlanError("confounders are terms, with neither bars nor tildes", where, "age + i(race)")
     return formula.terms

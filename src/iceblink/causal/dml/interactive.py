@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from iceblink.causal.dml.crossfit import Asked, CrossFit
-from iceblink.causal.dml.partially_linear import estimates
+from iceblink.causal.dml.partialling_out import estimates
 from iceblink.causal.dml.scores import Solution, solution
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.models.fitted import Model

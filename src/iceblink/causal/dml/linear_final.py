@@ -12,7 +12,7 @@ import pyarrow as pa
 from iceblink.causal.blas import one_thread
 from iceblink.causal.dml.crossfit import Asked, CrossFit, Prepared, terms_of
 from iceblink.causal.dml.interactive import InArm
-from iceblink.causal.dml.partially_linear import LITTLE
+from iceblink.causal.dml.partialling_out import LITTLE
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.formula import Formula, Terms, Variable
 from iceblink.causal.matrix import Matrix

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from iceblink.causal.dml.crossfit import Asked, CrossFit
 from iceblink.causal.dml.interactive import check_clip, clipped
-from iceblink.causal.dml.partially_linear import LITTLE, estimates
+from iceblink.causal.dml.partialling_out import LITTLE, estimates
 from iceblink.causal.dml.scores import solution
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.models.fitted import Model

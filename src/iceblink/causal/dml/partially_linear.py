@@ -1,73 +1,88 @@
-"""The partially linear model, of a treatment as it is or of one that an instrument moves."""
+"""The partially linear model with linear nuisances, of which one pass over the data knows all that is needed."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from iceblink.causal.dml.crossfit import CrossFit
-from iceblink.causal.dml.scores import Solution, solution
+from iceblink.causal.blas import one_thread
 from iceblink.causal.estimates import Estimates
-from iceblink.causal.models.fitted import Model
-from iceblink.causal.models.linear import Linear
-from iceblink.causal.models.target import Column, Target
-from iceblink.causal.moments import Floats
+from iceblink.causal.matrix import Matrix, Number
+from iceblink.causal.moments import Floats, Integers, Moments
+from iceblink.causal.passes import Folds, Grouping, moments, summed
 from iceblink.causal.provenance import Provenance
-from iceblink.errors import PlanError
+from iceblink.causal.regression.fit import fitted
+from iceblink.causal.sums import Sums
+from iceblink.errors import ConfigError, PlanError
 
 if TYPE_CHECKING:
-    from iceblink.causal.passes import Grouping
     from iceblink.dataset import Dataset
 
-LITTLE = 1e-12
-"""Less of a variance than this is left by rounding."""
 
-
-@dataclass(frozen=True)
-class PLR(CrossFit):
-    """The constant effect of a treatment, of any number of degrees, in the partially linear regression model [1]_.
-
-    With y = θ t + g(x) + u and t = m(x) + v, the partialling-out score ψ = (y - l(x) - θ (t - m(x))) (t - m(x)) is
-    solved, l being the regression of y on x. Both are learnt from rows of other folds. With linear models it takes two
-    passes over the data: one for all models, and one for θ and its error.
+@dataclass(frozen=True, eq=False)
+class _Nuisances:
+    """Linear models of outcome and treatment, a pair for each fold, made of the other folds.
 
     Parameters
     ----------
-    outcome : str
-        A column of numbers, or an SQL expression.
-    treatment : str
-        A column of numbers.
-    confounders : str or sequence of str
-        Terms as of `OLS`: ``age + I(age ** 2) + i(race)``, or a list of them.
+    folds : int64 array (K,)
+    weights : float64 array (K, 2, 2 + p)
+        What turns the columns (outcome, treatment, confounders) of a row into its residuals.
+    offsets : float64 array (K, 2)
+        What is added.
+    """
+
+    folds: Integers
+    weights: Floats
+    offsets: Floats
+
+
+@dataclass(frozen=True)
+class LinearPLR:
+    """The constant effect of a treatment in the partially linear model, cross-fitted by least squares [1]_.
+
+    With y = θ t + g(x) + u and t = m(x) + v, both g and m linear, the partialling-out score
+    ψ = (y - l(x) - θ (t - m(x))) (t - m(x)) is solved over all folds together (DML2), l being the regression of y on x.
+    The training data's moments of a fold are those of all other folds, and residuals' cross products are quadratic
+    forms in a fold's moments: so θ takes one pass, and its error another.
+
+    Parameters
+    ----------
+    outcome, treatment : str
+    confounders : sequence of str
+        Columns of numbers.
     key : str or sequence of str
         The columns of the unit, which decide its fold.
-    outcome_model, treatment_model : Model
-        Of l and m: of `iceblink.causal.models`. Of a treatment of 0 and 1 m may be ``Logistic()``.
     folds : int
     seed : int
-    cluster : str or sequence of str, optional
-        Columns by which rows belong together: they decide the fold instead of the key, and errors allow for them.
-    missing : {"raise", "drop"}
-        What to do about rows that lack a value.
-
-    Raises
-    ------
-    ConfigError
 
     References
     ----------
     .. [1] Chernozhukov et al.: Double/debiased machine learning for treatment and structural parameters, Econometrics
-       Journal 2018, eq. 4.4.
+       Journal 2018, eq. 4.4 and definition 3.2.
     """
 
-    outcome_model: Model = field(default=Linear(), kw_only=True)
-    treatment_model: Model = field(default=Linear(), kw_only=True)
+    outcome: str
+    treatment: str
+    confounders: Sequence[str]
+    key: str | Sequence[str]
+    folds: int = 5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.folds < 2:
+            raise ConfigError(
+                f"folds is {self.folds}", "LinearPLR", "two or more: a model is judged by rows it has not seen"
+            )
+        if not self.confounders:
+            raise ConfigError("there are no confounders", "LinearPLR", "of a random treatment, compare means: OLS")
 
     def fit(self, data: Dataset, grouping: Grouping | None = None) -> Estimates:
-        """Estimate it. Eager: the models' passes, and one more; with clusters two.
+        """Estimate it. Eager: reads the data twice.
 
         Parameters
         ----------
@@ -77,130 +92,76 @@ class PLR(CrossFit):
 
         Raises
         ------
-        ColumnNotFound, TypeMismatch, SqlError, QueryError
+        ColumnNotFound, TypeMismatch, QueryError
         PlanError
-            Nothing of the treatment is left, a fold is empty, or what the models refuse.
+            Nothing of the treatment is left, or a fold is empty.
         """
-        prepared = self._prepared(data, grouping)
-        asked = [
-            (self.outcome_model, Target(self.outcome)),
-            (self.treatment_model, Target(self.treatment)),
-        ]
-        found = solution(prepared, asked, _Residuals(self.outcome, self.treatment), self._clusters)
-        variation = found.extras.products[0, 0, 0]
-        if not variation > 0:
-            value = found.extras.means[0, 0]
-            raise PlanError(f"{self.treatment} is {value:g} in every row", self.title, "an effect wants two values")
-        if not -found.slopes[0] > LITTLE * variation:
-            raise PlanError(f"the confounders say all of {self.treatment}", self.title, "nothing is left to learn from")
-        return estimates(self.title, (self.treatment,), found, self._facts(prepared), self._provenance(prepared))
+        where = f"LinearPLR {self.outcome} on {self.treatment}"
+        keys = (self.key,) if isinstance(self.key, str) else tuple(self.key)
+        by = grouping or Folds(keys, self.folds, self.seed)
+        matrix = Matrix(tuple(map(Number, (self.outcome, self.treatment, *self.confounders))))
+        found = moments(data, matrix, grouping=by, where=where)
+        if len(found.groups) < 2:
+            raise PlanError(f"all rows are in {len(found.groups)} fold", where, "is the key the same in all rows?")
+        nuisances = _trained(found, where)
+        crossed = np.sum([_crossed(found, nuisances, at) for at in range(len(found.groups))], axis=0)
+        if not crossed[1, 1] > 1e-12 * found.total.products[0, 1, 1]:
+            raise PlanError(f"the confounders say all of {self.treatment}", where, "nothing is left to learn from")
+        effect = crossed[0, 1] / crossed[1, 1]
+        rows = int(found.rows.sum())
+        needed = list(dict.fromkeys((*matrix.inputs, *by.inputs)))
+        squares = summed(data.select(*needed), _ScoreSquares(matrix, by, nuisances, effect))["squares"]
+        variance = float(squares) / crossed[1, 1] ** 2
+        return Estimates(
+            title=where,
+            names=(self.treatment,),
+            values=np.array([effect]),
+            covariance=np.array([[variance]]),
+            convention="influence function",
+            rows=rows,
+            provenance=Provenance.of(data, folds=len(found.groups), seed=self.seed if grouping is None else None),
+        )
+
+
+def _trained(found: Moments, where: str) -> _Nuisances:
+    """Fit the models of each fold by the moments of the others."""
+    width = len(found.columns)
+    weights, offsets = np.zeros((len(found.groups), 2, width)), np.zeros((len(found.groups), 2))
+    confounders = range(2, width)
+    for at, fold in enumerate(found.groups):
+        training = found.without(int(fold))
+        for target in (0, 1):
+            fit = fitted(training, confounders, confounders, True, where, outcome=target)
+            weights[at, target, target] = 1.0
+            weights[at, target, list(fit.regressors)] = -fit.coefficients[1:]
+            offsets[at, target] = -fit.values[0]
+    return _Nuisances(found.groups, weights, offsets)
+
+
+def _crossed(found: Moments, nuisances: _Nuisances, at: int) -> Floats:
+    """Return the cross products (2, 2) of the residuals of a fold's rows."""
+    left = nuisances.weights[at]
+    means = left @ found.means[at] + nuisances.offsets[at]
+    return np.asarray(left @ found.products[at] @ left.T + found.weights[at] * np.outer(means, means))
 
 
 @dataclass(frozen=True)
-class _Residuals:
-    """a = - v², b = u v, and the treatment; u and v what models leave of outcome and treatment."""
+class _ScoreSquares:
+    """The sum of squared scores of a block of rows."""
 
-    outcome: str
-    treatment: str
-    width: int = 1
-    extras: tuple[str, ...] = ("treatment",)
+    matrix: Matrix
+    grouping: Grouping
+    nuisances: _Nuisances
+    effect: float
 
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.outcome, self.treatment)
-
-    def __call__(self, batch: pa.RecordBatch, nuisances: Floats) -> Floats:
-        outcome, treatment = Column(self.outcome)(batch), Column(self.treatment)(batch)
-        u, v = outcome - nuisances[0], treatment - nuisances[1]
-        return np.stack([-v * v, u * v, treatment])
-
-
-@dataclass(frozen=True)
-class PLIV(CrossFit):
-    """The constant effect of a treatment that an instrument moves, in the partially linear model [1]_.
-
-    With y = θ t + g(x) + u, and an instrument z that has to do with t but, given x, not with u, the score
-    ψ = (y - l(x) - θ (t - r(x))) (z - m(x)) is solved; l, r and m are the regressions of y, t and z on x.
-
-    Parameters
-    ----------
-    outcome, treatment, confounders, key, folds, seed, cluster, missing
-        As of `PLR`.
-    instrument : str
-        A column of numbers.
-    outcome_model, treatment_model, instrument_model : Model
-        Of l, r and m.
-
-    Raises
-    ------
-    ConfigError
-
-    References
-    ----------
-    .. [1] Chernozhukov et al. 2018, eq. 4.8.
-    """
-
-    instrument: str = field(kw_only=True)
-    outcome_model: Model = field(default=Linear(), kw_only=True)
-    treatment_model: Model = field(default=Linear(), kw_only=True)
-    instrument_model: Model = field(default=Linear(), kw_only=True)
-
-    @property
-    def _roles(self) -> tuple[str, ...]:
-        return (self.treatment, self.instrument)
-
-    def fit(self, data: Dataset, grouping: Grouping | None = None) -> Estimates:
-        """Estimate it, as `PLR.fit` does.
-
-        Raises
-        ------
-        ColumnNotFound, TypeMismatch, SqlError, QueryError
-        PlanError
-            Also where the instrument does not move the treatment.
-        """
-        prepared = self._prepared(data, grouping)
-        asked = [
-            (self.outcome_model, Target(self.outcome)),
-            (self.treatment_model, Target(self.treatment)),
-            (self.instrument_model, Target(self.instrument)),
-        ]
-        score = _Instrumented(self.outcome, self.treatment, self.instrument)
-        found = solution(prepared, asked, score, self._clusters)
-        treatment, instrument = np.sqrt(np.diag(found.extras.products[0]))
-        if not abs(found.slopes[0]) > LITTLE * treatment * instrument:
-            raise PlanError(
-                f"given the confounders, {self.instrument} does not move {self.treatment}",
-                self.title,
-                "an instrument has to do with the treatment",
-            )
-        facts = self._facts(prepared, instrument=self.instrument)
-        return estimates(self.title, (self.treatment,), found, facts, self._provenance(prepared))
-
-
-@dataclass(frozen=True)
-class _Instrumented:
-    """a = - v w, b = u w, the treatment and the instrument; w what a model leaves of the instrument."""
-
-    outcome: str
-    treatment: str
-    instrument: str
-    width: int = 1
-    extras: tuple[str, ...] = ("treatment", "instrument")
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.outcome, self.treatment, self.instrument)
-
-    def __call__(self, batch: pa.RecordBatch, nuisances: Floats) -> Floats:
-        outcome, treatment, instrument = (Column(name)(batch) for name in self.inputs)
-        u, v, w = outcome - nuisances[0], treatment - nuisances[1], instrument - nuisances[2]
-        return np.stack([-v * w, u * w, treatment, instrument])
-
-
-def estimates(
-    title: str, names: tuple[str, ...], found: Solution, facts: dict[str, object], provenance: Provenance
-) -> Estimates:
-    """Return parameters as estimates, with the tests of the normal distribution."""
-    return Estimates(
-        title, names, found.values, found.covariance, found.convention, found.rows, facts=facts, provenance=provenance
-    )
+    def __call__(self, batch: pa.RecordBatch) -> Sums:
+        values = self.matrix.filled(batch)
+        at = np.searchsorted(self.nuisances.folds, self.grouping.numbers(batch))
+        residuals = np.empty((2, batch.num_rows))
+        with one_thread():
+            for fold in range(len(self.nuisances.folds)):
+                rows = np.flatnonzero(at == fold)
+                residuals[:, rows] = self.nuisances.weights[fold] @ values[:, rows]
+                residuals[:, rows] += self.nuisances.offsets[fold][:, np.newaxis]
+            score = (residuals[0] - self.effect * residuals[1]) * residuals[1]
+            return Sums({"squares": np.array(score @ score)})

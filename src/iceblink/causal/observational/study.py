@@ -234,7 +234,15 @@ class Study:
 
 
 def arms_of(data: Dataset, treatment: str, control: object, weight: str | None, where: str) -> Arms:
-    """Count the values of the treatment, and put the control first."""
+    """Count the values of the treatment, and put the control first. Eager: one pass over few columns.
+
+    Raises
+    ------
+    QueryError
+        A value is missing.
+    PlanError
+        There are fewer than two arms, more than 20, or one has a single row; a weight is negative; nobody is a control.
+    """
     column = quoted(treatment)
     mass = f"CAST({quoted(weight)} AS DOUBLE)" if weight else "1e0"
     counted = data.sql(
@@ -252,7 +260,7 @@ def arms_of(data: Dataset, treatment: str, control: object, weight: str | None, 
         )
     if len(found) > MOST_ARMS:
         raise PlanError(
-            f"{treatment} has more than {MOST_ARMS} values", where, "a treatment by degrees is for PLR, or cut it"
+            f"{treatment} has more than {MOST_ARMS} values", where, "a treatment by degrees is for LinearPLR, or cut it"
         )
     if len(found) < 2:
         value = f"is {found[0].as_py()!r} in every row" if len(found) else "has no rows"

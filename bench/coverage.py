@@ -20,6 +20,7 @@ from iceblink import causal as ci
 from iceblink.causal.matrix import Matrix, Number
 from iceblink.causal.observational.study import Arms, Reader, Study
 from iceblink.causal.passes import moments
+from iceblink.plan import nodes
 
 ROWS = 500
 ESTIMATORS: dict[str, Any] = {
@@ -40,6 +41,10 @@ class Memory:
     """Has the words of a dataset that estimators use, without an engine: a thousand studies then take a minute."""
 
     rows: pa.RecordBatch
+
+    @property
+    def plan(self) -> nodes.Memory:
+        return nodes.Memory(self.schema, pa.Table.from_batches([self.rows]))
 
     @property
     def schema(self) -> pa.Schema:

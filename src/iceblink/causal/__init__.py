@@ -8,6 +8,15 @@ the same digits.
 from __future__ import annotations
 
 from iceblink.causal import needs as needs  # first: it says which extra is missing
+
+# isort: split
+from iceblink.causal import models as models
+from iceblink.causal import plots as plots
+from iceblink.causal.arrays import OnArrays
+from iceblink.causal.dml.interactive import IRM
+from iceblink.causal.dml.linear_final import LinearDML, LinearEffects
+from iceblink.causal.dml.local import IIVM
+from iceblink.causal.dml.partialling_out import PLIV, PLR
 from iceblink.causal.dml.partially_linear import LinearPLR
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.experiments.ab_test import ABTest
@@ -27,15 +36,17 @@ from iceblink.causal.observational.strata import Stratification
 from iceblink.causal.panels.staggered import Staggered
 from iceblink.causal.panels.synthetic import SyntheticControl, SyntheticDiD
 from iceblink.causal.panels.two_by_two import TwoByTwo
+from iceblink.causal.provenance import Provenance
 from iceblink.causal.regression.fixed_effects import FixedEffects
 from iceblink.causal.regression.glm import Logit, Poisson
 from iceblink.causal.regression.ols import OLS
 from iceblink.causal.regression.two_stage import TwoStage
 
 __all__ = [
-    "Estimates",
+    "Estimates", "Provenance", "plots", "OnArrays",
     "OLS", "TwoStage", "FixedEffects", "Logit", "Poisson",
     "LinearPLR",
+    "models", "PLR", "PLIV", "IRM", "IIVM", "LinearDML", "LinearEffects",
     "ABTest", "Mean", "Conversion", "Ratio", "Quantile", "AlwaysValid", "GroupSequential", "ABResult", "Effect",
     "PowerAnalysis",
     "Problem", "Propensity", "Scores", "Overlap", "Balance", "Effects",

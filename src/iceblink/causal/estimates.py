@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 from scipy import stats
 
 from iceblink.causal.moments import Floats
+from iceblink.causal.plots.intervals import intervals
+from iceblink.causal.provenance import UNKNOWN, Provenance
+from iceblink.causal.result import Result, indexed
+from iceblink.causal.sheet import Sheet
 from iceblink.errors import ColumnNotFound
+from iceblink.interop import to_polars
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+INTERCEPT = "(Intercept)"
 
 
-@dataclass(frozen=True, eq=False)
-class Estimates:
+@dataclass(frozen=True, eq=False, repr=False)
+class Estimates(Result):
     """Coefficients, and what is known of their errors.
 
     Parameters
@@ -32,8 +43,12 @@ class Estimates:
     dropped : tuple of str
         Columns that depend on those before them, and have no coefficient.
     facts : dict
-        What else is known: R², the snapshot, seeds.
+        What else is known: R², what a test of the model says.
+    provenance : Provenance
+        Where they come from; the convention of the errors is added to its conventions.
     """
+
+    keys: ClassVar[tuple[str, ...]] = ("name",)
 
     title: str
     names: tuple[str, ...]
@@ -44,6 +59,13 @@ class Estimates:
     freedom: float = np.inf
     dropped: tuple[str, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
+    provenance: Provenance = UNKNOWN
+
+    def __post_init__(self) -> None:
+        said = self.provenance.conventions
+        if self.convention not in said:
+            whole = replace(self.provenance, conventions=(self.convention, *said))
+            object.__setattr__(self, "provenance", whole)
 
     @property
     def errors(self) -> Floats:
@@ -89,12 +111,15 @@ class Estimates:
         )
 
     def to_pandas(self, level: float = 0.95) -> Any:
-        """Return `to_arrow` as a pandas frame, by name."""
-        return self.to_arrow(level).to_pandas().set_index("name")
+        """Return `to_arrow` as a pandas frame, by name. Raises ConfigError without pandas."""
+        return indexed(self.to_arrow(level), self.keys)
 
-    def summary(self, level: float = 0.95) -> str:
-        """Return a table to read."""
-        head = ["", "estimate", "std. error", "t", "p", *(f"{part:.1%}" for part in ((1 - level) / 2, (1 + level) / 2))]
+    def to_polars(self, level: float = 0.95) -> Any:
+        """Return `to_arrow` as a polars frame. Raises ConfigError without polars."""
+        return to_polars(self.to_arrow(level))
+
+    def sheet(self, level: float = 0.95) -> Sheet:
+        """Return what `summary` and notebooks show."""
         bounds = self.interval(level)
         lines = [
             [name, *(f"{number:.6g}" for number in (value, error)), f"{t:.2f}", f"{p:.3g}", f"{low:.6g}", f"{high:.6g}"]
@@ -102,24 +127,50 @@ class Estimates:
                 self.names, self.values, self.errors, self.statistics, self.p_values, bounds, strict=True
             )
         ]
-        widths = [max(len(row[at]) for row in [head, *lines]) for at in range(len(head))]
-        shown = [
-            "  ".join(
-                cell.ljust(width) if at == 0 else cell.rjust(width)
-                for at, (cell, width) in enumerate(zip(row, widths, strict=True))
-            )
-            for row in [head, *lines]
-        ]
         facts = {"rows": f"{self.rows:,}", "errors": self.convention, **self.facts}
         foot = ", ".join(
             f"{name} {value:.6g}" if isinstance(value, float) else f"{name} {value}" for name, value in facts.items()
         )
         left = [f"left out, for they follow from others: {', '.join(self.dropped)}"] if self.dropped else []
-        return "\n".join([self.title, *(line.rstrip() for line in shown), foot, *left])
+        return Sheet(
+            above=(self.title,),
+            head=("", "estimate", "std. error", "t", "p", *(f"{part:.1%}" for part in _tails(level))),
+            lines=lines,
+            below=(foot, *self.provenance.lines, *left),
+        )
 
-    __repr__ = summary
+    def summary(self, level: float = 0.95) -> str:
+        """Return a table to read."""
+        return self.sheet(level).text()
+
+    def plot(self, ax: Axes | None = None, *, names: Sequence[str] | None = None, level: float = 0.95) -> Axes:
+        """Draw estimates and their intervals, a row for each.
+
+        Parameters
+        ----------
+        ax : Axes, optional
+            Of matplotlib. Default: those of a new figure.
+        names : sequence of str, optional
+            Which, in this order. Default: all but the intercept.
+        level : float
+            Of the intervals.
+
+        Raises
+        ------
+        ColumnNotFound
+        ConfigError
+            matplotlib is not installed.
+        """
+        chosen = [name for name in self.names if name != INTERCEPT] if names is None else list(names)
+        table = self.to_arrow(level).take([self._at(name) for name in chosen])
+        return intervals(table, xlabel=f"estimate, {100 * level:.4g} % interval", ax=ax)
 
     def _at(self, name: str) -> int:
         if name not in self.names:
             raise ColumnNotFound.of(name, list(self.names), self.title)
         return self.names.index(name)
+
+
+def _tails(level: float) -> tuple[float, float]:
+    """Return which parts of a distribution are below the bounds of an interval."""
+    return (1 - level) / 2, (1 + level) / 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -93,6 +93,16 @@ def parsed(text: str) -> Formula:
     if not terms and not endogenous and not intercept:
         raise _broken(text, right, "nothing explains the outcome")
     return Formula(outcome, terms, intercept and not absorbed, absorbed, endogenous, instruments)
+
+
+def explained(outcome: str, side: str | Sequence[str], columns: Collection[str]) -> Formula:
+    """Read ``outcome ~ side``, or a side that is a list of terms; columns may have any name. Raises PlanError."""
+
+    def named(text: str) -> str:
+        return f"`{text}`" if text in columns and not text.isidentifier() else text
+
+    terms = [side] if isinstance(side, str) else side
+    return parsed(f"{named(outcome)} ~ {' + '.join(map(named, terms))}")
 
 
 def _terms(text: str, side: str) -> tuple[Terms, bool]:

@@ -14,6 +14,7 @@ from iceblink.causal.estimates import Estimates
 from iceblink.causal.matrix import Matrix, Number
 from iceblink.causal.moments import Floats, Integers, Moments
 from iceblink.causal.passes import Folds, Grouping, moments, summed
+from iceblink.causal.provenance import Provenance
 from iceblink.causal.regression.fit import fitted
 from iceblink.causal.sums import Sums
 from iceblink.errors import ConfigError, PlanError
@@ -118,7 +119,7 @@ class LinearPLR:
             covariance=np.array([[variance]]),
             convention="influence function",
             rows=rows,
-            facts={"folds": len(found.groups), "seed": self.seed},
+            provenance=Provenance.of(data, folds=len(found.groups), seed=self.seed if grouping is None else None),
         )
 
 

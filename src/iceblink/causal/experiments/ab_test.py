@@ -21,6 +21,7 @@ from iceblink.causal.experiments.results import ABResult, Effect
 from iceblink.causal.experiments.scan import Scan
 from iceblink.causal.experiments.sequential import AlwaysValid, Looking, Once
 from iceblink.causal.passes import Missing
+from iceblink.causal.provenance import Provenance
 from iceblink.errors import ColumnNotFound, ConfigError, PlanError, TypeMismatch, nearest
 from iceblink.types import show_type
 
@@ -155,9 +156,9 @@ class ABTest:
             sample_ratio=ratio,
             effects=tuple(whole),
             level=self.level,
-            conventions=self._conventions(),
             rows=int(grids[0].spread(grids[0].cells["rows"]).sum()),
             left_out=tuple(left),
+            provenance=Provenance.of(data, conventions=self._conventions()),
         )
 
     def _scan(self, data: Dataset) -> Scan:

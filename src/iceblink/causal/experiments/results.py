@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 from textwrap import wrap
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
 from iceblink.causal.experiments.mismatch import SampleRatio
 from iceblink.causal.experiments.power import PowerAnalysis
+from iceblink.causal.plots.intervals import intervals
+from iceblink.causal.provenance import Provenance
+from iceblink.causal.result import Result
+from iceblink.causal.sheet import Sheet
 from iceblink.errors import PlanError, nearest
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True)
@@ -61,8 +68,8 @@ KINDS = {"str": pa.string(), "str | None": pa.string(), "int": pa.int64(), "floa
 SCHEMA = pa.schema([(one.name, KINDS[str(one.type)]) for one in fields(Effect)])
 
 
-@dataclass(frozen=True, eq=False)
-class ABResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class ABResult(Result):
     """Effects of an experiment.
 
     Parameters
@@ -73,21 +80,23 @@ class ABResult:
     effects : tuple of Effect
     level : float
         Of the intervals.
-    conventions : tuple of str
-        How errors, intervals and p-values came about, by the names of the field.
     rows : int
         Of all arms.
     left_out : tuple of str
         Segments in which an arm has too few rows for a metric.
+    provenance : Provenance
+        Its conventions say how errors, intervals and p-values came about.
     """
+
+    keys: ClassVar[tuple[str, ...]] = ("metric", "arm", "by", "segment")
 
     title: str
     sample_ratio: SampleRatio
     effects: tuple[Effect, ...]
     level: float
-    conventions: tuple[str, ...]
     rows: int
-    left_out: tuple[str, ...] = ()
+    left_out: tuple[str, ...]
+    provenance: Provenance
 
     def effect(self, metric: str, arm: Any = None, *, by: str | None = None, segment: Any = None) -> Effect:
         """Return one effect.
@@ -133,10 +142,6 @@ class ABResult:
         """Return a row for each effect, its columns those of `Effect`."""
         return pa.Table.from_pylist([asdict(one) for one in self.effects], schema=SCHEMA)
 
-    def to_pandas(self) -> Any:
-        """Return `to_arrow` as a pandas frame."""
-        return self.to_arrow().to_pandas()
-
     def by(self, column: str) -> pa.Table:
         """Return the rows of `to_arrow` that are of a column's segments. Raises PlanError."""
         found = [asdict(one) for one in self.effects if one.by == column]
@@ -145,8 +150,47 @@ class ABResult:
             raise PlanError(f"no segments by {column!r}", self.title, nearest(column, names, "segments"))
         return pa.Table.from_pylist(found, schema=SCHEMA)
 
-    def summary(self) -> str:
-        """Return a table to read; whether the sample ratio is sound stands first."""
+    def plot(self, ax: Axes | None = None, *, metric: str | None = None, by: str | None = None) -> Axes:
+        """Draw the lift of each metric, or the difference of one metric in each segment, with intervals.
+
+        Parameters
+        ----------
+        ax : Axes, optional
+            Of matplotlib. Default: those of a new figure.
+        metric : str, optional
+            Only this one; to be said with `by` where there are several.
+        by : str, optional
+            A column of segments: a row for each, under that of all rows.
+
+        Raises
+        ------
+        PlanError
+            There is no such metric or column, or several metrics have different units.
+        ConfigError
+            matplotlib is not installed.
+        """
+        names = list(dict.fromkeys(one.metric for one in self.effects))
+        if metric not in names and (metric is not None or (by is not None and len(names) > 1)):
+            what = f"no effect on {metric!r}" if metric is not None else "several metrics have several units"
+            raise PlanError(what, self.title, f"metric= one of {', '.join(names)}")
+        if by is not None:
+            self.by(by)
+        control, level = self.sample_ratio.arms[0], f"{100 * self.level:.4g} % interval"
+        rows = [one for one in self.effects if one.by in (None, by) and metric in (None, one.metric)]
+        table = pa.Table.from_pylist([asdict(one) for one in rows], schema=SCHEMA)
+        arms = "arm" if len(self.sample_ratio.arms) > 2 else None
+        if by is None:
+            columns = {"name": "metric", "estimate": "lift", "lower": "lift_lower", "upper": "lift_upper"}
+            return intervals(
+                table, **columns, series=arms, percent=True, xlabel=f"lift against arm {control}, {level}", ax=ax
+            )
+        labels = ["all rows" if one.by is None else f"{by} = {one.segment}" for one in rows]
+        table = table.append_column("row", [labels])
+        what = f"difference in {rows[0].metric} from arm {control}, {level}"
+        return intervals(table, name="row", estimate="difference", series=arms, xlabel=what, ax=ax)
+
+    def sheet(self) -> Sheet:
+        """Return what `summary` and notebooks show; whether the sample ratio is sound stands first."""
         head = ["metric", "arm", "segment", "control", "value", "difference", "std. error", "lift", "p", "interval"]
         lines = [
             [
@@ -160,14 +204,15 @@ class ABResult:
             ]
             for one in self.effects
         ]
-        shown = [at for at in range(len(head)) if at != 2 or any(line[2] for line in lines)]
-        widths = {at: max(len(row[at]) for row in [head, *lines]) for at in shown}
-        table = [
-            "  ".join(row[at].ljust(widths[at]) if at < 3 else row[at].rjust(widths[at]) for at in shown).rstrip()
-            for row in [head, *lines]
-        ]
-        foot = "; ".join([f"rows {self.rows:,}", f"level {self.level:.4g}", *self.conventions])
+        segmented = any(line[2] for line in lines)
+        if not segmented:
+            head, *lines = ([*line[:2], *line[3:]] for line in (head, *lines))
+        foot = "; ".join([f"rows {self.rows:,}", f"level {self.level:.4g}", *self.provenance.conventions])
         left = [f"too few rows: {', '.join(self.left_out)}"] if self.left_out else []
-        return "\n".join([self.title, str(self.sample_ratio), *table, *wrap(foot, 100), *left])
-
-    __repr__ = summary
+        return Sheet(
+            above=(self.title, str(self.sample_ratio)),
+            head=head,
+            lines=lines,
+            below=(*wrap(foot, 100), *self.provenance.lines, *left),
+            words=3 if segmented else 2,
+        )

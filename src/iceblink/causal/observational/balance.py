@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
 from iceblink.causal.moments import Floats, Moments
 from iceblink.causal.observational.study import Study
+from iceblink.causal.plots.balance import love
+from iceblink.causal.provenance import Provenance
+from iceblink.causal.result import Result
+from iceblink.causal.sheet import Sheet
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+CONVENTIONS = ("differences in √((s₁² + s₀²) / 2) before weighting", "variances with divisor n - 1")
 WELL = 0.1
 """A standardised difference below this is taken to be balanced."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Balance:
+class Balance(Result):
     """The confounders of each arm beside those of the control, before and after weighting [1]_.
 
     A standardised difference is that of the means in standard deviations, √((s₁² + s₀²) / 2) of the arms before
@@ -25,6 +33,7 @@ class Balance:
 
     Parameters
     ----------
+    title : str
     columns : tuple of str
         Of the k confounders.
     control : str
@@ -37,6 +46,7 @@ class Balance:
     weighted_differences, weighted_ratios : float64 arrays (m, k) or None
         And after.
     rows : int
+    provenance : Provenance
 
     References
     ----------
@@ -44,6 +54,9 @@ class Balance:
        in propensity-score matched samples, Statistics in Medicine 2009, section 3.1.
     """
 
+    keys: ClassVar[tuple[str, ...]] = ("arm", "column")
+
+    title: str
     columns: tuple[str, ...]
     control: str
     arms: tuple[str, ...]
@@ -54,9 +67,10 @@ class Balance:
     weighted_differences: Floats | None
     weighted_ratios: Floats | None
     rows: int
+    provenance: Provenance
 
     @classmethod
-    def of(cls, study: Study, after: Moments | None = None) -> Balance:
+    def of(cls, study: Study, title: str, after: Moments | None = None) -> Balance:
         """Compare arms by their moments, and by those of the same columns with weights."""
         columns = np.array(study.confounders) + 1
         before = study.found
@@ -64,6 +78,7 @@ class Balance:
         units = np.sqrt((units[1:] + units[:1]) / 2)
         later = (None, None) if after is None else (_apart(after, columns, units), _ratios(after, columns))
         return cls(
+            title=f"{title}: balance",
             columns=tuple(study.names[place] for place in study.confounders),
             control=study.arms.names[0],
             arms=study.arms.names[1:],
@@ -74,6 +89,7 @@ class Balance:
             weighted_differences=later[0],
             weighted_ratios=later[1],
             rows=study.rows,
+            provenance=replace(study.provenance, conventions=CONVENTIONS),
         )
 
     @property
@@ -101,12 +117,8 @@ class Balance:
             table["weighted_variance_ratio"] = self.weighted_ratios.ravel()
         return pa.table(table)
 
-    def to_pandas(self) -> Any:
-        """Return `to_arrow` as a pandas frame, by arm and column."""
-        return self.to_arrow().to_pandas().set_index(["arm", "column"])
-
-    def summary(self) -> str:
-        """Return a table to read; a star marks a difference of 0.1 or more."""
+    def sheet(self) -> Sheet:
+        """Return what `summary` and notebooks show; a star marks a difference of 0.1 or more."""
         head = ["", "mean", f"of {self.control}", "difference", "variances"]
         late = self.weighted_differences is not None
         head += ["weighted difference", "variances"] if late else []
@@ -118,17 +130,18 @@ class Balance:
             if late:
                 line += [_starred(row["weighted_difference"]), f"{row['weighted_variance_ratio']:.3f}"]
             lines.append(line)
-        widths = [max(len(line[at]) for line in [head, *lines]) for at in range(len(head))]
-        shown = [
-            "  ".join(
-                cell.ljust(width) if at == 0 else cell.rjust(width)
-                for at, (cell, width) in enumerate(zip(line, widths, strict=True))
-            ).rstrip()
-            for line in [head, *lines]
-        ]
-        return "\n".join([*shown, f"rows {self.rows:,}, largest difference {self.worst:.3f}"])
+        foot = f"rows {self.rows:,}, largest difference {self.worst:.3f}"
+        return Sheet((self.title,), head, lines, (foot, *self.provenance.lines))
 
-    __repr__ = summary
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw a love plot: absolute differences before and after weighting, into `ax` or a new figure.
+
+        Raises
+        ------
+        ConfigError
+            matplotlib is not installed.
+        """
+        return love(self.to_arrow(), threshold=WELL, ax=ax)
 
 
 def _starred(difference: float) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,9 +16,12 @@ from iceblink.causal.observational.balance import Balance
 from iceblink.causal.observational.stack import HEAVY, Means, Stack
 from iceblink.causal.observational.study import Study
 from iceblink.causal.passes import BLOCK_ROWS, moments
+from iceblink.causal.sheet import Sheet
 from iceblink.errors import DuplicateColumn, PlanError
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from iceblink.dataset import Dataset
 
 FEW = 0.1
@@ -75,18 +78,22 @@ class Effects(Estimates):
         while name in data.columns:
             name += "_"
         after = moments(weighing(data, name), study.reader.matrix, grouping=study.arms, weight=name, where=self.title)
-        return Balance.of(study, after)
+        return Balance.of(study, self.title, after)
 
     def _weighing(self) -> tuple[Study, Callable[[Dataset, str], Dataset]]:
         if self.study is None or self.weighing is None:
             raise PlanError("it does not weight rows", self.title, "IPW, EntropyBalancing and IPWRA do")
         return self.study, self.weighing
 
-    def summary(self, level: float = 0.95) -> str:
-        """Return a table to read, with warnings under it."""
-        return "\n".join([super().summary(level), *(f"warning: {one}" for one in self.warnings)])
+    def sheet(self, level: float = 0.95) -> Sheet:
+        """Return what `summary` and notebooks show, with warnings under it."""
+        sheet = super().sheet(level)
+        return replace(sheet, below=(*sheet.below, *(f"warning: {one}" for one in self.warnings)))
 
-    __repr__ = summary
+    def plot(self, ax: Axes | None = None, *, names: Sequence[str] | None = None, level: float = 0.95) -> Axes:
+        """Draw effects and their intervals, as `Estimates.plot`; by default without the means of outcomes."""
+        effects = [name for name in self.names if not name.startswith("mean[")]
+        return super().plot(ax, names=effects if names is None else names, level=level)
 
 
 @dataclass(frozen=True)
@@ -156,6 +163,7 @@ def effects_of(
         rows=study.rows,
         dropped=dropped,
         facts=facts,
+        provenance=study.provenance,
         warnings=tuple(warnings),
         study=study,
         weighing=weighing,

@@ -105,6 +105,7 @@ class NearestNeighbour:
             rows=study.rows,
             dropped=dropped,
             facts=facts,
+            provenance=study.provenance,
             warnings=tuple(warnings),
             study=study,
             weighing=pairs,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -15,9 +15,15 @@ from iceblink.causal.observational.choice import Choice, Link, choice
 from iceblink.causal.observational.problem import Problem
 from iceblink.causal.observational.study import Reader, Study
 from iceblink.causal.passes import BLOCK_ROWS
+from iceblink.causal.plots.overlap import overlap
+from iceblink.causal.provenance import Provenance
+from iceblink.causal.result import Result
+from iceblink.causal.sheet import Sheet
 from iceblink.errors import DuplicateColumn, PlanError
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from iceblink.dataset import Dataset
 
 RARE = 0.01
@@ -52,11 +58,12 @@ class Propensity:
         """
         title = f"Propensity of {problem}"
         found, dropped = choice(problem.study, self.link, title)
-        return Scores(title, problem.study, found, dropped)
+        provenance = replace(problem.study.provenance, conventions=(f"{self.link} by maximum likelihood",))
+        return Scores(title, problem.study, found, dropped, provenance)
 
 
-@dataclass(frozen=True, eq=False)
-class Scores:
+@dataclass(frozen=True, eq=False, repr=False)
+class Scores(Result):
     """Fitted propensity scores.
 
     Parameters
@@ -66,12 +73,45 @@ class Scores:
     choice : Choice
     dropped : tuple of str
         Columns of the model that follow from others.
+    provenance : Provenance
     """
+
+    keys: ClassVar[tuple[str, ...]] = ("arm", "name")
 
     title: str
     study: Study
     choice: Choice
     dropped: tuple[str, ...]
+    provenance: Provenance
+
+    def to_arrow(self) -> pa.Table:
+        """Return the coefficients of the linear scores, in the columns' units: arm, name, coefficient.
+
+        A row for each arm but the control, and the intercept or a column.
+        """
+        reader, places = self.study.reader, list(self.choice.places)
+        slopes = self.choice.coefficients[:, 1:] / reader.scales[places]
+        intercepts = self.choice.coefficients[:, 0] - slopes @ reader.centres[places]
+        names = ["(Intercept)", *(self.study.names[place] for place in places)]
+        return pa.table(
+            {
+                "arm": np.repeat(self.study.arms.names[1:], len(names)).tolist(),
+                "name": names * len(slopes),
+                "coefficient": np.column_stack([intercepts, slopes]).ravel(),
+            }
+        )
+
+    def sheet(self) -> Sheet:
+        """Return what `summary` and notebooks show: the linear scores of each arm against the control."""
+        found, names = self.to_arrow(), self.study.arms.names[1:]
+        numbers = found["coefficient"].to_numpy().reshape(len(names), -1)
+        lines = [
+            [name, *(f"{number:.6g}" for number in row)]
+            for name, row in zip(found["name"].to_pylist(), numbers.T, strict=False)
+        ]
+        foot = f"rows {self.study.rows:,}, {', '.join(self.provenance.conventions)}"
+        left = [f"left out, for they follow from others: {', '.join(self.dropped)}"] if self.dropped else []
+        return Sheet((self.title,), ("", *names), lines, (foot, *self.provenance.lines, *left))
 
     def scored(self, name: str = "propensity") -> Dataset:
         """Return the rows with their scores. Lazy.
@@ -115,7 +155,7 @@ class Scores:
             f"sum(CASE WHEN chance < {RARE} THEN 1 ELSE 0 END) AS rare, "
             f"sum(CASE WHEN chance > {1 - RARE} THEN 1 ELSE 0 END) AS sure FROM this GROUP BY 1, 2, 3"
         ).to_arrow()
-        return _overlap(self.study, counted, bins)
+        return _overlap(self, counted, bins)
 
 
 @dataclass(frozen=True)
@@ -151,11 +191,12 @@ class _Long:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Overlap:
+class Overlap(Result):
     """The chance of an arm among those who have it, and among the others.
 
     Parameters
     ----------
+    title : str
     treatment : str
     arms : tuple of str
     of : tuple of int
@@ -165,8 +206,12 @@ class Overlap:
     least, most, mean : float64 arrays (c, J)
     rare, sure : int64 arrays (c, J)
         Rows whose chance is below 0.01, and above 0.99.
+    provenance : Provenance
     """
 
+    keys: ClassVar[tuple[str, ...]] = ("chance_of", "arm")
+
+    title: str
     treatment: str
     arms: tuple[str, ...]
     of: tuple[int, ...]
@@ -176,6 +221,7 @@ class Overlap:
     mean: Floats
     rare: NDArray[np.int64]
     sure: NDArray[np.int64]
+    provenance: Provenance
 
     @property
     def common(self) -> Floats:
@@ -214,23 +260,41 @@ class Overlap:
             }
         )
 
-    def to_pandas(self) -> Any:
-        """Return `to_arrow` as a pandas frame, by chance and arm."""
-        return self.to_arrow().to_pandas().set_index(["chance_of", "arm"])
+    def sheet(self) -> Sheet:
+        """Return what `summary` and notebooks show: in each bin a bar as high as the part of the arm's rows."""
+        head = (f"chance of {self.treatment}", "arm", "from 0 to 1", "least", "mean", "most")
+        lines = [
+            [
+                self.arms[of],
+                name,
+                f"|{''.join(BARS[int(np.ceil(part * 8))] for part in _parts(self.counts[at, arm]))}|",
+                *(f"{numbers[at, arm]:.4f}" for numbers in (self.least, self.mean, self.most)),
+            ]
+            for at, of in enumerate(self.of)
+            for arm, name in enumerate(self.arms)
+        ]
+        warnings = (f"warning: {one}" for one in self.warnings)
+        return Sheet((self.title,), head, lines, (*self.provenance.lines, *warnings), words=3)
 
-    def summary(self) -> str:
-        """Return a table to read: in each bin a bar as high as the part of the arm's rows, and warnings."""
-        lines = []
-        for at, of in enumerate(self.of):
-            lines.append(f"chance of {self.treatment} {self.arms[of]}")
-            width = max(map(len, self.arms))
-            for arm, name in enumerate(self.arms):
-                bars = "".join(BARS[int(np.ceil(part * 8))] for part in _parts(self.counts[at, arm]))
-                numbers = f"{self.least[at, arm]:.4f} to {self.most[at, arm]:.4f}, mean {self.mean[at, arm]:.4f}"
-                lines.append(f"  {name.ljust(width)} |{bars}| {numbers}")
-        return "\n".join([*lines, *(f"warning: {one}" for one in self.warnings)])
+    def plot(self, ax: Axes | None = None, *, of: str | None = None) -> Axes:
+        """Draw the chance of an arm as a histogram for each arm, of its own rows.
 
-    __repr__ = summary
+        Parameters
+        ----------
+        ax : Axes, optional
+            Of matplotlib. Default: those of a new figure.
+        of : str, optional
+            Whose chance; to be said where there are more than two arms.
+
+        Raises
+        ------
+        PlanError
+            There is no such arm, or there are several.
+        ConfigError
+            matplotlib is not installed.
+        """
+        whose = self.arms[1] if of is None and len(self.arms) == 2 else of
+        return overlap(self.to_arrow(), of=whose, xlabel=f"chance of {self.treatment} {whose}", ax=ax)
 
 
 BARS = " ▁▂▃▄▅▆▇█"
@@ -241,7 +305,8 @@ def _parts(counts: NDArray[np.int64]) -> Floats:
     return counts / max(int(counts.max()), 1)
 
 
-def _overlap(study: Study, counted: pa.Table, bins: int) -> Overlap:
+def _overlap(scores: Scores, counted: pa.Table, bins: int) -> Overlap:
+    study = scores.study
     arms = len(study.arms)
     of = tuple(range(arms)) if arms > 2 else (1,)
     shape = (len(of), arms)
@@ -255,4 +320,6 @@ def _overlap(study: Study, counted: pa.Table, bins: int) -> Overlap:
         total[at] += row["total"]
         least[at], most[at] = min(least[at], row["low"]), max(most[at], row["high"])
     mean = total / counts.sum(axis=2)
-    return Overlap(study.arms.column, study.arms.names, of, counts, least, most, mean, rare, sure)
+    title = f"{scores.title}: overlap"
+    names = study.arms.names
+    return Overlap(title, study.arms.column, names, of, counts, least, most, mean, rare, sure, scores.provenance)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from iceblink.causal.formula import Formula, Levels, parsed
+from iceblink.causal.formula import Formula, Levels, explained
 from iceblink.causal.observational.balance import Balance
 from iceblink.causal.observational.study import Study
 from iceblink.causal.passes import Missing
@@ -115,7 +115,7 @@ class Problem:
 
     def balance(self) -> Balance:
         """Compare the confounders of the arms as they are. Eager: reads nothing more than `study` has."""
-        return Balance.of(self.study)
+        return Balance.of(self.study, str(self))
 
     @cached_property
     def _clusters(self) -> tuple[str, ...]:
@@ -126,16 +126,9 @@ class Problem:
     @cached_property
     def _formulas(self) -> tuple[Formula, Formula, Formula]:
         """The confounders, the model of the treatment and that of the outcome."""
-        every = self._formula(self.confounders)
-        treatment, outcome = (
-            every if side is None else self._formula(side) for side in (self.treatment_model, self.outcome_model)
+        sides = [self.confounders, self.treatment_model, self.outcome_model]
+        columns = self.data.schema.names
+        every, treatment, outcome = (
+            explained(self.outcome, self.confounders if side is None else side, columns) for side in sides
         )
         return every, treatment, outcome
-
-    def _formula(self, side: Side) -> Formula:
-        terms = [side] if isinstance(side, str) else side
-        return parsed(f"{self._named(self.outcome)} ~ {' + '.join(map(self._named, terms))}")
-
-    def _named(self, text: str) -> str:
-        """Return a column's name as a formula has it; leave anything else as it is."""
-        return f"`{text}`" if text in self.data.schema.names and not text.isidentifier() else text

@@ -15,6 +15,7 @@ from iceblink.causal.formula import Formula, Terms
 from iceblink.causal.matrix import Matrix, floats
 from iceblink.causal.moments import Floats, Integers, Moments
 from iceblink.causal.passes import Missing, moments
+from iceblink.causal.provenance import Provenance
 from iceblink.causal.regression.design import Design, quoted
 from iceblink.errors import PlanError, QueryError
 
@@ -187,8 +188,8 @@ class Study:
         design = Design.of(data, Formula(outcome.outcome, terms, True), where)
         data, matrix = design.data, design.matrix
         if missing == "drop":
-            data = _complete(data, (*matrix.inputs, treatment, *((weight,) if weight else ()), *cluster))
-        arms = _arms(data, treatment, control, weight, where)
+            data = complete(data, (*matrix.inputs, treatment, *((weight,) if weight else ()), *cluster))
+        arms = arms_of(data, treatment, control, weight, where)
         found = moments(data, matrix, grouping=arms, weight=weight, missing="raise", where=where)
         total = found.total
         deviations = np.sqrt(np.diag(total.products[0])[1:] / total.weights[0])
@@ -212,6 +213,11 @@ class Study:
         return int(self.found.rows.sum())
 
     @property
+    def provenance(self) -> Provenance:
+        """Where its rows come from."""
+        return Provenance.of(self.data)
+
+    @property
     def means(self) -> Floats:
         """The mean outcome of each arm (J,)."""
         return self.found.means[:, 0]
@@ -227,8 +233,16 @@ class Study:
         return self.data.select(*dict.fromkeys((*self.reader.inputs, *more)))
 
 
-def _arms(data: Dataset, treatment: str, control: object, weight: str | None, where: str) -> Arms:
-    """Count the values of the treatment, and put the control first."""
+def arms_of(data: Dataset, treatment: str, control: object, weight: str | None, where: str) -> Arms:
+    """Count the values of the treatment, and put the control first. Eager: one pass over few columns.
+
+    Raises
+    ------
+    QueryError
+        A value is missing.
+    PlanError
+        There are fewer than two arms, more than 20, or one has a single row; a weight is negative; nobody is a control.
+    """
     column = quoted(treatment)
     mass = f"CAST({quoted(weight)} AS DOUBLE)" if weight else "1e0"
     counted = data.sql(
@@ -275,7 +289,7 @@ def _check_weights(weight: str, least: list[float], most: list[float | None], wh
         raise PlanError(f"{weight} is 0 in all rows of an arm", where, "leave the arm out by a filter")
 
 
-def _complete(data: Dataset, columns: Sequence[str]) -> Dataset:
+def complete(data: Dataset, columns: Sequence[str]) -> Dataset:
     """Leave out rows that lack a value."""
     tests = []
     for name in dict.fromkeys(columns):

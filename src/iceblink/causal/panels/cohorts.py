@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from iceblink.causal.matrix import Matrix, Number, floats
 from iceblink.causal.moments import Floats, Integers, Moments
 from iceblink.causal.passes import Missing, moments
+from iceblink.causal.provenance import UNKNOWN, Provenance
 from iceblink.causal.regression.design import quoted
 from iceblink.errors import ColumnNotFound, PlanError, TypeMismatch
 from iceblink.types import show_type
@@ -49,6 +50,7 @@ class Cohorts:
         Sums over units of products of deviations from those means.
     left_out : int
         Units that were treated already in the first period.
+    provenance : Provenance
     """
 
     title: str
@@ -58,6 +60,7 @@ class Cohorts:
     means: Floats
     products: Floats
     left_out: int = 0
+    provenance: Provenance = UNKNOWN
 
     @property
     def treated(self) -> NDArray[np.bool_]:
@@ -161,7 +164,14 @@ def read(data: Dataset, layout: Layout, missing: Missing) -> tuple[Cohorts, Unit
         raise PlanError("no treated unit is left", layout.title, "units lack outcomes in some period")
     every, by_period = np.append(first, np.inf), found.chosen(outcomes)
     cohorts = Cohorts(
-        layout.title, periods, every[found.groups], found.rows, by_period.means, by_period.products, left_out
+        layout.title,
+        periods,
+        every[found.groups],
+        found.rows,
+        by_period.means,
+        by_period.products,
+        left_out,
+        Provenance.of(data),
     )
     return cohorts, Units(kept, matrix, grouping, found)
 

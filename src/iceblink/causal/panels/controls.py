@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from iceblink.causal.matrix import Number, floats
 from iceblink.causal.moments import Floats
+from iceblink.causal.provenance import Provenance
 from iceblink.causal.regression.design import quoted
 from iceblink.errors import ColumnNotFound, PlanError, QueryError, TypeMismatch
 from iceblink.types import show_type
@@ -26,6 +27,7 @@ class Controls:
 
     Parameters
     ----------
+    outcome : str
     names : tuple
         Of the controls, ascending.
     periods : float64 array (T,)
@@ -35,14 +37,17 @@ class Controls:
     treated : float64 array (M, T)
     rows : int
         Rows of the table.
+    provenance : Provenance
     """
 
+    outcome: str
     names: tuple[Any, ...]
     periods: Floats
     before: int
     controls: Floats
     treated: Floats
     rows: int
+    provenance: Provenance
 
     @classmethod
     def read(cls, data: Dataset, outcome: str, unit: str, time: str, treated: str) -> Controls:
@@ -74,10 +79,10 @@ class Controls:
             f"FROM this WHERE {quoted(unit)} IS NOT NULL AND {quoted(time)} IS NOT NULL GROUP BY 1, 2"
         )
         found = cells.sql("SELECT * FROM this ORDER BY unit, period").limit(MOST_CELLS + 1).to_arrow()
-        return _arranged(found, treated, where)
+        return _arranged(found, outcome, treated, Provenance.of(data), where)
 
 
-def _arranged(found: pa.Table, treated: str, where: str) -> Controls:
+def _arranged(found: pa.Table, outcome: str, treated: str, provenance: Provenance, where: str) -> Controls:
     if not found.num_rows:
         raise PlanError("there are no rows", where, "look at the filters")
     if found.num_rows > MOST_CELLS:
@@ -89,8 +94,8 @@ def _arranged(found: pa.Table, treated: str, where: str) -> Controls:
     period = floats(found.column("period"))
     periods = np.unique(period)
     count, left = divmod(found.num_rows, len(periods))
-    outcome = floats(found.column("y"))
-    if left or not (period.reshape(count, -1) == periods).all() or not np.isfinite(outcome).all():
+    observed = floats(found.column("y"))
+    if left or not (period.reshape(count, -1) == periods).all() or not np.isfinite(observed).all():
         raise QueryError(
             "units lack the outcome in some periods", where, "filter units or periods: weights are of whole histories"
         )
@@ -114,7 +119,7 @@ def _arranged(found: pa.Table, treated: str, where: str) -> Controls:
         raise PlanError(
             f"there are {before} periods before treatment", where, "weights need two or more to be found by"
         )
-    values = outcome.reshape(count, -1)
+    values = observed.reshape(count, -1)
     units = np.array(found.column("unit").to_pylist(), dtype=object).reshape(count, -1)[:, 0]
     rows = int(np.sum(found.column("n").to_numpy()))
-    return Controls(tuple(units[~ever]), periods, before, values[~ever], values[ever], rows)
+    return Controls(outcome, tuple(units[~ever]), periods, before, values[~ever], values[ever], rows, provenance)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,8 +12,15 @@ from scipy import linalg, stats
 
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.moments import Floats
+from iceblink.causal.plots.event_study import event_study
 from iceblink.errors import ConfigError
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SINCE = "periods since treatment"
+REFERENCE = -1.0
+"""The period since treatment that others are compared with, where one is."""
 SINGULAR = 1e-8
 """Correlations whose smallest eigenvalue is below this say nothing of what differs."""
 
@@ -23,9 +31,13 @@ class PanelEffects(Estimates):
 
     Parameters
     ----------
-    title, names, values, covariance, convention, rows, freedom, dropped, facts
+    title, names, values, covariance, convention, rows, freedom, dropped, facts, provenance
         As of `Estimates`; `rows` are those of units that were compared.
+    along : str
+        What the names that are numbers count.
     """
+
+    along: str = SINCE
 
     def band(self, level: float = 0.95, draws: int = 20_000, seed: int = 0) -> Floats:
         """Return bounds (k, 2) that hold all effects at once with a probability: a sup-t band [1]_.
@@ -61,6 +73,43 @@ class PanelEffects(Estimates):
         return (
             super().to_arrow(level).append_column("band_lower", [band[:, 0]]).append_column("band_upper", [band[:, 1]])
         )
+
+    def plot(self, ax: Axes | None = None, *, names: Sequence[str] | None = None, level: float = 0.95) -> Axes:
+        """Draw effects by time, with intervals (thick) and the band for all of them (thin): an event study.
+
+        The reference period, if the estimator has one, is drawn hollow. Effects without a time are drawn as those of
+        `Estimates.plot`.
+
+        Parameters
+        ----------
+        ax : Axes, optional
+            Of matplotlib. Default: those of a new figure.
+        names : sequence of str, optional
+            Which. Default: all that have a time.
+        level : float
+
+        Raises
+        ------
+        ColumnNotFound
+        ConfigError
+            matplotlib is not installed.
+        """
+        places = [self._at(name) for name in (self.names if names is None else names)]
+        times = {place: time for place in places if (time := _time(self.names[place])) is not None}
+        if not times or (names is not None and len(times) < len(names)):
+            return super().plot(ax, names=names, level=level)
+        table = self.to_arrow(level).take(list(times)).append_column("time", [list(times.values())])
+        since, before = self.along == SINCE, [time for time in times.values() if time < REFERENCE]
+        reference = REFERENCE if since and before and REFERENCE not in times.values() else None
+        return event_study(table, reference=reference, start=0.0 if since else None, xlabel=self.along, ax=ax)
+
+
+def _time(name: str) -> float | None:
+    """Return the time that a name says, if it does."""
+    try:
+        return float(name)
+    except ValueError:
+        return None
 
 
 def wald(values: Floats, covariance: Floats) -> tuple[float, float] | None:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from iceblink.causal.moments import Floats
 from iceblink.causal.panels.cohorts import Cohorts
-from iceblink.causal.panels.effects import PanelEffects, shown, wald
+from iceblink.causal.panels.effects import SINCE, PanelEffects, shown, wald
+from iceblink.causal.plots.event_study import event_study
 from iceblink.errors import ConfigError, PlanError, nearest
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Control = Literal["not_yet", "never"]
 Base = Literal["varying", "universal"]
@@ -45,6 +50,18 @@ class GroupTimeEffects(PanelEffects):
     cohorts: Cohorts
     within: Floats
     between: Floats
+
+    def to_arrow(self, level: float = 0.95) -> pa.Table:
+        """Return a row for each effect: as of `PanelEffects`, then first_treated and period."""
+        table = super().to_arrow(level)
+        return table.append_column("first_treated", [self.group]).append_column("period", [self.period])
+
+    def plot(self, ax: Axes | None = None, *, names: Sequence[str] | None = None, level: float = 0.95) -> Axes:
+        """Draw the effects of each cohort by period, side by side; parameters as of `PanelEffects.plot`."""
+        table = self.to_arrow(level).take([self._at(name) for name in (self.names if names is None else names)])
+        cohorts = [f"{first:.15g}" for first in table["first_treated"].to_pylist()]
+        table = table.append_column("first treated", [cohorts])
+        return event_study(table, time="period", series="first treated", xlabel="period", ax=ax)
 
     def aggregate(self, by: Aggregation = "simple") -> PanelEffects:
         """Return averages of the effects, weighted by the units of the cohorts [1]_. Reads nothing.
@@ -115,6 +132,8 @@ class GroupTimeEffects(PanelEffects):
             convention=self.convention,
             rows=self.rows,
             facts=self.facts,
+            provenance=self.provenance,
+            along={"group": "first treated", "calendar": "period"}.get(by, SINCE),
         )
 
 
@@ -219,6 +238,7 @@ def assembled(
         convention=CONVENTION,
         rows=count * len(cohorts.periods),
         facts=facts | shown({"units treated from the start, left out": cohorts.left_out}),
+        provenance=cohorts.provenance,
         group=group,
         period=period,
         cohorts=cohorts,

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import pyarrow as pa
 
 from iceblink.causal.panels.cohorts import Cohorts, Layout, Units, read
 from iceblink.causal.panels.doubly_robust import doubly_robust
@@ -12,14 +15,17 @@ from iceblink.causal.panels.effects import PanelEffects
 from iceblink.causal.panels.group_time import Base, Control, GroupTimeEffects, group_time
 from iceblink.causal.panels.two_stage import two_stage
 from iceblink.causal.passes import Missing
+from iceblink.causal.provenance import Provenance
+from iceblink.causal.result import Result
+from iceblink.causal.sheet import Sheet
 from iceblink.errors import ConfigError
 
 if TYPE_CHECKING:
     from iceblink.dataset import Dataset
 
 
-@dataclass(frozen=True, eq=False)
-class StaggeredPanel:
+@dataclass(frozen=True, eq=False, repr=False)
+class StaggeredPanel(Result):
     """A balanced panel that has been read: every estimator of it is arithmetic on the moments of its cohorts.
 
     Parameters
@@ -29,8 +35,20 @@ class StaggeredPanel:
         What is read again for covariates.
     """
 
+    keys: ClassVar[tuple[str, ...]] = ("first_treated", "period")
+
     cohorts: Cohorts
     units: Units | None = None
+
+    @property
+    def title(self) -> str:
+        """What was read."""
+        return f"Panel: {self.cohorts.title}"
+
+    @property
+    def provenance(self) -> Provenance:
+        """Where it comes from."""
+        return self.cohorts.provenance
 
     def group_time(self, control: Control = "not_yet", base: Base = "varying") -> GroupTimeEffects:
         """Return the average effect in each period on each cohort, ATT(g, t) [1]_.
@@ -87,13 +105,31 @@ class StaggeredPanel:
         """
         return two_stage(self.cohorts, dynamic=True)
 
-    def __repr__(self) -> str:
-        """Return how many units each cohort has."""
-        shown = ", ".join(
-            f"{first:.15g}: {units:,}" if first < float("inf") else f"never: {units:,}"
-            for first, units in zip(self.cohorts.first, self.cohorts.units, strict=True)
+    def to_arrow(self) -> pa.Table:
+        """Return the mean outcome of each cohort in each period: first_treated (null if never), period, units, mean."""
+        found = self.cohorts
+        count = len(found.periods)
+        first = np.repeat(found.first, count)
+        return pa.table(
+            {
+                "first_treated": pa.array(first, mask=np.isinf(first)),
+                "period": np.tile(found.periods, len(found.first)),
+                "units": np.repeat(found.units, count),
+                "mean": found.means.ravel(),
+            }
         )
-        return f"StaggeredPanel({self.cohorts.title}, {len(self.cohorts.periods)} periods, units by cohort {shown})"
+
+    def sheet(self) -> Sheet:
+        """Return what `summary` and notebooks show: how many units each cohort has, and their means."""
+        found = self.cohorts
+        lines = [
+            ["never" if np.isinf(first) else f"{first:.15g}", f"{units:,}", f"{means[0]:.6g}", f"{means[-1]:.6g}"]
+            for first, units, means in zip(found.first, found.units, found.means, strict=True)
+        ]
+        head = ("first treated", "units", *(f"mean in {found.periods[at]:.15g}" for at in (0, -1)))
+        left = f", units treated from the start, left out {found.left_out:,}" if found.left_out else ""
+        foot = f"units {found.units.sum():,}, periods {len(found.periods)}{left}"
+        return Sheet((self.title,), head, lines, (foot, *self.provenance.lines))
 
 
 @dataclass(frozen=True)

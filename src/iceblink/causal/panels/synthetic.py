@@ -12,9 +12,12 @@ from iceblink.causal.estimates import Estimates
 from iceblink.causal.moments import Floats
 from iceblink.causal.panels.controls import Controls
 from iceblink.causal.panels.simplex import simplex_weights
+from iceblink.causal.plots.paths import gap, paths
 from iceblink.errors import ConfigError
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from iceblink.dataset import Dataset
 
 
@@ -48,6 +51,26 @@ class SyntheticEffect(Estimates):
         synthetic = synthetic + self.time_weights @ (treated - synthetic)[: self.controls.before]
         columns = {"period": self.controls.periods, "treated": treated, "synthetic": synthetic}
         return pa.table({**columns, "difference": treated - synthetic})
+
+    def plot(self, ax: Axes | None = None, *, difference: bool = False) -> Axes:  # type: ignore[override]  # a path has no level
+        """Draw the treated beside their synthetic control over time, or the difference of the two.
+
+        Parameters
+        ----------
+        ax : Axes, optional
+            Of matplotlib. Default: those of a new figure.
+        difference : bool
+
+        Raises
+        ------
+        ConfigError
+            matplotlib is not installed.
+        """
+        found = self.controls
+        start = float(found.periods[found.before])
+        if difference:
+            return gap(self.paths(), start=start, ylabel=f"{found.outcome}, difference", ax=ax)
+        return paths(self.paths(), start=start, ylabel=found.outcome, ax=ax)
 
     def weights_table(self) -> pa.Table:
         """Return the controls whose weight is above 0, the largest first: unit, weight."""
@@ -114,6 +137,7 @@ class SyntheticControl:
                 "root mean square before": float(np.sqrt((differences[before] ** 2).mean())),
                 "p by rank": p_value,
             },
+            provenance=controls.provenance,
             controls=controls,
             weights=weights,
             time_weights=np.zeros(controls.before),
@@ -182,7 +206,8 @@ class SyntheticDiD:
             covariance=np.array([[variance]]),
             convention=f"placebo, {len(placebos):,} draws",
             rows=controls.rows,
-            facts={"controls": count, "treated": treated, "seed": self.seed},
+            facts={"controls": count, "treated": treated},
+            provenance=replace(controls.provenance, seed=self.seed),
             controls=controls,
             weights=weights,
             time_weights=time_weights,

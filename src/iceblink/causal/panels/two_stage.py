@@ -77,6 +77,7 @@ def two_stage(cohorts: Cohorts, dynamic: bool) -> PanelEffects:
         convention=CONVENTION,
         rows=count * int(seen.sum()),
         facts={"units": f"{count:,}", **shown({"units treated from the start, left out": cohorts.left_out})},
+        provenance=cohorts.provenance,
     )
 
 

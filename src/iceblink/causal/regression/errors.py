@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from iceblink.causal.estimates import Estimates
+from iceblink.causal.provenance import Provenance
 from iceblink.causal.regression.sandwich import Residuals, clustered_meat, robust_meat
 from iceblink.errors import ConfigError, nearest
 
@@ -83,4 +84,5 @@ class Errors:
             freedom=np.inf if normal else freedom,
             dropped=fit.dropped,
             facts=facts,
+            provenance=Provenance.of(data),
         )

@@ -1,0 +1,215 @@
+"""Every result says where its numbers come from, and is read and computed with in the same ways."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import iceblink as ib
+from iceblink import causal as ci
+from iceblink.causal.panels.staggered import StaggeredPanel
+from iceblink.causal.provenance import Provenance, Source
+from iceblink.causal.result import Result
+from iceblink.causal.sheet import Sheet
+
+UNITS, PERIODS = 40, 4
+ODD = "größe <b> & 'x'"
+"""A name that SQL, formulas and HTML could each take for something else."""
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ib.Lake]:
+    with ib.connect(tmp_path_factory.mktemp("lake")) as lake:
+        draw = np.random.default_rng(1)
+        unit, period = np.divmod(np.arange(UNITS * PERIODS), PERIODS)
+        first = np.where(unit < 10, 2.0, np.where(unit < 20, 3.0, np.nan))
+        x = draw.normal(size=len(unit))
+        rows = {
+            "id": np.arange(len(unit)),
+            "unit": unit,
+            "period": period,
+            "first": pa.array(first, from_pandas=True),
+            "post": (period >= np.nan_to_num(first, nan=99)).astype(int),
+            "since2": ((period >= 2) & (unit < 10)).astype(int),
+            "t": (draw.random(len(unit)) < 1 / (1 + np.exp(-x))).astype(int),
+            "three": unit % 3,
+            "x": x,
+            ODD: draw.normal(size=len(unit)),
+            "y": x + unit % 2 + draw.normal(size=len(unit)),
+            "city": [f"<i>{n % 2}</i>" for n in unit],
+        }
+        lake.write("n.panel", pa.table(rows), "create")
+        yield lake
+
+
+def problem(data: ib.Dataset) -> ci.Problem:
+    return ci.Problem(data, "y", "t", ["x", ODD])
+
+
+def panel(data: ib.Dataset) -> StaggeredPanel:
+    return ci.Staggered("y", "unit", "period", "first").read(data)
+
+
+def experiment(data: ib.Dataset) -> ci.ABResult:
+    return ci.ABTest("t", 0, [ci.Mean("y", adjust=ODD), ci.Mean("x")], segments="city").fit(data)
+
+
+MADE: dict[str, Any] = {
+    "OLS": lambda data: ci.OLS(f"y ~ x + `{ODD}` + i(city)").fit(data),
+    "TwoStage": lambda data: ci.TwoStage("y ~ 1 | t ~ x").fit(data),
+    "FixedEffects": lambda data: ci.FixedEffects("y ~ x | unit + period").fit(data),
+    "Logit": lambda data: ci.Logit("t ~ x").fit(data),
+    "Poisson": lambda data: ci.Poisson("period ~ x").fit(data),
+    "LinearPLR": lambda data: ci.LinearPLR("y", "t", ["x", ODD], key="unit", folds=3, seed=5).fit(data),
+    "PLR": lambda data: ci.PLR("y", "t", ["x", ODD], key="unit", folds=3, seed=5).fit(data),
+    "PLIV": lambda data: ci.PLIV("y", "t", ["x"], "unit", instrument="three", folds=2).fit(data),
+    "IRM": lambda data: ci.IRM("y", "t", ["x"], key="id", folds=2).fit(data),
+    "LinearDML": lambda data: ci.LinearDML("y", "t", [], key="id", folds=2, modifiers=["x"]).fit(data),
+    "ABTest": experiment,
+    "IPW": lambda data: ci.IPW().fit(problem(data)),
+    "NearestNeighbour": lambda data: ci.NearestNeighbour().fit(problem(data)),
+    "CoarsenedMatching": lambda data: ci.CoarsenedMatching({"x": 2, ODD: 2}).fit(problem(data)),
+    "EntropyBalancing": lambda data: ci.EntropyBalancing().fit(problem(data)),
+    "Stratification": lambda data: ci.Stratification(2).fit(problem(data)),
+    "Balance": lambda data: problem(data).balance(),
+    "Balance, weighted": lambda data: ci.IPW().fit(problem(data)).balance(),
+    "Scores": lambda data: ci.Propensity().fit(problem(data)),
+    "Scores of three": lambda data: ci.Propensity().fit(ci.Problem(data, "y", "three", ["x", ODD])),
+    "Overlap": lambda data: ci.Propensity().fit(problem(data)).overlap(),
+    "TwoByTwo": lambda data: ci.TwoByTwo("y", "t", "since2").fit(data),
+    "StaggeredPanel": panel,
+    "GroupTimeEffects": lambda data: panel(data).group_time(),
+    "aggregate": lambda data: panel(data).group_time().aggregate("dynamic"),
+    "two_stage": lambda data: panel(data).two_stage(),
+    "SyntheticControl": lambda data: ci.SyntheticControl("y", "unit", "period", "since2").fit(data),
+    "SyntheticDiD": lambda data: ci.SyntheticDiD("y", "unit", "period", "since2", 3, seed=4).fit(data),
+}
+
+
+@pytest.fixture(scope="module")
+def table(lake: ib.Lake) -> ib.Dataset:
+    return lake.table("n.panel")
+
+
+def made_of(name: str, table: ib.Dataset) -> Result:
+    """Make a result of the table; controls of the synthetic ones are units that are never treated."""
+    data = table.sql("SELECT * FROM this WHERE unit < 10 OR unit >= 20") if "Synthetic" in name else table
+    made: Result = MADE[name](data)
+    return made
+
+
+@pytest.fixture(scope="module", params=MADE)
+def result(request: pytest.FixtureRequest, table: ib.Dataset) -> Result:
+    return made_of(request.param, table)
+
+
+def test_a_result_names_the_table_and_the_snapshot_that_it_was_read_at(result: Result, lake: ib.Lake) -> None:
+    snapshot = lake.sql("SELECT snapshot_id FROM n.panel.snapshots").to_pylist()[0]["snapshot_id"]
+    assert result.provenance.sources == (Source("n.panel", snapshot),)
+    assert f"data n.panel at snapshot {snapshot}" in result.summary()
+    assert isinstance(result, StaggeredPanel) or result.provenance.conventions
+
+
+def test_frames_hold_the_rows_of_the_arrow_table(result: Result) -> None:
+    table = result.to_arrow()
+    rows = table.select(list(result.keys)).to_pylist()
+    assert len({tuple(row.values()) for row in rows}) == len(rows), "keys name a row"
+    assert list(result.to_pandas().reset_index().columns) == [
+        *result.keys,
+        *(name for name in table.column_names if name not in result.keys),
+    ]
+    assert result.to_polars().to_arrow().num_rows == result.to_pandas().shape[0] == table.num_rows
+
+
+class Cells(HTMLParser):
+    """The tags of a text, and what stands between them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.cells: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.tags.add(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.cells.append(data)
+
+
+def test_a_notebook_shows_what_the_summary_says(result: Result) -> None:
+    read, sheet = Cells(result._repr_html_()), result.sheet()
+    assert read.tags <= {"div", "p", "b", "table", "thead", "tbody", "tr", "th", "td"}
+    for cell in (*sheet.above, *sheet.head, *(cell for line in sheet.lines for cell in line), *sheet.below):
+        assert not cell or cell in read.cells
+    assert repr(result) == result.summary()
+    for line in result.summary().splitlines():
+        assert line == line.rstrip()
+
+
+def test_estimates_of_all_kinds_have_the_same_columns(table: ib.Dataset) -> None:
+    shared = ["name", "estimate", "std_error", "statistic", "p_value", "lower", "upper"]
+    for made in ("OLS", "IPW", "PLR", "two_stage", "SyntheticDiD"):
+        assert made_of(made, table).to_arrow().column_names[:7] == shared
+    assert set(shared[2:]) <= set(experiment(table).to_arrow().column_names)
+
+
+def test_folds_and_seeds_are_told(table: ib.Dataset) -> None:
+    for made in ("LinearPLR", "PLR"):
+        found = MADE[made](table)
+        assert (found.provenance.folds, found.provenance.seed) == (3, 5)
+        assert found.provenance.conventions == (found.convention,)
+        assert found.summary().endswith("folds 3, seed 5")
+    assert MADE["OLS"](table).provenance.seed is None
+
+
+def test_sources_are_each_named_once_in_the_order_of_the_plan(lake: ib.Lake, tmp_path: Any) -> None:
+    lake.write("n.other", {"unit": [0, 1]}, "create")
+    other, panel = lake.table("n.other"), lake.table("n.panel")
+    memory, files = lake.from_arrow({"unit": [0, 1, 2]}), str(tmp_path / "files")
+    joined = other.join(panel, "unit").join(memory, "unit").join(other.select("unit"), "unit")
+    assert [one.name for one in Provenance.of(joined).sources] == ["n.other", "n.panel", "3 rows in memory"]
+    other.write_parquet(files)
+    (read,) = Provenance.of(lake.read_parquet(files).filter(ib._.unit > 0)).sources
+    assert "files" in read.name
+    assert read.snapshot is None
+    stream = lake.from_arrow(pa.RecordBatchReader.from_batches(pa.schema([]), []))
+    assert Provenance.of(stream).lines == ("data a stream, read once",)
+    assert Provenance().lines == ()
+
+
+def test_an_older_snapshot_is_named_as_such(lake: ib.Lake) -> None:
+    rows = {"y": [1.0, 2.0, 4.0], "x": [0.0, 1.0, 3.0]}
+    first = lake.write("n.grows", rows, "create")
+    then = ci.OLS("y ~ x").fit(first).provenance
+    now = ci.OLS("y ~ x").fit(lake.write("n.grows", {"y": [3.0], "x": [1.0]})).provenance
+    again = ci.OLS("y ~ x").fit(lake.table("n.grows", snapshot=then.sources[0].snapshot))
+    assert again.provenance == then != now
+    assert again.values[1] == pytest.approx(1.0)
+
+
+def test_scores_are_those_of_a_logit(table: ib.Dataset) -> None:
+    found = MADE["Scores"](table).to_pandas()["coefficient"].xs("1")
+    logit = ci.Logit(f"t ~ x + `{ODD}`").fit(table)
+    np.testing.assert_allclose(found.to_numpy(), logit.values, rtol=1e-6)
+    assert list(found.index) == list(logit.names)
+
+
+def test_a_panel_is_the_means_of_its_cohorts(table: ib.Dataset) -> None:
+    found = panel(table).to_arrow().to_pylist()
+    rows = table.to_pylist()
+    for row in found:
+        mine = [one["y"] for one in rows if (one["first"], one["period"]) == (row["first_treated"], row["period"])]
+        assert row["mean"] == pytest.approx(np.mean(mine))
+        assert row["units"] == len(mine)
+
+
+def test_a_sheet_without_lines_is_its_head() -> None:
+    sheet = Sheet(("nothing <found>",), ("", "mean"), ())
+    assert sheet.text() == "nothing <found>\n  mean"
+    assert "<found>" not in sheet.html()

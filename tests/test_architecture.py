@@ -42,6 +42,7 @@ DOORS = {
     "scipy": {"causal"},
     "sklearn": {"causal", "demo"},
     "threadpoolctl": {"causal", "demo"},
+    "xgboost": {"causal"},
     "matplotlib": {"causal", "demo"},
     "torch": {"load"},
     "tensorflow": {"load"},

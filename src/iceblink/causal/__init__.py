@@ -8,6 +8,9 @@ the same digits.
 from __future__ import annotations
 
 from iceblink.causal import needs as needs  # first: it says which extra is missing
+
+# isort: split
+from iceblink.causal import models as models
 from iceblink.causal.dml.partially_linear import LinearPLR
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.experiments.ab_test import ABTest
@@ -36,6 +39,7 @@ __all__ = [
     "Estimates",
     "OLS", "TwoStage", "FixedEffects", "Logit", "Poisson",
     "LinearPLR",
+    "models",
     "ABTest", "Mean", "Conversion", "Ratio", "Quantile", "AlwaysValid", "GroupSequential", "ABResult", "Effect",
     "PowerAnalysis",
     "Problem", "Propensity", "Scores", "Overlap", "Balance", "Effects",

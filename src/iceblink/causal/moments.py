@@ -146,7 +146,7 @@ class Moments:
         """Return those of the rows of both."""
         self._check(other)
         groups = np.union1d(self.groups, other.groups)
-        left, right = self._spread(groups), other._spread(groups)
+        left, right = self.spread(groups), other.spread(groups)
         weights = left.weights + right.weights
         share = np.divide(right.weights, weights, out=np.zeros_like(weights), where=weights != 0)
         apart = right.means - left.means
@@ -172,8 +172,8 @@ class Moments:
             A group of `other` has more rows than here.
         """
         self._check(other)
-        right = other._spread(np.union1d(self.groups, other.groups))
-        whole = self._spread(right.groups)
+        right = other.spread(np.union1d(self.groups, other.groups))
+        whole = self.spread(right.groups)
         rows, weights = whole.rows - right.rows, whole.weights - right.weights
         if (rows < 0).any():
             group = int(right.groups[rows < 0][0])
@@ -234,7 +234,7 @@ class Moments:
             products=self.products[at],
         )
 
-    def _spread(self, groups: Integers) -> Self:
+    def spread(self, groups: Integers) -> Self:
         """Return these with an empty place for each group that is not among them."""
         if len(groups) == len(self.groups):
             return self

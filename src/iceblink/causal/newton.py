@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +37,10 @@ class Maximum:
     inverse: Floats
 
 
+Climb = Generator[Floats, Sums, Maximum]
+"""Asks for the objective at parameters (k,), step after step, and returns its maximum."""
+
+
 def climbed(start: Floats, at: Callable[[Floats], Sums], spread: Floats) -> Maximum:
     """Return where an objective is largest.
 
@@ -49,10 +53,22 @@ def climbed(start: Floats, at: Callable[[Floats], Sums], spread: Floats) -> Maxi
         Mean squares and products of what the parameters are multiplied with: by these a step that does not change
         the scores of rows is told from one along which the objective is flat and has no maximum.
     """
+    climb = climbing(start, spread)
+    here = next(climb)
+    while True:
+        try:
+            here = climb.send(at(here))
+        except StopIteration as end:
+            found: Maximum = end.value
+            return found
+
+
+def climbing(start: Floats, spread: Floats) -> Climb:
+    """Climb as `climbed` does, and leave it to the caller to say what the objective is, of many climbs in one pass."""
     parameters, step, best = start, np.zeros(len(start)), -np.inf
     inverse = np.zeros((len(start), len(start)))
     for _ in range(MOST_STEPS):
-        here = at(parameters)
+        here = yield parameters
         objective = float(here["likelihood"])
         if not objective >= best - 1e-12 * abs(best):  # too far: half of it
             step = step / 2

@@ -1,0 +1,132 @@
+"""Estimators of scikit-learn's kind, on rows that fit into memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iceblink.causal.models.fitted import Fitted
+from iceblink.causal.models.gathering import gathered
+from iceblink.causal.models.task import Rows, Task
+from iceblink.causal.moments import Floats
+from iceblink.errors import ConfigError, PlanError
+from iceblink.interop import optional
+
+if TYPE_CHECKING:
+    from iceblink.dataset import Dataset
+
+
+@dataclass(frozen=True, eq=False)
+class EstimatorPredictor:
+    """A fitted estimator; `chance` says whether it is asked for the chance of a 1."""
+
+    estimator: Any
+    chance: bool
+
+    def of(self, features: Floats) -> Floats:
+        rows = np.ascontiguousarray(features.T)
+        if self.chance:
+            return np.asarray(self.estimator.predict_proba(rows)[:, 1], np.float64)
+        return np.asarray(self.estimator.predict(rows), np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class SkLearn:
+    """Any regressor or classifier with scikit-learn's ``fit(X, y)``, trained in this process on rows in memory.
+
+    A classifier is asked for the chance of a 1, a regressor for a value, whatever the target is. Rows come in the
+    dataset's order, so that what an estimator draws by its own ``random_state`` is the same wherever they come from.
+
+    Parameters
+    ----------
+    estimator : object
+        Is cloned for each target and fold, and never fitted itself.
+    memory_bytes : int
+        The most that rows may take, 8 bytes a value: where there are more, the fit ends before they are held.
+
+    Raises
+    ------
+    ConfigError
+        It has no ``fit`` and ``predict``, or scikit-learn is not installed.
+    """
+
+    estimator: Any
+    memory_bytes: int = 1 << 30
+
+    def __post_init__(self) -> None:
+        optional("sklearn", "demo")
+        if not all(callable(getattr(self.estimator, word, None)) for word in ("fit", "predict", "get_params")):
+            raise ConfigError(
+                f"{type(self.estimator).__name__} is no estimator", "SkLearn", "an instance with fit and predict"
+            )
+
+    def fit(self, data: Dataset, task: Task) -> tuple[Fitted, ...]:
+        """Fit one for each target of a task, as `Model.fit` says. Eager: one pass, and all of the training.
+
+        Raises
+        ------
+        PlanError
+            Also where rows take more than `memory_bytes`, and where a classifier's training set has one value.
+        """
+        found = self._rows(data, task)
+        folds = np.unique(found.fold)
+        task.check_folds(folds)
+        fits = []
+        for at in range(len(task.targets)):
+            outside = folds if len(folds) > 1 else [None]
+            models = tuple(self._trained(found, task, at, fold) for fold in outside)
+            fits.append(Fitted(task.features, task.folds, folds, models))
+        return tuple(fits)
+
+    def _rows(self, data: Dataset, task: Task) -> Rows:
+        parts: list[Rows] = []
+        held = 0
+        for rows in gathered(data, task, np.float64):
+            arrays = (rows.fold, rows.features, rows.targets, rows.weights, rows.learnt)
+            held += sum(array.nbytes for array in arrays)
+            if held > self.memory_bytes:
+                raise PlanError(
+                    f"the rows take more than {self.memory_bytes:,} bytes",
+                    task.where,
+                    "sample the rows, raise memory_bytes, or take a model that reads blocks: Linear, Logistic, XGBoost",
+                )
+            parts.append(rows)
+        if not parts:
+            raise PlanError("there are no rows", task.where, "look at the filters, and at missing values")
+        fold, *wide = (
+            np.concatenate([getattr(part, name) for part in parts], axis=-1)
+            for name in ("fold", "features", "targets", "weights", "learnt")
+        )
+        return Rows(fold, *wide)
+
+    def _trained(self, found: Rows, task: Task, at: int, fold: int | None) -> EstimatorPredictor:
+        base = optional("sklearn.base", "demo")
+        target, where = task.targets[at], task.of(task.targets[at])
+        used: NDArray[np.bool_] = found.learnt[at] if fold is None else found.learnt[at] & (found.fold != fold)
+        if not used.any():
+            raise PlanError("there are no rows", where, "look at the filters, and at missing values")
+        values, chance = found.targets[at, used], base.is_classifier(self.estimator)
+        if chance:
+            self._check_chance(values, task, at)
+        weight = {} if target.weight is None else {"sample_weight": found.weights[at, used]}
+        estimator = base.clone(self.estimator)
+        try:
+            estimator.fit(np.ascontiguousarray(found.features[:, used].T), values, **weight)
+        except (TypeError, ValueError) as error:
+            raise PlanError(str(error).splitlines()[0], where, f"so says {type(estimator).__name__}.fit") from error
+        return EstimatorPredictor(estimator, chance)
+
+    def _check_chance(self, values: Floats, task: Task, at: int) -> None:
+        target, where = task.targets[at], task.of(task.targets[at])
+        if not callable(getattr(self.estimator, "predict_proba", None)):
+            raise PlanError(f"{type(self.estimator).__name__} has no predict_proba", where, "take one that has chances")
+        other = values[(values != 0) & (values != 1)]
+        if len(other):
+            raise PlanError(
+                f"{target.name} has {other[0]:g}", where, "a classifier learns zeros and ones; take a regressor"
+            )
+        if values.min() == values.max():
+            raise PlanError(f"{target.name} is {values[0]:g} in every row", where, "a chance is learnt from both")

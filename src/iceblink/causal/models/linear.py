@@ -1,0 +1,85 @@
+"""Linear models by moments: all targets and all folds from one pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from iceblink.causal.models.fitted import Fitted
+from iceblink.causal.models.task import Task
+from iceblink.causal.moments import Floats, Moments
+from iceblink.causal.regression.fit import fitted
+from iceblink.errors import ConfigError, PlanError
+
+if TYPE_CHECKING:
+    from iceblink.dataset import Dataset
+
+
+@dataclass(frozen=True, eq=False)
+class LinearPredictor:
+    """A number and the sum of features times coefficients (p,)."""
+
+    intercept: float
+    coefficients: Floats
+
+    def of(self, features: Floats) -> Floats:
+        return np.asarray(self.coefficients @ features + self.intercept)
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Least squares with an intercept, or ridge regression: exact, in one pass over the data for all folds.
+
+    Fold k's model solves the normal equations of the moments of all other folds, added up and never subtracted. Of a
+    binary target it is a linear probability, which may leave [0, 1].
+
+    Parameters
+    ----------
+    penalty : float
+        λ of Σ w (y - b₀ - x'b)² + λ b'b, scikit-learn's ``Ridge(alpha)``: the intercept is not shrunk, and features are
+        as they are, so that their units matter. 0 is least squares, where features that follow from those before them
+        are left out.
+
+    Raises
+    ------
+    ConfigError
+    """
+
+    penalty: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_penalty(self.penalty, "Linear")
+
+    def fit(self, data: Dataset, task: Task) -> tuple[Fitted, ...]:
+        """Fit one for each target of a task, as `Model.fit` says. Eager: one pass."""
+        found = task.moments(data)
+        fits = []
+        for at, target in enumerate(task.targets):
+            where = task.of(target)
+            parts = [self._solved(found.training(at, int(fold)), at, len(task.targets), where) for fold in found.folds]
+            dropped = dict.fromkeys(name for _, left in parts for name in left)
+            models = tuple(model for model, _ in parts)
+            fits.append(Fitted(task.features, task.folds, found.folds, models, tuple(dropped)))
+        return tuple(fits)
+
+    def _solved(self, training: Moments, outcome: int, targets: int, where: str) -> tuple[LinearPredictor, list[str]]:
+        features = range(targets, len(training.columns))
+        coefficients = np.zeros(len(features))
+        if self.penalty == 0:
+            fit = fitted(training, features, features, True, where, outcome=outcome)
+            coefficients[[place - targets for place in fit.regressors]] = fit.coefficients[1:]
+            return LinearPredictor(float(fit.values[0]), coefficients), list(fit.dropped)
+        if not training.rows.sum():
+            raise PlanError("there are no rows", where, "look at the filters, and at missing values")
+        means, products = training.means[0], training.products[0]
+        shrunk = products[targets:, targets:] + self.penalty * np.eye(len(features))
+        coefficients = np.linalg.solve(shrunk, products[targets:, outcome])
+        return LinearPredictor(float(means[outcome] - coefficients @ means[targets:]), coefficients), []
+
+
+def check_penalty(penalty: float, where: str) -> None:
+    """Raise ConfigError unless a penalty is a number that is not negative."""
+    if not (np.isfinite(penalty) and penalty >= 0):
+        raise ConfigError(f"penalty is {penalty}", where, "it is 0, or more")

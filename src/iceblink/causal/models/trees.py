@@ -1,0 +1,219 @@
+"""Gradient-boosted trees of XGBoost, trained on features in bins, which are made of blocks as they come."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iceblink.causal.models.fitted import Fitted
+from iceblink.causal.models.gathering import gathered, without_targets
+from iceblink.causal.models.linear import check_penalty
+from iceblink.causal.models.task import Rows, Task
+from iceblink.causal.moments import Floats, Integers
+from iceblink.errors import ConfigError, PlanError
+from iceblink.interop import optional
+
+if TYPE_CHECKING:
+    from iceblink.dataset import Dataset
+
+Few = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class TreePredictor:
+    """A booster; workers are many, so each predicts in one thread."""
+
+    booster: Any
+
+    def of(self, features: Floats) -> Floats:
+        few = np.ascontiguousarray(features.T, np.float32)
+        return np.asarray(self.booster.inplace_predict(few, validate_features=False), np.float64)
+
+
+@dataclass(frozen=True)
+class XGBoost:
+    """Gradient-boosted trees by XGBoost's histograms [1]_; of a binary target by logistic loss, else by squares.
+
+    Workers make blocks of float32 features, from which this process makes one matrix of bins, a byte for a value, and
+    keeps folds, targets and weights, 8 bytes each for a row: the table is read three times, and never whole in memory.
+    All models are trained on that matrix, with weight 0 for rows that are not theirs. So the edges of bins, which
+    look at features alone, know of the rows left out; targets of these rows no model has seen. Training is done in this
+    process, on Ray too. Features may lack values: a split learns where such rows go.
+
+    Parameters
+    ----------
+    rounds : int
+        Trees, one after the other.
+    depth : int
+        Of a tree.
+    learning_rate : float
+    min_child_weight : float
+        The least sum of second derivatives in a leaf; of squares that is the rows' weight.
+    penalty : float
+        λ of the squares of leaves' values.
+    bins : int
+        A feature's, at most.
+    threads : int
+        Of training; 0 for one for each CPU. Sums in another number of threads have other last digits.
+    on_disk : bool
+        Keep the matrix of bins in a temporary folder instead of memory.
+
+    Raises
+    ------
+    ConfigError
+        A parameter is out of range, or xgboost is not installed.
+
+    References
+    ----------
+    .. [1] Chen, Guestrin: XGBoost: A Scalable Tree Boosting System, KDD 2016.
+    """
+
+    rounds: int = 100
+    depth: int = 4
+    learning_rate: float = 0.1
+    min_child_weight: float = 1.0
+    penalty: float = 1.0
+    bins: int = 256
+    threads: int = 0
+    on_disk: bool = False
+
+    def __post_init__(self) -> None:
+        optional("xgboost", "trees")
+        check_penalty(self.penalty, "XGBoost")
+        for name, least in (("rounds", 1), ("depth", 1), ("bins", 2), ("threads", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} is {getattr(self, name)}", "XGBoost", f"{least} or more")
+        if not 0 < self.learning_rate <= 1:
+            raise ConfigError(f"learning_rate is {self.learning_rate}", "XGBoost", "it is above 0, and at most 1")
+
+    def fit(self, data: Dataset, task: Task) -> tuple[Fitted, ...]:
+        """Fit one for each target of a task, as `Model.fit` says. Eager: three passes, and all of the training.
+
+        Raises
+        ------
+        PlanError
+            Also where a training set has one value of a binary target.
+        """
+        with tempfile.TemporaryDirectory(prefix="iceblink-bins-") as folder:
+            blocks = _Blocks(data, task)
+            matrix = self._matrix(blocks, Path(folder) / "bins")
+            found = blocks.known(task)
+            folds = np.unique(found.fold)
+            task.check_folds(folds)
+            fits = []
+            for at in range(len(task.targets)):
+                outside = folds if len(folds) > 1 else [None]
+                models = tuple(self._trained(matrix, found, task, at, fold) for fold in outside)
+                fits.append(Fitted(task.features, task.folds, folds, models))
+            del matrix  # before the folder that it may live in
+        return tuple(fits)
+
+    def _matrix(self, blocks: _Blocks, folder: Path) -> Any:
+        xgboost = optional("xgboost", "trees")
+        settings = {"max_bin": self.bins, "nthread": self.threads, "missing": np.nan}
+        kind = xgboost.ExtMemQuantileDMatrix if self.on_disk else xgboost.QuantileDMatrix
+        cache = str(folder) if self.on_disk else None
+
+        class Feed(xgboost.DataIter):  # type: ignore[misc,name-defined]
+            """Blocks, as XGBoost asks for them: to its C callbacks an error is an end, which `reraise` undoes."""
+
+            def __init__(self) -> None:
+                super().__init__(cache_prefix=cache)
+
+            def next(self, input_data: Any) -> bool:
+                block = next(blocks, None)
+                if block is not None:
+                    input_data(data=block, label=np.zeros(len(block), np.float32))
+                return block is not None
+
+            def reset(self) -> None:
+                blocks.again()
+
+        try:
+            return kind(Feed(), **settings)
+        finally:
+            blocks.again()
+
+    def _trained(self, matrix: Any, found: Rows, task: Task, at: int, fold: int | None) -> TreePredictor:
+        xgboost = optional("xgboost", "trees")
+        target = task.targets[at]
+        weight = found.weights[at] if fold is None else found.weights[at] * (found.fold != fold)
+        mass = weight.sum()
+        if not mass > 0:
+            raise PlanError("there are no rows", task.of(target), "look at the filters, and at missing values")
+        level = float(weight @ found.targets[at] / mass)
+        if target.binary and not 0 < level < 1:
+            raise PlanError(
+                f"{target.name} is {level:g} in every row", task.of(target), "a chance is learnt from zeros and ones"
+            )
+        matrix.set_label(found.targets[at].astype(np.float32))
+        matrix.set_weight(weight.astype(np.float32))
+        settings = {
+            "tree_method": "hist",
+            "objective": "binary:logistic" if target.binary else "reg:squarederror",
+            "base_score": level,
+            "max_depth": self.depth,
+            "eta": self.learning_rate,
+            "min_child_weight": self.min_child_weight,
+            "lambda": self.penalty,
+            "max_bin": self.bins,
+            "nthread": self.threads,
+        }
+        booster = xgboost.train(settings, matrix, num_boost_round=self.rounds)
+        booster.set_param({"nthread": 1})
+        return TreePredictor(booster)
+
+
+@dataclass(eq=False)
+class _Blocks(Iterator[Few]):
+    """Features (n, p) block by block, as often as is asked; what else rows have is kept of the first time.
+
+    Parameters
+    ----------
+    data : Dataset
+    task : Task
+    """
+
+    data: Dataset
+    task: Task
+    kept: list[Rows] = field(default_factory=list)
+    whole: bool = False
+    running: Iterator[Rows] | None = None
+
+    def __next__(self) -> Few:
+        if self.running is None:
+            task = without_targets(self.task) if self.whole else self.task
+            self.running = gathered(self.data, task, np.float32, gaps=True)
+        rows = next(self.running, None)
+        if rows is None:
+            self.whole = True
+            raise StopIteration
+        if not self.whole:
+            self.kept.append(Rows(rows.fold, rows.features[:0], rows.targets, rows.weights, rows.learnt))
+        return np.ascontiguousarray(rows.features.T)
+
+    def again(self) -> None:
+        """Begin anew."""
+        if self.running is not None:
+            self.running.close()  # type: ignore[attr-defined]
+        self.running = None
+        if not self.whole:
+            self.kept = []
+
+    def known(self, task: Task) -> Rows:
+        """Return folds, targets and weights of all rows."""
+        if not self.kept:
+            raise PlanError("there are no rows", task.where, "look at the filters, and at missing values")
+        fold: Integers = np.concatenate([rows.fold for rows in self.kept])
+        targets, weights, learnt = (
+            np.concatenate([getattr(rows, name) for rows in self.kept], axis=1)
+            for name in ("targets", "weights", "learnt")
+        )
+        self.kept = []
+        return Rows(fold, np.zeros((0, len(fold))), targets, weights, learnt)

@@ -30,3 +30,24 @@ def test_estimates_on_ray_are_those_of_one_process(tmp_path: Path) -> None:
             np.testing.assert_allclose(there.covariance, here.covariance, rtol=1e-13)
         here, there = (ci.OLS("y ~ t", cluster="g").fit(lake.table("n.t")) for lake in (local, on_ray))
         np.testing.assert_allclose(there.covariance, here.covariance, rtol=1e-10)  # groups are added in another order
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_effects_of_learners_on_ray_are_those_of_one_process(tmp_path: Path) -> None:
+    draw = np.random.default_rng(4)
+    x, arm = draw.normal(size=ROWS), draw.integers(0, 3, ROWS)
+    y = x + arm * (1 + x) + draw.normal(size=ROWS)
+    rows = pa.table({"id": np.arange(ROWS), "arm": np.array(["no", "pill", "shot"])[arm], "x": x, "y": y})
+    engine = ib.RayEngine(small_bytes=0, split_bytes=500_000, memory_bytes=2 << 30)
+    learner = ci.DRLearner("y", "arm", "x", key="id", folds=2, propensity={"pill": 1 / 3, "shot": 1 / 3})
+    with ib.connect(tmp_path / "lake") as local, ib.connect(tmp_path / "lake", engine=engine) as on_ray:
+        local.write("n.t", rows, "create", properties={"write.parquet.row-group-limit": "50000"})
+        here, there = (learner.fit(lake.table("n.t")) for lake in (local, on_ray))
+        np.testing.assert_allclose(there.ate().values, here.ate().values, rtol=1e-13)
+        np.testing.assert_allclose(there.ate().covariance, here.ate().covariance, rtol=1e-12)
+        found = [learnt.effect(lake.table("n.t"), error="se") for lake, learnt in ((local, here), (on_ray, there))]
+        expected, effects = (one.sql('SELECT id, "effect[shot]", "se[pill]" FROM this ORDER BY id') for one in found)
+        for column in ("effect[shot]", "se[pill]"):
+            np.testing.assert_allclose(
+                effects.to_arrow()[column].to_numpy(), expected.to_arrow()[column].to_numpy(), rtol=1e-11
+            )

@@ -24,6 +24,12 @@ from iceblink.causal.experiments.metrics import Conversion, Mean, Quantile, Rati
 from iceblink.causal.experiments.power import PowerAnalysis
 from iceblink.causal.experiments.results import ABResult, Effect
 from iceblink.causal.experiments.sequential import AlwaysValid, GroupSequential
+from iceblink.causal.learners.crossed import XLearner
+from iceblink.causal.learners.doubly_robust import DRLearner
+from iceblink.causal.learners.learned import LearnedEffects
+from iceblink.causal.learners.residual import RLearner
+from iceblink.causal.learners.separate import TLearner
+from iceblink.causal.learners.single import SLearner
 from iceblink.causal.observational.adjusting import AIPW, IPW, IPWRA, RegressionAdjustment
 from iceblink.causal.observational.balance import Balance
 from iceblink.causal.observational.coarsened import CoarsenedMatching
@@ -47,6 +53,7 @@ __all__ = [
     "OLS", "TwoStage", "FixedEffects", "Logit", "Poisson",
     "LinearPLR",
     "models", "PLR", "PLIV", "IRM", "IIVM", "LinearDML", "LinearEffects",
+    "SLearner", "TLearner", "XLearner", "RLearner", "DRLearner", "LearnedEffects",
     "ABTest", "Mean", "Conversion", "Ratio", "Quantile", "AlwaysValid", "GroupSequential", "ABResult", "Effect",
     "PowerAnalysis",
     "Problem", "Propensity", "Scores", "Overlap", "Balance", "Effects",

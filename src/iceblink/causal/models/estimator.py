@@ -27,10 +27,12 @@ class EstimatorPredictor:
     chance: bool
 
     def of(self, features: Floats) -> Floats:
-        rows = np.ascontiguousarray(features.T)
-        if self.chance:
-            return np.asarray(self.estimator.predict_proba(rows)[:, 1], np.float64)
-        return np.asarray(self.estimator.predict(rows), np.float64)
+        whole = np.isfinite(features.sum(axis=0))
+        found = np.full(len(whole), np.nan)
+        rows = np.ascontiguousarray(features[:, whole].T)
+        if len(rows):
+            found[whole] = self.estimator.predict_proba(rows)[:, 1] if self.chance else self.estimator.predict(rows)
+        return found
 
 
 @dataclass(frozen=True, eq=False)

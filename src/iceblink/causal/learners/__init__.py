@@ -1,0 +1,1 @@
+"""Meta-learners: the effect on each row, by models of outcomes, treatments and effects put together."""

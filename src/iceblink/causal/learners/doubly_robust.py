@@ -1,0 +1,142 @@
+"""The DR-learner: a model of doubly robust scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from iceblink.causal.learners.learned import LearnedEffects
+from iceblink.causal.learners.orthogonal import check_folds, clipped, effects_by, facts_of, folds_of
+from iceblink.causal.learners.propensity import Assignment, Chances, columns_of
+from iceblink.causal.learners.roles import Learner
+from iceblink.causal.learners.setting import dropped_by
+from iceblink.causal.models.fitted import Fitted, Model, predictions
+from iceblink.causal.models.linear import Linear
+from iceblink.causal.models.logistic import Logistic
+from iceblink.causal.models.target import Column, Target
+from iceblink.causal.moments import Floats
+from iceblink.causal.observational.study import Arms
+from iceblink.causal.passes import Grouping
+
+if TYPE_CHECKING:
+    from iceblink.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class DRLearner(Learner):
+    """Effects by a regression of doubly robust scores on features: right if outcomes or chances are [1]_.
+
+    The score of arm k is φ_k = μ_k(X) - μ_0(X) + 1{T = k} (Y - μ_k(X)) / p_k(X) - 1{T = 0} (Y - μ_0(X)) / p_0(X), with
+    μ_j the mean outcome of arm j and p_j its chance, both by models that have not seen the row's fold. τ_k is a
+    regression of φ_k on X over all rows: the folds' scores are pooled, as EconML's ``DRLearner`` does, instead of
+    averaging a regression for each. The mean of φ_k is the AIPW estimate of the average effect, as of DoubleML's
+    ``IRM``.
+
+    Parameters
+    ----------
+    outcome, treatment, features, control, missing
+        As of `SLearner`.
+    key : str or sequence of str
+        The columns of the unit, which decide its fold.
+    outcome_model : Model
+        Of each arm's outcome.
+    effect_model : Model
+        Of the scores. If it is `Linear` without a penalty, coefficients and effects have HC1 errors.
+    propensity : Model, float, str or mapping
+        As of `XLearner`.
+    folds : int
+    seed : int
+    clip : float
+        Chances nearer to 0 or 1 than this are taken as this.
+
+    References
+    ----------
+    .. [1] Kennedy: Towards optimal doubly robust estimation of heterogeneous causal effects, 2020 (Electronic Journal
+       of Statistics 2023), algorithm 1.
+    """
+
+    key: str | Sequence[str]
+    _: KW_ONLY
+    outcome_model: Model = field(default_factory=Linear)
+    effect_model: Model = field(default_factory=Linear)
+    propensity: Assignment = field(default_factory=Logistic)
+    folds: int = 5
+    seed: int = 0
+    clip: float = 0.01
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_folds(self.folds, self.clip, self.title)
+
+    def fit(self, data: Dataset, grouping: Grouping | None = None) -> LearnedEffects:
+        """Fit the models. Eager: of linear ones, and a logistic one of the treatment, about eleven passes.
+
+        Parameters
+        ----------
+        data : Dataset
+        grouping : Grouping, optional
+            Folds of another kind.
+
+        Raises
+        ------
+        ColumnNotFound, TypeMismatch, QueryError
+            As of `Learner.setting` and the models.
+        ConfigError
+            The propensity that is known is not one of all arms.
+        PlanError
+            Also where a fold is empty, or the features tell the arms apart without error.
+        """
+        by = grouping or folds_of(self.key, self.folds, self.seed)
+        setting = self.setting(data, columns_of(self.propensity), by.inputs)
+        asked = [(self.outcome_model, setting.outcome_in(arm)) for arm in range(len(setting.arms))]
+        outcomes, chances = self.nuisances(setting, asked, self.propensity, by)
+        scores = DoublyRobust(self.outcome, setting.arms, outcomes, chances, self.clip)
+        targets = [
+            Target(_Score(scores, arm - 1), name=f"scores of {self.treatment} {setting.arms.names[arm]}")
+            for arm in setting.others
+        ]
+        facts = facts_of(by)
+        rule, linear = effects_by(self.effect_model, setting, targets, self.title, facts)
+        return LearnedEffects(self.title, setting, rule, scores, linear, dropped_by(outcomes), facts)
+
+
+@dataclass(frozen=True, eq=False)
+class DoublyRobust:
+    """Scores of augmented inverse probability weighting."""
+
+    outcome: str
+    arms: Arms
+    outcomes: tuple[Fitted, ...]
+    chances: Chances
+    clip: float
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((self.outcome, *self.arms.inputs, *self.outcomes[0].inputs, *self.chances.inputs)))
+
+    def of(self, batch: pa.RecordBatch) -> tuple[Floats, Floats]:
+        arm, at = self.arms.numbers(batch), np.arange(batch.num_rows)
+        chances, moved = clipped(self.chances.of(batch), self.clip)
+        means = predictions(self.outcomes, batch)
+        means[arm, at] += (Column(self.outcome)(batch) - means[arm, at]) / chances[arm, at]
+        return means[1:] - means[0], moved
+
+
+@dataclass(frozen=True, eq=False)
+class _Score:
+    """The score of one arm."""
+
+    scores: DoublyRobust
+    place: int
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return self.scores.inputs
+
+    def __call__(self, batch: pa.RecordBatch) -> Floats:
+        scores, _ = self.scores.of(batch)
+        return np.asarray(scores[self.place])

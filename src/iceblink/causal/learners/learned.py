@@ -1,0 +1,234 @@
+"""What a learner has learnt: the effect on any row, on average, and how it varies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from iceblink.causal.estimates import Estimates
+from iceblink.causal.learners.setting import Setting
+from iceblink.causal.matrix import Matrix, Order
+from iceblink.causal.moments import Floats
+from iceblink.causal.passes import BLOCK_ROWS, moments
+from iceblink.errors import ColumnNotFound, DuplicateColumn, PlanError
+
+if TYPE_CHECKING:
+    from iceblink.dataset import Dataset
+
+
+class Rule(Protocol):
+    """Says the effect on each row; it pickles."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The columns of the table that it looks at."""
+
+    def effects(self, batch: pa.RecordBatch) -> Floats:
+        """Return the effect (K, n) of each arm but the control; NaN where a feature is missing."""
+
+    def errors(self, batch: pa.RecordBatch) -> Floats | None:
+        """Return their standard errors (K, n), or None if there are none."""
+
+
+class AverageScores(Protocol):
+    """Numbers whose mean over rows is the average effect, and whose variance that of its estimate; it pickles."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The columns of the table that it looks at."""
+
+    def of(self, batch: pa.RecordBatch) -> tuple[Floats, Floats]:
+        """Return the score (K, n) of each arm but the control, and 1 (n,) where a chance was clipped, else 0."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LearnedEffects:
+    """Effects of each arm against the control, by a row's features.
+
+    Parameters
+    ----------
+    title : str
+        Which learner it was, of what.
+    setting : Setting
+        The rows that it learnt from.
+    rule : Rule
+    scores : AverageScores, optional
+        By which the average effect has a standard error.
+    linear : mapping of str to Estimates
+        The coefficients of each arm's effect, where it is linear.
+    dropped : tuple of str
+        Features that some model does not use, since they follow from others.
+    facts : dict
+        What else is known: folds, the seed.
+    """
+
+    title: str
+    setting: Setting
+    rule: Rule
+    scores: AverageScores | None = None
+    linear: Mapping[str, Estimates] = field(default_factory=dict)
+    dropped: tuple[str, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The arms, that of the control first."""
+        return self.setting.arms.names
+
+    def effect(self, data: Dataset, column: str = "effect", error: str | None = None) -> Dataset:
+        """Return rows with the effect on each of them. Lazy.
+
+        Parameters
+        ----------
+        data : Dataset
+            Any rows with the features' columns, in which a value may be missing: the effect is then null.
+        column : str
+            What the column of effects is called, float64, in the unit of the outcome. Of more than two arms each but
+            the control has one, ``effect[arm]``.
+        error : str, optional
+            Also add the standard error of the effect that the features' values have, under this name: only of R and DR
+            learners whose `effect_model` is `Linear` without a penalty.
+
+        Returns
+        -------
+        Dataset
+            Its own columns, then the new ones.
+
+        Raises
+        ------
+        ColumnNotFound, TypeMismatch, DuplicateColumn
+        PlanError
+            The effects have no standard errors.
+        """
+        if error is not None and not self.linear:
+            raise PlanError(
+                "its effects have no standard errors", self.title, "those of RLearner and DRLearner with Linear() do"
+            )
+        schema = data.schema
+        for name in self.rule.inputs:
+            if name not in schema.names:
+                raise ColumnNotFound.of(name, schema.names, f"effects of {self.title}")
+        for term in self.setting.features.terms:
+            term.check(schema, f"effects of {self.title}")
+        names = [name for one in (column, error) if one is not None for name in self._named(one)]
+        for at, name in enumerate(names):
+            if name in [*schema.names, *names[:at]]:
+                raise DuplicateColumn(f"there is a column {name!r} already", self.title, "effect(data, column=...)")
+        wide = pa.schema([*schema, *(pa.field(name, pa.float64()) for name in names)])
+        return data.map_batches(_Beside(self.rule, error is not None, wide), schema=wide, batch_size=BLOCK_ROWS)
+
+    def ate(self) -> Estimates:
+        """Return the average effect over the rows that it learnt from, ``ATE`` or ``ATE[arm]``. Eager: one pass, once.
+
+        Standard errors are those of the scores' influence function, of `RLearner` and `DRLearner`; other learners
+        average what models say of the rows that these were fitted to, which has none: they are NaN.
+
+        Raises
+        ------
+        QueryError
+            A value is missing.
+        """
+        return self._average
+
+    def coefficients(self, arm: object = None) -> Estimates:
+        """Return the linear model of an arm's effect: of features as they are, errors HC1.
+
+        Parameters
+        ----------
+        arm : value of the treatment, optional
+            Needed where there are several.
+
+        Raises
+        ------
+        PlanError
+            There is no such arm, or its effect is not linear.
+        """
+        if not self.linear:
+            raise PlanError(
+                "its effects are no linear model with errors",
+                self.title,
+                "those of RLearner and DRLearner with Linear()",
+            )
+        others = self.arms[1:]
+        if arm is None and len(others) > 1:
+            raise PlanError("there are several arms", self.title, f"name one of {', '.join(others)}")
+        name = others[0] if arm is None else str(arm)
+        if name not in others:
+            raise PlanError(f"no effect of {arm!r}", self.title, f"there is that of {', '.join(others)}")
+        return self.linear[name]
+
+    def summary(self, level: float = 0.95) -> str:
+        """Return tables to read: the average effect, and how it depends on features where that is linear.
+
+        Eager: a pass, unless `ate` was asked for before.
+        """
+        return "\n\n".join(one.summary(level) for one in (self.ate(), *self.linear.values()))
+
+    def __repr__(self) -> str:
+        return f"{self.title}: effects of {', '.join(self.arms[1:])} against {self.arms[0]}"
+
+    @cached_property
+    def _average(self) -> Estimates:
+        names = self._named("ATE")
+        term = _Averaged((*names, "clipped"), self.rule, self.scores)
+        columns = dict.fromkeys(term.inputs)
+        found = moments(self.setting.data.select(*columns), Matrix((term,)), where=self.title)
+        rows, effects = int(found.rows[0]), len(names)
+        facts = dict(self.facts)
+        if self.scores is None:
+            covariance, convention = np.full((effects, effects), np.nan), "none, models saw these rows"
+        else:
+            covariance = found.products[0, :effects, :effects] / rows**2
+            convention = "influence function of AIPW"
+            if clipped := round(found.means[0, effects] * rows):
+                facts["rows with a clipped propensity"] = f"{clipped:,}"
+        return Estimates(
+            self.title, names, found.means[0, :effects], covariance, convention, rows, dropped=self.dropped, facts=facts
+        )
+
+    def _named(self, name: str) -> tuple[str, ...]:
+        others = self.arms[1:]
+        return (name,) if len(others) == 1 else tuple(f"{name}[{arm}]" for arm in others)
+
+
+@dataclass(frozen=True, eq=False)
+class _Beside:
+    """The function that a worker calls: rows get their effects, and errors."""
+
+    rule: Rule
+    errors: bool
+    schema: pa.Schema
+
+    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        found = [self.rule.effects(batch)]
+        if self.errors and (errors := self.rule.errors(batch)) is not None:
+            found.append(errors)
+        added = [pa.array(values, pa.float64(), from_pandas=True) for values in np.concatenate(found)]
+        return pa.RecordBatch.from_arrays([*batch.columns, *added], schema=self.schema)
+
+
+@dataclass(frozen=True, eq=False)
+class _Averaged:
+    """Columns of a matrix that are scores, or effects where there are none, and whether a chance was clipped."""
+
+    names: tuple[str, ...]
+    rule: Rule
+    scores: AverageScores | None
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return self.rule.inputs if self.scores is None else self.scores.inputs
+
+    def check(self, schema: pa.Schema, where: str) -> None:
+        """The learner has checked the columns."""
+
+    def fill(self, batch: pa.RecordBatch, order: Order | None, out: Floats) -> None:
+        effects, clipped = (self.rule.effects(batch), 0.0) if self.scores is None else self.scores.of(batch)
+        out[:-1], out[-1] = effects, clipped
+        if order is not None:
+            out[:] = out[:, order]

@@ -1,0 +1,71 @@
+"""What R and DR learners have in common: cross-fitted models of nuisances, then a model of the effect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from iceblink.causal.estimates import Estimates
+from iceblink.causal.learners.learned import Rule
+from iceblink.causal.learners.linear_effect import linear_effects
+from iceblink.causal.learners.setting import Setting
+from iceblink.causal.models.fitted import Fitted, Model, predictions
+from iceblink.causal.models.linear import Linear
+from iceblink.causal.models.target import Target
+from iceblink.causal.moments import Floats
+from iceblink.causal.passes import Folds, Grouping
+from iceblink.errors import ConfigError
+
+
+def folds_of(key: str | Sequence[str], count: int, seed: int) -> Folds:
+    """Return the folds that keys decide."""
+    return Folds((key,) if isinstance(key, str) else tuple(key), count, seed)
+
+
+def check_folds(folds: int, clip: float, where: str) -> None:
+    """Raise ConfigError unless there are two folds, and chances are clipped by less than a half."""
+    if folds < 2:
+        raise ConfigError(f"folds is {folds}", where, "two or more: a model is judged by rows it has not seen")
+    if not 0 <= clip < 0.5:
+        raise ConfigError(f"clip is {clip:g}", where, "chances are taken as at least this: 0.01, say")
+
+
+def facts_of(folds: Grouping) -> dict[str, Any]:
+    """Return what is to be known of folds."""
+    return {"folds": folds.count, "seed": folds.seed} if isinstance(folds, Folds) else {}
+
+
+@dataclass(frozen=True, eq=False)
+class Modelled:
+    """Effects as a fitted model of each arm says."""
+
+    fits: tuple[Fitted, ...]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return self.fits[0].inputs
+
+    def effects(self, batch: pa.RecordBatch) -> Floats:
+        return predictions(self.fits, batch)
+
+    def errors(self, batch: pa.RecordBatch) -> None:
+        return None
+
+
+def effects_by(
+    model: Model, setting: Setting, targets: Sequence[Target], title: str, facts: dict[str, Any]
+) -> tuple[Rule, Mapping[str, Estimates]]:
+    """Fit a model of the effect of each arm; of least squares also the coefficients, with errors. Eager."""
+    if isinstance(model, Linear) and model.penalty == 0:
+        return linear_effects(setting, targets, title, facts)
+    return Modelled(setting.fit([(model, target) for target in targets])), {}
+
+
+def clipped(chances: Floats, clip: float) -> tuple[Floats, Floats]:
+    """Return chances (J, n) no nearer to 0 and 1 than `clip`, and 1 (n,) where one was, else 0."""
+    found = np.clip(chances, clip, 1 - clip)
+    return found, (found != chances).any(axis=0).astype(np.float64)

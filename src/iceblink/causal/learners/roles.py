@@ -1,0 +1,113 @@
+"""What all learners are told: which column is the outcome, the treatment, a feature."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING
+
+from iceblink.causal.formula import Levels, explained
+from iceblink.causal.learners.propensity import Assignment, Chances, Modelled, known
+from iceblink.causal.learners.setting import Setting
+from iceblink.causal.matrix import Matrix, Number
+from iceblink.causal.models.fitted import Fitted, Model
+from iceblink.causal.models.target import Target
+from iceblink.causal.observational.study import arms_of, complete
+from iceblink.causal.passes import Grouping, Missing
+from iceblink.causal.regression.design import Design
+from iceblink.errors import ColumnNotFound, ConfigError, PlanError
+
+if TYPE_CHECKING:
+    from iceblink.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class Learner:
+    """The roles of columns; each learner documents them."""
+
+    outcome: str
+    treatment: str
+    features: str | Sequence[str]
+    _: KW_ONLY
+    control: object = None
+    missing: Missing = "raise"
+
+    def __post_init__(self) -> None:
+        if not self.features:
+            raise ConfigError("there are no features", self.title, "without them there is one effect: OLS, or ABTest")
+        if self.missing not in ("raise", "drop"):
+            raise ConfigError(f"missing is {self.missing!r}", self.title, 'it is "raise" or "drop"')
+
+    @property
+    def title(self) -> str:
+        """Which learner it is, of what."""
+        return f"{type(self).__name__} of {self.outcome} by {self.treatment}"
+
+    def setting(self, data: Dataset, chances: Sequence[str] = (), keys: Sequence[str] = ()) -> Setting:
+        """Check names and types, and count the arms. Eager: a pass over the treatment, and one for each category.
+
+        Parameters
+        ----------
+        data : Dataset
+        chances : sequence of str
+            Columns of chances, which are numbers and may not be missing.
+        keys : sequence of str
+            Other columns that are needed.
+
+        Raises
+        ------
+        ColumnNotFound, TypeMismatch
+        PlanError
+            The features are no terms of columns, or have the outcome or the treatment among them; there are fewer than
+            two arms, more than 20, or one has a single row.
+        QueryError
+            The treatment is missing in some rows.
+        """
+        names = data.schema.names
+        for name in (self.outcome, self.treatment, *chances, *keys):
+            if name not in names:
+                raise ColumnNotFound.of(name, names, self.title)
+        for name in chances:
+            Number(name).check(data.schema, f"{self.title}, propensity")
+        features = self._matrix(data)
+        if self.missing == "drop":
+            data = complete(data, (self.outcome, self.treatment, *features.inputs, *chances))
+        arms = arms_of(data, self.treatment, self.control, None, self.title)
+        return Setting(data, self.outcome, arms, features, self.title)
+
+    def nuisances(
+        self,
+        setting: Setting,
+        outcomes: Sequence[tuple[Model, Target]],
+        propensity: Assignment,
+        folds: Grouping | None = None,
+    ) -> tuple[tuple[Fitted, ...], Chances]:
+        """Fit models of outcomes and of chances, those of equal models together. Eager.
+
+        Raises
+        ------
+        ConfigError
+            The propensity that is known is not one of all arms.
+        QueryError, PlanError
+            As of the models.
+        """
+        if isinstance(propensity, str | int | float | Mapping):
+            return setting.fit(outcomes, folds), known(propensity, setting.arms, self.title)
+        chances = [(propensity, setting.chance_of(arm)) for arm in setting.others]
+        fits = setting.fit([*outcomes, *chances], folds)
+        return fits[: len(outcomes)], Modelled(fits[len(outcomes) :])
+
+    def _matrix(self, data: Dataset) -> Matrix:
+        """Read the features' terms."""
+        formula = explained(self.outcome, self.features, data.schema.names)
+        if formula.absorbed or formula.instruments or not formula.terms:
+            raise PlanError("features are terms, with neither bars nor tildes", self.title, "age + i(city)")
+        for factor in (factor for term in formula.terms for factor in term):
+            column = factor.column if isinstance(factor, Levels) else factor.text
+            if not isinstance(factor, Levels) and not factor.is_column:
+                hint = "make it a column by mutate, of these rows and of those whose effect is asked for"
+                raise PlanError(f"the feature {column} is computed", self.title, hint)
+            if column in (self.outcome, self.treatment):
+                role = "outcome" if column == self.outcome else "treatment"
+                raise PlanError(f"the {role} {column!r} is among the features", self.title, "leave it out")
+        return Matrix(Design.of(data, formula, self.title).matrix.terms[1:])

@@ -1,0 +1,87 @@
+"""The rows of a learner: which arm each was in, and what was known of it before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from iceblink.causal.matrix import Matrix
+from iceblink.causal.models.fitted import Fitted, Model, fit_all
+from iceblink.causal.models.target import Target
+from iceblink.causal.models.task import Task
+from iceblink.causal.moments import Floats
+from iceblink.causal.observational.study import Arms
+from iceblink.causal.passes import Grouping
+
+if TYPE_CHECKING:
+    from iceblink.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class InArms:
+    """1 where a row is in one of some arms, else 0."""
+
+    arms: Arms
+    of: tuple[int, ...]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return self.arms.inputs
+
+    def __call__(self, batch: pa.RecordBatch) -> Floats:
+        return np.isin(self.arms.numbers(batch), self.of).astype(np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """Rows whose arms have been counted.
+
+    Parameters
+    ----------
+    data : Dataset
+        Without rows that lack a value, where these are to be left out.
+    outcome : str
+    arms : Arms
+        The control first.
+    features : Matrix
+    where : str
+        Who asks, for errors.
+    """
+
+    data: Dataset
+    outcome: str
+    arms: Arms
+    features: Matrix
+    where: str
+
+    @property
+    def others(self) -> range:
+        """The numbers of the arms that are compared with the control."""
+        return range(1, len(self.arms))
+
+    def outcome_in(self, *arms: int) -> Target:
+        """What a model of the outcome learns from the rows of some arms; of true and false, a chance."""
+        binary = pa.types.is_boolean(self.data.schema.field(self.outcome).type)
+        name = f"{self.outcome} of {self.arms.column} {' and '.join(self.arms.names[arm] for arm in arms)}"
+        return Target(self.outcome, rows=InArms(self.arms, arms), binary=binary, name=name)
+
+    def chance_of(self, arm: int) -> Target:
+        """What a model learns of who is in an arm, among its rows and the control's."""
+        name = f"{self.arms.column} {self.arms.names[arm]} against {self.arms.names[0]}"
+        return Target(InArms(self.arms, (arm,)), rows=InArms(self.arms, (0, arm)), binary=True, name=name)
+
+    def task(self, targets: Sequence[Target] = (), folds: Grouping | None = None) -> Task:
+        return Task(self.features, tuple(targets), folds, self.where)
+
+    def fit(self, asked: Sequence[tuple[Model, Target]], folds: Grouping | None = None) -> tuple[Fitted, ...]:
+        """Fit a model for each target, those of equal models together. Eager; raises what `fit_all` raises."""
+        return fit_all(self.data, asked, self.task(folds=folds))
+
+
+def dropped_by(fits: Sequence[Fitted]) -> tuple[str, ...]:
+    """Return the features that some of the models do not use."""
+    return tuple(dict.fromkeys(name for fit in fits for name in fit.dropped))

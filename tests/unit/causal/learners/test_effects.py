@@ -1,0 +1,204 @@
+"""Effects of learners are columns, the same wherever rows lie; averages are means of what papers write down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import iceblink as ib
+from iceblink import causal as ci
+from iceblink.causal.passes import Folds
+
+COUNT = 300
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ib.Lake]:
+    folder: Path = tmp_path_factory.mktemp("lake")
+    with ib.connect(folder) as opened:
+        yield opened
+
+
+def drawn(seed: int = 0, count: int = COUNT) -> pa.Table:
+    """Return an experiment: a third was treated, and effects are 1 + x where the city is Ürümqi, else 0."""
+    draw = np.random.default_rng(seed)
+    x, city, treated = draw.normal(size=count), draw.integers(0, 2, count), draw.uniform(size=count) < 1 / 3
+    outcome = x + city + treated * city * (1 + x) + draw.normal(size=count) / 10
+    return pa.table(
+        {
+            "id": np.arange(count),
+            "y": outcome,
+            "t": treated,
+            "x": x,
+            "city": np.array(["Köln", "Ürümqi"])[city],
+            "p": np.full(count, 1 / 3),
+        }
+    )
+
+
+LEARNERS: list[Any] = [
+    ci.SLearner("y", "t", "x + i(city)"),
+    ci.TLearner("y", "t", ["x", "i(city)"]),
+    ci.XLearner("y", "t", ["x", "i(city)"], propensity="p", outcome_model=ci.models.Linear(penalty=3.0)),
+    ci.RLearner("y", "t", ["x", "i(city)"], "id", propensity=1 / 3),
+    ci.DRLearner("y", "t", ["x", "i(city)"], ["id"], folds=3),
+]
+
+
+@pytest.fixture(scope="module")
+def spread(lake: ib.Lake) -> list[ib.Dataset]:
+    """The same rows in 1, 3 and 7 files."""
+    table, found = drawn(), []
+    for files in (1, 3, 7):
+        numbered = table.append_column("part", pa.array(np.arange(len(table)) % files))
+        lake.write(f"n.t{files}", numbered, "create", partition_by=["part"])
+        found.append(lake.table(f"n.t{files}"))
+    return found
+
+
+@pytest.mark.parametrize("learner", LEARNERS, ids=lambda one: type(one).__name__)
+def test_shares_of_rows_change_no_digit_that_counts(spread: list[ib.Dataset], learner: Any) -> None:
+    found = []
+    for data in spread:
+        learnt = learner.fit(data)
+        rows = learnt.effect(data).order_by("id").to_arrow()
+        found.append(np.concatenate([rows["effect"].to_numpy(), learnt.ate().values]))
+    for other in found[1:]:
+        np.testing.assert_allclose(other, found[0], rtol=1e-9, atol=1e-12)
+
+
+def test_effects_are_written_back_beside_the_rows(lake: ib.Lake) -> None:
+    lake.write("n.trial", drawn(), "create")
+    learnt = ci.TLearner("y", "t", "x * i(city)").fit(lake.table("n.trial"))
+    lake.write("n.scored", learnt.effect(lake.table("n.trial"), "uplift in €"), "create")
+    rows = lake.table("n.scored").to_arrow()
+    assert rows.column_names == [*drawn().column_names, "uplift in €"]
+    truth = np.where(np.array(rows["city"].to_pylist()) == "Ürümqi", 1 + rows["x"].to_numpy(), 0.0)
+    np.testing.assert_allclose(rows["uplift in €"].to_numpy(), truth, atol=0.2)
+
+
+def test_rows_to_be_scored_need_the_features_only(lake: ib.Lake) -> None:
+    table = drawn()
+    fresh = lake.from_arrow(pa.table({"city": ["Köln", None, "Ürümqi"], "x": [1.0, 2.0, None]}))
+    for learner in (LEARNERS[0], LEARNERS[1], LEARNERS[3], LEARNERS[4]):
+        effects = learner.fit(lake.from_arrow(table)).effect(fresh, "e").to_arrow()["e"]
+        assert effects[0].is_valid
+        assert effects.null_count == 2
+
+
+def test_effects_of_no_rows_are_no_rows(lake: ib.Lake) -> None:
+    table = drawn()
+    for learner in LEARNERS:
+        found = learner.fit(lake.from_arrow(table)).effect(lake.from_arrow(table.slice(0, 0))).to_arrow()
+        assert found.num_rows == 0
+        assert found.schema.field("effect").type == pa.float64()
+
+
+def test_a_t_learner_on_average_is_regression_adjustment(lake: ib.Lake) -> None:
+    data = lake.from_arrow(drawn(1))
+    ate = ci.TLearner("y", "t", "x + i(city)").fit(data).ate()
+    expected = ci.RegressionAdjustment().fit(ci.Problem(data, "y", "t", "x + i(city)"))
+    assert ate["ATE"] == pytest.approx(expected["ATE"], rel=1e-12)
+    assert np.isnan(ate.error("ATE"))
+
+
+def test_the_average_effect_of_an_r_learner_is_that_of_its_augmented_scores(lake: ib.Lake) -> None:
+    table = drawn(2)
+    learnt = ci.RLearner("y", "t", "x", "id", propensity=0.25).fit(lake.from_arrow(table))
+    y, t, effect = (
+        learnt.effect(lake.from_arrow(table)).to_arrow()[name].to_numpy(zero_copy_only=False).astype(float)
+        for name in ("y", "t", "effect")
+    )
+    fold = Folds(("id",), 5, 0).numbers(table.combine_chunks().to_batches()[0])
+    x = np.column_stack([np.ones(len(y)), table["x"].to_numpy()])
+    m = np.empty(len(y))
+    for one in range(5):
+        coefficients, *_ = np.linalg.lstsq(x[fold != one], y[fold != one], rcond=None)
+        m[fold == one] = x[fold == one] @ coefficients
+    e = 0.25
+    own = m + (1 - e) * effect
+    control = m - e * effect
+    scores = effect + t * (y - own) / e - (1 - t) * (y - control) / (1 - e)
+    ate = learnt.ate()
+    assert ate["ATE"] == pytest.approx(scores.mean(), rel=1e-10)
+    assert ate.error("ATE") == pytest.approx(scores.std() / np.sqrt(len(y)), rel=1e-10)
+
+
+def test_a_propensity_that_a_column_says_is_the_same_as_a_number(lake: ib.Lake) -> None:
+    data = lake.from_arrow(drawn(3))
+    by = [ci.DRLearner("y", "t", "x", "id", propensity=one).fit(data) for one in (1 / 3, "p", {True: "p"})]
+    for other in by[1:]:
+        np.testing.assert_array_equal(other.ate().values, by[0].ate().values)
+        np.testing.assert_array_equal(other.coefficients().covariance, by[0].coefficients().covariance)
+
+
+def test_an_outcome_of_true_and_false_is_a_chance(lake: ib.Lake) -> None:
+    table = drawn(4)
+    bought = pa.array(table["y"].to_numpy() > 0.5)
+    data = lake.from_arrow(table.append_column("bought", bought).append_column("number", bought.cast(pa.int8())))
+    logistic = ci.models.Logistic(penalty=1.0)
+    chances = ci.TLearner("bought", "t", "x", outcome_model=logistic).fit(data)
+    assert abs(chances.ate()["ATE"]) < 1
+    numbers = ci.TLearner("number", "t", "x", outcome_model=logistic).fit(data)
+    np.testing.assert_array_equal(chances.ate().values, numbers.ate().values)
+
+
+def test_rows_that_lack_a_value_are_left_out_where_that_is_asked(lake: ib.Lake) -> None:
+    rows = drawn(5).to_pylist()
+    for at, name in enumerate(("y", "t", "x", "city", "p")):
+        rows[at * 11][name] = None
+    whole = [row for row in rows if None not in row.values()]
+    assert len(whole) == COUNT - 5
+    schema = drawn(5).schema
+    for learner in (
+        ci.XLearner("y", "t", "x + i(city)", propensity="p", missing="drop"),
+        ci.DRLearner("y", "t", "x + i(city)", "id", propensity="p", missing="drop"),
+    ):
+        found, expected = (
+            learner.fit(lake.from_arrow(pa.Table.from_pylist(part, schema))).ate() for part in (rows, whole)
+        )
+        assert found.rows == len(whole)
+        np.testing.assert_allclose(found.values, expected.values, rtol=1e-12)
+
+
+def test_a_constant_feature_is_left_out_and_named(lake: ib.Lake) -> None:
+    table = drawn(6).append_column("one", pa.array(np.ones(COUNT)))
+    for learner in (ci.TLearner("y", "t", ["one", "x"]), ci.DRLearner("y", "t", ["one", "x"], "id")):
+        ate = learner.fit(lake.from_arrow(table)).ate()
+        assert ate.dropped == ("one",)
+        assert "one" in ate.summary()
+
+
+def test_chances_that_are_clipped_are_counted(lake: ib.Lake) -> None:
+    table = drawn(7)
+    chance = np.where(np.arange(COUNT) < 10, 0.001, 1 / 3)
+    data = lake.from_arrow(table.set_column(5, "p", pa.array(chance)))
+    found = ci.DRLearner("y", "t", "x", "id", propensity="p").fit(data).ate()
+    assert found.facts["rows with a clipped propensity"] == "10"
+    assert (
+        "rows with a clipped propensity"
+        not in ci.DRLearner("y", "t", "x", "id", propensity="p", clip=0.0).fit(data).ate().facts
+    )
+
+
+def test_a_learner_of_trees_finds_what_a_linear_one_cannot(lake: ib.Lake) -> None:
+    table = drawn(8, 2_000)
+    data = lake.from_arrow(table)
+    truth = np.where(np.array(table["city"].to_pylist()) == "Ürümqi", 1 + table["x"].to_numpy(), 0.0)
+    trees = ci.models.XGBoost(rounds=30, depth=3, threads=1)
+
+    def missed(learner: Any) -> float:
+        found = learner.fit(data).effect(data).to_arrow()["effect"].to_numpy()
+        return float(np.sqrt(np.mean((found - truth) ** 2)))
+
+    linear = missed(ci.TLearner("y", "t", "x + i(city)"))
+    for learner in (
+        ci.XLearner("y", "t", "x + i(city)", outcome_model=trees, propensity=1 / 3),
+        ci.RLearner("y", "t", "x + i(city)", "id", outcome_model=trees, effect_model=trees, propensity=1 / 3, folds=2),
+    ):
+        assert missed(learner) < linear / 1.5

@@ -15,6 +15,8 @@ from iceblink.causal.experiments.metrics import Conversion, Mean, Quantile, Rati
 from iceblink.causal.experiments.power import PowerAnalysis
 from iceblink.causal.experiments.results import ABResult, Effect
 from iceblink.causal.experiments.sequential import AlwaysValid, GroupSequential
+from iceblink.causal.forests.causal import CausalForest, GrownForest
+from iceblink.causal.forests.uplift import GrownUplift, UpliftForest, UpliftTree
 from iceblink.causal.observational.adjusting import AIPW, IPW, IPWRA, RegressionAdjustment
 from iceblink.causal.observational.balance import Balance
 from iceblink.causal.observational.coarsened import CoarsenedMatching
@@ -36,6 +38,7 @@ __all__ = [
     "Estimates",
     "OLS", "TwoStage", "FixedEffects", "Logit", "Poisson",
     "LinearPLR",
+    "UpliftTree", "UpliftForest", "GrownUplift", "CausalForest", "GrownForest",
     "ABTest", "Mean", "Conversion", "Ratio", "Quantile", "AlwaysValid", "GroupSequential", "ABResult", "Effect",
     "PowerAnalysis",
     "Problem", "Propensity", "Scores", "Overlap", "Balance", "Effects",

@@ -76,10 +76,12 @@ def counted_arms(data: Dataset, outcome: str, treatment: str, control: object, w
             )
     if (other := int((there - ones - zeros).sum())) > 0:
         raise PlanError(
-            f"{outcome} is neither 0 nor 1 in {other:,} rows", where, "of an outcome by degrees, CausalForest is the way"
+            f"{outcome} is neither 0 nor 1 in {other:,} rows",
+            where,
+            "an outcome by degrees is for CausalForest",
         )
     if len(levels) > MOST_ARMS:
-        raise PlanError(f"{treatment} has more than {MOST_ARMS} values", where, "of a treatment by degrees: CausalForest")
+        raise PlanError(f"{treatment} has more than {MOST_ARMS} values", where, "by degrees is for CausalForest")
     if len(levels) < 2:
         said = f"is {levels[0].as_py()!r} in every row" if len(levels) else "has no rows"
         raise PlanError(f"{treatment} {said}", where, "an effect compares at least two treatments")

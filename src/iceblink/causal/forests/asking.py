@@ -61,7 +61,7 @@ def check_roles(data: Dataset, roles: Sequence[str], features: Sequence[str], wh
         raise PlanError(f"{outcome!r} is both outcome and treatment", where, "name another column")
     for name in (outcome, treatment):
         if name in features:
-            raise PlanError(f"{name!r} is among the features", where, "leave it out: an effect may differ by what was before")
+            raise PlanError(f"{name!r} is among the features", where, "leave it out: features were there before")
 
 
 def complete(data: Dataset, columns: Sequence[str]) -> Dataset:

@@ -240,7 +240,9 @@ def _levels(data: Dataset, name: str, where: str) -> Levels:
     found = found.drop_null()
     if len(found) > MOST_BINS:
         raise PlanError(
-            f"column {name!r} has more than {MOST_BINS} levels", where, "join levels, or give each a number that says it"
+            f"column {name!r} has more than {MOST_BINS} levels",
+            where,
+            "join levels, or give each a number",
         )
     return Levels(name, found.take(pc.sort_indices(found)))
 

@@ -12,8 +12,8 @@ import pyarrow as pa
 from iceblink.causal.forests.asking import Tried, check_roles, check_shape, complete, scored, tried_of
 from iceblink.causal.forests.bins import Bins, binned, check_features
 from iceblink.causal.forests.drawing import LittleBags
-from iceblink.causal.forests.gradient import Gradient, variation
 from iceblink.causal.forests.growth import Shape, filled, grown
+from iceblink.causal.forests.heterogeneity import CRITERIA, Criterion, Heterogeneity, variation
 from iceblink.causal.forests.little_bags import LocalEffects
 from iceblink.causal.forests.residuals import Given, Residuals, explained, linear
 from iceblink.causal.forests.rows import Binner, binned_rows
@@ -21,7 +21,7 @@ from iceblink.causal.forests.trees import Tree, importance
 from iceblink.causal.matrix import Matrix, Number
 from iceblink.causal.moments import Floats
 from iceblink.causal.passes import Folds, Missing, moments
-from iceblink.errors import ConfigError, PlanError
+from iceblink.errors import ConfigError, PlanError, nearest
 
 if TYPE_CHECKING:
     from iceblink.dataset import Dataset
@@ -53,6 +53,9 @@ class CausalForest:
         A multiple of `bag`.
     depth : int
         How many splits a row meets in a tree, at most.
+    criterion : {"mse", "het"}
+        What a split is worth: how much better two regressions of residuals fit than one, which finds what the models
+        of outcome and treatment missed too, or the squared difference of effects [1]_.
     min_leaf : int
         Rows of a leaf, at least, of those that choose splits; a leaf with fewer rows to fill it has the values of the
         node above.
@@ -88,6 +91,7 @@ class CausalForest:
     residuals: tuple[str, str] | None = None
     trees: int = 100
     depth: int = 8
+    criterion: Criterion = "mse"
     min_leaf: int = 5
     balance: float = 0.05
     sample: float = 0.45
@@ -100,6 +104,10 @@ class CausalForest:
 
     def __post_init__(self) -> None:
         check_shape(self.trees, self.depth, self.min_leaf, self.max_features, self.missing, "CausalForest")
+        if self.criterion not in CRITERIA:
+            raise ConfigError(
+                f"no criterion {self.criterion!r}", "CausalForest", nearest(self.criterion, CRITERIA, "criteria")
+            )
         if self.bag < 2 or self.trees % self.bag or self.trees < 2 * self.bag:
             raise ConfigError(
                 f"{self.trees} trees are not bags of {self.bag}",
@@ -147,13 +155,13 @@ class CausalForest:
         bins = binned(data, self.features, keys, rows, self.bins, self.seed, title)
         residuals = self._residuals(data, bins, left, keys, title)
         seen = binned_rows(data, Binner(bins, keys, residuals, self.seed), rows)
-        rule = Gradient(self.min_leaf, self.balance)
+        rule = Heterogeneity(self.min_leaf, self.balance, self.criterion)
         drawing = LittleBags(self.sample, self.bag, self.seed)
         shape = Shape(self.trees, self.depth, tried_of(self.max_features, len(bins.features)), self.seed)
         trees = grown(seen, bins, rule, drawing, shape)
         sums = filled(seen, trees, rule, drawing, len(bins.features))
         if not all(one[0, 0] >= self.min_leaf and variation(one[0]) > 0 for one in sums):
-            raise PlanError("a tree has no rows that differ in treatment", title, "there are too few rows for honest trees")
+            raise PlanError("a tree has no rows that differ in treatment", title, "rows are too few for honest trees")
         return GrownForest(title, bins, tuple(trees), tuple(sums), self.bag, self.min_leaf)
 
     def _residuals(

@@ -1,4 +1,4 @@
-"""Trees grown level by level, all at once: a pass counts rows by tree, node, feature and bin, and splits are chosen here.
+"""Trees grown level by level, all at once: a pass counts rows by tree, node, feature and bin; splits are chosen here.
 
 As PLANET does [1]_: the sums of blocks are merged in a fixed tree, so that splits do not depend on where rows are.
 
@@ -181,7 +181,9 @@ def grown(rows: Dataset, bins: Bins, rule: Rule, drawing: Drawing, shape: Shape)
     categories = np.array([not feature.ordered for feature in bins.features])
     begun = Tree.root(width)
     trees = [begun] * shape.trees
-    open_ = [_Open(at, begun, np.zeros(1, np.intp), _tried(shape, features, at, 0, 1), None) for at in range(len(trees))]
+    open_ = [
+        _Open(at, begun, np.zeros(1, np.intp), _tried(shape, features, at, 0, 1), None) for at in range(len(trees))
+    ]
     for _ in range(shape.depth):
         further = []
         cells = [one.tried.size * width * rule.cells for one in open_]
@@ -276,9 +278,7 @@ class _Best:
     gaps: NDArray[np.bool_]
 
 
-def _best(
-    histogram: Floats, nodes: Floats, rule: Rule, priors: Floats, categories: NDArray[np.bool_]
-) -> _Best:
+def _best(histogram: Floats, nodes: Floats, rule: Rule, priors: Floats, categories: NDArray[np.bool_]) -> _Best:
     """Find it: bins in order, those of a category by the rule, with what is missing on either side."""
     count, tried, width, _ = histogram.shape
     there, missing = histogram[:, :, :-1], histogram[:, :, -1:]

@@ -23,8 +23,8 @@ class LocalEffects:
 
     With the means w, w², y, w y of a row's leaves, averaged over trees, the effect is the slope
     θ = (wy - w y) / (w² - w w) [1]_. A tree's influence on it is
-    ρ_b = ((wy_b - θ w²_b - μ w_b) - w (y_b - θ w_b - μ)) / (w² - w w), μ = y - θ w. Trees of a bag share half of the
-    rows: the variance of bags' means of ρ_b, less that which comes of a bag's few trees, is that of θ [1]_ [2]_. Where
+    δ_b = ((wy_b - θ w²_b - μ w_b) - w (y_b - θ w_b - μ)) / (w² - w w), μ = y - θ w. Trees of a bag share half of the
+    rows: the variance of bags' means of δ_b, less that which comes of a bag's few trees, is that of θ [1]_ [2]_. Where
     less than nothing is left it is replaced by its expected value given that it is positive, as in grf.
 
     Parameters
@@ -82,7 +82,7 @@ class LocalEffects:
 
 
 def _positive(between: Floats, within: Floats, bags: int) -> Floats:
-    """Return the variance between bags less the noise within, or what it is expected to be given that it is positive."""
+    """Return the variance between bags less the noise within, or what that is expected to be if it is positive."""
     raw = between - within
     error: NDArray[np.float64] = np.maximum(between, within) * np.sqrt(2.0 / bags)
     ratio = np.divide(raw, error, out=np.zeros_like(raw), where=error > 0)

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from iceblink.causal.blas import one_thread
 from iceblink.causal.forests.bins import Bins, Levels
-from iceblink.causal.forests.gradient import OUTCOME, TREATMENT
+from iceblink.causal.forests.heterogeneity import OUTCOME, TREATMENT
 from iceblink.causal.matrix import Category, Matrix, Number, Term
 from iceblink.causal.moments import Floats, Integers, Moments
 from iceblink.causal.passes import Folds, moments

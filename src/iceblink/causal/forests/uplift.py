@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class UpliftForest:
-    """A random forest whose trees look for rows that a treatment moves, of outcomes 0 and 1 and any number of arms [1]_.
+    """A random forest whose trees look for rows that a treatment moves, of outcomes 0 and 1 and some arms [1]_.
 
     The effect is P(outcome = 1 | arm, features) - P(outcome = 1 | control, features): a cause only if treatments were
     drawn by lot, or features are all that decided them. Each tree sees rows as often as a Poisson draw by their key

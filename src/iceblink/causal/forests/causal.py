@@ -152,6 +152,8 @@ class CausalForest:
         rows = data.count()
         if rows < 8 * self.min_leaf:
             raise PlanError(f"{rows:,} rows are too few", title, "a leaf of min_leaf rows is not filled by these")
+        if rows < self.folds:
+            raise PlanError(f"{rows:,} rows cannot be in {self.folds} folds", title, "fewer folds: 5 are usual")
         bins = binned(data, self.features, keys, rows, self.bins, self.seed, title)
         residuals = self._residuals(data, bins, left, keys, title)
         seen = binned_rows(data, Binner(bins, keys, residuals, self.seed), rows)

@@ -51,3 +51,20 @@ def test_effects_of_learners_on_ray_are_those_of_one_process(tmp_path: Path) -> 
             np.testing.assert_allclose(
                 effects.to_arrow()[column].to_numpy(), expected.to_arrow()[column].to_numpy(), rtol=1e-11
             )
+def test_forests_on_ray_are_those_of_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("iceblink.causal.forests.rows.KEPT_BYTES", 0)  # so that each level is read by the cluster
+    monkeypatch.setattr("iceblink.causal.forests.growth.LEVEL_ROWS", 5_000)
+    draw = np.random.default_rng(5)
+    count = 20_000
+    x, g, t = draw.normal(size=count), draw.integers(0, 9, count), draw.integers(0, 2, count)
+    y = draw.uniform(size=count) < 0.3 + 0.2 * t * (x > 0)
+    rows = pa.table({"id": np.arange(count), "x": x, "g": g, "t": t, "y": y})
+    engine = ib.RayEngine(small_bytes=0, split_bytes=100_000, memory_bytes=2 << 30)
+    with ib.connect(tmp_path / "lake") as local, ib.connect(tmp_path / "lake", engine=engine) as on_ray:
+        local.write("n.t", rows, "create", properties={"write.parquet.row-group-limit": "5000"})
+        forest = ci.CausalForest("y", "t", ["x", "g"], "id", trees=4, bag=2, depth=1)
+        here, there = (forest.fit(lake.table("n.t")) for lake in (local, on_ray))
+    for one, other in zip(here.trees, there.trees, strict=True):
+        np.testing.assert_array_equal(one.goes_left, other.goes_left)
+        np.testing.assert_array_equal(one.gain, other.gain)
+    np.testing.assert_array_equal(np.concatenate(here.sums), np.concatenate(there.sums))

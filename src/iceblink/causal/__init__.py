@@ -30,6 +30,8 @@ from iceblink.causal.learners.learned import LearnedEffects
 from iceblink.causal.learners.residual import RLearner
 from iceblink.causal.learners.separate import TLearner
 from iceblink.causal.learners.single import SLearner
+from iceblink.causal.forests.causal import CausalForest, GrownForest
+from iceblink.causal.forests.uplift import GrownUplift, UpliftForest, UpliftTree
 from iceblink.causal.observational.adjusting import AIPW, IPW, IPWRA, RegressionAdjustment
 from iceblink.causal.observational.balance import Balance
 from iceblink.causal.observational.coarsened import CoarsenedMatching
@@ -54,6 +56,7 @@ __all__ = [
     "LinearPLR",
     "models", "PLR", "PLIV", "IRM", "IIVM", "LinearDML", "LinearEffects",
     "SLearner", "TLearner", "XLearner", "RLearner", "DRLearner", "LearnedEffects",
+    "UpliftTree", "UpliftForest", "GrownUplift", "CausalForest", "GrownForest",
     "ABTest", "Mean", "Conversion", "Ratio", "Quantile", "AlwaysValid", "GroupSequential", "ABResult", "Effect",
     "PowerAnalysis",
     "Problem", "Propensity", "Scores", "Overlap", "Balance", "Effects",

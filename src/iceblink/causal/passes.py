@@ -144,9 +144,9 @@ def moments(
     return Moments.nothing(names) if found is None else found
 
 
-def summed(data: Dataset, function: Callable[[pa.RecordBatch], Sums]) -> Sums:
+def summed(data: Dataset, function: Callable[[pa.RecordBatch], Sums], block_rows: int = BLOCK_ROWS) -> Sums:
     """Call a function for each block of rows of a dataset, and return the sum of what it gives. Eager."""
-    blocks = data.map_batches(_Summed(function), schema=SUMS, batch_size=BLOCK_ROWS)
+    blocks = data.map_batches(_Summed(function), schema=SUMS, batch_size=block_rows)
     found = merged(state for batch in blocks.to_batches() for state in Sums.from_batch(batch))
     if found is None:
         raise PlanError("there are no rows", "a pass", "look at the filters")

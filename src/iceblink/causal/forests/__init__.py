@@ -1,0 +1,1 @@
+"""Effects that differ between rows, by trees over binned features: uplift forests and honest causal forests."""

@@ -1,0 +1,101 @@
+"""What every forest is asked for and checks, and what every grown one does to a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import pyarrow as pa
+
+from iceblink.causal.forests.bins import Bins
+from iceblink.causal.moments import Floats
+from iceblink.causal.passes import BLOCK_ROWS, Missing
+from iceblink.causal.regression.design import quoted
+from iceblink.errors import ColumnNotFound, ConfigError, DuplicateColumn, PlanError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from iceblink.dataset import Dataset
+
+Tried = int | Literal["sqrt"] | None
+MOST_DEPTH = 16
+
+
+def check_shape(trees: int, depth: int, min_leaf: int, tried: Tried, missing: Missing, where: str) -> None:
+    """Raise ConfigError where trees cannot be of such a shape."""
+    if trees < 1:
+        raise ConfigError(f"trees is {trees}", where, "one or more")
+    if not 1 <= depth <= MOST_DEPTH:
+        raise ConfigError(f"depth is {depth}", where, f"from 1 to {MOST_DEPTH}: a tree has up to 2 ** depth leaves")
+    if min_leaf < 1:
+        raise ConfigError(f"min_leaf is {min_leaf}", where, "one or more rows")
+    if tried is not None and tried != "sqrt" and (not isinstance(tried, int) or tried < 1):
+        raise ConfigError(f"max_features is {tried!r}", where, 'a number, "sqrt", or None for all')
+    if missing not in ("raise", "drop"):
+        raise ConfigError(f"missing is {missing!r}", where, 'it is "raise" or "drop"')
+
+
+def tried_of(tried: Tried, features: int) -> int:
+    """Return how many of the features are tried in a node."""
+    if tried is None:
+        return features
+    return max(int(features**0.5), 1) if tried == "sqrt" else min(tried, features)
+
+
+def check_roles(data: Dataset, roles: Sequence[str], features: Sequence[str], where: str) -> None:
+    """See that columns are there and have one role each.
+
+    Raises
+    ------
+    ColumnNotFound
+    PlanError
+        The outcome or the treatment is a feature, or both are the same.
+    """
+    for name in roles:
+        if name not in data.columns:
+            raise ColumnNotFound.of(name, data.columns, where)
+    outcome, treatment = roles[:2]
+    if outcome == treatment:
+        raise PlanError(f"{outcome!r} is both outcome and treatment", where, "name another column")
+    for name in (outcome, treatment):
+        if name in features:
+            raise PlanError(f"{name!r} is among the features", where, "leave it out: features were there before")
+
+
+def complete(data: Dataset, columns: Sequence[str]) -> Dataset:
+    """Leave out rows that lack a value in any of some columns. Lazy."""
+    tests = []
+    for name in dict.fromkeys(columns):
+        tests.append(f"{quoted(name)} IS NOT NULL")
+        if pa.types.is_floating(data.schema.field(name).type):
+            tests.append(f"isfinite({quoted(name)})")
+    return data.sql(f"SELECT * FROM this WHERE {' AND '.join(tests)}")
+
+
+def scored(
+    data: Dataset, bins: Bins, score: Callable[[pa.RecordBatch], Floats], names: Sequence[str], where: str
+) -> Dataset:
+    """Return rows with columns that are computed of their features. Lazy.
+
+    Raises
+    ------
+    ColumnNotFound, TypeMismatch, DuplicateColumn
+    """
+    bins.check(data.schema, where)
+    for at, name in enumerate(names):
+        if name in data.columns or name in names[:at]:
+            raise DuplicateColumn(f"there is a column {name!r} already", where, "give another name")
+    schema = pa.schema([*data.schema, *(pa.field(name, pa.float64()) for name in names)])
+    return data.map_batches(_Scored(score, tuple(names)), schema=schema, batch_size=BLOCK_ROWS)
+
+
+@dataclass(frozen=True)
+class _Scored:
+    score: Callable[[pa.RecordBatch], Floats]
+    names: tuple[str, ...]
+
+    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        added = map(pa.array, self.score(batch))
+        return pa.RecordBatch.from_arrays([*batch.columns, *added], names=[*batch.schema.names, *self.names])

@@ -1,0 +1,308 @@
+"""Trees grown level by level, all at once: a pass counts rows by tree, node, feature and bin; splits are chosen here.
+
+As PLANET does [1]_: the sums of blocks are merged in a fixed tree, so that splits do not depend on where rows are.
+
+References
+----------
+.. [1] Panda, Herbach, Basu, Bayardo: PLANET: massively parallel learning of tree ensembles with MapReduce, VLDB 2009.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iceblink.causal.forests.bins import Bins
+from iceblink.causal.forests.rows import Rows, Values
+from iceblink.causal.forests.trees import Places, Tree
+from iceblink.causal.hashing import Hashes
+from iceblink.causal.moments import Floats
+from iceblink.causal.passes import summed
+from iceblink.causal.sums import Sums
+from iceblink.splitmix import numbers, start_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from iceblink.dataset import Dataset
+
+LEVEL_ROWS = 262_144
+"""Rows of a block: of more rows than cells of a histogram, which is what travels."""
+PASS_BYTES = 64 << 20
+"""Of the histograms of a pass; trees that need more take turns."""
+
+
+class Drawing(Protocol):
+    """Says which rows a tree sees; a row's place decides it."""
+
+    def splitting(self, places: Hashes, tree: int) -> Places:
+        """Return the rows (of n places) that choose splits; one that was drawn twice is there twice."""
+
+    def filling(self, places: Hashes, tree: int) -> Places:
+        """Return the rows whose values are those of the leaves."""
+
+
+class Rule(Protocol):
+    """What is counted in a bin, and which split is best by it."""
+
+    @property
+    def cells(self) -> int:
+        """How many numbers are counted in a bin (S)."""
+
+    def counted(self, values: Values, index: Places, size: int) -> Floats:
+        """Return the sums (size, S) over rows of the same index."""
+
+    def rows(self, sums: Floats) -> Floats:
+        """Return how many rows sums (..., S) are of."""
+
+    def divisible(self, nodes: Floats) -> NDArray[np.bool_]:
+        """Return which nodes of sums (k, S) may have splits."""
+
+    def prior(self, nodes: Floats, above: Floats | None) -> Floats:
+        """Return what children are to know of nodes of sums (k, S), given what these know of those above; none has."""
+
+    def order(self, bins: Floats) -> Floats:
+        """Return by what the bins (..., S) of a category are put in order (...)."""
+
+    def scores(self, left: Floats, node: Floats, prior: Floats) -> Floats:
+        """Return what splits are worth (...), of sums (..., S) of their left sides and of nodes; -inf if refused."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How large trees become.
+
+    Parameters
+    ----------
+    trees, depth : int
+    tried : int
+        How many features of p, drawn anew, are tried in each node.
+    seed : int
+    """
+
+    trees: int
+    depth: int
+    tried: int
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Open:
+    """A tree and the leaves that may yet be split.
+
+    Parameters
+    ----------
+    number : int
+        Which tree.
+    tree : Tree
+    nodes : int array (k,)
+    tried : int array (k, t)
+        The features that are tried in each.
+    priors : float64 array (k, ...)
+        What each knows of the nodes above it.
+    """
+
+    number: int
+    tree: Tree
+    nodes: Places
+    tried: Places
+    priors: Floats | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Level:
+    """Histograms of a block of rows, of one tree after the other."""
+
+    open: tuple[_Open, ...]
+    rule: Rule
+    drawing: Drawing
+    features: int
+    width: int
+
+    def __call__(self, batch: pa.RecordBatch) -> Sums:
+        rows = Rows.of(batch, self.features)
+        return Sums({"histogram": np.concatenate([self._of(rows, one).ravel() for one in self.open])})
+
+    def _of(self, rows: Rows, one: _Open) -> Floats:
+        """Return the histogram (k, t, B, S) of a tree."""
+        mine = rows.among(self.drawing.splitting(rows.places, one.number))
+        slot_of = np.full(len(one.tree), -1, np.intp)
+        slot_of[one.nodes] = np.arange(len(one.nodes))
+        slot = slot_of[one.tree.leaves(mine.codes)]
+        if (slot < 0).any():
+            inside = np.flatnonzero(slot >= 0)
+            mine, slot = mine.among(inside), slot[inside]
+        count, tried, size = len(slot), one.tried.shape[1], len(one.nodes) * self.width
+        found = np.empty((len(one.nodes), tried, self.width, self.rule.cells))
+        flat, row = mine.codes.ravel(), np.arange(count)
+        for at in range(tried):
+            every = tried == self.features  # then all nodes try the same one
+            code = mine.codes[at] if every else flat[one.tried[:, at][slot] * count + row]
+            sums = self.rule.counted(mine.values, slot * self.width + code, size)
+            found[:, at] = sums.reshape(len(one.nodes), self.width, self.rule.cells)
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Leaves:
+    """Sums over the rows of each leaf, of one tree after the other."""
+
+    trees: tuple[tuple[int, Tree], ...]
+    rule: Rule
+    drawing: Drawing
+    features: int
+
+    def __call__(self, batch: pa.RecordBatch) -> Sums:
+        rows = Rows.of(batch, self.features)
+        found = []
+        for number, tree in self.trees:
+            mine = rows.among(self.drawing.filling(rows.places, number))
+            found.append(self.rule.counted(mine.values, tree.leaves(mine.codes), len(tree)).ravel())
+        return Sums({"leaves": np.concatenate(found)})
+
+
+def grown(rows: Dataset, bins: Bins, rule: Rule, drawing: Drawing, shape: Shape) -> list[Tree]:
+    """Grow trees. Eager: a pass for each level, or more where their histograms take more than 64 MiB.
+
+    Parameters
+    ----------
+    rows : Dataset
+        Binned rows.
+    bins : Bins
+    rule : Rule
+    drawing : Drawing
+    shape : Shape
+    """
+    features, width = len(bins.features), bins.width
+    categories = np.array([not feature.ordered for feature in bins.features])
+    begun = Tree.root(width)
+    trees = [begun] * shape.trees
+    open_ = [
+        _Open(at, begun, np.zeros(1, np.intp), _tried(shape, features, at, 0, 1), None) for at in range(len(trees))
+    ]
+    for _ in range(shape.depth):
+        further = []
+        cells = [one.tried.size * width * rule.cells for one in open_]
+        for some, sizes in _turns(open_, cells):
+            level = _Level(tuple(some), rule, drawing, features, width)
+            counted = summed(rows, level, LEVEL_ROWS)["histogram"]
+            for one, part in zip(some, np.split(counted, np.cumsum(sizes)[:-1]), strict=True):
+                histogram = part.reshape(*one.tried.shape, width, rule.cells)
+                next_ = _split(one, histogram, rule, categories, shape, features)
+                trees[one.number] = next_.tree
+                if len(next_.nodes):
+                    further.append(next_)
+        open_ = further
+    return trees
+
+
+def filled(rows: Dataset, trees: Sequence[Tree], rule: Rule, drawing: Drawing, features: int) -> list[Floats]:
+    """Return the sums (m, S) over the rows of each node of each tree. Eager: one pass."""
+    numbered = list(enumerate(trees))
+    found: list[Floats] = []
+    for some, sizes in _turns(numbered, [len(tree) * rule.cells for tree in trees]):
+        counted = summed(rows, _Leaves(tuple(some), rule, drawing, features), LEVEL_ROWS)["leaves"]
+        for (_, tree), part in zip(some, np.split(counted, np.cumsum(sizes)[:-1]), strict=True):
+            found.append(tree.summed_up(part.reshape(len(tree), rule.cells)))
+    return found
+
+
+def _turns(items: Sequence[Any], cells: Sequence[int]) -> Iterator[tuple[list[Any], list[int]]]:
+    """Yield items and their sizes, as many at a time as a pass has room for."""
+    some: list[Any] = []
+    sizes: list[int] = []
+    for item, size in zip(items, cells, strict=True):
+        if some and 8 * (sum(sizes) + size) > PASS_BYTES:
+            yield some, sizes
+            some, sizes = [], []
+        some.append(item)
+        sizes.append(size)
+    if some:
+        yield some, sizes
+
+
+def _tried(shape: Shape, features: int, tree: int, first: int, count: int) -> Places:
+    """Return which features (count, t) are tried in nodes of a tree."""
+    if shape.tried == features:
+        return np.tile(np.arange(features), (count, 1))
+    start = start_of(shape.seed, "features", tree)
+    drawn = numbers(start, np.arange(first * features, (first + count) * features, dtype=np.uint64))
+    order = np.argsort(drawn.reshape(count, features), axis=1, kind="stable")[:, : shape.tried]
+    return np.sort(order, axis=1)
+
+
+def _split(
+    one: _Open, histogram: Floats, rule: Rule, categories: NDArray[np.bool_], shape: Shape, features: int
+) -> _Open:
+    """Split the open nodes of a tree by their histograms (k, t, B, S), and return what is open then."""
+    nodes = histogram[:, 0].sum(axis=1)
+    priors = rule.prior(nodes, one.priors)
+    best = _best(histogram, nodes, rule, priors, categories[one.tried])
+    splits = np.flatnonzero(best.gain > 0)
+    if not len(splits):
+        return replace(one, nodes=np.zeros(0, np.intp))
+    feature = one.tried[splits, best.at[splits]]
+    tree = one.tree.split(one.nodes[splits], feature, best.goes_left[splits], best.gain[splits], best.gaps[splits])
+    first = len(one.tree)
+    children = np.stack([best.left[splits], nodes[splits] - best.left[splits]], axis=1).reshape(-1, rule.cells)
+    kept = np.flatnonzero(rule.divisible(children))
+    tried = _tried(shape, features, one.number, first, len(children))[kept]
+    return _Open(one.number, tree, first + kept, tried, np.repeat(priors[splits], 2, axis=0)[kept])
+
+
+@dataclass(frozen=True, eq=False)
+class _Best:
+    """The best split of each of k nodes.
+
+    Parameters
+    ----------
+    gain : float64 array (k,)
+    at : int array (k,)
+        Which of the features that are tried.
+    goes_left : bool array (k, B)
+        Which codes go left.
+    left : float64 array (k, S)
+        Sums over the rows that do.
+    gaps : bool array (k,)
+        Whether rows lack the feature.
+    """
+
+    gain: Floats
+    at: Places
+    goes_left: NDArray[np.bool_]
+    left: Floats
+    gaps: NDArray[np.bool_]
+
+
+def _best(histogram: Floats, nodes: Floats, rule: Rule, priors: Floats, categories: NDArray[np.bool_]) -> _Best:
+    """Find it: bins in order, those of a category by the rule, with what is missing on either side."""
+    count, tried, width, _ = histogram.shape
+    there, missing = histogram[:, :, :-1], histogram[:, :, -1:]
+    order = np.broadcast_to(np.arange(width - 1), (count, tried, width - 1))
+    if categories.any():
+        by = np.where(categories[..., np.newaxis], rule.order(there), order)
+        order = np.argsort(by, axis=2, kind="stable")
+        there = np.take_along_axis(there, order[..., np.newaxis], axis=2)
+    left = np.cumsum(there, axis=2)
+    node, prior = nodes[:, np.newaxis, np.newaxis], priors[:, np.newaxis, np.newaxis]
+    scores = rule.scores(left, node, prior)
+    if missing.any():
+        scores = np.concatenate([scores, rule.scores(left + missing, node, prior)], axis=2)
+    flat = scores.reshape(count, -1)
+    chosen = flat.argmax(axis=1)
+    at, cut = np.divmod(chosen, scores.shape[2])
+    row = np.arange(count)
+    joined, cut = np.divmod(cut, width - 1)
+    sums = left[row, at, cut] + np.where(joined[:, np.newaxis] == 1, missing[row, at, 0], 0.0)
+    goes_left = np.zeros((count, width), bool)
+    goes_left[:, :-1] = np.argsort(order[row, at], axis=1, kind="stable") <= cut[:, np.newaxis]  # the ranks of codes
+    goes_left[:, -1] = joined == 1
+    unseen = rule.rows(histogram[row, at]) == 0
+    unseen[:, :-1] &= categories[row, at][:, np.newaxis]  # a number never seen lies between those that were
+    larger = 2 * rule.rows(sums) >= rule.rows(nodes)
+    goes_left = np.where(unseen, larger[:, np.newaxis], goes_left)
+    return _Best(flat[row, chosen], at, goes_left, sums, ~unseen[:, -1])

@@ -1,0 +1,231 @@
+"""Causal forests are what loops over rows find, and find the effects that were put in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from numpy.typing import NDArray
+from scipy import stats
+
+import iceblink as ib
+from iceblink import causal as ci
+from iceblink.causal.forests import growth, rows
+from iceblink.causal.forests.drawing import LittleBags
+from iceblink.causal.forests.heterogeneity import Criterion
+from iceblink.causal.hashing import hashed
+from iceblink.causal.passes import Folds
+from iceblink.errors import ColumnNotFound, ConfigError, IceblinkError, PlanError, QueryError
+
+Array = NDArray[np.float64]
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ib.Lake]:
+    folder: Path = tmp_path_factory.mktemp("lake")
+    with ib.connect(folder) as found:
+        yield found
+
+
+def drawn(count: int) -> pa.Table:
+    """Draw rows whose effect is 1, and 2 more where a is positive; w and y are residuals already."""
+    draw = np.random.default_rng(4)
+    a, b, w = draw.normal(size=count), draw.integers(0, 5, count), draw.normal(size=count)
+    y = w * (1 + 2 * (a > 0)) + 0.5 * draw.normal(size=count)
+    t = 0.4 * a + w
+    town = np.array(["p", "q", "r"])[draw.integers(0, 3, count)]
+    return pa.table({"id": np.arange(count), "a": a, "b": b, "town": town, "w": w, "y": y, "t": t})
+
+
+def slope(w: Array, y: Array) -> tuple[float, float]:
+    """Return the slope of y on w, and the squares that it and the mean explain."""
+    apart = w - w.mean()
+    return float(apart @ y / (apart @ apart)), float(len(y) * y.mean() ** 2 + (apart @ y) ** 2 / (apart @ apart))
+
+
+def worth(criterion: Criterion, w: Array, y: Array, left: NDArray[np.bool_]) -> float:
+    """Return what a split is worth, as the papers write it."""
+    if criterion == "mse":
+        parts = slope(w[left], y[left])[1] + slope(w[~left], y[~left])[1]
+        return (parts - slope(w, y)[1]) / len(y)
+    apart = w - w.mean()
+    pseudo = apart * (y - y.mean() - slope(w, y)[0] * apart) / (apart @ apart / len(y))
+    return float(sum(pseudo[side].sum() ** 2 / side.sum() for side in (left, ~left)) / len(y))
+
+
+@pytest.mark.parametrize("criterion", ["mse", "het"])
+def test_first_splits_and_leaves_are_those_of_loops(lake: ib.Lake, criterion: Criterion) -> None:
+    table = drawn(300)
+    forest = ci.CausalForest(
+        "y", "w", ["a", "b"], "id", residuals=("y", "w"), trees=4, bag=2, depth=1, criterion=criterion, bins=20
+    )
+    grown = forest.fit(lake.from_arrow(table))
+    a, b, w, y = (table[name].to_numpy().astype(float) for name in ("a", "b", "w", "y"))
+    places = hashed([table["id"].combine_chunks()], 0, "forest")
+    drawing = LittleBags(0.45, 2, 0)
+    for number, (tree, sums) in enumerate(zip(grown.trees, grown.sums, strict=True)):
+        mine, fill = drawing.splitting(places, number), drawing.filling(places, number)
+        assert not set(mine) & set(fill)
+        found = []
+        for feature, values in enumerate((a, b)):
+            for cut in grown.bins.features[feature].at:  # type: ignore[union-attr]
+                left = values[mine] <= cut
+                if min(left.sum(), (~left).sum()) >= max(5, 0.05 * len(mine)):
+                    found.append((worth(criterion, w[mine], y[mine], left), feature, cut))
+        gain, feature, cut = max(found)
+        assert tree.gain[0] == pytest.approx(gain, rel=1e-9)
+        left = (a, b)[feature][fill] <= cut
+        for node, side in ((0, left | True), (1, left), (2, ~left)):
+            expected = [side.sum(), w[fill][side].sum(), (w[fill][side] ** 2).sum(), y[fill][side].sum()]
+            np.testing.assert_allclose(sums[node][:4], expected, rtol=1e-9, atol=1e-9)
+
+
+def test_effects_and_errors_are_those_of_loops(lake: ib.Lake) -> None:
+    data = lake.from_arrow(drawn(400))
+    forest = ci.CausalForest("y", "w", ["a", "b"], "id", residuals=("y", "w"), trees=12, bag=3, depth=3)
+    grown = forest.fit(data)
+    found = grown.effect(data, error="se").to_arrow()
+    codes = grown.bins.codes(data.to_arrow().to_batches()[0])
+    leaves = [tree.leaves(codes) for tree in grown.trees]
+    for row in range(5):
+        means = []
+        for tree, sums, leaf in zip(grown.trees, grown.sums, leaves, strict=True):
+            node = leaf[row]
+            while sums[node][0] < 5:
+                (node,) = np.flatnonzero(((tree.left == node) | (tree.right == node)) & (tree.feature >= 0))
+            means.append(sums[node][1:] / sums[node][0])
+        w, ww, y, wy = np.mean(means, axis=0)
+        effect = (wy - w * y) / (ww - w * w)
+        level = y - effect * w
+        pull = [
+            ((wy_b - effect * ww_b - level * w_b) - w * (y_b - effect * w_b - level)) / (ww - w * w)
+            for w_b, ww_b, y_b, wy_b in means
+        ]
+        bags = [pull[at : at + 3] for at in range(0, 12, 3)]
+        between = np.mean([np.mean(bag) ** 2 for bag in bags])
+        within = np.mean([np.var(bag) for bag in bags]) / 2
+        assert found["effect"][row].as_py() == pytest.approx(effect, rel=1e-9)
+        spread = max(between, within) * np.sqrt(2 / 4)
+        ratio = (between - within) / spread
+        positive = between - within + spread * stats.norm.pdf(ratio) / stats.norm.cdf(ratio)
+        assert found["se"][row].as_py() == pytest.approx(np.sqrt(positive), rel=1e-9)
+
+
+def test_a_forest_finds_what_was_put_in(lake: ib.Lake) -> None:
+    table = drawn(3_000)
+    data = lake.from_arrow(table)
+    grown = ci.CausalForest("y", "t", ["a", "town"], "id", ["b"], trees=24, depth=4).fit(data)
+    found = grown.effect(data.drop("t", "y", "b"), error="error").to_arrow()
+    truth = 1 + 2 * (table["a"].to_numpy() > 0)
+    apart = found["effect"].to_numpy() - truth
+    assert np.sqrt(np.mean(apart**2)) < 0.25
+    assert np.mean(np.abs(apart) < 1.96 * found["error"].to_numpy()) > 0.8
+    assert grown.importance()["feature"][0].as_py() == "a"
+
+
+def test_a_forest_is_the_same_in_any_files_turns_and_passes(lake: ib.Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = drawn(1_500)
+    forest = ci.CausalForest("y", "t", ["a", "b", "town"], "id", trees=4, bag=2, depth=2, max_features=2)
+    monkeypatch.setattr(growth, "LEVEL_ROWS", 500)
+    expected = forest.fit(lake.from_arrow(table))
+    monkeypatch.setattr(growth, "PASS_BYTES", 1)
+    monkeypatch.setattr(rows, "KEPT_BYTES", 0)
+    for files in (1, 3, 7):
+        name = f"n.files{files}"
+        for at in range(files):
+            part = table.slice(at * 1_500 // files, (at + 1) * 1_500 // files - at * 1_500 // files)
+            lake.write(name, part, "append" if at else "create")
+        data = lake.table(name)
+        if data.select("id").to_arrow()["id"].to_pylist() != table["id"].to_pylist():
+            data = data.order_by("id")
+        found = forest.fit(data)
+        for one, other in zip(found.trees, expected.trees, strict=True):
+            np.testing.assert_array_equal(one.goes_left, other.goes_left)
+            np.testing.assert_array_equal(one.gain, other.gain)
+        np.testing.assert_array_equal(np.concatenate(found.sums), np.concatenate(expected.sums))
+
+
+def test_residuals_of_ones_own_replace_the_linear_models(lake: ib.Lake) -> None:
+    table = drawn(600)
+    forest = ci.CausalForest("y", "t", ["a", "b"], "id", trees=4, bag=2, depth=2)
+    expected = forest.fit(lake.from_arrow(table))
+    fold = Folds(("id",), 5, 0).numbers(table.to_batches()[0])
+    x = np.column_stack([np.ones(600), table["a"].to_numpy(), table["b"].to_numpy()])
+    left = {}
+    for name in ("y", "t"):
+        values, residual = table[name].to_numpy(), np.zeros(600)
+        for at in range(5):
+            others = fold != at
+            residual[~others] = (values - x @ np.linalg.lstsq(x[others], values[others])[0])[~others]
+        left[f"{name}_left"] = residual
+    given = pa.table({**{name: table[name] for name in table.column_names}, **left})
+    forest = ci.CausalForest("y", "t", ["a", "b"], "id", residuals=("y_left", "t_left"), trees=4, bag=2, depth=2)
+    found = forest.fit(lake.from_arrow(given))
+    for one, other in zip(found.sums, expected.sums, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)
+
+
+COUNT = 80
+ROWS: dict[str, Any] = {
+    "id": range(COUNT),
+    "y": np.sin(np.arange(COUNT)),
+    "t": np.arange(COUNT) % 2,
+    "x": np.cos(np.arange(COUNT) * 7),
+    "twice": 2.0 * (np.arange(COUNT) % 2),
+    "one": np.ones(COUNT),
+    "text": [str(at % 3) for at in range(COUNT)],
+    "gap": pa.array([None if at == 5 else float(at % 9) for at in range(COUNT)]),
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        ({"outcome": "z"}, ColumnNotFound),
+        ({"treatment": "z"}, ColumnNotFound),
+        ({"confounders": ["z"]}, ColumnNotFound),
+        ({"residuals": ("y", "z")}, ColumnNotFound),
+        ({"outcome": "text"}, PlanError),
+        ({"treatment": "text"}, PlanError),
+        ({"confounders": ["text"]}, PlanError),
+        ({"treatment": "y"}, PlanError),
+        ({"features": ["x", "y"]}, PlanError),
+        ({"features": ["one"]}, PlanError),
+        ({"treatment": "one"}, PlanError),
+        ({"treatment": "one", "residuals": ("y", "one")}, PlanError),
+        ({"features": ["x", "twice"]}, PlanError),
+        ({"features": ["gap"]}, QueryError),
+        ({"outcome": "gap"}, QueryError),
+        ({"bag": 1}, ConfigError),
+        ({"bag": 3}, ConfigError),
+        ({"sample": 0.6}, ConfigError),
+        ({"balance": 0.5}, ConfigError),
+        ({"folds": 1}, ConfigError),
+        ({"folds": 500}, PlanError),
+        ({"criterion": "MSE"}, ConfigError),
+        ({"residuals": ("y", "t"), "confounders": ["x"]}, ConfigError),
+        ({"min_leaf": 30}, PlanError),
+    ],
+)
+def test_what_cannot_be_is_refused(lake: ib.Lake, given: dict[str, Any], error: type[IceblinkError]) -> None:
+    asked: dict[str, Any] = {"outcome": "y", "treatment": "t", "features": ["x"], "key": "id", "trees": 4, "bag": 2}
+    with pytest.raises(error) as caught:
+        ci.CausalForest(**{**asked, **given}).fit(lake.from_arrow(pa.table(ROWS)))
+    assert caught.value.hint
+
+
+def test_rows_that_lack_a_value_are_left_out_or_told_apart(lake: ib.Lake) -> None:
+    data = lake.from_arrow(pa.table(ROWS))
+    dropped = ci.CausalForest("y", "t", ["gap"], "id", trees=4, bag=2, missing="drop").fit(data)
+    binned = ci.CausalForest("y", "t", ["gap"], "id", residuals=("y", "t"), trees=4, bag=2).fit(data)
+    for grown in (dropped, binned):
+        assert np.isfinite(grown.effect(data).to_arrow()["effect"].to_numpy()).all()
+
+
+def test_no_rows_are_refused(lake: ib.Lake) -> None:
+    with pytest.raises(PlanError):
+        ci.CausalForest("y", "t", ["x"], "id").fit(lake.from_arrow(pa.table(ROWS).slice(0, 0)))

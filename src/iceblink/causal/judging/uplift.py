@@ -39,7 +39,8 @@ class UpliftCurve:
     ∫ (gain - q gain(1)), ``Qini`` = ∫ (qini - q qini(1)). They are in units of the outcome, for each row: n² times
     ∫ gain and ∫ qini are ``auuc`` and ``auqc`` of scikit-uplift. CausalML adds n + 1 points up instead of lines, and
     divides by their number and, unless it is told not to, by the size of the last point: but for a part in n, its
-    ``auuc_score`` is AUUC / |gain(1)| and its ``qini_score`` Qini / |qini(1)|.
+    ``auuc_score`` is AUUC / |gain(1)| and its ``qini_score`` Qini / |qini(1)|. Before both arms have a row, gain is a
+    line from 0; before a control is there, qini is.
 
     Rows of equal predicted effect are one point, as if drawn in any order: where CausalML takes them as they come.
 
@@ -130,13 +131,12 @@ def _curves(sums: Floats) -> tuple[Floats, dict[str, Floats]]:
     with np.errstate(divide="ignore", invalid="ignore"):
         lift = y1 / n1 - y0 / n0
         qini = (y1 - y0 * n1 / n0) / count
-    lift = np.where(n1 * n0 > 0, lift, np.nan)
-    gain = _from_nothing(shares, shares * lift)
-    return shares, {"lift": lift, "gain": gain, "qini": _from_nothing(shares, np.where(n1 * n0 > 0, qini, np.nan))}
+    lift, qini = np.where(n1 * n0 > 0, lift, np.nan), np.where(n0 > 0, qini, np.nan)
+    return shares, {"lift": lift, "gain": _from_nothing(shares, shares * lift), "qini": _from_nothing(shares, qini)}
 
 
 def _from_nothing(shares: Floats, values: Floats) -> Floats:
-    """Fill what is not known before both arms have a row: a line from 0."""
+    """Fill what is not known before an arm has a row: a line from 0."""
     for row in np.flatnonzero(np.isnan(values).any(axis=1)):
         known = np.isfinite(values[row])
         values[row] = np.interp(shares[row], [0.0, *shares[row][known]], [0.0, *values[row][known]])
@@ -165,19 +165,34 @@ def _in_order(data: Dataset, effect: str, outcome: str, treatment: str) -> Datas
 
 def _areas_of(rows: Dataset) -> Floats:
     """Return the areas (3,) of all rows of `_in_order`, of which a batch is held at a time."""
-    before, gain, qini, at = np.zeros(4), 0.0, 0.0, np.zeros(3)
+    before, gain, qini = np.zeros(4), _Area(), _Area()
     for batch in rows.to_batches():
         if not batch.num_rows:
             continue
         upto = before[:, np.newaxis] + np.cumsum([floats(column) for column in batch.columns], axis=1)
         before = upto[:, -1]
+        n1, y1, n0, y0 = upto[:, upto[2] > 0]
+        qini.add(n1 + n0, y1 - y0 * n1 / n0)
         n1, y1, n0, y0 = upto[:, (upto[0] > 0) & (upto[2] > 0)]
-        count = n1 + n0
-        points = np.stack([count, count * (y1 / n1 - y0 / n0), y1 - y0 * n1 / n0])
-        points = np.concatenate([at[:, np.newaxis], points], axis=1)
-        gain += float(np.trapezoid(points[1], points[0]))
-        qini += float(np.trapezoid(points[2], points[0]))
-        at = points[:, -1]
-    rows_squared = float(at[0]) ** 2
-    gain, qini, last = gain / rows_squared, qini / rows_squared, at[1:] / at[0]
-    return np.array([gain, gain - last[0] / 2, qini - last[1] / 2])
+        gain.add(n1 + n0, (n1 + n0) * (y1 / n1 - y0 / n0))
+    count = float(before[0] + before[2])
+    return np.array([gain.area / count, gain.above_line / count, qini.above_line / count]) / count
+
+
+@dataclass
+class _Area:
+    """The area under lines through points that come one after the other, from (0, 0)."""
+
+    area: float = 0.0
+    x: float = 0.0
+    y: float = 0.0
+
+    @property
+    def above_line(self) -> float:
+        """What of it is above the line to the last point."""
+        return self.area - self.x * self.y / 2
+
+    def add(self, x: Floats, y: Floats) -> None:
+        if len(x):
+            self.area += float(np.trapezoid(np.append(self.y, y), np.append(self.x, x)))
+            self.x, self.y = float(x[-1]), float(y[-1])

@@ -325,6 +325,8 @@ def _end(data: Dataset, order: _Order, amount: float) -> tuple[np.uint64, np.uin
         if found["counts"][at] <= FEW_ROWS:
             break
         if bracket.low == bracket.high:
+            if bracket.number is not None:  # rows of one key
+                return bracket.number, bracket.low
             bracket = _Bracket(order, bracket.low, np.uint64(0), LAST)
     fetched = data.map_batches(_Fetched(bracket), schema=FETCHED, batch_size=BLOCK_ROWS).to_arrow()
     number, tie, cost = (column.to_numpy() for column in fetched.columns)

@@ -155,7 +155,6 @@ def test_shares_of_rows_change_no_digit_that_counts(lake: ib.Lake) -> None:
     judges: list[Any] = [
         ci.UpliftCurve("effect", "größe y", "t", key="id"),
         ci.TOC("effect", "score", key="id"),
-        ci.TOC("effect", "score", key="id", bins=10),
     ]
     for files in (1, 3, 7):
         numbered = pa.table({**rows, "part": np.arange(ROWS) % files})

@@ -68,3 +68,23 @@ def test_forests_on_ray_are_those_of_one_process(tmp_path: Path, monkeypatch: py
         np.testing.assert_array_equal(one.goes_left, other.goes_left)
         np.testing.assert_array_equal(one.gain, other.gain)
     np.testing.assert_array_equal(np.concatenate(here.sums), np.concatenate(there.sums))
+def test_effects_are_judged_and_used_on_ray_as_in_one_process(tmp_path: Path) -> None:
+    draw = np.random.default_rng(4)
+    x, t = draw.normal(size=ROWS), draw.integers(0, 2, ROWS)
+    y = x + t * (0.3 + 0.5 * x) + draw.normal(size=ROWS)
+    rows = pa.table({"id": np.arange(ROWS), "t": t, "x": x, "y": y, "effect": np.round(x + draw.normal(size=ROWS), 2)})
+    engine = ib.RayEngine(small_bytes=0, split_bytes=500_000, memory_bytes=2 << 30)
+    found = []
+    with ib.connect(tmp_path / "lake") as local, ib.connect(tmp_path / "lake", engine=engine) as on_ray:
+        local.write("n.t", rows, "create", properties={"write.parquet.row-group-limit": "20000"})
+        for lake in (local, on_ray):
+            problem = ci.Problem(lake.table("n.t"), "y", "t", "x")
+            judged = ci.DoublyRobust("id", 0.5).fit(problem).scored()
+            curve = ci.TOC("effect", "score", key="id").fit(judged)
+            tree = ci.PolicyTree(["x", "effect"], "score", bins=16).fit(judged)
+            spending = ci.Budget("effect", 1_000, "id").fit(judged)
+            value = ci.PolicyValue("score").fit(spending.assign(judged))
+            numbers = [*curve.areas.values, *curve.areas.errors, tree.gained, *value.values, *value.errors]
+            found.append((str(tree), str(spending), numbers))
+    assert found[1][:2] == found[0][:2]
+    np.testing.assert_allclose(found[1][2], found[0][2], rtol=1e-10)

@@ -32,6 +32,13 @@ from iceblink.causal.learners.separate import TLearner
 from iceblink.causal.learners.single import SLearner
 from iceblink.causal.forests.causal import CausalForest, GrownForest
 from iceblink.causal.forests.uplift import GrownUplift, UpliftForest, UpliftTree
+from iceblink.causal.judging.curves import Curves
+from iceblink.causal.judging.doubly_robust import DoublyRobust, RowScores
+from iceblink.causal.judging.folding import folded
+from iceblink.causal.judging.groups import Calibration, GroupEffects, Groups
+from iceblink.causal.judging.predictor import BestLinearPredictor
+from iceblink.causal.judging.toc import TOC
+from iceblink.causal.judging.uplift import UpliftCurve
 from iceblink.causal.observational.adjusting import AIPW, IPW, IPWRA, RegressionAdjustment
 from iceblink.causal.observational.balance import Balance
 from iceblink.causal.observational.coarsened import CoarsenedMatching
@@ -45,6 +52,9 @@ from iceblink.causal.panels.staggered import Staggered
 from iceblink.causal.panels.synthetic import SyntheticControl, SyntheticDiD
 from iceblink.causal.panels.two_by_two import TwoByTwo
 from iceblink.causal.provenance import Provenance
+from iceblink.causal.policies.budget import Budget, Spending
+from iceblink.causal.policies.tree import FittedTree, PolicyTree
+from iceblink.causal.policies.value import PolicyValue
 from iceblink.causal.regression.fixed_effects import FixedEffects
 from iceblink.causal.regression.glm import Logit, Poisson
 from iceblink.causal.regression.ols import OLS
@@ -63,4 +73,7 @@ __all__ = [
     "IPW", "RegressionAdjustment", "AIPW", "IPWRA", "EntropyBalancing", "Stratification", "CoarsenedMatching",
     "NearestNeighbour",
     "Staggered", "TwoByTwo", "SyntheticControl", "SyntheticDiD",
+    "folded", "DoublyRobust", "RowScores", "UpliftCurve", "TOC", "Curves", "BestLinearPredictor", "Calibration",
+    "GroupEffects", "Groups",
+    "PolicyTree", "FittedTree", "Budget", "Spending", "PolicyValue",
 ]  # fmt: skip

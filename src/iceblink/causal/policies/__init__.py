@@ -1,0 +1,1 @@
+"""Whom to treat: by rules, by budgets, and what that is worth."""

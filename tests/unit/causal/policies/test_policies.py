@@ -1,0 +1,182 @@
+"""Trees are the best there are, budgets end where they are spent, and values are means of what rows gain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import iceblink as ib
+from iceblink import causal as ci
+from iceblink.causal.policies import budget
+from iceblink.causal.policies.search import Leaf, Split
+
+ROWS = 300
+
+
+def drawn(seed: int = 0) -> dict[str, Any]:
+    draw = np.random.default_rng(seed)
+    x, z = draw.integers(0, 6, ROWS), np.round(draw.normal(size=ROWS), 1)
+    return {
+        "id": [f"unit {n}" for n in range(ROWS)],
+        "x": x,
+        "z": z,
+        "größe m": draw.integers(0, 2, ROWS).astype(bool),
+        "effect": np.round(draw.normal(size=ROWS), 1),
+        "cost": draw.uniform(0.2, 2, ROWS),
+        "call": (x > 2) * (z < 0.5) - 0.3 + draw.normal(size=ROWS),
+        "letter": 0.2 * z + draw.normal(size=ROWS),
+    }
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ib.Lake]:
+    with ib.connect(tmp_path_factory.mktemp("lake")) as lake:
+        yield lake
+
+
+@pytest.fixture(scope="module")
+def data(lake: ib.Lake) -> ib.Dataset:
+    return lake.from_arrow(pa.table(drawn()))
+
+
+def brute(features: list[Any], worth: Any, depth: int, least_rows: int) -> float:
+    """Return what the best tree gains, by trying all."""
+    if worth.shape[1] < least_rows:
+        return -np.inf
+    most = max(0.0, *worth.sum(axis=1))
+    if depth:
+        for of in features:
+            for bound in np.unique(of)[:-1]:
+                halves = (of <= bound, of > bound)
+                found = [brute([f[h] for f in features], worth[:, h], depth - 1, least_rows) for h in halves]
+                most = max(most, sum(found))
+    return most
+
+
+@pytest.mark.parametrize(("depth", "least_rows"), [(1, 1), (1, 40), (2, 1), (2, 40)])
+def test_trees_are_the_best_of_all(lake: ib.Lake, depth: int, least_rows: int) -> None:
+    rows = {name: values[:80] for name, values in drawn(5).items()}
+    features, names = ["x", "z", "größe m"], ("call", "letter")
+    costs: dict[str, Any] = {"call": "cost", "letter": 0.05}
+    tree = ci.PolicyTree(features, {"A": "call", "B": "letter"}, {"A": "cost", "B": 0.05}, depth, 100, least_rows)
+    data = lake.from_arrow(pa.table(rows))
+    found = tree.fit(data)
+    worth = np.stack([rows[name] - (rows["cost"] if name == "call" else costs[name]) for name in names])
+    assert found.tree.gained == pytest.approx(brute([rows[name] for name in features], worth, depth, least_rows))
+    assert found.gained == pytest.approx(found.tree.gained / 80)
+    told = np.array(found.assign(data, "do").to_arrow()["do"].to_pylist())
+    gained = np.where(told == "A", worth[0], np.where(told == "B", worth[1], 0.0)).sum()
+    assert gained == pytest.approx(found.tree.gained)
+    value = ci.PolicyValue({"A": "call", "B": "letter"}, "do", {"A": "cost", "B": 0.05}).fit(found.assign(data, "do"))
+    assert value["policy"] == pytest.approx(found.gained)
+
+
+def test_a_tree_of_one_action_says_whether_to_treat(data: ib.Dataset) -> None:
+    found = ci.PolicyTree(["x", "z"], "call", depth=2, bins=200).fit(data)
+    rows, treat = drawn(), np.array(found.assign(data).to_arrow()["treat"].to_pylist())
+    assert treat.dtype == bool
+    assert rows["call"][treat].sum() == pytest.approx(found.tree.gained)
+    assert found.summary().count(" rows, ") == 4
+    assert isinstance(found.tree, Split)
+    bound = found.bounds[found.tree.feature][found.tree.part]
+    assert f"{found.features[found.tree.feature]} <= {bound:g}" in str(found)
+
+
+def test_where_nothing_pays_nothing_is_done(data: ib.Dataset) -> None:
+    found = ci.PolicyTree(["x", "z"], "call", cost=1e6).fit(data)
+    assert found.tree == Leaf(0, ROWS, 0.0)
+    assert not any(found.assign(data).to_arrow()["treat"].to_pylist())
+
+
+@pytest.mark.parametrize("cost", [0.7, "cost"])
+@pytest.mark.parametrize("amount", [0, 3.5, 20, 60, 1e9])
+def test_budgets_take_the_best_as_long_as_they_last(data: ib.Dataset, cost: Any, amount: float) -> None:
+    rows = drawn()
+    price = rows["cost"] if cost == "cost" else np.full(ROWS, 0.7)
+    found = ci.Budget("effect", amount, "id", cost).fit(data)
+    treat = np.array(found.assign(data).to_arrow()["treat"].to_pylist())
+    ratio = rows["effect"] / price
+    assert treat.sum() == found.treated
+    assert price[treat].sum() == pytest.approx(found.spent)
+    assert rows["effect"][treat].sum() == pytest.approx(found.gained)
+    assert found.spent <= amount * (1 + 1e-9)
+    left = ~treat & (rows["effect"] > 0)
+    assert not treat[rows["effect"] <= 0].any()
+    if left.any():
+        assert ratio[left].max() <= ratio[treat].min(initial=np.inf)
+        most = ratio == ratio[left].max()
+        assert found.spent + price[most & left].max() > amount * (1 - 1e-9)
+    else:
+        assert found.treated == (rows["effect"] > 0).sum()
+
+
+def test_one_who_fits_the_budget_exactly_is_treated(lake: ib.Lake) -> None:
+    data = lake.from_arrow(pa.table({"id": range(30), "e": np.arange(30) + 1.0}))
+    for count in (1, 3, 7, 13, 30):
+        assert ci.Budget("e", 0.1 * count, "id", 0.1).fit(data).treated == count
+    assert ci.Budget("e", 0.0, "id", 0.0).fit(data).treated == 30  # what is free is done
+
+
+def test_ties_are_drawn_by_key(lake: ib.Lake) -> None:
+    rows, found = drawn(), []
+    for order, seed in ((1, 0), (-1, 0), (1, 1)):
+        data = lake.from_arrow(pa.table({"id": rows["id"][::order], "e": np.ones(ROWS)}))
+        table = ci.Budget("e", 100, "id", seed=seed).fit(data).assign(data).to_arrow()
+        found.append({row["id"] for row in table.to_pylist() if row["treat"]})
+    assert len(found[0]) == 100
+    assert found[0] == found[1]
+    assert found[0] != found[2]
+
+
+@pytest.mark.parametrize("effect", ["effect", "flat"])
+def test_where_rows_are_too_many_to_fetch_brackets_are_narrowed_to_the_end(
+    lake: ib.Lake, monkeypatch: pytest.MonkeyPatch, effect: str
+) -> None:
+    data = lake.from_arrow(pa.table({**drawn(), "flat": np.ones(ROWS)}))
+    fetched = ci.Budget(effect, 40, "id", "cost").fit(data)
+    monkeypatch.setattr(budget, "FEW_ROWS", 0)
+    narrowed = ci.Budget(effect, 40, "id", "cost").fit(data)
+    assert (narrowed.treated, narrowed.spent, narrowed.least) == (fetched.treated, fetched.spent, fetched.least)
+
+
+def test_the_value_of_a_policy_is_a_mean_and_its_error_that_of_a_mean(lake: ib.Lake) -> None:
+    rows = drawn()
+    treat = (rows["effect"] > 0.3).astype(float)
+    data = lake.from_arrow(pa.table({**rows, "treat": treat}))
+    found = ci.PolicyValue("call", cost="cost").fit(data)
+    worth = rows["call"] - rows["cost"]
+    assert found["policy"] == pytest.approx((treat * worth).mean())
+    assert found["everybody"] == pytest.approx(worth.mean())
+    assert found["over random"] == pytest.approx(np.cov(treat, worth, ddof=0)[0, 1])
+    root = np.sqrt(ROWS)
+    assert found.error("policy") == pytest.approx((treat * worth).std(ddof=1) / root)
+    influence = (treat - treat.mean()) * (worth - worth.mean())
+    assert found.error("over random") == pytest.approx(influence.std(ddof=1) / root)
+
+
+def test_shares_of_rows_change_no_choice(lake: ib.Lake) -> None:
+    rows, found = drawn(), []
+    for files in (1, 3, 7):
+        lake.write(f"n.t{files}", pa.table({**rows, "part": np.arange(ROWS) % files}), "create", partition_by=["part"])
+        data = lake.table(f"n.t{files}")
+        tree = ci.PolicyTree(["x", "z", "größe m"], "call", cost="cost", bins=16).fit(data)
+        spending = ci.Budget("effect", 40, "id", "cost").fit(data)
+        treated = [row["id"] for row in spending.assign(data).order_by("id").to_pylist() if row["treat"]]
+        shape = str(tree), spending.treated, tuple(treated)
+        found.append((shape, tree.gained, spending.spent))
+    for shape, *numbers in found[1:]:
+        assert shape == found[0][0]
+        assert numbers == pytest.approx(found[0][1:], rel=1e-12)
+
+
+@pytest.mark.parametrize("parts", [(1, 1), (1, 2), (2, 1), (2, 2)])
+def test_features_of_one_value_are_never_split(lake: ib.Lake, parts: tuple[int, int]) -> None:
+    a, b = (np.arange(40) % part for part in parts)
+    gain = np.where((a == 1) == (b == 1), 1.0, -1.0)
+    data = lake.from_arrow(pa.table({"a": a, "b": b, "g": gain}))
+    found = ci.PolicyTree(["a", "b"], "g").fit(data)
+    assert found.tree.gained == pytest.approx(brute([a, b], gain[np.newaxis], 2, 1))

@@ -15,6 +15,10 @@ from iceblink.causal.experiments.metrics import Conversion, Mean, Quantile, Rati
 from iceblink.causal.experiments.power import PowerAnalysis
 from iceblink.causal.experiments.results import ABResult, Effect
 from iceblink.causal.experiments.sequential import AlwaysValid, GroupSequential
+from iceblink.causal.identification.front_door import FrontDoor
+from iceblink.causal.identification.graph import Graph
+from iceblink.causal.identification.identified import Identification
+from iceblink.causal.identification.implications import Implications
 from iceblink.causal.observational.adjusting import AIPW, IPW, IPWRA, RegressionAdjustment
 from iceblink.causal.observational.balance import Balance
 from iceblink.causal.observational.coarsened import CoarsenedMatching
@@ -41,5 +45,6 @@ __all__ = [
     "Problem", "Propensity", "Scores", "Overlap", "Balance", "Effects",
     "IPW", "RegressionAdjustment", "AIPW", "IPWRA", "EntropyBalancing", "Stratification", "CoarsenedMatching",
     "NearestNeighbour",
+    "Graph", "Identification", "Implications", "FrontDoor",
     "Staggered", "TwoByTwo", "SyntheticControl", "SyntheticDiD",
 ]  # fmt: skip

@@ -9,6 +9,11 @@ from __future__ import annotations
 
 from iceblink.causal import needs as needs  # first: it says which extra is missing
 from iceblink.causal.dml.partially_linear import LinearPLR
+from iceblink.causal.doubt.e_values import EValue, e_value
+from iceblink.causal.doubt.pairs import rosenbaum_bounds
+from iceblink.causal.doubt.regression_sensitivity import RegressionSensitivity
+from iceblink.causal.doubt.score_sensitivity import ScoreSensitivity
+from iceblink.causal.doubt.sensitivity import sensitivity
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.experiments.ab_test import ABTest
 from iceblink.causal.experiments.metrics import Conversion, Mean, Quantile, Ratio
@@ -46,5 +51,6 @@ __all__ = [
     "IPW", "RegressionAdjustment", "AIPW", "IPWRA", "EntropyBalancing", "Stratification", "CoarsenedMatching",
     "NearestNeighbour",
     "Graph", "Identification", "Implications", "FrontDoor",
+    "sensitivity", "RegressionSensitivity", "ScoreSensitivity", "e_value", "EValue", "rosenbaum_bounds",
     "Staggered", "TwoByTwo", "SyntheticControl", "SyntheticDiD",
 ]  # fmt: skip

@@ -40,6 +40,7 @@ DOORS = {
     "prometheus_client": {"watch"},
     "opentelemetry": {"watch"},
     "scipy": {"causal"},
+    "networkx": {"causal"},
     "sklearn": {"causal", "demo"},
     "threadpoolctl": {"causal", "demo"},
     "xgboost": {"causal"},

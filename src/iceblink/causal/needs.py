@@ -4,5 +4,5 @@ from __future__ import annotations
 
 from iceblink.interop import optional
 
-for _package in ("scipy", "threadpoolctl"):
+for _package in ("scipy", "threadpoolctl", "networkx"):
     optional(_package, "causal")

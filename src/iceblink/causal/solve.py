@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
 
 from iceblink.causal.moments import Floats
 
@@ -45,7 +46,7 @@ def solved(products: Floats, tolerance: float = TOLERANCE) -> Solved:
         correlations = products[column, kept] / (scale[column] * scale[kept])
         row = np.zeros(0)
         if kept:
-            row = np.linalg.solve(factor[: len(kept), : len(kept)], correlations)
+            row = solve_triangular(factor[: len(kept), : len(kept)], correlations, lower=True)
         left = 1.0 - row @ row
         if left <= tolerance:
             continue
@@ -53,5 +54,5 @@ def solved(products: Floats, tolerance: float = TOLERANCE) -> Solved:
         factor[at, :at], factor[at, at] = row, np.sqrt(left)
         kept.append(column)
     lower = factor[: len(kept), : len(kept)]
-    half = np.linalg.solve(lower, np.diag(1.0 / scale[kept])) if kept else np.zeros((0, 0))
+    half = solve_triangular(lower, np.diag(1.0 / scale[kept]), lower=True) if kept else np.zeros((0, 0))
     return Solved(np.array(kept, np.intp), half.T @ half)

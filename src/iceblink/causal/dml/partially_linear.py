@@ -10,35 +10,16 @@ import numpy as np
 import pyarrow as pa
 
 from iceblink.causal.blas import one_thread
+from iceblink.causal.dml.linear_nuisances import Nuisances, crossed, trained
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.matrix import Matrix, Number
-from iceblink.causal.moments import Floats, Integers, Moments
 from iceblink.causal.passes import Folds, Grouping, moments, summed
 from iceblink.causal.provenance import Provenance
-from iceblink.causal.regression.fit import fitted
 from iceblink.causal.sums import Sums
 from iceblink.errors import ConfigError, PlanError
 
 if TYPE_CHECKING:
     from iceblink.dataset import Dataset
-
-
-@dataclass(frozen=True, eq=False)
-class _Nuisances:
-    """Linear models of outcome and treatment, a pair for each fold, made of the other folds.
-
-    Parameters
-    ----------
-    folds : int64 array (K,)
-    weights : float64 array (K, 2, 2 + p)
-        What turns the columns (outcome, treatment, confounders) of a row into its residuals.
-    offsets : float64 array (K, 2)
-        What is added.
-    """
-
-    folds: Integers
-    weights: Floats
-    offsets: Floats
 
 
 @dataclass(frozen=True)
@@ -103,15 +84,13 @@ class LinearPLR:
         found = moments(data, matrix, grouping=by, where=where)
         if len(found.groups) < 2:
             raise PlanError(f"all rows are in {len(found.groups)} fold", where, "is the key the same in all rows?")
-        nuisances = _trained(found, where)
-        crossed = np.sum([_crossed(found, nuisances, at) for at in range(len(found.groups))], axis=0)
-        if not crossed[1, 1] > 1e-12 * found.total.products[0, 1, 1]:
-            raise PlanError(f"the confounders say all of {self.treatment}", where, "nothing is left to learn from")
-        effect = crossed[0, 1] / crossed[1, 1]
+        nuisances = trained(found, where)
+        products = crossed(found, nuisances, where)
+        effect = products[0, 1] / products[1, 1]
         rows = int(found.rows.sum())
         needed = list(dict.fromkeys((*matrix.inputs, *by.inputs)))
         squares = summed(data.select(*needed), _ScoreSquares(matrix, by, nuisances, effect))["squares"]
-        variance = float(squares) / crossed[1, 1] ** 2
+        variance = float(squares) / products[1, 1] ** 2
         return Estimates(
             title=where,
             names=(self.treatment,),
@@ -123,45 +102,17 @@ class LinearPLR:
         )
 
 
-def _trained(found: Moments, where: str) -> _Nuisances:
-    """Fit the models of each fold by the moments of the others."""
-    width = len(found.columns)
-    weights, offsets = np.zeros((len(found.groups), 2, width)), np.zeros((len(found.groups), 2))
-    confounders = range(2, width)
-    for at, fold in enumerate(found.groups):
-        training = found.without(int(fold))
-        for target in (0, 1):
-            fit = fitted(training, confounders, confounders, True, where, outcome=target)
-            weights[at, target, target] = 1.0
-            weights[at, target, list(fit.regressors)] = -fit.coefficients[1:]
-            offsets[at, target] = -fit.values[0]
-    return _Nuisances(found.groups, weights, offsets)
-
-
-def _crossed(found: Moments, nuisances: _Nuisances, at: int) -> Floats:
-    """Return the cross products (2, 2) of the residuals of a fold's rows."""
-    left = nuisances.weights[at]
-    means = left @ found.means[at] + nuisances.offsets[at]
-    return np.asarray(left @ found.products[at] @ left.T + found.weights[at] * np.outer(means, means))
-
-
 @dataclass(frozen=True)
 class _ScoreSquares:
     """The sum of squared scores of a block of rows."""
 
     matrix: Matrix
     grouping: Grouping
-    nuisances: _Nuisances
+    nuisances: Nuisances
     effect: float
 
     def __call__(self, batch: pa.RecordBatch) -> Sums:
-        values = self.matrix.filled(batch)
-        at = np.searchsorted(self.nuisances.folds, self.grouping.numbers(batch))
-        residuals = np.empty((2, batch.num_rows))
+        outcome, treatment = self.nuisances.residuals(self.matrix, self.grouping, batch)
         with one_thread():
-            for fold in range(len(self.nuisances.folds)):
-                rows = np.flatnonzero(at == fold)
-                residuals[:, rows] = self.nuisances.weights[fold] @ values[:, rows]
-                residuals[:, rows] += self.nuisances.offsets[fold][:, np.newaxis]
-            score = (residuals[0] - self.effect * residuals[1]) * residuals[1]
+            score = (outcome - self.effect * treatment) * treatment
             return Sums({"squares": np.array(score @ score)})

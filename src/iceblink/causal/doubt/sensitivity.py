@@ -1,0 +1,136 @@
+"""How strong an unobserved confounder has to be to explain an effect away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import singledispatch
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from iceblink.causal.moments import Floats
+from iceblink.errors import ConfigError, TypeMismatch
+
+if TYPE_CHECKING:
+    from iceblink.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Between what values an effect lies if there is a confounder of some strength.
+
+    Parameters
+    ----------
+    r2_treatment, r2_outcome : float
+        Which part of what is left of the treatment, and of the outcome, it explains: partial R².
+    lower, upper : float
+    lower_error, upper_error : float
+        Their standard errors.
+    interval : (float, float)
+        The ends of the confidence interval.
+    """
+
+    r2_treatment: float
+    r2_outcome: float
+    lower: float
+    upper: float
+    lower_error: float
+    upper_error: float
+    interval: tuple[float, float]
+
+    def __repr__(self) -> str:
+        low, high = self.interval
+        return (
+            f"a confounder of {self.r2_treatment:.2%} of the treatment and {self.r2_outcome:.2%} of the outcome: "
+            f"{self.lower:.6g} to {self.upper:.6g}, interval {low:.6g} to {high:.6g}"
+        )
+
+
+class Sensitivity(Protocol):
+    """What is known of an effect, if there may be an unobserved confounder."""
+
+    def bounds(self, r2_treatment: float, r2_outcome: float) -> Bounds:
+        """Return between what values the effect lies."""
+
+    def robustness_value(self, null: float = 0.0, level: float | None = None) -> float:
+        """Return how much a confounder has to explain, of treatment and outcome alike, to bring the effect to `null`.
+
+        With a level, to bring the end of the confidence interval there.
+        """
+
+    def contour(self) -> pa.Table:
+        """Return a tidy table of the bound that is nearer to 0 for a grid of strengths."""
+
+
+@singledispatch
+def sensitivity(estimator: Any, data: Dataset, *arguments: Any, **options: Any) -> Any:
+    """Ask how an effect stands if there is a confounder that nobody measured.
+
+    Eager. Of `OLS` a `RegressionSensitivity` [1]_, one scan: ``sensitivity(OLS(...), data, treatment)``; of `LinearPLR`
+    a `ScoreSensitivity` [2]_, two scans: ``sensitivity(LinearPLR(...), data)``. Both have ``bounds``,
+    ``robustness_value``, ``benchmark`` and ``contour``, and say the strength of a confounder by partial R².
+
+    Parameters
+    ----------
+    estimator : OLS or LinearPLR
+    data : Dataset
+    treatment : str
+        Of `OLS`: the regressor whose coefficient is the effect.
+    grouping : Grouping, optional
+        Of `LinearPLR`: folds of another kind.
+
+    Raises
+    ------
+    TypeMismatch
+        It is another estimator.
+    ColumnNotFound, PlanError, QueryError
+
+    References
+    ----------
+    .. [1] Cinelli, Hazlett: Making sense of sensitivity: extending omitted variable bias, JRSS B 2020.
+    .. [2] Chernozhukov, Cinelli, Newey, Sharma, Syrgkanis: Long story short: omitted variable bias in causal machine
+       learning, NBER working paper 30302, 2022.
+    """
+    raise TypeMismatch(
+        f"sensitivity of {type(estimator).__name__} is not known",
+        "sensitivity",
+        "it is of OLS and LinearPLR; for ratios of risks there is e_value",
+    )
+
+
+def check_strength(where: str, **strengths: float) -> None:
+    """Raise ConfigError unless each is a part, of at least nothing and less than all."""
+    for name, value in strengths.items():
+        if not 0 <= value < 1:
+            raise ConfigError(f"{name} is {value}", where, "a part from 0 to less than 1, as 0.03")
+
+
+def check_level(level: float, where: str) -> None:
+    """Raise ConfigError unless a level is a probability."""
+    if not 0 < level < 1:
+        raise ConfigError(f"level is {level}", where, "a probability between 0 and 1, as 0.95")
+
+
+def grid(most: float, points: int, where: str) -> Floats:
+    """Return strengths (points,) from 0 to the largest."""
+    check_strength(where, most=most)
+    if points < 2:
+        raise ConfigError(f"points is {points}", where, "two or more a side")
+    return np.linspace(0.0, most, points)
+
+
+def contour_table(estimate: float, bounds: Iterator[Bounds]) -> pa.Table:
+    """Return a row for each strength: r2_treatment, r2_outcome, estimate (the bound nearer to 0), limit (its end)."""
+    side = 0 if estimate > 0 else 1
+    rows = [
+        {
+            "r2_treatment": one.r2_treatment,
+            "r2_outcome": one.r2_outcome,
+            "estimate": one.upper if side else one.lower,
+            "limit": one.interval[side],
+        }
+        for one in bounds
+    ]
+    return pa.Table.from_pylist(rows)

@@ -68,6 +68,8 @@ class _Blocks:
         order = None if group is None else _stable(group)
         values = self.matrix.filled(batch, order)
         weight = None if self.weight is None else floats(batch.column(self.weight)).astype(np.float64)
+        if weight is not None and (weight < 0).any():
+            raise QueryError(f"weight {self.weight!r} is {weight[weight < 0][0]:g}", "moments", "weights are 0 or more")
         if order is not None and group is not None:
             group = group[order]
             weight = None if weight is None else weight[order]

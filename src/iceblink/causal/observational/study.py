@@ -15,7 +15,7 @@ from iceblink.causal.formula import Formula, Terms
 from iceblink.causal.matrix import Matrix, floats
 from iceblink.causal.moments import Floats, Integers, Moments
 from iceblink.causal.passes import Missing, moments
-from iceblink.causal.regression.design import Design, quoted
+from iceblink.causal.regression.design import Design, complete, quoted
 from iceblink.errors import PlanError, QueryError
 
 if TYPE_CHECKING:
@@ -132,6 +132,8 @@ class Study:
     dropped : tuple of str
         Those.
     cluster : tuple of str
+    interacted : tuple of int or None
+        Places whose slopes in one model of the outcome differ between arms; None where each arm has its own model.
     """
 
     data: Dataset
@@ -142,6 +144,7 @@ class Study:
     treatment_model: tuple[int, ...]
     outcome_model: tuple[int, ...]
     cluster: tuple[str, ...]
+    interacted: tuple[int, ...] | None = None
 
     @classmethod
     def of(
@@ -164,7 +167,8 @@ class Study:
         outcome : Formula
             What is right of its tilde does not matter.
         sides : sequence of Terms
-            The confounders, the model of the treatment, the model of the outcome.
+            The confounders, the model of the treatment, the model of the outcome; if that is one for all arms, those of
+            its terms that are multiplied with the treatment.
         treatment : str
         control : object
             The value of the treatment that others are compared with; None for the smallest.
@@ -187,7 +191,7 @@ class Study:
         design = Design.of(data, Formula(outcome.outcome, terms, True), where)
         data, matrix = design.data, design.matrix
         if missing == "drop":
-            data = _complete(data, (*matrix.inputs, treatment, *((weight,) if weight else ()), *cluster))
+            data = complete(data, (*matrix.inputs, treatment, *((weight,) if weight else ()), *cluster))
         arms = _arms(data, treatment, control, weight, where)
         found = moments(data, matrix, grouping=arms, weight=weight, missing="raise", where=where)
         total = found.total
@@ -196,7 +200,8 @@ class Study:
         ends = np.cumsum([0, *(len(term.names) for term in matrix.terms[1:])])
         at = {term: range(begin, end) for term, begin, end in zip(terms, ends[:-1], ends[1:], strict=True)}
         places = [tuple(int(place) for term in side for place in at[term]) for side in sides]
-        return cls(data, columns, reader, found, places[0], places[1], places[2], cluster)
+        interacted = places[3] if len(places) > 3 else None
+        return cls(data, columns, reader, found, places[0], places[1], places[2], cluster, interacted)
 
     @property
     def arms(self) -> Arms:
@@ -273,14 +278,3 @@ def _check_weights(weight: str, least: list[float], most: list[float | None], wh
         raise PlanError(f"{weight} is negative in some rows", where, "weights are 0 or more")
     if any(one == 0 for one in most):
         raise PlanError(f"{weight} is 0 in all rows of an arm", where, "leave the arm out by a filter")
-
-
-def _complete(data: Dataset, columns: Sequence[str]) -> Dataset:
-    """Leave out rows that lack a value."""
-    tests = []
-    for name in dict.fromkeys(columns):
-        kind = data.schema.field(name).type
-        tests.append(f"{quoted(name)} IS NOT NULL")
-        if pa.types.is_floating(kind):
-            tests.append(f"isfinite({quoted(name)})")
-    return data.sql(f"SELECT * FROM this WHERE {' AND '.join(tests)}")

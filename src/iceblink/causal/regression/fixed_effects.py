@@ -36,7 +36,7 @@ class FixedEffects(Regression):
     Coefficients are those of the regression with a dummy for each level of each effect (Frisch, Waugh, Lovell). Rows
     that are alone in a level are left out. Degrees of freedom are counted as fixest does [2]_: n - K, with
     K = k + 1 + Σ (levels - 1), in which, where errors are clustered, an effect whose levels lie within clusters counts
-    nothing (``fixef.K = "nested"``).
+    nothing (``fixef.K = "nested"``). linearmodels counts these too, and has n / (n - K) alone for a factor.
 
     Parameters
     ----------

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from iceblink.causal.blas import one_thread
 from iceblink.causal.estimates import Estimates
-from iceblink.causal.formula import Formula, parsed
+from iceblink.causal.formula import Formula
 from iceblink.causal.moments import Floats
 from iceblink.causal.newton import climbed
 from iceblink.causal.passes import moments, summed
@@ -54,7 +54,7 @@ class _Likelihood(Regression):
             Also where the likelihood has no maximum: some columns tell the outcomes apart without error.
         """
         where = f"{type(self).__name__} {self.formula}"
-        design = Design.of(data, parsed(self.formula), where)
+        design = self._designed(data, where)
         found = moments(design.data, design.matrix, weight=self.weight, missing=self.missing, where=where)
         places = design.exogenous
         begun = fitted(found, places, places, design.intercept, where)

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from iceblink.causal.estimates import Estimates
-from iceblink.causal.formula import Formula, parsed
+from iceblink.causal.formula import Formula
 from iceblink.causal.passes import moments
-from iceblink.causal.regression.design import Design
 from iceblink.causal.regression.errors import Errors
 from iceblink.causal.regression.fit import fitted
 from iceblink.causal.regression.model import Regression
@@ -65,7 +64,7 @@ class OLS(Regression):
         ColumnNotFound, TypeMismatch, PlanError, QueryError
         """
         where = f"OLS {self.formula}"
-        design = Design.of(data, parsed(self.formula), where)
+        design = self._designed(data, where)
         matrix, places = design.matrix, design.exogenous
         found = moments(design.data, matrix, weight=self.weight, missing=self.missing, where=where)
         fit = fitted(found, places, places, design.intercept, where)

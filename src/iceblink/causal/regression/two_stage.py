@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from iceblink.causal.estimates import Estimates
-from iceblink.causal.formula import Formula, parsed
+from iceblink.causal.formula import Formula
 from iceblink.causal.moments import Floats, Moments
 from iceblink.causal.passes import moments
 from iceblink.causal.regression.design import Design
@@ -40,7 +40,8 @@ class TwoStage(Regression):
     Notes
     -----
     ``facts`` of the result are, for each endogenous column, the classical F of its excluded instruments in the first
-    stage, and with more instruments than endogenous columns Sargan's statistic [2]_ with its p.
+    stage, and with more instruments than endogenous columns Sargan's statistic [2]_ with its p. A robust F of one
+    instrument is the square of its t in the first stage as `OLS`.
 
     References
     ----------
@@ -64,7 +65,7 @@ class TwoStage(Regression):
             Also where the instruments say nothing of an endogenous column.
         """
         where = f"TwoStage {self.formula}"
-        design = Design.of(data, parsed(self.formula), where)
+        design = self._designed(data, where)
         found = moments(design.data, design.matrix, weight=self.weight, missing=self.missing, where=where)
         regressors = [*design.exogenous, *design.endogenous]
         fit = fitted(found, regressors, [*design.exogenous, *design.instruments], design.intercept, where)

@@ -206,7 +206,7 @@ class Numbered:
 
 
 def test_double_machine_learning_on_given_folds(lake: ib.Lake) -> None:
-    np.random.seed(1)  # noqa: NPY002 - what DoubleML draws from
+    np.random.seed(1)  # it is what DoubleML draws from
     frame = make_plr_CCDDHNR2018(n_obs=2000, dim_x=10, return_type="DataFrame")
     confounders = [f"X{at}" for at in range(1, 11)]
     data = kept(lake, frame.assign(row=np.arange(2000), fold=np.arange(2000) % 5))

@@ -73,8 +73,8 @@ class IPW:
 class RegressionAdjustment:
     """A linear model of the outcome in each arm, averaged over the rows of the target population (g-formula).
 
-    The mean of arm j is the average of α_j + x'β_j over all rows, or over those treated; with `Problem.interactions`,
-    of the one model α_j + x'β + z'γ_j. The standard errors are those of all estimating equations together, as of
+    The mean of arm j is the average of x'β_j over all rows, or over those treated; with `Problem.interactions`, of
+    one model of all rows in which only some slopes depend on j. The standard errors are those of all estimating equations together, as of
     Stata's ``teffects ra`` [1]_.
 
     Parameters

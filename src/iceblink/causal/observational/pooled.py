@@ -15,9 +15,9 @@ from iceblink.errors import PlanError
 
 @dataclass(frozen=True, eq=False)
 class Pooled:
-    """The model y = α_j + x'β + z'γ_j of arm j.
+    """The model y = a_j + x'b + z'c_j of arm j.
 
-    The same fit as one with the treatment, x, z, and the products of both with the treatment, z being among the x.
+    The same fit as one on ones, the treatment, x, z, and the products of treatment and z.
 
     Parameters
     ----------

@@ -74,8 +74,8 @@ class RegressionAdjustment:
     """A linear model of the outcome in each arm, averaged over the rows of the target population (g-formula).
 
     The mean of arm j is the average of x'β_j over all rows, or over those treated; with `Problem.interactions`, of
-    one model of all rows in which only some slopes depend on j. The standard errors are those of all estimating equations together, as of
-    Stata's ``teffects ra`` [1]_.
+    one model of all rows in which only some slopes depend on j. The standard errors are those of all estimating
+    equations together, as of Stata's ``teffects ra`` [1]_.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """How often intervals of effects hold the truth, of studies drawn many times.
 
-``python -m bench.coverage [studies] [kind ...]``; without kinds all of them. Of 1,000 studies 95 % intervals should hold
-the truth in 93 to 97 %. What is known of a share by so many studies is printed behind it.
+``python -m bench.coverage [studies] [kind ...]``; without kinds all of them. Of 1,000 studies 95 % intervals should
+hold the truth in 93 to 97 %. What is known of a share by so many studies is printed behind it.
 """
 
 from __future__ import annotations

@@ -120,6 +120,10 @@ class Estimates:
     __repr__ = summary
 
     def _at(self, name: str) -> int:
+        if name in self.dropped:
+            raise ColumnNotFound(
+                f"{name!r} has no coefficient", self.title, "it does not vary, or follows from the columns before it"
+            )
         if name not in self.names:
             raise ColumnNotFound.of(name, list(self.names), self.title)
         return self.names.index(name)

@@ -59,7 +59,8 @@ def pooled(study: Study, weigh: Weigh | None, where: str) -> Pooled:
     columns += [(arm, place) for arm in arms for place in own]
     parts = normal_equations(study, weigh)
     products, right = np.zeros((len(columns), len(columns))), np.zeros(len(columns))
-    beside = {None: 0, **{place: at for at, place in enumerate(study.outcome_model, 1)}}
+    beside: dict[int | None, int] = {None: 0}
+    beside.update((place, at) for at, place in enumerate(study.outcome_model, 1))
     for arm in arms:
         used = [at for at, (of, _) in enumerate(columns) if of in (None, arm)]
         places = [beside[columns[at][1]] for at in used]

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from iceblink.causal.constant import check_varies
 from iceblink.causal.formula import Formula, Terms
 from iceblink.causal.matrix import Matrix, floats
 from iceblink.causal.moments import Floats, Integers, Moments
@@ -182,7 +183,8 @@ class Study:
         ------
         ColumnNotFound, TypeMismatch, SqlError
         PlanError
-            There are fewer than two arms, more than 20, or one has a single row; a weight is negative.
+            There are fewer than two arms, more than 20, or one has a single row; a weight is negative; the outcome is
+            the same in every row.
         QueryError
             A value is missing.
         """
@@ -195,6 +197,8 @@ class Study:
         arms = _arms(data, treatment, control, weight, where)
         found = moments(data, matrix, grouping=arms, weight=weight, missing="raise", where=where)
         total = found.total
+        mean, squares = float(total.means[0, 0]), float(total.products[0, 0, 0])
+        check_varies(matrix.names[0], mean, squares, float(total.weights[0]), where, "no treatment changed it")
         deviations = np.sqrt(np.diag(total.products[0])[1:] / total.weights[0])
         reader = Reader(matrix, arms, weight, total.means[0, 1:], np.where(deviations > 0, deviations, 1.0))
         ends = np.cumsum([0, *(len(term.names) for term in matrix.terms[1:])])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from iceblink.causal.constant import check_varies
 from iceblink.causal.matrix import Number, floats
 from iceblink.causal.moments import Floats
 from iceblink.causal.regression.design import quoted
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from iceblink.dataset import Dataset
 
 MOST_CELLS = 4_000_000
+CONSTANT = "no treatment changed it"
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,10 +76,10 @@ class Controls:
             f"FROM this WHERE {quoted(unit)} IS NOT NULL AND {quoted(time)} IS NOT NULL GROUP BY 1, 2"
         )
         found = cells.sql("SELECT * FROM this ORDER BY unit, period").limit(MOST_CELLS + 1).to_arrow()
-        return _arranged(found, treated, where)
+        return _arranged(found, outcome, treated, where)
 
 
-def _arranged(found: pa.Table, treated: str, where: str) -> Controls:
+def _arranged(found: pa.Table, outcome_name: str, treated: str, where: str) -> Controls:
     if not found.num_rows:
         raise PlanError("there are no rows", where, "look at the filters")
     if found.num_rows > MOST_CELLS:
@@ -91,9 +93,16 @@ def _arranged(found: pa.Table, treated: str, where: str) -> Controls:
     count, left = divmod(found.num_rows, len(periods))
     outcome = floats(found.column("y"))
     if left or not (period.reshape(count, -1) == periods).all() or not np.isfinite(outcome).all():
+        units = len(found.column("unit").unique())
+        lacking = units * len(periods) - int(np.isfinite(outcome).sum())
         raise QueryError(
-            "units lack the outcome in some periods", where, "filter units or periods: weights are of whole histories"
+            f"{units:,} units lack the outcome in some periods: {lacking:,} of {units * len(periods):,} values",
+            where,
+            "filter units or periods: weights are of whole histories",
         )
+    check_varies(
+        outcome_name, float(outcome.mean()), float(outcome.var() * len(outcome)), len(outcome), where, CONSTANT
+    )
     low, high = (floats(found.column(name)).reshape(count, -1) for name in ("low", "high"))
     if not ((low == high) & np.isin(low, (0.0, 1.0))).all():
         raise PlanError(f"{treated} is not 0 or 1 for a unit in a period", where, "1 from treatment on, 0 before it")

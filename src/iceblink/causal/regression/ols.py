@@ -11,7 +11,7 @@ from iceblink.causal.estimates import Estimates
 from iceblink.causal.formula import Formula
 from iceblink.causal.passes import moments
 from iceblink.causal.regression.errors import Errors
-from iceblink.causal.regression.fit import fitted
+from iceblink.causal.regression.fit import check_outcome, fitted
 from iceblink.causal.regression.model import Regression
 from iceblink.causal.regression.sandwich import Residuals
 from iceblink.errors import PlanError
@@ -67,6 +67,7 @@ class OLS(Regression):
         design = self._designed(data, where)
         matrix, places = design.matrix, design.exogenous
         found = moments(design.data, matrix, weight=self.weight, missing=self.missing, where=where)
+        check_outcome(found, where)
         fit = fitted(found, places, places, design.intercept, where)
         ratio = 1 - fit.squares / fit.variation if fit.variation > 0 else np.nan
         errors = Errors.of(self.errors, self.cluster, where)

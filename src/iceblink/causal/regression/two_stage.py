@@ -14,7 +14,7 @@ from iceblink.causal.moments import Floats, Moments
 from iceblink.causal.passes import moments
 from iceblink.causal.regression.design import Design
 from iceblink.causal.regression.errors import Errors
-from iceblink.causal.regression.fit import LinearFit, fitted
+from iceblink.causal.regression.fit import LinearFit, check_outcome, fitted
 from iceblink.causal.regression.model import Regression
 from iceblink.causal.regression.sandwich import Residuals
 from iceblink.causal.solve import solved
@@ -68,10 +68,15 @@ class TwoStage(Regression):
         design = self._designed(data, where)
         found = moments(design.data, design.matrix, weight=self.weight, missing=self.missing, where=where)
         regressors = [*design.exogenous, *design.endogenous]
+        check_outcome(found, where)
         fit = fitted(found, regressors, [*design.exogenous, *design.instruments], design.intercept, where)
         lost = [design.matrix.names[at] for at in design.endogenous if at not in fit.regressors]
         if lost:
-            raise PlanError(f"the instruments do not tell {', '.join(lost)} from the rest", where, "")
+            raise PlanError(
+                f"the instruments do not tell {', '.join(lost)} from the rest",
+                where,
+                "the column does not vary, follows from the others, or no instrument moves it",
+            )
         facts = {**first_stages(found, design, where), **overidentified(found, design, fit)}
         residuals = Residuals(design.matrix, self.weight, fit)
         return Errors.of(self.errors, self.cluster, where).estimates(where, design.data, residuals, facts)

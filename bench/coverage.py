@@ -1,111 +1,49 @@
-"""How often intervals of effects hold the truth, of studies drawn many times: ``python -m bench.coverage [studies]``.
+"""How often intervals of effects hold the truth, of studies drawn many times.
 
-Each study has 500 rows, a binary and a normal confounder, a treatment that depends on both, and outcomes that do, with
-an effect that differs between rows. Of 1,000 studies 95 % intervals should hold the truth in 93 to 97 %.
+``python -m bench.coverage [studies] [kind ...]``; without kinds all of them. Of 1,000 studies 95 % intervals should
+hold the truth in 93 to 97 %. What is known of a share by so many studies is printed behind it.
 """
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-import pyarrow as pa
 from scipy import stats
 
-from iceblink import causal as ci
-from iceblink.causal.matrix import Matrix, Number
-from iceblink.causal.observational.study import Arms, Reader, Study
-from iceblink.causal.passes import moments
-from iceblink.plan import nodes
+from bench.coverage_experiments import experiments
+from bench.coverage_studies import Draw, like_with_like, observational, panels, regressions, synthetic
 
-ROWS = 500
-ESTIMATORS: dict[str, Any] = {
-    "IPW": ci.IPW(),
-    "IPW, Horvitz-Thompson": ci.IPW(normalized=False),
-    "IPW of the treated": ci.IPW("ATT"),
-    "regression adjustment": ci.RegressionAdjustment(),
-    "AIPW": ci.AIPW(),
-    "AIPW of the treated": ci.AIPW("ATT"),
-    "IPW-RA": ci.IPWRA(),
-    "entropy balancing": ci.EntropyBalancing(),
-    "nearest neighbour": ci.NearestNeighbour(),
+KINDS: dict[str, Draw] = {
+    "observational": observational,
+    "like-with-like": like_with_like,
+    "regressions": regressions,
+    "panels": panels,
+    "synthetic": synthetic,
 }
 
 
-@dataclass(frozen=True)
-class Memory:
-    """Has the words of a dataset that estimators use, without an engine: a thousand studies then take a minute."""
-
-    rows: pa.RecordBatch
-
-    @property
-    def plan(self) -> nodes.Memory:
-        return nodes.Memory(self.schema, pa.Table.from_batches([self.rows]))
-
-    @property
-    def schema(self) -> pa.Schema:
-        return self.rows.schema
-
-    def select(self, *names: str) -> Memory:
-        return Memory(self.rows.select(list(names)))
-
-    def order_by(self, name: str) -> Memory:
-        return Memory(self.rows.sort_by(name))
-
-    def map_batches(self, function: Callable[[pa.RecordBatch], pa.RecordBatch], **_: Any) -> Memory:
-        return Memory(function(self.rows))
-
-    def to_batches(self) -> Iterator[pa.RecordBatch]:
-        yield self.rows
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """Stands for a problem."""
-
-    study: Study
-
-
-def drawn(seed: int) -> Drawn:
-    """Draw a study."""
-    draw = np.random.default_rng(seed)
-    x, g = draw.normal(size=ROWS), draw.integers(0, 2, ROWS)
-    treated = draw.uniform(size=ROWS) < 1 / (1 + np.exp(-(0.6 * x - 0.8 * g)))
-    outcome = x + g + treated * (1 + 0.5 * x) + draw.normal(size=ROWS)
-    data: Any = Memory(pa.RecordBatch.from_pydict({"y": outcome, "t": treated.astype(int), "x": x, "g": g}))
-    arms, matrix = Arms("t", pa.array([0, 1])), Matrix((Number("y"), Number("x"), Number("g")))
-    found = moments(data, matrix, grouping=arms)
-    total = found.total
-    reader = Reader(matrix, arms, None, total.means[0, 1:], np.sqrt(np.diag(total.products[0])[1:] / total.weights[0]))
-    return Drawn(Study(data, ("y", "t", "x", "g"), reader, found, (0, 1), (0, 1), (0, 1), ()))
-
-
-def truth() -> dict[str, float]:
-    """Return the effects on all and on the treated, by integrals over the normal confounder."""
-    at, mass = np.polynomial.hermite_e.hermegauss(60)
-    mass = mass / mass.sum()
-    chance = sum((1 / (1 + np.exp(-(0.6 * at - 0.8 * g))) / 2 for g in (0, 1)), np.zeros(60))
-    return {"ATE": 1.0, "ATT": float(mass @ (chance * (1 + 0.5 * at)) / (mass @ chance))}
-
-
-def main(studies: int) -> None:
+def main(studies: int, kinds: list[str]) -> None:
     """Draw studies, and print a line for each estimator."""
-    held: Counter[str] = Counter()
-    effects = truth()
-    for seed in range(studies):
-        problem = drawn(seed)
-        for name, estimator in ESTIMATORS.items():
-            found = estimator.fit(problem)
-            low, high = found.interval()[0]
-            held[name] += int(low <= effects[found.names[0]] <= high)
-    for name in ESTIMATORS:
-        low, high = stats.beta.interval(0.95, held[name] + 0.5, studies - held[name] + 0.5)
-        print(f"{name:24} {held[name] / studies:.1%} of {studies:,} ({low:.1%} to {high:.1%})")
+    for kind in kinds or [*KINDS, "experiments"]:
+        if kind == "experiments":
+            for name, share in experiments(studies):
+                show(name, round(share * studies), studies)
+            continue
+        held: Counter[str] = Counter()
+        for seed in range(studies):
+            for name, low, high, truth in KINDS[kind](seed):
+                held[name] += int(low <= truth <= high)
+        for name, count in held.items():
+            show(name, count, studies)
+
+
+def show(name: str, held: int, studies: int) -> None:
+    """Print a line: a star marks a share outside of 93 to 97 %."""
+    low, high = stats.beta.interval(0.95, held + 0.5, studies - held + 0.5)
+    star = " " if 0.93 <= held / studies <= 0.97 else "*"
+    print(f"{name:50} {held / studies:6.1%}{star} of {studies:,} ({low:.1%} to {high:.1%})", flush=True)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000, sys.argv[2:])

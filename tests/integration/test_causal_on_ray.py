@@ -51,6 +51,8 @@ def test_effects_of_learners_on_ray_are_those_of_one_process(tmp_path: Path) -> 
             np.testing.assert_allclose(
                 effects.to_arrow()[column].to_numpy(), expected.to_arrow()[column].to_numpy(), rtol=1e-11
             )
+
+
 def test_forests_on_ray_are_those_of_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("iceblink.causal.forests.rows.KEPT_BYTES", 0)  # so that each level is read by the cluster
     monkeypatch.setattr("iceblink.causal.forests.growth.LEVEL_ROWS", 5_000)
@@ -68,6 +70,8 @@ def test_forests_on_ray_are_those_of_one_process(tmp_path: Path, monkeypatch: py
         np.testing.assert_array_equal(one.goes_left, other.goes_left)
         np.testing.assert_array_equal(one.gain, other.gain)
     np.testing.assert_array_equal(np.concatenate(here.sums), np.concatenate(there.sums))
+
+
 def test_effects_are_judged_and_used_on_ray_as_in_one_process(tmp_path: Path) -> None:
     draw = np.random.default_rng(4)
     x, t = draw.normal(size=ROWS), draw.integers(0, 2, ROWS)

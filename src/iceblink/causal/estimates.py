@@ -166,6 +166,10 @@ class Estimates(Result):
         return intervals(table, xlabel=f"estimate, {100 * level:.4g} % interval", ax=ax)
 
     def _at(self, name: str) -> int:
+        if name in self.dropped:
+            raise ColumnNotFound(
+                f"{name!r} has no coefficient", self.title, "it does not vary, or follows from the columns before it"
+            )
         if name not in self.names:
             raise ColumnNotFound.of(name, list(self.names), self.title)
         return self.names.index(name)

@@ -62,12 +62,17 @@ class _Blocks:
     grouping: Grouping | None
     weight: str | None
     missing: Missing
+    where: str
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         group = None if self.grouping is None else self.grouping.numbers(batch)
         order = None if group is None else by_group(group)
         values = self.matrix.filled(batch, order)
         weight = None if self.weight is None else floats(batch.column(self.weight)).astype(np.float64)
+        if weight is not None and (weight < 0).any():
+            raise QueryError(
+                f"weight {self.weight!r} is {weight[weight < 0][0]:g}", self.where, "weights are 0 or more"
+            )
         if order is not None and group is not None:
             group = group[order]
             weight = None if weight is None else weight[order]
@@ -83,15 +88,14 @@ class _Blocks:
         return Moments.of(self.matrix.names, values, group, weight).to_batch()
 
     def _missing(self, values: Floats, weight: Floats | None) -> QueryError:
-        counts = {
-            name: int((~np.isfinite(column)).sum()) for name, column in zip(self.matrix.names, values, strict=True)
-        }
+        columns = dict(zip(self.matrix.names, values, strict=True))
         if self.weight is not None and weight is not None:
-            counts[self.weight] = int((~np.isfinite(weight)).sum())
-        name, count = max(counts.items(), key=lambda one: one[1])
+            columns[self.weight] = weight
+        name = max(columns, key=lambda one: int((~np.isfinite(columns[one])).sum()))
+        count, infinite = int(np.isnan(columns[name]).sum()), int(np.isinf(columns[name]).sum())
         return QueryError(
-            f"{name} is missing in {count:,} of {values.shape[1]:,} rows",
-            "moments",
+            f"{name} is {'missing' if count else 'infinite'} in {count or infinite:,} of {values.shape[1]:,} rows",
+            self.where,
             'filter the rows, fill them by mutate, or say missing="drop" to leave out rows that lack a value',
         )
 
@@ -137,7 +141,7 @@ def moments(
     for term in matrix.terms:
         term.check(schema, where)
     blocks = data.select(*needed).map_batches(
-        _Blocks(matrix, grouping, weight, missing), schema=SCHEMA, batch_size=BLOCK_ROWS
+        _Blocks(matrix, grouping, weight, missing, where), schema=SCHEMA, batch_size=BLOCK_ROWS
     )
     names = matrix.names
     found = merged(state for batch in blocks.to_batches() for state in Moments.from_batch(names, batch))

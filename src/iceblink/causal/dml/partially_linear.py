@@ -10,13 +10,16 @@ import numpy as np
 import pyarrow as pa
 
 from iceblink.causal.blas import one_thread
+from iceblink.causal.constant import check_varies
 from iceblink.causal.dml.linear_nuisances import Nuisances, crossed, trained
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.matrix import Matrix, Number
-from iceblink.causal.passes import Folds, Grouping, moments, summed
+from iceblink.causal.moments import Moments
+from iceblink.causal.passes import Folds, Grouping, Missing, moments, summed
 from iceblink.causal.provenance import Provenance
+from iceblink.causal.regression.design import complete
 from iceblink.causal.sums import Sums
-from iceblink.errors import ConfigError, PlanError
+from iceblink.errors import ColumnNotFound, ConfigError, PlanError
 
 if TYPE_CHECKING:
     from iceblink.dataset import Dataset
@@ -40,6 +43,8 @@ class LinearPLR:
         The columns of the unit, which decide its fold.
     folds : int
     seed : int
+    missing : {"raise", "drop"}
+        What to do about rows that lack a value.
 
     References
     ----------
@@ -53,6 +58,7 @@ class LinearPLR:
     key: str | Sequence[str]
     folds: int = 5
     seed: int = 0
+    missing: Missing = "raise"
 
     def __post_init__(self) -> None:
         if self.folds < 2:
@@ -75,15 +81,19 @@ class LinearPLR:
         ------
         ColumnNotFound, TypeMismatch, QueryError
         PlanError
-            Nothing of the treatment is left, or a fold is empty.
+            Nothing of the treatment is left, a fold is empty, or the outcome is the same in every row.
         """
         where = f"LinearPLR {self.outcome} on {self.treatment}"
         keys = (self.key,) if isinstance(self.key, str) else tuple(self.key)
         by = grouping or Folds(keys, self.folds, self.seed)
         matrix = Matrix(tuple(map(Number, (self.outcome, self.treatment, *self.confounders))))
+        for name in (*matrix.inputs, *by.inputs):
+            if name not in data.schema.names:
+                raise ColumnNotFound.of(name, data.schema.names, where)
+        if self.missing == "drop":
+            data = complete(data, matrix.inputs)
         found = moments(data, matrix, grouping=by, where=where)
-        if len(found.groups) < 2:
-            raise PlanError(f"all rows are in {len(found.groups)} fold", where, "is the key the same in all rows?")
+        self._check(found, grouping, where)
         nuisances = trained(found, where)
         products = crossed(found, nuisances, where)
         effect = products[0, 1] / products[1, 1]
@@ -100,6 +110,23 @@ class LinearPLR:
             rows=rows,
             provenance=Provenance.of(data, folds=len(found.groups), seed=self.seed if grouping is None else None),
         )
+
+    def _check(self, found: Moments, grouping: Grouping | None, where: str) -> None:
+        """Refuse rows that no fold can learn from."""
+        if not len(found.groups):
+            raise PlanError("there are no rows", where, "look at the filters, and at missing values")
+        total = found.total
+        for at, hint in enumerate(("there is nothing to explain", "an effect compares different treatments")):
+            mean, squares = float(total.means[0, at]), float(total.products[0, at, at])
+            check_varies(found.columns[at], mean, squares, float(total.weights[0]), where, hint)
+        if len(found.groups) < 2:
+            raise PlanError("all rows are in 1 fold", where, "is the key the same in all rows?")
+        if grouping is None and len(found.groups) < self.folds:
+            raise PlanError(
+                f"{self.folds - len(found.groups)} of {self.folds} folds have no unit",
+                where,
+                "take fewer folds: each should have many units",
+            )
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from typing import Any
 
 from iceblink.causal.observational.choice import Link, choice
 from iceblink.causal.observational.effects import Effects, RowWeights, effects_of
-from iceblink.causal.observational.outcomes import least_squares, weighted_least_squares
+from iceblink.causal.observational.outcomes import Outcome, least_squares, weighted_least_squares
+from iceblink.causal.observational.pooled import Pooled, pooled
 from iceblink.causal.observational.potential import Fit, Form, Potential, Weighing
 from iceblink.causal.observational.problem import Problem
 from iceblink.causal.observational.stack import stacked_means
@@ -35,6 +36,9 @@ class IPW:
     trim : float, optional
         Leave rows out that have a smaller chance than this of any arm. That is another population, and the bound is
         taken as given.
+    clip : float, optional
+        Take chances below this, or above 1 less this, to be this: nobody is left out and no weight is larger than
+        1 / clip, for some bias. DoubleML and statsmodels' `TreatmentEffect` clip at 0.01, Stata does not.
 
     References
     ----------
@@ -47,9 +51,10 @@ class IPW:
     link: Link = "logit"
     normalized: bool = True
     trim: float | None = None
+    clip: float | None = None
 
     def __post_init__(self) -> None:
-        check_target(self.estimand, self.trim, "IPW")
+        check_target(self.estimand, self.trim, "IPW", clip=self.clip)
 
     def fit(self, problem: Problem) -> Effects:
         """Estimate it. Eager: about seven passes, and two for what the problem's estimators share.
@@ -61,15 +66,16 @@ class IPW:
             There is no overlap, or what `Study.of` refuses.
         """
         form: Form = "hajek" if self.normalized else "horvitz-thompson"
-        return _fitted("IPW", problem, Target(self.estimand, self.trim), form, self.link)
+        return _fitted("IPW", problem, Target(self.estimand, self.trim, self.clip), form, self.link)
 
 
 @dataclass(frozen=True)
 class RegressionAdjustment:
     """A linear model of the outcome in each arm, averaged over the rows of the target population (g-formula).
 
-    The mean of arm j is the average of x'β_j over all rows, or over those treated; the standard errors are those of all
-    estimating equations together, as of Stata's ``teffects ra`` [1]_.
+    The mean of arm j is the average of x'β_j over all rows, or over those treated; with `Problem.interactions`, of
+    one model of all rows in which only some slopes depend on j. The standard errors are those of all estimating
+    equations together, as of Stata's ``teffects ra`` [1]_.
 
     Parameters
     ----------
@@ -98,7 +104,7 @@ class AIPW:
     ----------
     estimand : {"ATE", "ATT", "ATC"}
     link : {"logit", "probit"}
-    trim : float, optional
+    trim, clip : float, optional
         As of `IPW`.
     weighted : bool
         Whether the models of the outcome are fitted with weights (1 / p) (1 / p - 1), which makes the variance least
@@ -116,13 +122,14 @@ class AIPW:
     link: Link = "logit"
     trim: float | None = None
     weighted: bool = False
+    clip: float | None = None
 
     def __post_init__(self) -> None:
-        check_target(self.estimand, self.trim, "AIPW", MODELLED)
+        check_target(self.estimand, self.trim, "AIPW", MODELLED, self.clip)
 
     def fit(self, problem: Problem) -> Effects:
         """Estimate it. Eager: as many passes as `IPW`, and one more if weighted; raises as `IPW.fit` does."""
-        target = Target(self.estimand, self.trim)
+        target = Target(self.estimand, self.trim, self.clip)
         return _fitted("AIPW", problem, target, "augmented", self.link, "odds" if self.weighted else "equal")
 
 
@@ -133,7 +140,7 @@ class IPWRA:
     Parameters
     ----------
     estimand : {"ATE", "ATT", "ATC"}
-    link, trim
+    link, trim, clip
         As of `IPW`.
 
     References
@@ -144,13 +151,16 @@ class IPWRA:
     estimand: Estimand = "ATE"
     link: Link = "logit"
     trim: float | None = None
+    clip: float | None = None
 
     def __post_init__(self) -> None:
-        check_target(self.estimand, self.trim, "IPWRA", MODELLED)
+        check_target(self.estimand, self.trim, "IPWRA", MODELLED, self.clip)
 
     def fit(self, problem: Problem) -> Effects:
         """Estimate it. Eager: a pass more than `IPW`; raises as `IPW.fit` does."""
-        return _fitted("IPWRA", problem, Target(self.estimand, self.trim), "regression", self.link, "inverse")
+        return _fitted(
+            "IPWRA", problem, Target(self.estimand, self.trim, self.clip), "regression", self.link, "inverse"
+        )
 
 
 def _fitted(name: str, problem: Problem, target: Target, form: Form, link: Link | None, fit: Fit = "equal") -> Effects:
@@ -159,14 +169,17 @@ def _fitted(name: str, problem: Problem, target: Target, form: Form, link: Link 
     model, dropped = (None, ()) if link is None else choice(study, link, title)
     stack = Potential(study.reader, target, form, study.means, model)
     if form in ("regression", "augmented"):
-        if fit == "equal" or model is None:
+        weigh = None if fit == "equal" or model is None else Weighing(model, target, fit)
+        outcomes: tuple[Outcome, ...] | Pooled
+        if study.interacted is not None:
+            outcomes = pooled(study, weigh, title)
+        elif weigh is None:
             outcomes = least_squares(study, title)
         else:
-            outcomes = weighted_least_squares(study, Weighing(model, target, fit), title)
+            outcomes = weighted_least_squares(study, weigh, title)
         stack = Potential(study.reader, target, form, study.means, model, outcomes, fit)
     facts: dict[str, Any] = {"link": link} if link else {}
-    if target.trim is not None:
-        facts["trim"] = target.trim
+    facts |= {name: bound for name, bound in (("trim", target.trim), ("clip", target.clip)) if bound is not None}
     weighing = None if form == "regression" and fit == "equal" else RowWeights(stack)
     means = stacked_means(study, stack, title)
     return effects_of(title, target.estimand, study, means, facts, dropped, weighing)

@@ -149,7 +149,9 @@ def _solved(study: Study, target: Target, places: tuple[int, ...], where: str) -
     data, width = study.needed(), len(places)
 
     def tilted(parameters: Floats, levels: Mapping[int, float]) -> Balanced:
-        return replace(stack, tilts=dict(zip(others, parameters.reshape(-1, width), strict=True)), levels=levels)
+        return replace(
+            stack, tilts=dict(zip(others, parameters.reshape(len(others), width), strict=True)), levels=levels
+        )
 
     def dual(parameters: Floats) -> Sums:
         sums = summed(data, _Dual(tilted(parameters, dict.fromkeys(others, 0.0))))

@@ -71,7 +71,7 @@ def weighted_least_squares(study: Study, weigh: Weigh, where: str) -> tuple[Outc
     PlanError
         No row of an arm has weight, or as many rows as coefficients have.
     """
-    found = summed(study.needed(), _Normal(study.reader, study.outcome_model, weigh, study.means))
+    found = normal_equations(study, weigh)
     models = []
     for number, name in enumerate(study.arms.names):
         at = solved(found["products"][number])
@@ -85,6 +85,29 @@ def weighted_least_squares(study: Study, weigh: Weigh, where: str) -> tuple[Outc
         coefficients[0] += study.means[number]
         models.append(Outcome(tuple(study.outcome_model[column - 1] for column in at.kept[1:]), coefficients))
     return tuple(models)
+
+
+def normal_equations(study: Study, weigh: Weigh | None) -> Sums:
+    """Return by arm the normal equations of outcomes, less the arm's mean, on ones and the outcome model's columns.
+
+    Without weights they are made of the study's moments. Eager with weights: one pass.
+
+    Returns
+    -------
+    Sums
+        ``products`` (J, 1 + k, 1 + k), ``right`` (J, 1 + k), ``rows`` (J,): those with weight.
+    """
+    if weigh is not None:
+        return summed(study.needed(), _Normal(study.reader, study.outcome_model, weigh, study.means))
+    places, found = list(study.outcome_model), study.found
+    columns, scales = [1 + place for place in places], study.reader.scales[places]
+    means = np.ones((len(study.arms), 1 + len(places)))
+    means[:, 1:] = (found.means[:, columns] - study.reader.centres[places]) / scales
+    products = found.weights[:, np.newaxis, np.newaxis] * means[:, :, np.newaxis] * means[:, np.newaxis]
+    products[:, 1:, 1:] += found.products[:, columns][:, :, columns] / np.outer(scales, scales)
+    right = np.zeros_like(means)
+    right[:, 1:] = found.products[:, 0, columns] / scales
+    return Sums({"products": products, "right": right, "rows": found.rows.astype(np.float64)})
 
 
 @dataclass(frozen=True)

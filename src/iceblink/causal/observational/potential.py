@@ -10,6 +10,7 @@ import numpy as np
 from iceblink.causal.moments import Floats
 from iceblink.causal.observational.choice import Chances, Choice, crossed
 from iceblink.causal.observational.outcomes import Outcome
+from iceblink.causal.observational.pooled import Pooled
 from iceblink.causal.observational.stack import Terms
 from iceblink.causal.observational.study import Reader, Rows
 from iceblink.causal.observational.target import Target, Tilt
@@ -37,7 +38,7 @@ class Balancing:
 
 def balancing(rows: Rows, chances: Chances, target: Target) -> Balancing:
     """Return the balancing weights of rows."""
-    tilt, at = target.tilt(chances), np.arange(len(rows.arm))
+    tilt, chances, at = target.tilt(chances), target.bounded(chances), np.arange(len(rows.arm))
     return Balancing(tilt.of / chances.of[rows.arm, at], tilt.slopes - chances.slopes[rows.arm, :, at].T)
 
 
@@ -64,9 +65,8 @@ def weights_of(fit: Fit, rows: Rows, chances: Chances, target: Target) -> Balanc
     """Return the weights of rows in the models of the outcome."""
     if fit == "inverse":
         return balancing(rows, chances, target)
-    at = np.arange(len(rows.arm))
+    kept, chances, at = target.kept(chances), target.bounded(chances), np.arange(len(rows.arm))
     inverse, slopes = 1.0 / chances.of[rows.arm, at], -chances.slopes[rows.arm, :, at].T
-    kept = target.kept(chances)
     with np.errstate(divide="ignore", invalid="ignore"):
         moved = np.where(inverse > 1, (2 * inverse - 1) / (inverse - 1), 0.0)
     return Balancing(kept * inverse * (inverse - 1), slopes * moved)
@@ -92,8 +92,8 @@ class Potential:
     means : float64 array (J,)
         The mean outcome of each arm: outcomes are taken less these.
     choice : Choice or None
-    outcomes : tuple of Outcome
-        Of each arm, or none.
+    outcomes : tuple of Outcome, or Pooled
+        Of each arm, or one for all; none of weights alone.
     fit : {"equal", "inverse", "odds"}
         How those were weighted.
     """
@@ -103,12 +103,13 @@ class Potential:
     form: Form
     means: Floats
     choice: Choice | None = None
-    outcomes: tuple[Outcome, ...] = ()
+    outcomes: tuple[Outcome, ...] | Pooled = ()
     fit: Fit = "equal"
 
     @property
     def nuisances(self) -> int:
-        return self._chosen + sum(len(model.coefficients) for model in self.outcomes)
+        models = (self.outcomes,) if isinstance(self.outcomes, Pooled) else self.outcomes
+        return self._chosen + sum(len(model.coefficients) for model in models)
 
     @property
     def _chosen(self) -> int:
@@ -125,9 +126,12 @@ class Potential:
         if sheet.chosen is not None:
             sheet.fill_choice(sheet.chosen)
         begin = self._chosen
+        if isinstance(self.outcomes, Pooled):
+            sheet.fill_pooled(self.outcomes, begin)
+            return Terms(sheet.scores, sheet.slopes)
         for arm in range(len(self.means)):
             if self.outcomes:
-                begin = sheet.fill_modelled(arm, begin)
+                begin = sheet.fill_modelled(self.outcomes[arm], arm, begin)
             elif sheet.chosen is not None:
                 sheet.fill_weighted(arm, sheet.chosen)
         return Terms(sheet.scores, sheet.slopes)
@@ -187,31 +191,46 @@ class _Sheet:
             self.slopes[a, :end] = _along(moved, chosen.columns)
             self.slopes[b, :end] = _along(chosen.tilt.slopes * mass, chosen.columns)
 
-    def fill_modelled(self, arm: int, begin: int) -> int:
+    def fill_modelled(self, model: Outcome, arm: int, begin: int) -> int:
         """Fill in the model of an arm's outcome, and its mean by that; return where the next model begins."""
+        design = self.rows.beside_ones(model.places)
+        block = slice(begin, begin + len(model.coefficients))
+        self._fill_equations(block, design, model.coefficients, self._own(arm))
+        self._fill_mean(arm, block, design, model.coefficients)
+        return block.stop
+
+    def fill_pooled(self, model: Pooled, begin: int) -> None:
+        """Fill in one model of all arms' outcomes, and the means by that."""
+        rows, block = self.rows, slice(begin, begin + len(model.coefficients))
+        self._fill_equations(block, model.design(rows, rows.arm), model.coefficients, rows.weight)
+        for arm in range(self.arms):
+            self._fill_mean(arm, block, model.design(rows, np.full(len(rows.arm), arm)), model.coefficients)
+
+    def _fill_equations(self, block: slice, design: Floats, coefficients: Floats, fitting: Floats) -> None:
+        """Fill in the normal equations of a model of the outcome, of rows with weights."""
         stack, rows, chosen = self.stack, self.rows, self.chosen
-        a, b = self.inner + arm, self.inner + self.arms + arm
-        model = stack.outcomes[arm]
-        end = begin + len(model.coefficients)
-        design = rows.beside_ones(model.places)
-        expected = np.asarray(model.coefficients @ design)
-        left, fitting = rows.outcome - expected, self._own(arm)
+        left = rows.outcome - coefficients @ design
         if stack.fit != "equal" and chosen is not None:
             how = weights_of(stack.fit, rows, chosen.chances, stack.target)
             fitting = fitting * how.of
             moved = crossed((how.slopes * (fitting * left))[np.newaxis], design, chosen.columns)
-            self.slopes[begin:end, : moved.shape[1]] = moved
-        self.scores[begin:end] = design * (fitting * left)
-        self.slopes[begin:end, begin:end] = -(design * fitting) @ design.T
+            self.slopes[block, : moved.shape[1]] = moved
+        self.scores[block] = design * (fitting * left)
+        self.slopes[block, block] = -(design * fitting) @ design.T
+
+    def _fill_mean(self, arm: int, block: slice, design: Floats, coefficients: Floats) -> None:
+        """Fill in the mean of an arm by a model, as if all rows had that arm."""
+        stack, rows, chosen = self.stack, self.rows, self.chosen
+        a, b = self.inner + arm, self.inner + self.arms + arm
+        expected = coefficients @ design
         self.scores[a], self.scores[b] = self.members * (expected - stack.means[arm]), self.members
-        self.slopes[a, begin:end] = design @ self.members
+        self.slopes[a, block] = design @ self.members
         if stack.form == "augmented" and chosen is not None:
-            weighed = self._own(arm) * chosen.weights.of
+            left, weighed = rows.outcome - expected, self._own(arm) * chosen.weights.of
             self.scores[a] += weighed * left
-            self.slopes[a, begin:end] -= design @ weighed
+            self.slopes[a, block] -= design @ weighed
             turned = _along(chosen.weights.slopes * (weighed * left), chosen.columns)
             self.slopes[a, : len(turned)] = turned
-        return end
 
     def _own(self, arm: int) -> Floats:
         """The sampling weights of an arm's rows, of others 0."""

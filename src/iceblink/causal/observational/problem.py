@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from iceblink.causal.formula import Formula, Levels, explained
+from iceblink.causal.formula import Formula, Levels, Terms, explained
 from iceblink.causal.observational.balance import Balance
 from iceblink.causal.observational.study import Study
 from iceblink.causal.passes import Missing
@@ -42,6 +42,10 @@ class Problem:
         What others are compared with. Default: the smallest value.
     treatment_model, outcome_model : str or sequence of str, optional
         Terms of either model, where it is not to have all confounders, or more than these.
+    interactions : str or sequence of str, optional
+        Terms of the model of the outcome whose slopes differ between arms: it is then one regression of all rows on the
+        treatment, its terms, and products of these with the treatment, as in textbooks [2]_; ``()`` for no products.
+        Default: all terms, so that each arm has a model of its own.
     weight : str, optional
         A column of sampling weights.
     cluster : str or sequence of str, optional
@@ -53,7 +57,8 @@ class Problem:
     ------
     ColumnNotFound
     PlanError
-        A formula cannot be read, or the outcome or the treatment is among the confounders.
+        A formula cannot be read, the outcome or the treatment is among the confounders, or an interaction is no term
+        of the model of the outcome.
 
     References
     ----------
@@ -70,6 +75,7 @@ class Problem:
     weight: str | None = None
     cluster: str | Sequence[str] | None = None
     missing: Missing = "raise"
+    interactions: Side | None = None
 
     def __post_init__(self) -> None:
         names = self.data.schema.names
@@ -93,6 +99,16 @@ class Problem:
                     f"the outcome {self.outcome!r} is among the confounders", str(self), "what comes after is no cause"
                 )
 
+        model = self._formulas[2].terms
+        for term in self._interactions or ():
+            if term not in model:
+                text = ":".join(factor.column if isinstance(factor, Levels) else factor.text for factor in term)
+                raise PlanError(
+                    f"the interaction {text!r} is no term of the model of the outcome",
+                    str(self),
+                    "name a term as it stands there: the treatment is multiplied with it",
+                )
+
     def __repr__(self) -> str:
         return f"{self.outcome} by {self.treatment}"
 
@@ -101,6 +117,8 @@ class Problem:
         """Its rows. Eager: two passes, done once for all estimators; raises what `Study.of` raises."""
         outcome, *_ = self._formulas
         sides = [formula.terms for formula in self._formulas]
+        if self._interactions is not None:
+            sides.append(self._interactions)
         return Study.of(
             self.data,
             outcome,
@@ -132,3 +150,9 @@ class Problem:
             explained(self.outcome, self.confounders if side is None else side, columns) for side in sides
         )
         return every, treatment, outcome
+
+    @cached_property
+    def _interactions(self) -> Terms | None:
+        if self.interactions is None:
+            return None
+        return explained(self.outcome, self.interactions, self.data.schema.names).terms if self.interactions else ()

@@ -11,12 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from iceblink.causal.constant import check_varies
 from iceblink.causal.formula import Formula, Terms
 from iceblink.causal.matrix import Matrix, floats
 from iceblink.causal.moments import Floats, Integers, Moments
 from iceblink.causal.passes import Missing, moments
 from iceblink.causal.provenance import Provenance
-from iceblink.causal.regression.design import Design, quoted
+from iceblink.causal.regression.design import Design, complete, quoted
 from iceblink.errors import PlanError, QueryError
 
 if TYPE_CHECKING:
@@ -133,6 +134,8 @@ class Study:
     dropped : tuple of str
         Those.
     cluster : tuple of str
+    interacted : tuple of int or None
+        Places whose slopes in one model of the outcome differ between arms; None where each arm has its own model.
     """
 
     data: Dataset
@@ -143,6 +146,7 @@ class Study:
     treatment_model: tuple[int, ...]
     outcome_model: tuple[int, ...]
     cluster: tuple[str, ...]
+    interacted: tuple[int, ...] | None = None
 
     @classmethod
     def of(
@@ -165,7 +169,8 @@ class Study:
         outcome : Formula
             What is right of its tilde does not matter.
         sides : sequence of Terms
-            The confounders, the model of the treatment, the model of the outcome.
+            The confounders, the model of the treatment, the model of the outcome; if that is one for all arms, those of
+            its terms that are multiplied with the treatment.
         treatment : str
         control : object
             The value of the treatment that others are compared with; None for the smallest.
@@ -179,7 +184,8 @@ class Study:
         ------
         ColumnNotFound, TypeMismatch, SqlError
         PlanError
-            There are fewer than two arms, more than 20, or one has a single row; a weight is negative.
+            There are fewer than two arms, more than 20, or one has a single row; a weight is negative; the outcome is
+            the same in every row.
         QueryError
             A value is missing.
         """
@@ -192,12 +198,15 @@ class Study:
         arms = arms_of(data, treatment, control, weight, where)
         found = moments(data, matrix, grouping=arms, weight=weight, missing="raise", where=where)
         total = found.total
+        mean, squares = float(total.means[0, 0]), float(total.products[0, 0, 0])
+        check_varies(matrix.names[0], mean, squares, float(total.weights[0]), where, "no treatment changed it")
         deviations = np.sqrt(np.diag(total.products[0])[1:] / total.weights[0])
         reader = Reader(matrix, arms, weight, total.means[0, 1:], np.where(deviations > 0, deviations, 1.0))
         ends = np.cumsum([0, *(len(term.names) for term in matrix.terms[1:])])
         at = {term: range(begin, end) for term, begin, end in zip(terms, ends[:-1], ends[1:], strict=True)}
         places = [tuple(int(place) for term in side for place in at[term]) for side in sides]
-        return cls(data, columns, reader, found, places[0], places[1], places[2], cluster)
+        interacted = places[3] if len(places) > 3 else None
+        return cls(data, columns, reader, found, places[0], places[1], places[2], cluster, interacted)
 
     @property
     def arms(self) -> Arms:
@@ -287,14 +296,3 @@ def _check_weights(weight: str, least: list[float], most: list[float | None], wh
         raise PlanError(f"{weight} is negative in some rows", where, "weights are 0 or more")
     if any(one == 0 for one in most):
         raise PlanError(f"{weight} is 0 in all rows of an arm", where, "leave the arm out by a filter")
-
-
-def complete(data: Dataset, columns: Sequence[str]) -> Dataset:
-    """Leave out rows that lack a value."""
-    tests = []
-    for name in dict.fromkeys(columns):
-        kind = data.schema.field(name).type
-        tests.append(f"{quoted(name)} IS NOT NULL")
-        if pa.types.is_floating(kind):
-            tests.append(f"isfinite({quoted(name)})")
-    return data.sql(f"SELECT * FROM this WHERE {' AND '.join(tests)}")

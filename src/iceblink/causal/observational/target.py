@@ -46,6 +46,8 @@ class Target:
     estimand : {"ATE", "ATT", "ATC", "ATO"}
     trim : float, optional
         Rows that have a smaller chance than this of any arm are not in it [1]_.
+    clip : float, optional
+        Chances below this, or above 1 less this, are taken to be this: nobody is left out.
 
     References
     ----------
@@ -54,6 +56,7 @@ class Target:
 
     estimand: Estimand
     trim: float | None = None
+    clip: float | None = None
 
     @property
     def arm(self) -> int | None:
@@ -62,7 +65,7 @@ class Target:
 
     def tilt(self, chances: Chances) -> Tilt:
         """Return h of rows."""
-        kept = self.kept(chances)
+        kept, chances = self.kept(chances), self.bounded(chances)
         if self.arm is not None:
             return Tilt(kept * chances.of[self.arm], chances.slopes[self.arm])
         if self.estimand == "ATO":
@@ -70,6 +73,13 @@ class Target:
             shares = inverse / inverse.sum(axis=0)
             return Tilt(kept / inverse.sum(axis=0), np.einsum("jn,jln->ln", shares, chances.slopes))
         return Tilt(kept, np.zeros(chances.slopes.shape[1:]))
+
+    def bounded(self, chances: Chances) -> Chances:
+        """Return chances that are not beyond the bound; where they would be, they move with no score."""
+        if self.clip is None:
+            return chances
+        of = np.clip(chances.of, self.clip, 1.0 - self.clip)
+        return Chances(of, np.where((of == chances.of)[:, np.newaxis], chances.slopes, 0.0))
 
     def kept(self, chances: Chances) -> Floats:
         """Return 1 for each row that is in it, else 0."""
@@ -83,12 +93,19 @@ class Target:
         return kept if self.arm is None else kept * (arm == self.arm)
 
 
-def check_target(estimand: str, trim: float | None, where: str, allowed: Sequence[Estimand] = ESTIMANDS) -> None:
-    """Raise ConfigError where an estimand or a trimming bound is none."""
+def check_target(
+    estimand: str,
+    trim: float | None,
+    where: str,
+    allowed: Sequence[Estimand] = ESTIMANDS,
+    clip: float | None = None,
+) -> None:
+    """Raise ConfigError where an estimand or a bound of chances is none."""
     if estimand not in allowed:
         raise ConfigError(f"no estimand {estimand!r} here", where, nearest(estimand, allowed, "estimands"))
-    if trim is not None and not 0 < trim < 0.5:
-        raise ConfigError(f"trim is {trim}", where, "it is a chance between 0 and 0.5, as 0.1")
+    for name, bound in (("trim", trim), ("clip", clip)):
+        if bound is not None and not 0 < bound < 0.5:
+            raise ConfigError(f"{name} is {bound}", where, "it is a chance between 0 and 0.5, as 0.1")
 
 
 def check_arms(target: Target, study: Study, where: str) -> None:

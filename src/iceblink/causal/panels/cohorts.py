@@ -162,6 +162,9 @@ def read(data: Dataset, layout: Layout, missing: Missing) -> tuple[Cohorts, Unit
     found = moments(kept, matrix, grouping=grouping, where=layout.title)
     if not (found.groups < len(first)).any():
         raise PlanError("no treated unit is left", layout.title, "units lack outcomes in some period")
+    total = found.total.chosen(outcomes)
+    if not np.diag(total.products[0]).any() and len(np.unique(total.means)) == 1:
+        raise PlanError(f"{layout.outcome} is {total.means[0, 0]:g} in every row", layout.title, "nothing changed it")
     every, by_period = np.append(first, np.inf), found.chosen(outcomes)
     cohorts = Cohorts(
         layout.title,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from iceblink.causal.constant import check_varies
 from iceblink.causal.matrix import Number, floats
 from iceblink.causal.moments import Floats
 from iceblink.causal.provenance import Provenance
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from iceblink.dataset import Dataset
 
 MOST_CELLS = 4_000_000
+CONSTANT = "no treatment changed it"
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,9 +98,14 @@ def _arranged(found: pa.Table, outcome: str, treated: str, provenance: Provenanc
     count, left = divmod(found.num_rows, len(periods))
     observed = floats(found.column("y"))
     if left or not (period.reshape(count, -1) == periods).all() or not np.isfinite(observed).all():
+        units = len(found.column("unit").unique())
+        lacking = units * len(periods) - int(np.isfinite(observed).sum())
         raise QueryError(
-            "units lack the outcome in some periods", where, "filter units or periods: weights are of whole histories"
+            f"{units:,} units lack the outcome in some periods: {lacking:,} of {units * len(periods):,} values",
+            where,
+            "filter units or periods: weights are of whole histories",
         )
+    check_varies(outcome, float(observed.mean()), float(observed.var() * len(observed)), len(observed), where, CONSTANT)
     low, high = (floats(found.column(name)).reshape(count, -1) for name in ("low", "high"))
     if not ((low == high) & np.isin(low, (0.0, 1.0))).all():
         raise PlanError(f"{treated} is not 0 or 1 for a unit in a period", where, "1 from treatment on, 0 before it")

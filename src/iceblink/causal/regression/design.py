@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
@@ -106,6 +106,16 @@ def _with_expressions(data: Dataset, factors: Sequence[Factor]) -> Dataset:
 def quoted(name: str) -> str:
     """Return a name as SQL writes it."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def complete(data: Dataset, columns: Iterable[str]) -> Dataset:
+    """Leave out rows that lack a value of some columns, or have one that is not finite. Lazy."""
+    tests = []
+    for name in dict.fromkeys(columns):
+        tests.append(f"{quoted(name)} IS NOT NULL")
+        if pa.types.is_floating(data.schema.field(name).type):
+            tests.append(f"isfinite({quoted(name)})")
+    return data.sql(f"SELECT * FROM this WHERE {' AND '.join(tests)}")
 
 
 def _levels(data: Dataset, wanted: Levels, where: str) -> Category:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from iceblink.causal.constant import check_varies
 from iceblink.causal.moments import Floats, Moments
 from iceblink.causal.solve import solved
 from iceblink.errors import PlanError
@@ -145,6 +146,13 @@ def fitted(
         squares=float(turned @ of @ turned),
         variation=float(products[outcome, outcome]),
     )
+
+
+def check_outcome(found: Moments, where: str) -> None:
+    """Raise PlanError where the first column of moments, the outcome, is the same in every row."""
+    if len(found.groups):
+        mean, squares = float(found.means[0, 0]), float(found.products[0, 0, 0])
+        check_varies(found.columns[0], mean, squares, float(found.weights[0]), where, "there is nothing to explain")
 
 
 def _beside_ones(matrix: Floats, first: float) -> Floats:

@@ -15,7 +15,7 @@ from iceblink.causal.passes import moments
 from iceblink.causal.regression.absorbed import Keyed
 from iceblink.causal.regression.design import Design, quoted
 from iceblink.causal.regression.errors import Errors
-from iceblink.causal.regression.fit import LinearFit, fitted
+from iceblink.causal.regression.fit import LinearFit, check_outcome, fitted
 from iceblink.causal.regression.model import Regression
 from iceblink.causal.regression.projections import demeaned
 from iceblink.causal.regression.sandwich import Residuals
@@ -36,7 +36,7 @@ class FixedEffects(Regression):
     Coefficients are those of the regression with a dummy for each level of each effect (Frisch, Waugh, Lovell). Rows
     that are alone in a level are left out. Degrees of freedom are counted as fixest does [2]_: n - K, with
     K = k + 1 + Σ (levels - 1), in which, where errors are clustered, an effect whose levels lie within clusters counts
-    nothing (``fixef.K = "nested"``).
+    nothing (``fixef.K = "nested"``). linearmodels counts these too, and has n / (n - K) alone for a factor.
 
     Parameters
     ----------
@@ -101,6 +101,7 @@ class FixedEffects(Regression):
                 raise PlanError("no row is left", where, f"all {rows.singletons:,} are alone in a level of an effect")
             raise PlanError("there are no rows", where, "look at the filters, and at missing values")
         raw = moments(rows.data, rows.matrix, weight=self.weight, where=where)
+        check_outcome(replace(raw, columns=design.matrix.names), where)
         variation = np.diag(raw.products[0])
         within = demeaned(rows, variation, where)
         left = moments(within.data, within.matrix, weight=self.weight, where=where)
@@ -115,7 +116,7 @@ class FixedEffects(Regression):
             raise PlanError(
                 f"{fit.rows:,} rows are too few for {len(fit.coefficients)} coefficients and {absorbed:,} levels",
                 where,
-                "",
+                "absorb fewer effects, or leave out terms",
             )
         facts: dict[str, Any] = {
             "within R²": 1 - fit.squares / fit.variation if fit.variation > 0 else np.nan,
@@ -148,7 +149,11 @@ def _fitted(found: Moments, design: Design, where: str) -> LinearFit:
     fit = fitted(found, regressors, [*design.exogenous, *design.instruments], False, where)
     lost = [design.matrix.names[at] for at in design.endogenous if at not in fit.regressors]
     if lost:
-        raise PlanError(f"effects and instruments do not tell {', '.join(lost)} from the rest", where, "")
+        raise PlanError(
+            f"effects and instruments do not tell {', '.join(lost)} from the rest",
+            where,
+            "the column does not vary within the effects, follows from the others, or no instrument moves it",
+        )
     if not fit.names:
         raise PlanError("the fixed effects explain all regressors", where, "nothing varies within their levels")
     return fit

@@ -10,13 +10,13 @@ import pyarrow as pa
 
 from iceblink.causal.blas import one_thread
 from iceblink.causal.estimates import Estimates
-from iceblink.causal.formula import Formula, parsed
+from iceblink.causal.formula import Formula
 from iceblink.causal.moments import Floats
 from iceblink.causal.newton import climbed
 from iceblink.causal.passes import moments, summed
 from iceblink.causal.regression.design import Design
 from iceblink.causal.regression.errors import Errors
-from iceblink.causal.regression.fit import LinearFit, fitted
+from iceblink.causal.regression.fit import LinearFit, check_outcome, fitted
 from iceblink.causal.regression.link import Exponential, Link, Logistic
 from iceblink.causal.regression.model import Regression
 from iceblink.causal.regression.sandwich import Residuals
@@ -54,13 +54,11 @@ class _Likelihood(Regression):
             Also where the likelihood has no maximum: some columns tell the outcomes apart without error.
         """
         where = f"{type(self).__name__} {self.formula}"
-        design = Design.of(data, parsed(self.formula), where)
+        design = self._designed(data, where)
         found = moments(design.data, design.matrix, weight=self.weight, missing=self.missing, where=where)
         places = design.exogenous
         begun = fitted(found, places, places, design.intercept, where)
-        outcome = design.matrix.names[0]
-        if found.products[0, 0, 0] <= 0:
-            raise PlanError(f"{outcome} is {found.means[0, 0]:g} in every row", where, "there is nothing to explain")
+        check_outcome(found, where)
         centres = begun.centres.copy()
         centres[0] = 0.0
         start = np.zeros(len(begun.coefficients))
@@ -69,13 +67,15 @@ class _Likelihood(Regression):
                 start[0] = self.link.inverse(float(found.means[0, 0]))
             start[0] = start[0] if np.isfinite(start[0]) else 0.0  # the outcome is none: the next pass says which
         fit = replace(begun, centres=centres, coefficients=start, projection=np.eye(len(start)))
-        residuals, likelihood = self._climbed(design, Residuals(design.matrix, self.weight, fit, self.link), where)
+        scales = np.sqrt(np.diag(found.products[0])[list(fit.regressors)] / fit.weight)
+        begin = Residuals(design.matrix, self.weight, fit, self.link)
+        residuals, likelihood = self._climbed(design, begin, scales, where)
         errors = Errors.of(self.errors, self.cluster, where)
         return errors.estimates(
             where, design.data, residuals, {"log likelihood": likelihood}, variance=1.0, normal=True
         )
 
-    def _climbed(self, design: Design, residuals: Residuals, where: str) -> tuple[Residuals, float]:
+    def _climbed(self, design: Design, residuals: Residuals, scales: Floats, where: str) -> tuple[Residuals, float]:
         """Return the model at the maximum of its likelihood, and that."""
         data = design.data.select(*residuals.inputs)
         fit = residuals.fit
@@ -86,11 +86,12 @@ class _Likelihood(Regression):
         maximum = climbed(fit.coefficients, at, np.asarray(np.linalg.inv(fit.bread) / fit.weight, np.float64))
         fit = replace(fit, coefficients=maximum.parameters, bread=maximum.inverse)
         if not maximum.found:
-            raise self._no_maximum(fit, where)
+            raise self._no_maximum(fit, scales, where)
         return replace(residuals, fit=fit), maximum.objective
 
-    def _no_maximum(self, fit: LinearFit, where: str) -> PlanError:
-        far = int(np.argmax(np.abs(fit.coefficients)))
+    def _no_maximum(self, fit: LinearFit, scales: Floats, where: str) -> PlanError:
+        moves = np.abs(fit.coefficients[int(fit.intercept) :]) * scales  # by how much a standard deviation does
+        far = int(fit.intercept) + int(np.argmax(moves)) if len(moves) else 0
         return PlanError(
             f"the likelihood has no maximum: the coefficient of {fit.names[far]} grows without end",
             where,

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from iceblink.causal.estimates import Estimates
-from iceblink.causal.formula import Formula, parsed
+from iceblink.causal.formula import Formula
 from iceblink.causal.passes import moments
-from iceblink.causal.regression.design import Design
 from iceblink.causal.regression.errors import Errors
-from iceblink.causal.regression.fit import fitted
+from iceblink.causal.regression.fit import check_outcome, fitted
 from iceblink.causal.regression.model import Regression
 from iceblink.causal.regression.sandwich import Residuals
 from iceblink.errors import PlanError
@@ -65,9 +64,10 @@ class OLS(Regression):
         ColumnNotFound, TypeMismatch, PlanError, QueryError
         """
         where = f"OLS {self.formula}"
-        design = Design.of(data, parsed(self.formula), where)
+        design = self._designed(data, where)
         matrix, places = design.matrix, design.exogenous
         found = moments(design.data, matrix, weight=self.weight, missing=self.missing, where=where)
+        check_outcome(found, where)
         fit = fitted(found, places, places, design.intercept, where)
         ratio = 1 - fit.squares / fit.variation if fit.variation > 0 else np.nan
         errors = Errors.of(self.errors, self.cluster, where)

@@ -17,7 +17,7 @@ from iceblink.causal.passes import BLOCK_ROWS, summed
 from iceblink.causal.regression.fit import LinearFit
 from iceblink.causal.regression.link import Identity, Link
 from iceblink.causal.sums import Sums
-from iceblink.errors import ColumnNotFound, PlanError
+from iceblink.errors import ColumnNotFound, PlanError, QueryError
 
 if TYPE_CHECKING:
     from iceblink.dataset import Dataset
@@ -27,6 +27,8 @@ POWERS = {"HC0": 0, "HC1": 0, "HC2": 1, "HC3": 2}
 
 
 IDENTITY = Identity()
+KEYLESS = "keyless"
+"""Beside scores, which have numbers: how many rows lack a key."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,8 +167,10 @@ class _ClusterSquares:
 
     def __call__(self, batch: pa.RecordBatch) -> Sums:
         scores = np.stack([floats(batch.column(name)) for name in self.names]).astype(np.float64)
+        keyless = floats(batch.column(KEYLESS)).astype(np.float64).sum()
         with one_thread():
-            return Sums({"meat": scores @ scores.T, "clusters": np.array(float(batch.num_rows))})
+            meat = scores @ scores.T
+        return Sums({"meat": meat, "clusters": np.array(float(batch.num_rows)), "keyless": np.array(keyless)})
 
 
 def clustered_meat(data: Dataset, residuals: Residuals, keys: tuple[str, ...]) -> tuple[Floats, int]:
@@ -190,6 +194,8 @@ def squares_by_cluster(data: Dataset, scored: Scored, keys: tuple[str, ...]) -> 
     ------
     PlanError
         There is one cluster.
+    QueryError
+        Rows lack a key, so that nobody knows whom they belong to.
     """
     names = tuple(f"score{at}" for at in range(scored.width))
     schema = pa.schema(
@@ -201,8 +207,16 @@ def squares_by_cluster(data: Dataset, scored: Scored, keys: tuple[str, ...]) -> 
     scores = data.map_batches(_KeyedScores(scored, keys, names), schema=schema, batch_size=BLOCK_ROWS)
     totals = ", ".join(f"sum({name}) AS {name}" for name in names)
     by = ", ".join(f"key{at}" for at in range(len(keys)))
-    found = summed(scores.sql(f"SELECT {totals} FROM this GROUP BY {by}"), _ClusterSquares(names))
+    lacking = " OR ".join(f"key{at} IS NULL" for at in range(len(keys)))
+    keyless = f"sum(CASE WHEN {lacking} THEN 1e0 ELSE 0e0 END) AS {KEYLESS}"
+    found = summed(scores.sql(f"SELECT {totals}, {keyless} FROM this GROUP BY {by}"), _ClusterSquares(names))
     clusters = int(found["clusters"])
+    if found["keyless"]:
+        raise QueryError(
+            f"{', '.join(keys)} is missing in {int(found['keyless']):,} rows",
+            f"cluster {', '.join(keys)}",
+            'filter the rows, or say missing="drop" to leave out rows that lack a value',
+        )
     if clusters < 2:
         raise PlanError(
             "there is one cluster", f"cluster {', '.join(keys)}", "errors need at least two, and many to be good"

@@ -9,12 +9,12 @@ import numpy as np
 from scipy import stats
 
 from iceblink.causal.estimates import Estimates
-from iceblink.causal.formula import Formula, parsed
+from iceblink.causal.formula import Formula
 from iceblink.causal.moments import Floats, Moments
 from iceblink.causal.passes import moments
 from iceblink.causal.regression.design import Design
 from iceblink.causal.regression.errors import Errors
-from iceblink.causal.regression.fit import LinearFit, fitted
+from iceblink.causal.regression.fit import LinearFit, check_outcome, fitted
 from iceblink.causal.regression.model import Regression
 from iceblink.causal.regression.sandwich import Residuals
 from iceblink.causal.solve import solved
@@ -40,7 +40,8 @@ class TwoStage(Regression):
     Notes
     -----
     ``facts`` of the result are, for each endogenous column, the classical F of its excluded instruments in the first
-    stage, and with more instruments than endogenous columns Sargan's statistic [2]_ with its p.
+    stage, and with more instruments than endogenous columns Sargan's statistic [2]_ with its p. A robust F of one
+    instrument is the square of its t in the first stage as `OLS`.
 
     References
     ----------
@@ -64,13 +65,18 @@ class TwoStage(Regression):
             Also where the instruments say nothing of an endogenous column.
         """
         where = f"TwoStage {self.formula}"
-        design = Design.of(data, parsed(self.formula), where)
+        design = self._designed(data, where)
         found = moments(design.data, design.matrix, weight=self.weight, missing=self.missing, where=where)
         regressors = [*design.exogenous, *design.endogenous]
+        check_outcome(found, where)
         fit = fitted(found, regressors, [*design.exogenous, *design.instruments], design.intercept, where)
         lost = [design.matrix.names[at] for at in design.endogenous if at not in fit.regressors]
         if lost:
-            raise PlanError(f"the instruments do not tell {', '.join(lost)} from the rest", where, "")
+            raise PlanError(
+                f"the instruments do not tell {', '.join(lost)} from the rest",
+                where,
+                "the column does not vary, follows from the others, or no instrument moves it",
+            )
         facts = {**first_stages(found, design, where), **overidentified(found, design, fit)}
         residuals = Residuals(design.matrix, self.weight, fit)
         return Errors.of(self.errors, self.cluster, where).estimates(where, design.data, residuals, facts)

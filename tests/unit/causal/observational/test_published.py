@@ -92,7 +92,9 @@ def test_the_job_training_beside_a_survey(lake: ib.Lake) -> None:
     assert "little overlap" in raw.summary()
     assert ci.IPW().fit(problem)["ATE"] == pytest.approx(-7238.140311, rel=1e-7)
     assert ci.IPW("ATT").fit(problem)["ATT"] == pytest.approx(1782.2085312494, rel=1e-7)
-    assert ci.IPW(trim=0.1).fit(problem)["ATE"] == pytest.approx(1806.7300571430, rel=1e-7)
+    trimmed = ci.IPW(trim=0.1).fit(problem)
+    assert trimmed["ATE"] == pytest.approx(1806.7300571430, rel=1e-7)
+    assert trimmed.weighted("w").filter(ib._.w > 0).count() == 361
 
 
 def test_quitting_smoking_and_weight(lake: ib.Lake) -> None:

@@ -51,6 +51,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ib.Dataset]:
         ({"confounders": "x | s"}, PlanError),
         ({"confounders": "x +"}, PlanError),
         ({"missing": "guess"}, ConfigError),
+        ({"interactions": "told"}, PlanError),
+        ({"interactions": "t"}, PlanError),
     ],
 )
 def test_roles_are_checked_at_once(data: ib.Dataset, roles: dict[str, Any], error: type[IceblinkError]) -> None:
@@ -118,6 +120,7 @@ def test_estimators_say_what_is_wrong(data: ib.Dataset, estimator: Any, roles: d
     [
         lambda: ci.IPW("LATE"),  # type: ignore[arg-type]
         lambda: ci.IPW(trim=0.6),
+        lambda: ci.IPWRA(clip=0.5),
         lambda: ci.AIPW("ATO"),
         lambda: ci.Stratification(1),
         lambda: ci.CoarsenedMatching({"x": [2.0, 1.0]}),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from iceblink.causal.observational.choice import Choice, Curve, Logits, Probits
 from iceblink.causal.observational.entropy import Balanced
 from iceblink.causal.observational.outcomes import Outcome
+from iceblink.causal.observational.pooled import Pooled
 from iceblink.causal.observational.potential import Fit, Form, Potential
 from iceblink.causal.observational.stack import Stack
 from iceblink.causal.observational.study import Rows
@@ -52,8 +53,10 @@ def hold(at: Floats, made: Callable[[Floats], Stack], some: Rows) -> None:
 
 @pytest.mark.parametrize(("arms", "curve"), [(2, Logits()), (2, Probits()), (3, Logits())])
 @pytest.mark.parametrize("estimand", ["ATE", "ATT", "ATC", "ATO"])
-@pytest.mark.parametrize("trim", [None, 0.05])
-def test_models_of_treatment_and_outcome(arms: int, curve: Curve, estimand: Estimand, trim: float | None) -> None:
+@pytest.mark.parametrize(("trim", "clip"), [(None, None), (0.05, None), (None, 0.3)])
+def test_models_of_treatment_and_outcome(
+    arms: int, curve: Curve, estimand: Estimand, trim: float | None, clip: float | None
+) -> None:
     draw = np.random.default_rng(arms)
     some, reader = rows(arms, draw), Counted(range(arms))
     choice = Choice(curve, (0, 2), draw.normal(size=(arms - 1, 3)) * 0.4)
@@ -65,7 +68,7 @@ def test_models_of_treatment_and_outcome(arms: int, curve: Curve, estimand: Esti
             continue
         outcomes = () if weighted else models
         reader_: Any = reader
-        stack = Potential(reader_, Target(estimand, trim), form, means, choice, outcomes, fit)
+        stack = Potential(reader_, Target(estimand, trim, clip), form, means, choice, outcomes, fit)
 
         def made(at: Floats, stack: Potential = stack) -> Potential:
             parts = at[inner:].reshape(-1, 3)
@@ -76,6 +79,23 @@ def test_models_of_treatment_and_outcome(arms: int, curve: Curve, estimand: Esti
             )
 
         hold(np.concatenate([choice.coefficients.ravel(), *(model.coefficients for model in outcomes)]), made, some)
+
+
+@pytest.mark.parametrize(("form", "fit"), FORMS[2:])
+def test_one_model_of_the_outcome_for_all_arms(form: Form, fit: Fit) -> None:
+    draw = np.random.default_rng(9)
+    some, reader = rows(3, draw), Counted(range(3))
+    choice = Choice(Logits(), (0, 2), draw.normal(size=(2, 3)) * 0.4)
+    columns = ((0, None), (1, None), (2, None), (None, 1), (0, 2), (1, 2), (2, 2))
+    reader_: Any = reader
+    model = Pooled(3, columns, draw.normal(size=7))
+    stack = Potential(reader_, Target("ATC"), form, draw.normal(size=3), choice, model, fit)
+
+    def made(at: Floats) -> Potential:
+        chosen = replace(choice, coefficients=at[:6].reshape(-1, 3))
+        return replace(stack, choice=chosen, outcomes=replace(model, coefficients=at[6:]))
+
+    hold(np.concatenate([choice.coefficients.ravel(), model.coefficients]), made, some)
 
 
 @pytest.mark.parametrize(("estimand", "others"), [("ATE", (0, 1, 2)), ("ATC", (1, 2))])

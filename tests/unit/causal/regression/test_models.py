@@ -111,6 +111,15 @@ def test_missing_values_are_an_error_or_left_out(frame: Any, data: ib.Dataset) -
     same(found, theirs)
 
 
+def test_a_row_without_a_cluster_is_in_none(frame: Any, data: ib.Dataset) -> None:
+    holes = data.sql("SELECT *, CASE WHEN g <> 3 THEN g END AS c3, CASE WHEN g <> 4 THEN z END AS h FROM this")
+    with pytest.raises(QueryError, match="c3 is missing in"):
+        ci.OLS("u ~ z", cluster="c3").fit(holes)
+    kept = frame[(frame.g != 3) & (frame.g != 4)]  # cluster 4 has no row that is whole, so it counts as none
+    theirs = smf.ols("u ~ z", kept).fit(cov_type="cluster", cov_kwds={"groups": kept.g}, use_t=True)
+    same(ci.OLS("u ~ h", cluster="c3", missing="drop").fit(holes), theirs)
+
+
 @pytest.mark.parametrize(
     ("make", "error", "says"),
     [

@@ -13,8 +13,9 @@ from iceblink.causal.blas import one_thread
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.matrix import Matrix, Number
 from iceblink.causal.moments import Floats, Integers, Moments
-from iceblink.causal.passes import Folds, Grouping, moments, summed
+from iceblink.causal.passes import Folds, Grouping, summed
 from iceblink.causal.regression.fit import fitted
+from iceblink.causal.saved import Question, SavedMoments, saved_moments
 from iceblink.causal.sums import Sums
 from iceblink.errors import ConfigError, PlanError
 
@@ -80,7 +81,28 @@ class LinearPLR:
         if not self.confounders:
             raise ConfigError("there are no confounders", "LinearPLR", "of a random treatment, compare means: OLS")
 
-    def fit(self, data: Dataset, grouping: Grouping | None = None) -> Estimates:
+    def moments(self, data: Dataset, saved: SavedMoments | None = None) -> SavedMoments:
+        """Return what θ needs of a table, fold by fold, at the version that the dataset is of, to be saved.
+
+        Eager; as `OLS.moments`. The error of θ is not in it: `fit` reads the rows for that.
+        """
+        return self._saved(data, self._folds, saved)
+
+    @property
+    def _where(self) -> str:
+        return f"LinearPLR {self.outcome} on {self.treatment}"
+
+    @property
+    def _folds(self) -> Folds:
+        return Folds((self.key,) if isinstance(self.key, str) else tuple(self.key), self.folds, self.seed)
+
+    def _asked(self, data: Dataset, by: Grouping) -> Question:
+        return Question(data, Matrix(tuple(map(Number, (self.outcome, self.treatment, *self.confounders)))), by)
+
+    def _saved(self, data: Dataset, by: Grouping, saved: SavedMoments | None) -> SavedMoments:
+        return saved_moments(data, lambda rows, _: self._asked(rows, by), saved, self._where)
+
+    def fit(self, data: Dataset, grouping: Grouping | None = None, saved: SavedMoments | None = None) -> Estimates:
         """Estimate it. Eager: reads the data twice.
 
         Parameters
@@ -88,18 +110,19 @@ class LinearPLR:
         data : Dataset
         grouping : Grouping, optional
             Folds of another kind.
+        saved : SavedMoments, optional
+            Of `moments`, of this version or an earlier one: the first time only what changed since is read.
 
         Raises
         ------
         ColumnNotFound, TypeMismatch, QueryError
         PlanError
-            Nothing of the treatment is left, or a fold is empty.
+            Nothing of the treatment is left, a fold is empty, or the saved moments are of something else.
         """
-        where = f"LinearPLR {self.outcome} on {self.treatment}"
-        keys = (self.key,) if isinstance(self.key, str) else tuple(self.key)
-        by = grouping or Folds(keys, self.folds, self.seed)
-        matrix = Matrix(tuple(map(Number, (self.outcome, self.treatment, *self.confounders))))
-        found = moments(data, matrix, grouping=by, where=where)
+        where, by = self._where, grouping or self._folds
+        question = self._asked(data, by)
+        matrix = question.matrix
+        found = question.answer(where) if saved is None else self._saved(data, by, saved).moments
         if len(found.groups) < 2:
             raise PlanError(f"all rows are in {len(found.groups)} fold", where, "is the key the same in all rows?")
         nuisances = _trained(found, where)

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from iceblink.causal.estimates import Estimates
-from iceblink.causal.formula import Formula, parsed
-from iceblink.causal.passes import moments
-from iceblink.causal.regression.design import Design
+from iceblink.causal.formula import Formula
 from iceblink.causal.regression.errors import Errors
 from iceblink.causal.regression.fit import fitted
-from iceblink.causal.regression.model import Regression
+from iceblink.causal.regression.model import OfMoments
 from iceblink.causal.regression.sandwich import Residuals
+from iceblink.causal.saved import SavedMoments
 from iceblink.errors import PlanError
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class OLS(Regression):
+class OLS(OfMoments):
     """Least squares of a formula.
 
     Parameters
@@ -57,17 +56,22 @@ class OLS(Regression):
         if formula.instruments:
             raise PlanError("OLS has no instruments", self.formula, "use TwoStage")
 
-    def fit(self, data: Dataset) -> Estimates:
+    def fit(self, data: Dataset, saved: SavedMoments | None = None) -> Estimates:
         """Estimate it. Eager: reads the data once, or twice unless the errors are classical.
+
+        Parameters
+        ----------
+        data : Dataset
+        saved : SavedMoments, optional
+            Of `moments`, of this version or an earlier one: the first time only what changed since is read.
 
         Raises
         ------
         ColumnNotFound, TypeMismatch, PlanError, QueryError
         """
-        where = f"OLS {self.formula}"
-        design = Design.of(data, parsed(self.formula), where)
+        where = self._where
+        design, found = self._read(data, saved)
         matrix, places = design.matrix, design.exogenous
-        found = moments(design.data, matrix, weight=self.weight, missing=self.missing, where=where)
         fit = fitted(found, places, places, design.intercept, where)
         ratio = 1 - fit.squares / fit.variation if fit.variation > 0 else np.nan
         errors = Errors.of(self.errors, self.cluster, where)

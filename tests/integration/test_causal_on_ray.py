@@ -9,9 +9,11 @@ import pyarrow as pa
 import pytest
 
 import iceblink as ib
+from iceblink import _
 from iceblink import causal as ci
 
 ROWS = 150_000
+PROPERTIES = {"write.parquet.row-group-limit": "20000", "write.delete.mode": "merge-on-read"}
 
 
 @pytest.mark.usefixtures("ray_session")
@@ -23,7 +25,7 @@ def test_estimates_on_ray_are_those_of_one_process(tmp_path: Path) -> None:
     rows = pa.table({"id": np.arange(ROWS), "g": g, "k": g % 3, "t": t, "z": z, "y": y})
     engine = ib.RayEngine(small_bytes=0, split_bytes=500_000, memory_bytes=2 << 30)
     with ib.connect(tmp_path / "lake") as local, ib.connect(tmp_path / "lake", engine=engine) as on_ray:
-        local.write("n.t", rows, "create", properties={"write.parquet.row-group-limit": "20000"})
+        local.write("n.t", rows, "create", properties=PROPERTIES)
         for model in (ci.OLS("y ~ t + z + i(k)"), ci.LinearPLR("y", "t", ["z"], key="id")):
             here, there = (model.fit(lake.table("n.t")) for lake in (local, on_ray))
             np.testing.assert_array_equal(here.values, there.values)
@@ -92,3 +94,10 @@ def test_effects_are_judged_and_used_on_ray_as_in_one_process(tmp_path: Path) ->
             found.append((str(tree), str(spending), numbers))
     assert found[1][:2] == found[0][:2]
     np.testing.assert_allclose(found[1][2], found[0][2], rtol=1e-10)
+        model = ci.LinearPLR("y", "t", ["z"], key="id")
+        before = model.moments(local.table("n.t"))
+        local.write("n.t", rows.slice(0, 1_000), "append")
+        local.delete("n.t", _.id == 140_000)
+        refreshed, there = (model.moments(lake.table("n.t"), before) for lake in (local, on_ray))
+        assert (there.rows, there.refreshes) == (150_999, 1)
+        np.testing.assert_array_equal(there.moments.products, refreshed.moments.products)

@@ -68,9 +68,11 @@ from iceblink.causal.regression.fixed_effects import FixedEffects
 from iceblink.causal.regression.glm import Logit, Poisson
 from iceblink.causal.regression.ols import OLS
 from iceblink.causal.regression.two_stage import TwoStage
+from iceblink.causal.saved import SavedMoments
 
 __all__ = [
     "Estimates", "Provenance", "plots", "OnArrays",
+    "SavedMoments",
     "OLS", "TwoStage", "FixedEffects", "Logit", "Poisson",
     "LinearPLR",
     "models", "PLR", "PLIV", "IRM", "IIVM", "LinearDML", "LinearEffects",

@@ -15,9 +15,10 @@ from iceblink.causal.dml.linear_nuisances import Nuisances, crossed, trained
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.matrix import Matrix, Number
 from iceblink.causal.moments import Moments
-from iceblink.causal.passes import Folds, Grouping, Missing, moments, summed
+from iceblink.causal.passes import Folds, Grouping, Missing, summed
 from iceblink.causal.provenance import Provenance
 from iceblink.causal.regression.design import complete
+from iceblink.causal.saved import Question, SavedMoments, saved_moments
 from iceblink.causal.sums import Sums
 from iceblink.errors import ColumnNotFound, ConfigError, PlanError
 
@@ -68,7 +69,32 @@ class LinearPLR:
         if not self.confounders:
             raise ConfigError("there are no confounders", "LinearPLR", "of a random treatment, compare means: OLS")
 
-    def fit(self, data: Dataset, grouping: Grouping | None = None) -> Estimates:
+    def moments(self, data: Dataset, saved: SavedMoments | None = None) -> SavedMoments:
+        """Return what θ needs of a table, fold by fold, at the version that the dataset is of, to be saved.
+
+        Eager; as `OLS.moments`. The error of θ is not in it: `fit` reads the rows for that.
+        """
+        return self._saved(data, self._folds, saved)
+
+    @property
+    def _where(self) -> str:
+        return f"LinearPLR {self.outcome} on {self.treatment}"
+
+    @property
+    def _folds(self) -> Folds:
+        return Folds((self.key,) if isinstance(self.key, str) else tuple(self.key), self.folds, self.seed)
+
+    def _asked(self, data: Dataset, by: Grouping) -> Question:
+        matrix = Matrix(tuple(map(Number, (self.outcome, self.treatment, *self.confounders))))
+        for name in (*matrix.inputs, *by.inputs):
+            if name not in data.schema.names:
+                raise ColumnNotFound.of(name, data.schema.names, self._where)
+        return Question(complete(data, matrix.inputs) if self.missing == "drop" else data, matrix, by)
+
+    def _saved(self, data: Dataset, by: Grouping, saved: SavedMoments | None) -> SavedMoments:
+        return saved_moments(data, lambda rows, _: self._asked(rows, by), saved, self._where)
+
+    def fit(self, data: Dataset, grouping: Grouping | None = None, saved: SavedMoments | None = None) -> Estimates:
         """Estimate it. Eager: reads the data twice.
 
         Parameters
@@ -76,30 +102,27 @@ class LinearPLR:
         data : Dataset
         grouping : Grouping, optional
             Folds of another kind.
+        saved : SavedMoments, optional
+            Of `moments`, of this version or an earlier one: the first time only what changed since is read.
 
         Raises
         ------
         ColumnNotFound, TypeMismatch, QueryError
         PlanError
-            Nothing of the treatment is left, a fold is empty, or the outcome is the same in every row.
+            Nothing of the treatment is left, a fold is empty, the outcome is the same in every row, or the saved
+            moments are of something else.
         """
-        where = f"LinearPLR {self.outcome} on {self.treatment}"
-        keys = (self.key,) if isinstance(self.key, str) else tuple(self.key)
-        by = grouping or Folds(keys, self.folds, self.seed)
-        matrix = Matrix(tuple(map(Number, (self.outcome, self.treatment, *self.confounders))))
-        for name in (*matrix.inputs, *by.inputs):
-            if name not in data.schema.names:
-                raise ColumnNotFound.of(name, data.schema.names, where)
-        if self.missing == "drop":
-            data = complete(data, matrix.inputs)
-        found = moments(data, matrix, grouping=by, where=where)
+        where, by = self._where, grouping or self._folds
+        question = self._asked(data, by)
+        matrix = question.matrix
+        found = question.answer(where) if saved is None else self._saved(data, by, saved).moments
         self._check(found, grouping, where)
         nuisances = trained(found, where)
         products = crossed(found, nuisances, where)
         effect = products[0, 1] / products[1, 1]
         rows = int(found.rows.sum())
         needed = list(dict.fromkeys((*matrix.inputs, *by.inputs)))
-        squares = summed(data.select(*needed), _ScoreSquares(matrix, by, nuisances, effect))["squares"]
+        squares = summed(question.data.select(*needed), _ScoreSquares(matrix, by, nuisances, effect))["squares"]
         variance = float(squares) / products[1, 1] ** 2
         return Estimates(
             title=where,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
@@ -35,6 +35,8 @@ class Design:
     exogenous, endogenous, instruments : range
         Their places in the matrix.
     intercept : bool
+    levels : mapping of Levels to Array
+        The values of its categories, the reference first.
     """
 
     data: Dataset
@@ -43,12 +45,13 @@ class Design:
     endogenous: range
     instruments: range
     intercept: bool
+    levels: Mapping[Levels, pa.Array]
 
     @classmethod
-    def of(cls, data: Dataset, formula: Formula, where: str) -> Design:
+    def of(cls, data: Dataset, formula: Formula, where: str, levels: Mapping[Levels, pa.Array] | None = None) -> Design:
         """Bring a formula and a dataset together.
 
-        Eager where a column of categories has to be read for its levels.
+        Eager where a column of categories has to be read for its levels, if these are not given.
 
         Raises
         ------
@@ -61,10 +64,15 @@ class Design:
         factors = [formula.outcome, *(factor for part in terms for term in part for factor in term)]
         _check_columns(schema, factors, where)
         data = _with_expressions(data, factors)
-        levels = {one: _levels(data, one, where) for one in dict.fromkeys(factors) if isinstance(one, Levels)}
+        known = {} if levels is None else levels
+        found = {
+            one: known[one].cast(schema.field(one.column).type) if one in known else _levels(data, one, where)
+            for one in dict.fromkeys(factors)
+            if isinstance(one, Levels)
+        }
 
         def term(factor: Factor) -> Term:
-            return levels[factor] if isinstance(factor, Levels) else Number(factor.text)
+            return Category(factor.column, found[factor]) if isinstance(factor, Levels) else Number(factor.text)
 
         parts = [[reduce(Product, map(term, factors)) for factors in part] for part in terms]
         matrix = Matrix((Number(formula.outcome.text), *(one for part in parts for one in part)))
@@ -72,7 +80,7 @@ class Design:
             one.check(data.schema, where)
         ends = np.cumsum([1, *(sum(len(one.names) for one in part) for part in parts)])
         exogenous, endogenous, instruments = (range(begin, end) for begin, end in pairwise(map(int, ends)))
-        return cls(data, matrix, exogenous, endogenous, instruments, formula.intercept)
+        return cls(data, matrix, exogenous, endogenous, instruments, formula.intercept, found)
 
 
 def with_expressions(data: Dataset, terms: Terms, where: str) -> Dataset:
@@ -118,9 +126,14 @@ def complete(data: Dataset, columns: Iterable[str]) -> Dataset:
     return data.sql(f"SELECT * FROM this WHERE {' AND '.join(tests)}")
 
 
-def _levels(data: Dataset, wanted: Levels, where: str) -> Category:
-    """Read which values a column has, in their order, the reference first."""
-    column = wanted.column
+def levels_of(data: Dataset, column: str, where: str) -> pa.Array:
+    """Read which values a column has, in their order.
+
+    Raises
+    ------
+    PlanError
+        There are too many.
+    """
     found = data.select(column).distinct().limit(MOST_LEVELS + 1).to_arrow().column(column)
     if len(found) > MOST_LEVELS:
         raise PlanError(
@@ -129,7 +142,13 @@ def _levels(data: Dataset, wanted: Levels, where: str) -> Category:
             f"absorb it as a fixed effect: ... | {column}",
         )
     values: pa.Array = found.combine_chunks().drop_null()
-    values = values.take(pc.sort_indices(values))
+    return values.take(pc.sort_indices(values))
+
+
+def _levels(data: Dataset, wanted: Levels, where: str) -> pa.Array:
+    """Read which values a column has, in their order, the reference first."""
+    column = wanted.column
+    values = levels_of(data, column, where)
     if wanted.reference is not None:
         names = [str(value) for value in values.to_pylist()]
         if wanted.reference not in names:
@@ -138,4 +157,4 @@ def _levels(data: Dataset, wanted: Levels, where: str) -> Category:
             )
         at = names.index(wanted.reference)
         values = pa.concat_arrays([values[at : at + 1], values[:at], values[at + 1 :]])
-    return Category(column, values)
+    return values

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from iceblink.causal.formula import Formula, parsed
+import pyarrow as pa
+
+from iceblink.causal.formula import Formula, Levels, parsed
 from iceblink.causal.matrix import Number
+from iceblink.causal.moments import Moments
 from iceblink.causal.passes import Missing
 from iceblink.causal.regression.design import Design, complete
 from iceblink.causal.regression.errors import Errors, Kind
+from iceblink.causal.saved import Question, SavedMoments, saved_moments
 from iceblink.errors import ColumnNotFound, ConfigError
 
 if TYPE_CHECKING:
@@ -44,14 +48,14 @@ class Regression:
             raise ConfigError(f"{self.errors} {self.no_leverage}", name, "HC1 is its like here")
         self._check(parsed(self.formula))
 
-    def _designed(self, data: Dataset, where: str) -> Design:
+    def _designed(self, data: Dataset, where: str, levels: Mapping[Levels, pa.Array] | None = None) -> Design:
         """Bring the formula and a dataset together, and check what else is named. As eager as `Design.of`.
 
         Raises
         ------
         ColumnNotFound, TypeMismatch, PlanError
         """
-        design = Design.of(data, parsed(self.formula), where)
+        design = Design.of(data, parsed(self.formula), where, levels)
         clusters = Errors.of(self.errors, self.cluster, where).clusters
         weights = () if self.weight is None else (self.weight,)
         schema = design.data.schema
@@ -66,3 +70,48 @@ class Regression:
 
     def _check(self, formula: Formula) -> None:
         """Refuse a formula with parts that this regression has not."""
+
+
+@dataclass(frozen=True)
+class OfMoments(Regression):
+    """A regression whose coefficients follow from moments, which can be saved."""
+
+    @property
+    def _where(self) -> str:
+        return f"{type(self).__name__} {self.formula}"
+
+    def moments(self, data: Dataset, saved: SavedMoments | None = None) -> SavedMoments:
+        """Return what the coefficients need of a table, at the version that the dataset is of, to be saved.
+
+        Eager. With moments that were saved at an earlier version only the rows that came and went since are read, where
+        these are fewer than all and rounding stays below 1e-10 of each column's variation; else all rows are.
+
+        Parameters
+        ----------
+        data : Dataset
+            A table, with filters and computed columns as they were then.
+        saved : SavedMoments, optional
+
+        Raises
+        ------
+        ColumnNotFound, TypeMismatch, QueryError
+        SnapshotNotFound
+            Snapshots between the two versions were expired.
+        PlanError
+            The dataset is not one table, row by row; the saved moments are of something else; the version was not made
+            from theirs.
+        """
+        return saved_moments(data, self._asks, saved, self._where)
+
+    def _asks(self, data: Dataset, levels: Mapping[Levels, pa.Array] | None) -> Question:
+        design = self._designed(data, self._where, levels)
+        return Question(design.data, design.matrix, weight=self.weight, missing=self.missing, levels=design.levels)
+
+    def _read(self, data: Dataset, saved: SavedMoments | None) -> tuple[Design, Moments]:
+        """Return a dataset's design and moments, with saved ones by what changed since."""
+        found = None if saved is None else self.moments(data, saved)
+        design = self._designed(data, self._where, None if found is None else found.levels)
+        if found is not None:
+            return design, found.moments
+        question = Question(design.data, design.matrix, weight=self.weight, missing=self.missing)
+        return design, question.answer(self._where)

@@ -9,11 +9,11 @@ import numpy as np
 
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.formula import Formula
-from iceblink.causal.passes import moments
 from iceblink.causal.regression.errors import Errors
 from iceblink.causal.regression.fit import check_outcome, fitted
-from iceblink.causal.regression.model import Regression
+from iceblink.causal.regression.model import OfMoments
 from iceblink.causal.regression.sandwich import Residuals
+from iceblink.causal.saved import SavedMoments
 from iceblink.errors import PlanError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class OLS(Regression):
+class OLS(OfMoments):
     """Least squares of a formula.
 
     Parameters
@@ -56,17 +56,22 @@ class OLS(Regression):
         if formula.instruments:
             raise PlanError("OLS has no instruments", self.formula, "use TwoStage")
 
-    def fit(self, data: Dataset) -> Estimates:
+    def fit(self, data: Dataset, saved: SavedMoments | None = None) -> Estimates:
         """Estimate it. Eager: reads the data once, or twice unless the errors are classical.
+
+        Parameters
+        ----------
+        data : Dataset
+        saved : SavedMoments, optional
+            Of `moments`, of this version or an earlier one: the first time only what changed since is read.
 
         Raises
         ------
         ColumnNotFound, TypeMismatch, PlanError, QueryError
         """
-        where = f"OLS {self.formula}"
-        design = self._designed(data, where)
+        where = self._where
+        design, found = self._read(data, saved)
         matrix, places = design.matrix, design.exogenous
-        found = moments(design.data, matrix, weight=self.weight, missing=self.missing, where=where)
         check_outcome(found, where)
         fit = fitted(found, places, places, design.intercept, where)
         ratio = 1 - fit.squares / fit.variation if fit.variation > 0 else np.nan

@@ -11,12 +11,12 @@ from scipy import stats
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.formula import Formula
 from iceblink.causal.moments import Floats, Moments
-from iceblink.causal.passes import moments
 from iceblink.causal.regression.design import Design
 from iceblink.causal.regression.errors import Errors
 from iceblink.causal.regression.fit import LinearFit, check_outcome, fitted
-from iceblink.causal.regression.model import Regression
+from iceblink.causal.regression.model import OfMoments
 from iceblink.causal.regression.sandwich import Residuals
+from iceblink.causal.saved import SavedMoments
 from iceblink.causal.solve import solved
 from iceblink.errors import PlanError
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class TwoStage(Regression):
+class TwoStage(OfMoments):
     """Two-stage least squares (2SLS) [1]_ of a formula.
 
     Parameters
@@ -55,8 +55,14 @@ class TwoStage(Regression):
         if formula.absorbed:
             raise PlanError("TwoStage absorbs no fixed effects", self.formula, "use FixedEffects")
 
-    def fit(self, data: Dataset) -> Estimates:
+    def fit(self, data: Dataset, saved: SavedMoments | None = None) -> Estimates:
         """Estimate it. Eager: reads the data once, or twice unless the errors are classical.
+
+        Parameters
+        ----------
+        data : Dataset
+        saved : SavedMoments, optional
+            Of `moments`, of this version or an earlier one: the first time only what changed since is read.
 
         Raises
         ------
@@ -64,9 +70,8 @@ class TwoStage(Regression):
         PlanError
             Also where the instruments say nothing of an endogenous column.
         """
-        where = f"TwoStage {self.formula}"
-        design = self._designed(data, where)
-        found = moments(design.data, design.matrix, weight=self.weight, missing=self.missing, where=where)
+        where = self._where
+        design, found = self._read(data, saved)
         regressors = [*design.exogenous, *design.endogenous]
         check_outcome(found, where)
         fit = fitted(found, regressors, [*design.exogenous, *design.instruments], design.intercept, where)

@@ -12,6 +12,7 @@ from collections import Counter
 from scipy import stats
 
 from bench.coverage_experiments import experiments
+from bench.coverage_judges import judges
 from bench.coverage_studies import Draw, like_with_like, observational, panels, regressions, synthetic
 
 KINDS: dict[str, Draw] = {
@@ -20,6 +21,7 @@ KINDS: dict[str, Draw] = {
     "regressions": regressions,
     "panels": panels,
     "synthetic": synthetic,
+    "judges": judges,
 }
 
 

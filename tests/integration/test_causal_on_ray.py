@@ -32,6 +32,13 @@ def test_estimates_on_ray_are_those_of_one_process(tmp_path: Path) -> None:
             np.testing.assert_allclose(there.covariance, here.covariance, rtol=1e-13)
         here, there = (ci.OLS("y ~ t", cluster="g").fit(lake.table("n.t")) for lake in (local, on_ray))
         np.testing.assert_allclose(there.covariance, here.covariance, rtol=1e-10)  # groups are added in another order
+        linear = ci.LinearPLR("y", "t", ["z"], key="id")
+        before = linear.moments(local.table("n.t"))
+        local.write("n.t", rows.slice(0, 1_000), "append")
+        local.delete("n.t", _.id == 140_000)
+        refreshed, over_workers = (linear.moments(lake.table("n.t"), before) for lake in (local, on_ray))
+        assert (over_workers.rows, over_workers.refreshes) == (150_999, 1)
+        np.testing.assert_array_equal(over_workers.moments.products, refreshed.moments.products)
 
 
 @pytest.mark.usefixtures("ray_session")
@@ -55,6 +62,7 @@ def test_effects_of_learners_on_ray_are_those_of_one_process(tmp_path: Path) -> 
             )
 
 
+@pytest.mark.usefixtures("ray_session")
 def test_forests_on_ray_are_those_of_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("iceblink.causal.forests.rows.KEPT_BYTES", 0)  # so that each level is read by the cluster
     monkeypatch.setattr("iceblink.causal.forests.growth.LEVEL_ROWS", 5_000)
@@ -74,6 +82,7 @@ def test_forests_on_ray_are_those_of_one_process(tmp_path: Path, monkeypatch: py
     np.testing.assert_array_equal(np.concatenate(here.sums), np.concatenate(there.sums))
 
 
+@pytest.mark.usefixtures("ray_session")
 def test_effects_are_judged_and_used_on_ray_as_in_one_process(tmp_path: Path) -> None:
     draw = np.random.default_rng(4)
     x, t = draw.normal(size=ROWS), draw.integers(0, 2, ROWS)
@@ -94,10 +103,3 @@ def test_effects_are_judged_and_used_on_ray_as_in_one_process(tmp_path: Path) ->
             found.append((str(tree), str(spending), numbers))
     assert found[1][:2] == found[0][:2]
     np.testing.assert_allclose(found[1][2], found[0][2], rtol=1e-10)
-        model = ci.LinearPLR("y", "t", ["z"], key="id")
-        before = model.moments(local.table("n.t"))
-        local.write("n.t", rows.slice(0, 1_000), "append")
-        local.delete("n.t", _.id == 140_000)
-        refreshed, there = (model.moments(lake.table("n.t"), before) for lake in (local, on_ray))
-        assert (there.rows, there.refreshes) == (150_999, 1)
-        np.testing.assert_array_equal(there.moments.products, refreshed.moments.products)

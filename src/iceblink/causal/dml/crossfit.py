@@ -11,10 +11,9 @@ from iceblink.causal.matrix import Matrix
 from iceblink.causal.models.fitted import Model
 from iceblink.causal.models.target import Target
 from iceblink.causal.models.task import Task
-from iceblink.causal.observational.study import complete
 from iceblink.causal.passes import Folds, Grouping, Missing
 from iceblink.causal.provenance import Provenance
-from iceblink.causal.regression.design import Design
+from iceblink.causal.regression.design import Design, complete
 from iceblink.errors import ColumnNotFound, ConfigError, PlanError
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from iceblink.causal.learners.setting import Setting
 from iceblink.causal.matrix import Matrix, Number
 from iceblink.causal.models.fitted import Fitted, Model
 from iceblink.causal.models.target import Target
-from iceblink.causal.observational.study import arms_of, complete
+from iceblink.causal.observational.study import arms_of
 from iceblink.causal.passes import Grouping, Missing
-from iceblink.causal.regression.design import Design
+from iceblink.causal.regression.design import Design, complete
 from iceblink.errors import ColumnNotFound, ConfigError, PlanError
 
 if TYPE_CHECKING:

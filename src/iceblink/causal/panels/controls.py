@@ -127,6 +127,6 @@ def _arranged(found: pa.Table, outcome: str, treated: str, provenance: Provenanc
             f"there are {before} periods before treatment", where, "weights need two or more to be found by"
         )
     values = observed.reshape(count, -1)
-    units = np.array(found.column("unit").to_pylist(), dtype=object).reshape(count, -1)[:, 0]
+    names = np.array(found.column("unit").to_pylist(), dtype=object).reshape(count, -1)[:, 0]
     rows = int(np.sum(found.column("n").to_numpy()))
-    return Controls(outcome, tuple(units[~ever]), periods, before, values[~ever], values[ever], rows, provenance)
+    return Controls(outcome, tuple(names[~ever]), periods, before, values[~ever], values[ever], rows, provenance)

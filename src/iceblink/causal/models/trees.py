@@ -41,7 +41,7 @@ class XGBoost:
     """Gradient-boosted trees by XGBoost's histograms [1]_; of a binary target by logistic loss, else by squares.
 
     Workers make blocks of float32 features, from which this process makes one matrix of bins, a byte for a value, and
-    keeps folds, targets and weights, 8 bytes each for a row: the table is read three times, and never whole in memory.
+    keeps folds, targets and weights, 8 bytes each for a row: the table is read four times, and never whole in memory.
     All models are trained on that matrix, with weight 0 for rows that are not theirs. So the edges of bins, which
     look at features alone, know of the rows left out; targets of these rows no model has seen. Training is done in this
     process, on Ray too. Features may lack values: a split learns where such rows go.
@@ -93,7 +93,7 @@ class XGBoost:
             raise ConfigError(f"learning_rate is {self.learning_rate}", "XGBoost", "it is above 0, and at most 1")
 
     def fit(self, data: Dataset, task: Task) -> tuple[Fitted, ...]:
-        """Fit one for each target of a task, as `Model.fit` says. Eager: three passes, and all of the training.
+        """Fit one for each target of a task, as `Model.fit` says. Eager: four passes, on disk three, and all of the training.
 
         Raises
         ------

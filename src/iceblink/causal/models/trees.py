@@ -93,7 +93,7 @@ class XGBoost:
             raise ConfigError(f"learning_rate is {self.learning_rate}", "XGBoost", "it is above 0, and at most 1")
 
     def fit(self, data: Dataset, task: Task) -> tuple[Fitted, ...]:
-        """Fit one for each target of a task, as `Model.fit` says. Eager: four passes, on disk three, and all of the training.
+        """Fit one for each target of a task, as `Model.fit` says. Eager: four passes (on disk three) and training.
 
         Raises
         ------

@@ -233,8 +233,8 @@ class LinearDML(CrossFit):
         treatments, arms, asked = self._asked(prepared)
         matrix = Matrix(())
         if terms:
-            outcome = Variable(self.outcome, True)
-            matrix = Matrix(Design.of(prepared.data, Formula(outcome, terms, True), where).matrix.terms[1:])
+            outcome = Variable(self.outcome, self.outcome in data.schema.names)
+            matrix = Matrix(Design.of(data, Formula(outcome, terms, True), where).matrix.terms[1:])
         fits = fit_all(prepared.data, asked, prepared.task)
         stage = _Stage(fits, self.outcome, treatments, matrix)
         chosen = prepared.data.select(*stage.inputs)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from iceblink.causal.formula import Factor, Formula, Levels, Terms, Variable
+from iceblink.causal.formula import Factor, Formula, Levels, Variable
 from iceblink.causal.matrix import Category, Matrix, Number, Product, Term
 from iceblink.errors import ColumnNotFound, PlanError
 
@@ -106,19 +106,3 @@ def _levels(data: Dataset, wanted: Levels, where: str) -> Category:
         at = names.index(wanted.reference)
         values = pa.concat_arrays([values[at : at + 1], values[:at], values[at + 1 :]])
     return Category(column, values)
-
-
-def with_expressions(data: Dataset, terms: Terms, where: str) -> Dataset:
-    """Return a dataset with a column for each expression in some terms, as `Design.of` makes them. Lazy.
-
-    Raises
-    ------
-    ColumnNotFound, SqlError
-    """
-    wanted = {}
-    for factor in (factor for term in terms for factor in term):
-        if isinstance(factor, Variable) and not factor.is_column:
-            wanted[factor.text] = f"{factor.text} AS {quoted(factor.text)}"
-        elif (name := factor.column if isinstance(factor, Levels) else factor.text) not in data.schema.names:
-            raise ColumnNotFound.of(name, data.schema.names, where)
-    return data.sql(f"SELECT *, {', '.join(wanted.values())} FROM this") if wanted else data

@@ -166,6 +166,7 @@ class _Summed:
 
 
 def by_group(group: Integers) -> NDArray[np.intp]:
-    """Return the order that puts equal groups side by side; numbers of 16 bits are sorted by their digits."""
-    small = group.astype(np.uint16) if len(group) and group.min() >= 0 and group.max() < 65_536 else group
-    return np.argsort(small, kind="stable")
+    """Return the order that puts equal groups side by side; numbers of 8 and 16 bits are sorted by their digits."""
+    if len(group) and group.min() >= 0 and (most := int(group.max())) < 65_536:
+        return np.argsort(group.astype(np.uint8 if most < 256 else np.uint16), kind="stable")
+    return np.argsort(group, kind="stable")

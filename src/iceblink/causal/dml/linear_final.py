@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from iceblink.causal.blas import one_thread
-from iceblink.causal.dml.crossfit import Asked, CrossFit, Prepared, terms_of
+from iceblink.causal.dml.crossfit import Asked, CrossFit, Prepared, terms_of, with_expressions
 from iceblink.causal.dml.interactive import InArm
 from iceblink.causal.dml.partialling_out import LITTLE
 from iceblink.causal.estimates import Estimates
@@ -23,7 +23,7 @@ from iceblink.causal.models.target import Column, Target, Values
 from iceblink.causal.moments import SCHEMA, Floats, Moments
 from iceblink.causal.observational.study import arms_of
 from iceblink.causal.passes import BLOCK_ROWS, moments, summed
-from iceblink.causal.regression.design import Design, with_expressions
+from iceblink.causal.regression.design import Design
 from iceblink.causal.regression.fit import fitted
 from iceblink.causal.regression.sandwich import squares_by_cluster
 from iceblink.causal.sums import Sums
@@ -234,8 +234,8 @@ class LinearDML(CrossFit):
         treatments, arms, asked = self._asked(prepared)
         matrix = Matrix(())
         if terms:
-            outcome = Variable(self.outcome, True)
-            matrix = Matrix(Design.of(prepared.data, Formula(outcome, terms, True), where).matrix.terms[1:])
+            outcome = Variable(self.outcome, self.outcome in data.schema.names)
+            matrix = Matrix(Design.of(data, Formula(outcome, terms, True), where).matrix.terms[1:])
         fits = fit_all(prepared.data, asked, prepared.task)
         stage = _Stage(fits, self.outcome, treatments, matrix)
         chosen = prepared.data.select(*stage.inputs)
@@ -256,7 +256,7 @@ class LinearDML(CrossFit):
             covariance=factor * fit.bread @ meat @ fit.bread,
             convention=convention,
             rows=fit.rows,
-            dropped=fit.dropped,
+            dropped=tuple(dict.fromkeys((*fit.dropped, *(name for one in fits for name in one.dropped)))),
             facts=self._facts(prepared),
             provenance=self._provenance(prepared),
             modifiers=terms,

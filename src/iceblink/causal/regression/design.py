@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from iceblink.causal.formula import Factor, Formula, Levels, Terms, Variable
+from iceblink.causal.formula import Factor, Formula, Levels, Variable
 from iceblink.causal.matrix import Category, Matrix, Number, Product, Term
 from iceblink.errors import ColumnNotFound, PlanError
 
@@ -62,8 +62,14 @@ class Design:
         schema = data.schema
         terms = (formula.terms, formula.endogenous, formula.instruments)
         factors = [formula.outcome, *(factor for part in terms for term in part for factor in term)]
-        _check_columns(schema, factors, where)
-        data = _with_expressions(data, factors)
+        for factor in factors:
+            name = factor.column if isinstance(factor, Levels) else factor.text if factor.is_column else None
+            if name is not None and name not in schema.names:
+                raise ColumnNotFound.of(name, schema.names, where)
+        wanted = dict.fromkeys(one.text for one in factors if isinstance(one, Variable) and not one.is_column)
+        if wanted:
+            made = ", ".join(f"{text} AS {quoted(text)}" for text in wanted)
+            data = data.sql(f"SELECT *, {made} FROM this")
         known = {} if levels is None else levels
         found = {
             one: known[one].cast(schema.field(one.column).type) if one in known else _levels(data, one, where)
@@ -81,34 +87,6 @@ class Design:
         ends = np.cumsum([1, *(sum(len(one.names) for one in part) for part in parts)])
         exogenous, endogenous, instruments = (range(begin, end) for begin, end in pairwise(map(int, ends)))
         return cls(data, matrix, exogenous, endogenous, instruments, formula.intercept, found)
-
-
-def with_expressions(data: Dataset, terms: Terms, where: str) -> Dataset:
-    """Return a dataset with a column for each expression in some terms. Lazy.
-
-    Raises
-    ------
-    ColumnNotFound, SqlError
-    """
-    factors = [factor for term in terms for factor in term]
-    _check_columns(data.schema, factors, where)
-    return _with_expressions(data, factors)
-
-
-def _check_columns(schema: pa.Schema, factors: Sequence[Factor], where: str) -> None:
-    for factor in factors:
-        name = factor.column if isinstance(factor, Levels) else factor.text if factor.is_column else None
-        if name is not None and name not in schema.names:
-            raise ColumnNotFound.of(name, schema.names, where)
-
-
-def _with_expressions(data: Dataset, factors: Sequence[Factor]) -> Dataset:
-    wanted = dict.fromkeys(one.text for one in factors if isinstance(one, Variable) and not one.is_column)
-    wanted = {text: None for text in wanted if text not in data.schema.names}
-    if not wanted:
-        return data
-    made = ", ".join(f"{text} AS {quoted(text)}" for text in wanted)
-    return data.sql(f"SELECT *, {made} FROM this")
 
 
 def quoted(name: str) -> str:

@@ -11,6 +11,10 @@ from iceblink.causal import needs as needs  # first: it says which extra is miss
 
 # isort: split
 from iceblink.causal import models as models
+from iceblink.causal.dml.interactive import IRM
+from iceblink.causal.dml.linear_final import LinearDML, LinearEffects
+from iceblink.causal.dml.local import IIVM
+from iceblink.causal.dml.partialling_out import PLIV, PLR
 from iceblink.causal.dml.partially_linear import LinearPLR
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.experiments.ab_test import ABTest
@@ -47,6 +51,7 @@ __all__ = [
     "LinearPLR",
     "models",
     "SLearner", "TLearner", "XLearner", "RLearner", "DRLearner", "LearnedEffects",
+    "models", "PLR", "PLIV", "IRM", "IIVM", "LinearDML", "LinearEffects",
     "ABTest", "Mean", "Conversion", "Ratio", "Quantile", "AlwaysValid", "GroupSequential", "ABResult", "Effect",
     "PowerAnalysis",
     "Problem", "Propensity", "Scores", "Overlap", "Balance", "Effects",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
@@ -11,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from iceblink.causal.formula import Factor, Formula, Levels, Variable
+from iceblink.causal.formula import Factor, Formula, Levels, Terms, Variable
 from iceblink.causal.matrix import Category, Matrix, Number, Product, Term
 from iceblink.errors import ColumnNotFound, PlanError
 
@@ -58,14 +59,8 @@ class Design:
         schema = data.schema
         terms = (formula.terms, formula.endogenous, formula.instruments)
         factors = [formula.outcome, *(factor for part in terms for term in part for factor in term)]
-        for factor in factors:
-            name = factor.column if isinstance(factor, Levels) else factor.text if factor.is_column else None
-            if name is not None and name not in schema.names:
-                raise ColumnNotFound.of(name, schema.names, where)
-        wanted = dict.fromkeys(one.text for one in factors if isinstance(one, Variable) and not one.is_column)
-        if wanted:
-            made = ", ".join(f"{text} AS {quoted(text)}" for text in wanted)
-            data = data.sql(f"SELECT *, {made} FROM this")
+        _check_columns(schema, factors, where)
+        data = _with_expressions(data, factors)
         levels = {one: _levels(data, one, where) for one in dict.fromkeys(factors) if isinstance(one, Levels)}
 
         def term(factor: Factor) -> Term:
@@ -78,6 +73,34 @@ class Design:
         ends = np.cumsum([1, *(sum(len(one.names) for one in part) for part in parts)])
         exogenous, endogenous, instruments = (range(begin, end) for begin, end in pairwise(map(int, ends)))
         return cls(data, matrix, exogenous, endogenous, instruments, formula.intercept)
+
+
+def with_expressions(data: Dataset, terms: Terms, where: str) -> Dataset:
+    """Return a dataset with a column for each expression in some terms. Lazy.
+
+    Raises
+    ------
+    ColumnNotFound, SqlError
+    """
+    factors = [factor for term in terms for factor in term]
+    _check_columns(data.schema, factors, where)
+    return _with_expressions(data, factors)
+
+
+def _check_columns(schema: pa.Schema, factors: Sequence[Factor], where: str) -> None:
+    for factor in factors:
+        name = factor.column if isinstance(factor, Levels) else factor.text if factor.is_column else None
+        if name is not None and name not in schema.names:
+            raise ColumnNotFound.of(name, schema.names, where)
+
+
+def _with_expressions(data: Dataset, factors: Sequence[Factor]) -> Dataset:
+    wanted = dict.fromkeys(one.text for one in factors if isinstance(one, Variable) and not one.is_column)
+    wanted = {text: None for text in wanted if text not in data.schema.names}
+    if not wanted:
+        return data
+    made = ", ".join(f"{text} AS {quoted(text)}" for text in wanted)
+    return data.sql(f"SELECT *, {made} FROM this")
 
 
 def quoted(name: str) -> str:

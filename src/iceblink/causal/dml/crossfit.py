@@ -1,0 +1,141 @@
+"""What all estimators of double machine learning ask of their user, and how they come by their nuisances."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from iceblink.causal.formula import Formula, Terms, Variable, explained
+from iceblink.causal.matrix import Matrix
+from iceblink.causal.models.fitted import Model
+from iceblink.causal.models.target import Target
+from iceblink.causal.models.task import Task
+from iceblink.causal.observational.study import complete
+from iceblink.causal.passes import Folds, Grouping, Missing
+from iceblink.causal.regression.design import Design
+from iceblink.errors import ColumnNotFound, ConfigError, PlanError
+
+if TYPE_CHECKING:
+    from iceblink.dataset import Dataset
+
+Asked = list[tuple[Model, Target]]
+"""Nuisances: what is to be learnt, and by which model."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A dataset whose columns are checked.
+
+    Parameters
+    ----------
+    data : Dataset
+        With a column for each expression.
+    task : Task
+        Features and folds of the nuisances, without targets.
+    """
+
+    data: Dataset
+    task: Task
+
+
+@dataclass(frozen=True)
+class CrossFit:
+    """Roles of columns, and folds; what `PLR` says of these parameters is true of all.
+
+    Parameters
+    ----------
+    outcome, treatment : str
+    confounders : str or sequence of str
+    key : str or sequence of str
+    folds : int
+    seed : int
+    cluster : str or sequence of str, optional
+    missing : {"raise", "drop"}
+    """
+
+    outcome: str
+    treatment: str
+    confounders: str | Sequence[str]
+    key: str | Sequence[str]
+    folds: int = field(default=5, kw_only=True)
+    seed: int = field(default=0, kw_only=True)
+    cluster: str | Sequence[str] | None = field(default=None, kw_only=True)
+    missing: Missing = field(default="raise", kw_only=True)
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        if self.folds < 2:
+            raise ConfigError(f"folds is {self.folds}", name, "two or more: a model is judged by rows it has not seen")
+        if not any((self.confounders, *self._more)):
+            raise ConfigError("there are no confounders", name, "of a random treatment, compare means: OLS")
+        if self.missing not in ("raise", "drop"):
+            raise ConfigError(f"missing is {self.missing!r}", name, 'it is "raise" or "drop"')
+
+    @property
+    def title(self) -> str:
+        return f"{type(self).__name__} of {self.outcome} by {self.treatment}"
+
+    @property
+    def _clusters(self) -> tuple[str, ...]:
+        return () if self.cluster is None else _several(self.cluster)
+
+    @property
+    def _more(self) -> tuple[str | Sequence[str], ...]:
+        """Terms that are features of the nuisances beside the confounders."""
+        return ()
+
+    @property
+    def _roles(self) -> tuple[str, ...]:
+        """Columns that no feature may be, and that have to be there."""
+        return (self.treatment,)
+
+    def _prepared(self, data: Dataset, grouping: Grouping | None) -> Prepared:
+        """Check columns, and make features of the confounders.
+
+        Raises
+        ------
+        ColumnNotFound, TypeMismatch, SqlError
+        PlanError
+            A term cannot be read, or the outcome or the treatment is a confounder.
+        """
+        names = data.schema.names
+        by = grouping or Folds(self._clusters or _several(self.key), self.folds, self.seed)
+        for name in (*self._roles, *self._clusters, *by.inputs):
+            if name not in names:
+                raise ColumnNotFound.of(name, names, self.title)
+        sides = (self.confounders, *self._more)
+        terms = dict.fromkeys(term for side in sides for term in terms_of(side, names, self.title))
+        for name, role in ((self.outcome, "outcome"), *((name, "treatment or the instrument") for name in self._roles)):
+            if (Variable(name, name in names),) in terms:
+                raise PlanError(f"the {role} {name!r} is among the confounders", self.title, "leave it out")
+        outcome = Variable(self.outcome, self.outcome in names)
+        design = Design.of(data, Formula(outcome, tuple(terms), True), self.title)
+        found, features = design.data, Matrix(design.matrix.terms[1:])
+        if self.missing == "drop":
+            found = complete(found, (*design.matrix.inputs, *self._roles, *self._clusters))
+        return Prepared(found, Task(features, (), by, self.title))
+
+    def _facts(self, prepared: Prepared, **more: object) -> dict[str, object]:
+        folds = prepared.task.folds
+        of_key = {"folds": folds.count, "seed": folds.seed} if isinstance(folds, Folds) else {"folds": "given"}
+        return {**of_key, **more}
+
+
+def terms_of(side: str | Sequence[str], names: Sequence[str], where: str) -> Terms:
+    """Read terms as of `OLS`: a column, ``age + I(age ** 2)``, or a list of either.
+
+    Raises
+    ------
+    PlanError
+    """
+    if not side:
+        return ()
+    formula = explained("y", side, names)
+    if formula.absorbed or formula.instruments or not formula.terms:
+        raise PlanError("confounders are terms, with neither bars nor tildes", where, "age + i(race)")
+    return formula.terms
+
+
+def _several(names: str | Sequence[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)

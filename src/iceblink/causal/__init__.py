@@ -49,7 +49,6 @@ __all__ = [
     "Estimates",
     "OLS", "TwoStage", "FixedEffects", "Logit", "Poisson",
     "LinearPLR",
-    "models",
     "SLearner", "TLearner", "XLearner", "RLearner", "DRLearner", "LearnedEffects",
     "models", "PLR", "PLIV", "IRM", "IIVM", "LinearDML", "LinearEffects",
     "ABTest", "Mean", "Conversion", "Ratio", "Quantile", "AlwaysValid", "GroupSequential", "ABResult", "Effect",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +17,7 @@ from iceblink.errors import ConfigError, QueryError
 
 Share = float | str
 """A chance that is the same for all rows, or a column of chances."""
-Assignment = Model | Share | Mapping[object, Share]
+Assignment = Model | Share | Mapping[Any, Share]
 """A model of who has which treatment, or what is known of it.
 
 A model is one of binary targets, `Logistic` for example; each arm has one, of its rows and the control's, and the
@@ -116,7 +116,7 @@ class KnownChances:
         return found
 
 
-def known(propensity: Share | Mapping[object, Share], arms: Arms, where: str) -> KnownChances:
+def known(propensity: Share | Mapping[Any, Share], arms: Arms, where: str) -> KnownChances:
     """Read what is known of the chances.
 
     Raises

@@ -43,7 +43,12 @@ def ensure_table(rows: int) -> Path:
             x = draw.standard_normal((FEATURES, count), np.float32)
             treated = (draw.random(count) < 0.1 + 0.3 / (1 + np.exp(-x[0] - x[1]))).astype(np.float32)
             effect = 1 + np.maximum(x[0], 0) + x[2] / 2
-            y = np.sin(2 * x[1]) + x[0] * x[3] + treated * effect + draw.standard_normal(count, np.float32)
+            y = (
+                np.sin(2 * x[1])
+                + np.where(x[3] > 0, x[0], 0)
+                + treated * effect
+                + draw.standard_normal(count, np.float32)
+            )
             arrays = [np.arange(begin, begin + count), *(one.astype(np.float32) for one in (y, treated, effect)), *x]
             yield pa.record_batch(list(map(pa.array, arrays)), schema=schema)
 

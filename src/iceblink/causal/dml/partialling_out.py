@@ -197,4 +197,13 @@ class _Instrumented:
 
 def estimates(title: str, names: tuple[str, ...], found: Solution, facts: dict[str, object]) -> Estimates:
     """Return parameters as estimates, with the tests of the normal distribution."""
-    return Estimates(title, names, found.values, found.covariance, found.convention, found.rows, facts=facts)
+    return Estimates(
+        title=title,
+        names=names,
+        values=found.values,
+        covariance=found.covariance,
+        convention=found.convention,
+        rows=found.rows,
+        dropped=found.dropped,
+        facts=facts,
+    )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from iceblink.causal.models.fitted import Fitted
 from iceblink.causal.models.gathering import gathered, without_targets
 from iceblink.causal.models.linear import check_penalty
-from iceblink.causal.models.task import Rows, Task
+from iceblink.causal.models.task import Rows, Task, no_rows
 from iceblink.causal.moments import Floats, Integers
 from iceblink.errors import ConfigError, PlanError
 from iceblink.interop import optional
@@ -41,7 +41,7 @@ class XGBoost:
     """Gradient-boosted trees by XGBoost's histograms [1]_; of a binary target by logistic loss, else by squares.
 
     Workers make blocks of float32 features, from which this process makes one matrix of bins, a byte for a value, and
-    keeps folds, targets and weights, 8 bytes each for a row: the table is read three times, and never whole in memory.
+    keeps folds, targets and weights, 8 bytes each for a row: the table is read four times, and never whole in memory.
     All models are trained on that matrix, with weight 0 for rows that are not theirs. So the edges of bins, which
     look at features alone, know of the rows left out; targets of these rows no model has seen. Training is done in this
     process, on Ray too. Features may lack values: a split learns where such rows go.
@@ -93,7 +93,7 @@ class XGBoost:
             raise ConfigError(f"learning_rate is {self.learning_rate}", "XGBoost", "it is above 0, and at most 1")
 
     def fit(self, data: Dataset, task: Task) -> tuple[Fitted, ...]:
-        """Fit one for each target of a task, as `Model.fit` says. Eager: three passes, and all of the training.
+        """Fit one for each target of a task, as `Model.fit` says. Eager: four passes (on disk three) and training.
 
         Raises
         ------
@@ -137,6 +137,10 @@ class XGBoost:
 
         try:
             return kind(Feed(), **settings)
+        except xgboost.core.XGBoostError as error:
+            if not blocks.kept:
+                raise no_rows(blocks.task.where) from error
+            raise PlanError(str(error).splitlines()[0], blocks.task.where, "so says XGBoost of the features") from error
         finally:
             blocks.again()
 
@@ -146,7 +150,7 @@ class XGBoost:
         weight = found.weights[at] if fold is None else found.weights[at] * (found.fold != fold)
         mass = weight.sum()
         if not mass > 0:
-            raise PlanError("there are no rows", task.of(target), "look at the filters, and at missing values")
+            raise no_rows(task.of(target))
         level = float(weight @ found.targets[at] / mass)
         if target.binary and not 0 < level < 1:
             raise PlanError(
@@ -209,7 +213,7 @@ class _Blocks(Iterator[Few]):
     def known(self, task: Task) -> Rows:
         """Return folds, targets and weights of all rows."""
         if not self.kept:
-            raise PlanError("there are no rows", task.where, "look at the filters, and at missing values")
+            raise no_rows(task.where)
         fold: Integers = np.concatenate([rows.fold for rows in self.kept])
         targets, weights, learnt = (
             np.concatenate([getattr(rows, name) for rows in self.kept], axis=1)

@@ -51,6 +51,9 @@ def test_effects_of_learners_on_ray_are_those_of_one_process(tmp_path: Path) -> 
             np.testing.assert_allclose(
                 effects.to_arrow()[column].to_numpy(), expected.to_arrow()[column].to_numpy(), rtol=1e-11
             )
+
+
+@pytest.mark.usefixtures("ray_session")
 def test_models_are_fitted_on_ray_as_in_one_process(tmp_path: Path) -> None:
     draw = np.random.default_rng(4)
     count = 70_000  # more than a block

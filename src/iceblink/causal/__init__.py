@@ -75,6 +75,7 @@ __all__ = [
     "SavedMoments",
     "OLS", "TwoStage", "FixedEffects", "Logit", "Poisson",
     "LinearPLR",
+    "SLearner", "TLearner", "XLearner", "RLearner", "DRLearner", "LearnedEffects",
     "models", "PLR", "PLIV", "IRM", "IIVM", "LinearDML", "LinearEffects",
     "SLearner", "TLearner", "XLearner", "RLearner", "DRLearner", "LearnedEffects",
     "UpliftTree", "UpliftForest", "GrownUplift", "CausalForest", "GrownForest",

@@ -15,6 +15,7 @@ from iceblink.causal.learners.setting import Setting
 from iceblink.causal.matrix import Matrix, Order
 from iceblink.causal.moments import Floats
 from iceblink.causal.passes import BLOCK_ROWS, moments
+from iceblink.causal.regression.design import with_expressions
 from iceblink.errors import ColumnNotFound, DuplicateColumn, PlanError
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ class LearnedEffects:
 
         Raises
         ------
-        ColumnNotFound, TypeMismatch, DuplicateColumn
+        ColumnNotFound, TypeMismatch, SqlError, DuplicateColumn
         PlanError
             The effects have no standard errors.
         """
@@ -109,18 +110,20 @@ class LearnedEffects:
             raise PlanError(
                 "its effects have no standard errors", self.title, "those of RLearner and DRLearner with Linear() do"
             )
-        schema = data.schema
+        where = f"effects of {self.title}"
+        made = with_expressions(data, self.setting.terms, where)
         for name in self.rule.inputs:
-            if name not in schema.names:
-                raise ColumnNotFound.of(name, schema.names, f"effects of {self.title}")
+            if name not in made.columns:
+                raise ColumnNotFound.of(name, data.columns, where)
         for term in self.setting.features.terms:
-            term.check(schema, f"effects of {self.title}")
+            term.check(made.schema, where)
         names = [name for one in (column, error) if one is not None for name in self._named(one)]
         for at, name in enumerate(names):
-            if name in [*schema.names, *names[:at]]:
+            if name in (*made.columns, *names[:at]):
                 raise DuplicateColumn(f"there is a column {name!r} already", self.title, "effect(data, column=...)")
-        wide = pa.schema([*schema, *(pa.field(name, pa.float64()) for name in names)])
-        return data.map_batches(_Beside(self.rule, error is not None, wide), schema=wide, batch_size=BLOCK_ROWS)
+        wide = pa.schema([*made.schema, *(pa.field(name, pa.float64()) for name in names)])
+        scored = made.map_batches(_Beside(self.rule, error is not None, wide), schema=wide, batch_size=BLOCK_ROWS)
+        return scored.select(*data.columns, *names)
 
     def ate(self) -> Estimates:
         """Return the average effect over the rows that it learnt from, ``ATE`` or ``ATE[arm]``. Eager: one pass, once.

@@ -22,7 +22,7 @@ from iceblink.causal.sums import Sums
 
 
 @dataclass(frozen=True, eq=False)
-class LinearEffects:
+class LinearRule:
     """Effects as least squares of pseudo-outcomes on features.
 
     Parameters
@@ -70,7 +70,7 @@ def beside_ones(fit: LinearFit, features: Floats) -> Floats:
 
 def linear_effects(
     setting: Setting, targets: Sequence[Target], title: str, facts: dict[str, Any]
-) -> tuple[LinearEffects, dict[str, Estimates]]:
+) -> tuple[LinearRule, dict[str, Estimates]]:
     """Fit the effect of each arm but the control to its target, and name the coefficients by arm. Eager: two passes.
 
     The covariance is that of weighted least squares with HC1 errors. It takes the nuisance models as given, to which
@@ -104,7 +104,7 @@ def linear_effects(
             dropped=fit.dropped,
             facts={"learner": title, **facts},
         )
-    return LinearEffects(setting.features, fits, tuple(covariances)), linear
+    return LinearRule(setting.features, fits, tuple(covariances)), linear
 
 
 @dataclass(frozen=True)

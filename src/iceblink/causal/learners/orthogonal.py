@@ -40,7 +40,7 @@ def facts_of(folds: Grouping) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, eq=False)
-class Modelled:
+class FittedRule:
     """Effects as a fitted model of each arm says."""
 
     fits: tuple[Fitted, ...]
@@ -62,7 +62,7 @@ def effects_by(
     """Fit a model of the effect of each arm; of least squares also the coefficients, with errors. Eager."""
     if isinstance(model, Linear) and model.penalty == 0:
         return linear_effects(setting, targets, title, facts)
-    return Modelled(setting.fit([(model, target) for target in targets])), {}
+    return FittedRule(setting.fit([(model, target) for target in targets])), {}
 
 
 def clipped(chances: Floats, clip: float) -> tuple[Floats, Floats]:

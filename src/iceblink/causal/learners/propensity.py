@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +17,7 @@ from iceblink.errors import ConfigError, QueryError
 
 Share = float | str
 """A chance that is the same for all rows, or a column of chances."""
-Assignment = Model | Share | Mapping[object, Share]
+Assignment = Model | Share | Mapping[Any, Share]
 """A model of who has which treatment, or what is known of it.
 
 A model is one of binary targets, `Logistic` for example; each arm has one, of its rows and the control's, and the
@@ -48,7 +48,7 @@ def against(chances: Floats, arm: int) -> Floats:
 
 
 @dataclass(frozen=True, eq=False)
-class Modelled:
+class ModelledChances:
     """Chances whose odds against the control are those of a model for each other arm."""
 
     fits: tuple[Fitted, ...]
@@ -67,7 +67,7 @@ class Modelled:
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownChances:
     """Chances that were decided on.
 
     Parameters
@@ -116,7 +116,7 @@ class Known:
         return found
 
 
-def known(propensity: Share | Mapping[object, Share], arms: Arms, where: str) -> Known:
+def known(propensity: Share | Mapping[Any, Share], arms: Arms, where: str) -> KnownChances:
     """Read what is known of the chances.
 
     Raises
@@ -151,7 +151,7 @@ def known(propensity: Share | Mapping[object, Share], arms: Arms, where: str) ->
     total = float(sum(numbers))
     if (len(numbers) == len(shares) and abs(total - 1) > 1e-9) or (None in shares and total >= 1):
         raise ConfigError(f"the propensities add up to {total:g}", where, "those of all arms add up to 1")
-    return Known(arms, tuple(shares))
+    return KnownChances(arms, tuple(shares))
 
 
 def columns_of(propensity: Assignment) -> tuple[str, ...]:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
-from iceblink.causal.formula import Levels, explained
-from iceblink.causal.learners.propensity import Assignment, Chances, Modelled, known
+from iceblink.causal.formula import Formula, Levels, Terms, Variable, explained
+from iceblink.causal.learners.propensity import Assignment, Chances, ModelledChances, known
 from iceblink.causal.learners.setting import Setting
 from iceblink.causal.matrix import Matrix, Number
 from iceblink.causal.models.fitted import Fitted, Model
@@ -56,9 +56,9 @@ class Learner:
 
         Raises
         ------
-        ColumnNotFound, TypeMismatch
+        ColumnNotFound, TypeMismatch, SqlError
         PlanError
-            The features are no terms of columns, or have the outcome or the treatment among them; there are fewer than
+            The features are no terms, or have the outcome or the treatment among them; there are fewer than
             two arms, more than 20, or one has a single row.
         QueryError
             The treatment is missing in some rows.
@@ -69,11 +69,13 @@ class Learner:
                 raise ColumnNotFound.of(name, names, self.title)
         for name in chances:
             Number(name).check(data.schema, f"{self.title}, propensity")
-        features = self._matrix(data)
+        terms = self._terms(data)
+        design = Design.of(data, Formula(Variable(self.outcome, True), terms, True), self.title)
+        data, features = design.data, Matrix(design.matrix.terms[1:])
         if self.missing == "drop":
             data = complete(data, (self.outcome, self.treatment, *features.inputs, *chances))
         arms = arms_of(data, self.treatment, self.control, None, self.title)
-        return Setting(data, self.outcome, arms, features, self.title)
+        return Setting(data, self.outcome, arms, terms, features, self.title)
 
     def nuisances(
         self,
@@ -95,19 +97,16 @@ class Learner:
             return setting.fit(outcomes, folds), known(propensity, setting.arms, self.title)
         chances = [(propensity, setting.chance_of(arm)) for arm in setting.others]
         fits = setting.fit([*outcomes, *chances], folds)
-        return fits[: len(outcomes)], Modelled(fits[len(outcomes) :])
+        return fits[: len(outcomes)], ModelledChances(fits[len(outcomes) :])
 
-    def _matrix(self, data: Dataset) -> Matrix:
-        """Read the features' terms."""
+    def _terms(self, data: Dataset) -> Terms:
+        """Read the features."""
         formula = explained(self.outcome, self.features, data.schema.names)
         if formula.absorbed or formula.instruments or not formula.terms:
             raise PlanError("features are terms, with neither bars nor tildes", self.title, "age + i(city)")
         for factor in (factor for term in formula.terms for factor in term):
             column = factor.column if isinstance(factor, Levels) else factor.text
-            if not isinstance(factor, Levels) and not factor.is_column:
-                hint = "make it a column by mutate, of these rows and of those whose effect is asked for"
-                raise PlanError(f"the feature {column} is computed", self.title, hint)
             if column in (self.outcome, self.treatment):
                 role = "outcome" if column == self.outcome else "treatment"
                 raise PlanError(f"the {role} {column!r} is among the features", self.title, "leave it out")
-        return Matrix(Design.of(data, formula, self.title).matrix.terms[1:])
+        return formula.terms

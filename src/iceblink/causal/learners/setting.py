@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from iceblink.causal.formula import Terms
 from iceblink.causal.matrix import Matrix
 from iceblink.causal.models.fitted import Fitted, Model, fit_all
 from iceblink.causal.models.target import Target
@@ -43,10 +44,12 @@ class Setting:
     Parameters
     ----------
     data : Dataset
-        Without rows that lack a value, where these are to be left out.
+        With a column for each expression, and without rows that lack a value, where these are to be left out.
     outcome : str
     arms : Arms
         The control first.
+    terms : Terms
+        The features, as a formula has them.
     features : Matrix
     where : str
         Who asks, for errors.
@@ -55,6 +58,7 @@ class Setting:
     data: Dataset
     outcome: str
     arms: Arms
+    terms: Terms
     features: Matrix
     where: str
 

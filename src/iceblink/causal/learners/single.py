@@ -37,8 +37,8 @@ class SLearner(Learner):
     treatment : str
         A column of two values or a few: numbers, texts, true and false.
     features : str or sequence of str
-        Terms of columns, ``age + i(city)``, or a list of them: what effects may depend on, with all that decides both
-        on the treatment and on the outcome.
+        Terms as of `OLS`, ``age + I(age ** 2) + i(city)``, or a list of them: what effects may depend on, with all that
+        decides both on the treatment and on the outcome.
     control : value of the treatment, optional
         What others are compared with. Default: the smallest value.
     missing : {"raise", "drop"}

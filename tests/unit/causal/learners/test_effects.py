@@ -91,6 +91,17 @@ def test_rows_to_be_scored_need_the_features_only(lake: ib.Lake) -> None:
         assert effects.null_count == 2
 
 
+def test_features_may_be_expressions(lake: ib.Lake) -> None:
+    table = drawn(9)
+    squared = table.append_column("x2", pa.array(table["x"].to_numpy() ** 2))
+    computed = ci.TLearner("y", "t", "x + I(x ** 2)").fit(lake.from_arrow(table)).effect(lake.from_arrow(table))
+    assert computed.columns == [*table.column_names, "effect"]
+    expected = ci.TLearner("y", "t", ["x", "x2"]).fit(lake.from_arrow(squared)).effect(lake.from_arrow(squared))
+    np.testing.assert_allclose(
+        computed.to_arrow()["effect"].to_numpy(), expected.to_arrow()["effect"].to_numpy(), rtol=1e-12
+    )
+
+
 def test_effects_of_no_rows_are_no_rows(lake: ib.Lake) -> None:
     table = drawn()
     for learner in LEARNERS:

@@ -19,6 +19,7 @@ from iceblink.errors import (
     IceblinkError,
     PlanError,
     QueryError,
+    SqlError,
     TypeMismatch,
 )
 
@@ -84,7 +85,7 @@ def test_settings_are_checked_at_once(kind: Any, roles: dict[str, Any]) -> None:
         ({"outcome": "s"}, TypeMismatch, "not a number"),
         ({"features": ["s"]}, TypeMismatch, "i(s)"),
         ({"features": "x | s"}, PlanError, "neither bars"),
-        ({"features": "x + x ^ 2"}, PlanError, "mutate"),
+        ({"features": "x + I(x +)"}, SqlError, ""),
         ({"features": "x + t"}, PlanError, "treatment 't' is among"),
         ({"features": ["x", "y"]}, PlanError, "outcome 'y' is among"),
         ({"control": 7}, PlanError, "it has 0, 1"),

@@ -30,3 +30,20 @@ def test_estimates_on_ray_are_those_of_one_process(tmp_path: Path) -> None:
             np.testing.assert_allclose(there.covariance, here.covariance, rtol=1e-13)
         here, there = (ci.OLS("y ~ t", cluster="g").fit(lake.table("n.t")) for lake in (local, on_ray))
         np.testing.assert_allclose(there.covariance, here.covariance, rtol=1e-10)  # groups are added in another order
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_a_result_on_ray_comes_from_the_same_snapshot(tmp_path: Path) -> None:
+    draw = np.random.default_rng(5)
+    rows = {"id": np.arange(3_000), "x": draw.normal(size=3_000), "t": draw.integers(0, 2, 3_000)}
+    rows["y"] = rows["x"] + rows["t"] + draw.normal(size=3_000)
+    engine = ib.RayEngine(small_bytes=0, split_bytes=20_000, memory_bytes=2 << 30)
+    with ib.connect(tmp_path / "lake") as local, ib.connect(tmp_path / "lake", engine=engine) as on_ray:
+        local.write("n.t", rows, "create", properties={"write.parquet.row-group-limit": "1000"})
+        here, there = (
+            ci.LinearPLR("y", "t", ["x"], key="id", folds=2).fit(lake.table("n.t").filter(ib._.x < 1))
+            for lake in (local, on_ray)
+        )
+    assert there.provenance == here.provenance
+    assert here.provenance.sources[0].name == "n.t"
+    assert there.summary().splitlines()[-1] == here.summary().splitlines()[-1]

@@ -47,3 +47,17 @@ def test_a_result_on_ray_comes_from_the_same_snapshot(tmp_path: Path) -> None:
     assert there.provenance == here.provenance
     assert here.provenance.sources[0].name == "n.t"
     assert there.summary().splitlines()[-1] == here.summary().splitlines()[-1]
+def test_models_are_fitted_on_ray_as_in_one_process(tmp_path: Path) -> None:
+    draw = np.random.default_rng(4)
+    count = 70_000  # more than a block
+    x = draw.normal(size=count)
+    d = 0.5 * x + draw.normal(size=count)
+    rows = pa.table({"id": np.arange(count), "x": x, "d": d, "y": d + x**2 + draw.normal(size=count)})
+    trees = ci.models.XGBoost(rounds=5, depth=2, threads=1)
+    engine = ib.RayEngine(small_bytes=0, split_bytes=500_000, memory_bytes=2 << 30)
+    with ib.connect(tmp_path / "lake") as local, ib.connect(tmp_path / "lake", engine=engine) as on_ray:
+        local.write("n.t", rows, "create", properties={"write.parquet.row-group-limit": "20000"})
+        model = ci.PLR("y", "d", ["x"], key="id", folds=2, outcome_model=trees)
+        here, there = (model.fit(lake.table("n.t")) for lake in (local, on_ray))
+        np.testing.assert_allclose(there.values, here.values, rtol=1e-12)
+        np.testing.assert_allclose(there.covariance, here.covariance, rtol=1e-12)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from iceblink.causal.models.fitted import Fitted
 from iceblink.causal.models.gathering import gathered
-from iceblink.causal.models.task import Rows, Task
+from iceblink.causal.models.task import Rows, Task, no_rows
 from iceblink.causal.moments import Floats
 from iceblink.errors import ConfigError, PlanError
 from iceblink.interop import optional
@@ -58,7 +58,8 @@ class SkLearn:
 
     def __post_init__(self) -> None:
         optional("sklearn", "demo")
-        if not all(callable(getattr(self.estimator, word, None)) for word in ("fit", "predict", "get_params")):
+        words = ("fit", "predict", "get_params")
+        if isinstance(self.estimator, type) or not all(callable(getattr(self.estimator, one, None)) for one in words):
             raise ConfigError(
                 f"{type(self.estimator).__name__} is no estimator", "SkLearn", "an instance with fit and predict"
             )
@@ -95,7 +96,7 @@ class SkLearn:
                 )
             parts.append(rows)
         if not parts:
-            raise PlanError("there are no rows", task.where, "look at the filters, and at missing values")
+            raise no_rows(task.where)
         fold, *wide = (
             np.concatenate([getattr(part, name) for part in parts], axis=-1)
             for name in ("fold", "features", "targets", "weights", "learnt")
@@ -107,7 +108,7 @@ class SkLearn:
         target, where = task.targets[at], task.of(task.targets[at])
         used: NDArray[np.bool_] = found.learnt[at] if fold is None else found.learnt[at] & (found.fold != fold)
         if not used.any():
-            raise PlanError("there are no rows", where, "look at the filters, and at missing values")
+            raise no_rows(where)
         values, chance = found.targets[at, used], base.is_classifier(self.estimator)
         if chance:
             self._check_chance(values, task, at)

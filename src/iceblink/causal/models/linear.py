@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from iceblink.causal.models.fitted import Fitted
-from iceblink.causal.models.task import Task
+from iceblink.causal.models.task import Task, no_rows
 from iceblink.causal.moments import Floats, Moments
 from iceblink.causal.regression.fit import fitted
-from iceblink.errors import ConfigError, PlanError
+from iceblink.errors import ConfigError
 
 if TYPE_CHECKING:
     from iceblink.dataset import Dataset
@@ -72,7 +72,7 @@ class Linear:
             coefficients[[place - targets for place in fit.regressors]] = fit.coefficients[1:]
             return LinearPredictor(float(fit.values[0]), coefficients), list(fit.dropped)
         if not training.rows.sum():
-            raise PlanError("there are no rows", where, "look at the filters, and at missing values")
+            raise no_rows(where)
         means, products = training.means[0], training.products[0]
         shrunk = products[targets:, targets:] + self.penalty * np.eye(len(features))
         coefficients = np.linalg.solve(shrunk, products[targets:, outcome])

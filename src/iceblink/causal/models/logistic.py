@@ -13,7 +13,7 @@ from scipy import special
 from iceblink.causal.blas import one_thread
 from iceblink.causal.models.fitted import Fitted
 from iceblink.causal.models.linear import check_penalty
-from iceblink.causal.models.task import Sampled, Task
+from iceblink.causal.models.task import Sampled, Task, no_rows
 from iceblink.causal.moments import Floats, Integers
 from iceblink.causal.newton import Climb, Maximum, climbing
 from iceblink.causal.passes import summed
@@ -24,6 +24,8 @@ from iceblink.errors import PlanError, QueryError
 
 if TYPE_CHECKING:
     from iceblink.dataset import Dataset
+
+SMALLEST = np.finfo(np.float64).tiny
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +95,7 @@ class Logistic:
         found = task.moments(data)
         total = found.found.total
         targets = len(task.targets)
-        deviations = np.sqrt(np.diag(total.products[0])[targets:] / total.weights[0])
+        deviations = np.sqrt(np.diag(total.products[0])[targets:] / max(total.weights[0], SMALLEST))
         scaling = _Scaling(total.means[0, targets:], np.where(deviations > 0, deviations, 1.0))
         climbs = {
             at * len(found.folds) + fold: self._begun(task, found, scaling, at, fold)
@@ -118,7 +120,7 @@ class Logistic:
         target = task.targets[at]
         where = task.of(target)
         if not training.rows.sum():
-            raise PlanError("there are no rows", where, "look at the filters, and at missing values")
+            raise no_rows(where)
         share = float(training.means[0, at])
         if training.products[0, at, at] <= 0:
             raise PlanError(f"{target.name} is {share:g} in every row", where, "a chance is learnt from zeros and ones")

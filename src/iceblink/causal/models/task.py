@@ -96,7 +96,7 @@ class Task:
         ----------
         batch : RecordBatch
         gaps : bool
-            Whether features may lack values.
+            Whether features may lack values; infinite they may not be.
 
         Raises
         ------
@@ -118,8 +118,8 @@ class Task:
             learnt[at] &= weights[at] > 0
             targets[at] = np.where(learnt[at], values, 0.0)
         weights[~learnt] = 0.0
-        if not gaps and not np.isfinite(features.sum()):
-            self._missing(features)
+        if not np.isfinite(features.sum()):
+            self._missing(features, np.isinf(features) if gaps else ~np.isfinite(features))
         return Rows(fold[order], features, targets[:, order], weights[:, order], learnt[:, order])
 
     @cached_property
@@ -141,7 +141,7 @@ class Task:
         blocks = self.data(data).map_batches(_Blocks(self, names), schema=SCHEMA, batch_size=BLOCK_ROWS)
         found = merged(state for batch in blocks.to_batches() for state in Moments.from_batch(names, batch))
         if found is None or not len(found.groups):
-            raise PlanError("there are no rows", self.where, "look at the filters, and at missing values")
+            raise no_rows(self.where)
         samples = len(set(self.sample_of))
         folds = np.unique(found.groups // samples)
         self.check_folds(folds)
@@ -185,15 +185,19 @@ class Task:
             if other.any():
                 raise QueryError(f"{target.name} has {values[other][0]:g}", where, "it is to be 0 or 1")
 
-    def _missing(self, features: Floats) -> None:
-        counts = (~np.isfinite(features)).sum(axis=1)
+    def _missing(self, features: Floats, lacking: NDArray[np.bool_]) -> None:
+        counts = lacking.sum(axis=1)
         at = int(np.argmax(counts))
         if counts[at]:  # else their sum was too large, and each of them is not
             raise QueryError(
-                f"{self.features.names[at]} is missing in {int(counts[at]):,} of {features.shape[1]:,} rows",
+                f"{self.features.names[at]} is missing or infinite in {int(counts[at]):,} of {len(features.T):,} rows",
                 self.where,
                 'filter the rows, fill them by mutate, or say missing="drop" where it can be said',
             )
+
+
+def no_rows(where: str) -> PlanError:
+    return PlanError("there are no rows", where, "look at the filters, and at missing values")
 
 
 @dataclass(frozen=True, eq=False)

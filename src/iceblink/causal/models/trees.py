@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from iceblink.causal.models.fitted import Fitted
 from iceblink.causal.models.gathering import gathered, without_targets
 from iceblink.causal.models.linear import check_penalty
-from iceblink.causal.models.task import Rows, Task
+from iceblink.causal.models.task import Rows, Task, no_rows
 from iceblink.causal.moments import Floats, Integers
 from iceblink.errors import ConfigError, PlanError
 from iceblink.interop import optional
@@ -137,6 +137,10 @@ class XGBoost:
 
         try:
             return kind(Feed(), **settings)
+        except xgboost.core.XGBoostError as error:
+            if not blocks.kept:
+                raise no_rows(blocks.task.where) from error
+            raise PlanError(str(error).splitlines()[0], blocks.task.where, "so says XGBoost of the features") from error
         finally:
             blocks.again()
 
@@ -146,7 +150,7 @@ class XGBoost:
         weight = found.weights[at] if fold is None else found.weights[at] * (found.fold != fold)
         mass = weight.sum()
         if not mass > 0:
-            raise PlanError("there are no rows", task.of(target), "look at the filters, and at missing values")
+            raise no_rows(task.of(target))
         level = float(weight @ found.targets[at] / mass)
         if target.binary and not 0 < level < 1:
             raise PlanError(
@@ -209,7 +213,7 @@ class _Blocks(Iterator[Few]):
     def known(self, task: Task) -> Rows:
         """Return folds, targets and weights of all rows."""
         if not self.kept:
-            raise PlanError("there are no rows", task.where, "look at the filters, and at missing values")
+            raise no_rows(task.where)
         fold: Integers = np.concatenate([rows.fold for rows in self.kept])
         targets, weights, learnt = (
             np.concatenate([getattr(rows, name) for rows in self.kept], axis=1)

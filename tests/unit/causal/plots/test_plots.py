@@ -124,7 +124,13 @@ def test_an_experiment_by_metric_and_by_segment(data: ib.Dataset) -> None:
     assert ticks(ax.yaxis) == ["all rows", "city = <0>", "city = <1>"]
     assert points(ax)[1].get_xdata()[2] == found.effect("y", 2, by="city", segment="<1>").difference
     assert ax.get_xlabel() == "difference in y from arm 0, 95 % interval"
-    assert ticks(found.plot(metric="größe").yaxis) == ["größe"]
+    ax = found.plot(metric="größe")
+    assert ticks(ax.yaxis) == ["all rows"]
+    assert points(ax)[0].get_xdata() == found.effect("größe", 1).difference
+    below = ci.ABTest("t", 0, [ci.Mean("minus")]).fit(data.mutate(minus=-ib._["größe"]))
+    with pytest.raises(PlanError, match="above 0"):
+        below.plot()
+    assert ticks(below.plot(metric="minus").yaxis) == ["all rows"]
     for metric, by in ((None, "city"), ("z", None), ("y", "town")):
         with pytest.raises(PlanError):
             found.plot(metric=metric, by=by)

@@ -40,7 +40,8 @@ def double_machine_learning(seed: int) -> Iterator[tuple[str, float, float, floa
         local=taken * (1 + (kind == 0)) + x + g + 0.5 * kind + noise,
         shared=(t + of_shop[shop]) + x + g + by_shop[shop] + noise, between=t + of_shop[shop],
     )  # fmt: skip
-    few, keys = ["x", "g"], {"key": "id", "folds": 3, "seed": seed}
+    few = ["x", "g"]
+    keys: dict[str, Any] = {"key": "id", "folds": 3, "seed": seed}
     of_treated = 1 + 0.5 * 0.5 * float(_chances(1).mean()) / float((_chances(0) + _chances(1)).mean() / 2)
     asked: dict[str, tuple[Any, dict[str, float]]] = {
         "PLR": (ci.PLR("plain", "t", few, **keys), {"t": 1}),

@@ -35,8 +35,8 @@ def test_estimates_on_ray_are_those_of_one_process(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("ray_session")
 def test_a_result_on_ray_comes_from_the_same_snapshot(tmp_path: Path) -> None:
     draw = np.random.default_rng(5)
-    rows = {"id": np.arange(3_000), "x": draw.normal(size=3_000), "t": draw.integers(0, 2, 3_000)}
-    rows["y"] = rows["x"] + rows["t"] + draw.normal(size=3_000)
+    x, t = draw.normal(size=3_000), draw.integers(0, 2, 3_000)
+    rows = {"id": np.arange(3_000), "x": x, "t": t, "y": x + t + draw.normal(size=3_000)}
     engine = ib.RayEngine(small_bytes=0, split_bytes=20_000, memory_bytes=2 << 30)
     with ib.connect(tmp_path / "lake") as local, ib.connect(tmp_path / "lake", engine=engine) as on_ray:
         local.write("n.t", rows, "create", properties={"write.parquet.row-group-limit": "1000"})

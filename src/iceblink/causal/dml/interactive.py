@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -123,16 +123,7 @@ class IRM(CrossFit):
             return estimates(self.title, ("ATT",), found, facts, provenance)
         names, turned = contrasts("ATE", arms.names)
         means = estimates(self.title, names, found, facts, provenance)
-        return Estimates(
-            self.title,
-            names,
-            turned @ means.values,
-            turned @ means.covariance @ turned.T,
-            means.convention,
-            means.rows,
-            facts=facts,
-            provenance=provenance,
-        )
+        return replace(means, values=turned @ means.values, covariance=turned @ means.covariance @ turned.T)
 
     def _asked(self, arms: Arms) -> Asked:
         """Return models of outcomes of each arm, then of chances: of two arms that of the second is enough."""

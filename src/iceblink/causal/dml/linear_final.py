@@ -256,7 +256,7 @@ class LinearDML(CrossFit):
             covariance=factor * fit.bread @ meat @ fit.bread,
             convention=convention,
             rows=fit.rows,
-            dropped=fit.dropped,
+            dropped=tuple(dict.fromkeys((*fit.dropped, *(name for one in fits for name in one.dropped)))),
             facts=self._facts(prepared),
             provenance=self._provenance(prepared),
             modifiers=terms,

@@ -202,5 +202,13 @@ def estimates(
 ) -> Estimates:
     """Return parameters as estimates, with the tests of the normal distribution."""
     return Estimates(
-        title, names, found.values, found.covariance, found.convention, found.rows, facts=facts, provenance=provenance
+        title=title,
+        names=names,
+        values=found.values,
+        covariance=found.covariance,
+        convention=found.convention,
+        rows=found.rows,
+        dropped=found.dropped,
+        facts=facts,
+        provenance=provenance,
     )

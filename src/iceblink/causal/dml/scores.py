@@ -50,6 +50,8 @@ class Solution:
         Sums of a.
     extras : Moments
         Of the extra numbers.
+    dropped : tuple of str
+        Confounders that some model of a nuisance leaves out, since they follow from others.
     """
 
     values: Floats
@@ -58,6 +60,7 @@ class Solution:
     rows: int
     slopes: Floats
     extras: Moments
+    dropped: tuple[str, ...]
 
 
 def solution(prepared: Prepared, asked: Asked, score: Score, clusters: tuple[str, ...]) -> Solution:
@@ -98,7 +101,8 @@ def solution(prepared: Prepared, asked: Asked, score: Score, clusters: tuple[str
         convention += f", by {', '.join(clusters)} ({count:,})"
     else:
         covariance = turned @ found.products[0, : 2 * width, : 2 * width] @ turned.T
-    return Solution(values, np.asarray(covariance), convention, int(rows), slopes, found.chosen(score.extras))
+    dropped = tuple(dict.fromkeys(name for fit in fits for name in fit.dropped))
+    return Solution(values, np.asarray(covariance), convention, int(rows), slopes, found.chosen(score.extras), dropped)
 
 
 @dataclass(frozen=True)

@@ -202,6 +202,15 @@ def test_any_model_finds_the_effect(doses: ib.Dataset, model: Any) -> None:
     assert found["ATE"] == pytest.approx(1, abs=4 * found.error("ATE"))
 
 
+def test_confounders_that_follow_from_others_are_named(doses: ib.Dataset) -> None:
+    more = doses.mutate(twice=ib._.x * 2)
+    plain = ci.PLR("y", "d", ["x"], **KEYS).fit(doses)
+    for estimator in (ci.PLR, ci.LinearDML):
+        found = estimator("y", "d", ["x", "twice", "one"], **KEYS).fit(more)
+        assert found.dropped == ("twice", "one")
+        assert found["d"] == pytest.approx(plain["d"], rel=1e-9)
+
+
 def test_chances_are_clipped_and_counted(doses: ib.Dataset) -> None:
     two = doses.filter(ib._.d < 2).mutate(far=ib._.x * 3)
     found = ci.IRM("y", "d", ["far"], clip=0.4, **KEYS).fit(two)

@@ -137,18 +137,17 @@ def test_no_model_sees_the_fold_that_it_predicts_for(rows: pa.Table, lake: ib.La
     assert (before[fold != 1] != after[fold != 1]).mean() > 0.9
 
 
-@pytest.mark.parametrize("model", [Logistic(), TREES])
-def test_files_do_not_matter_and_fits_travel(rows: pa.Table, lake: ib.Lake, model: Any) -> None:
+def test_files_do_not_matter_and_fits_travel(rows: pa.Table, lake: ib.Lake) -> None:
     found = []
     for files in (1, 3, 7):
-        name = f"n.{type(model).__name__}{files}"
         part = pa.array(np.arange(ROWS) * files // ROWS)
-        lake.write(name, rows.append_column("part", part), "create", partition_by=["part"])
-        (fit,) = model.fit(lake.table(name).order_by("id"), task(Target("t", binary=True)))
-        found.append(pickle.loads(pickle.dumps(fit)).predict(whole(rows)))
+        lake.write(f"n.t{files}", rows.append_column("part", part), "create", partition_by=["part"])
+        data = lake.table(f"n.t{files}").order_by("id")
+        fits = [model.fit(data, task(Target("t", binary=True)))[0] for model in (Linear(), Logistic(), TREES)]
+        found.append([fit.predict(whole(rows)) for fit in pickle.loads(pickle.dumps(fits))])
     np.testing.assert_array_equal(found[0], found[1])
     np.testing.assert_array_equal(found[0], found[2])
-    assert 0 < found[0].std() < 1
+    assert (np.std(found[0], axis=1) > 0.1).all()
 
 
 @dataclass(frozen=True)
@@ -205,7 +204,7 @@ def test_a_batch_without_rows_and_a_fold_that_was_not_there(rows: pa.Table, data
 MANY = Folds(("few",), 9)
 
 
-@pytest.mark.parametrize("model", [Linear(), Logistic(), TREES, FOREST])
+@pytest.mark.parametrize("model", [Linear(), TREES])  # one that reads moments, and one that gathers rows
 @pytest.mark.parametrize(
     ("wanted", "error", "says"),
     [

@@ -208,6 +208,10 @@ def test_curves_are_drawn_by_their_share() -> None:
     assert list(ax.lines[1].get_ydata()) == [0, 3], "a random order"
     band = ax.collections[0].get_paths()[0].vertices
     assert {(0.5, 1.0), (0.5, 3.0)} <= set(map(tuple, band.tolist()))
+    renamed = table.rename_columns({"value": "qini", "lower": "qini_lower", "upper": "qini_upper"})
+    again = plots.curve(renamed.slice(3), value="qini", lower="qini_lower", upper="qini_upper")
+    assert list(np.asarray(again.lines[0].get_ydata())) == [0, 1]
+    assert len(again.collections) == 1
     assert not plots.curve(table.slice(3).select(["share", "value"])).collections
     with pytest.raises(ConfigError):
         plots.curve(table, baseline="best")  # type: ignore[arg-type]

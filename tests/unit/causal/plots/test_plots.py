@@ -187,6 +187,8 @@ def test_contours_of_a_plane_are_straight_lines() -> None:
     (strong,) = ax.collections[-1].get_paths()
     np.testing.assert_allclose(strong.vertices.sum(axis=1), 0.2)
     assert "age" in [text.get_text() for text in ax.texts]
+    ends = STRENGTHS.rename_columns({"estimate": "limit"})
+    np.testing.assert_array_equal(plots.contours(ends, estimate="limit").get_xlim(), ax.get_xlim())
     with pytest.raises(PlanError, match="no grid"):
         plots.contours(STRENGTHS.slice(1))
 

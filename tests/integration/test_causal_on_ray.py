@@ -106,6 +106,22 @@ def test_effects_are_judged_and_used_on_ray_as_in_one_process(tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("ray_session")
+def test_a_result_on_ray_comes_from_the_same_snapshot(tmp_path: Path) -> None:
+    draw = np.random.default_rng(5)
+    x, t = draw.normal(size=3_000), draw.integers(0, 2, 3_000)
+    rows = {"id": np.arange(3_000), "x": x, "t": t, "y": x + t + draw.normal(size=3_000)}
+    engine = ib.RayEngine(small_bytes=0, split_bytes=20_000, memory_bytes=2 << 30)
+    with ib.connect(tmp_path / "lake") as local, ib.connect(tmp_path / "lake", engine=engine) as on_ray:
+        local.write("n.t", rows, "create", properties={"write.parquet.row-group-limit": "1000"})
+        here, there = (
+            ci.LinearPLR("y", "t", ["x"], key="id", folds=2).fit(lake.table("n.t").filter(ib._.x < 1))
+            for lake in (local, on_ray)
+        )
+    assert there.provenance == here.provenance
+    assert here.provenance.sources[0].name == "n.t"
+    assert there.summary().splitlines()[-1] == here.summary().splitlines()[-1]
+
+
 def test_models_are_fitted_on_ray_as_in_one_process(tmp_path: Path) -> None:
     draw = np.random.default_rng(4)
     count = 70_000  # more than a block

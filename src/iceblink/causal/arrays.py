@@ -67,14 +67,19 @@ class OnArrays:
 
     Parameters
     ----------
-    estimator : callable
-        Makes the estimator of `Roles`: ``lambda c: ci.PLR(c.outcome, c.treatment, c.controls, c.key)``.
+    estimator : class or callable
+        A class of estimators, as `LinearDML`, whose parameters have the names of roles: outcome, treatment, key if
+        there is one, modifiers or features (X) and confounders (W); without the former, confounders are both. Or what
+        makes an estimator of `Roles`: ``lambda c: ci.OLS(f"{c.outcome} ~ {c.treatment}")``.
     lake : Lake, optional
         On whose engine it runs. Default: one of its own, without any files.
+    **settings
+        Other parameters of the class, or of the callable: ``folds=3``.
     """
 
-    def __init__(self, estimator: Callable[[Roles], Estimator], lake: Lake | None = None) -> None:
+    def __init__(self, estimator: Callable[..., Estimator], lake: Lake | None = None, **settings: Any) -> None:
         self.estimator = estimator
+        self.settings = settings
         self._given = lake
         self._fitted: tuple[Roles, Any] | None = None
 
@@ -92,6 +97,8 @@ class OnArrays:
         ------
         PlanError
             Numbers of rows differ, there are none, or two columns have one name.
+        ConfigError
+            The estimator's class has no parameter for one of these.
         IceblinkError
             What the estimator raises.
         """
@@ -107,7 +114,7 @@ class OnArrays:
             key += "_"
         table = _table({name: column for part in parts for name, column in part.items()}, key)
         roles = Roles(outcome, treatment, modifiers, confounders, key)
-        self._fitted = roles, self.estimator(roles).fit(self._lake.from_arrow(table))
+        self._fitted = roles, self._estimator(roles).fit(self._lake.from_arrow(table))
         return self
 
     @property
@@ -162,6 +169,23 @@ class OnArrays:
     def summary(self) -> str:
         """Return the result's table. Raises ConfigError before `fit`."""
         return str(self.result.summary())
+
+    def _estimator(self, roles: Roles) -> Estimator:
+        if not isinstance(self.estimator, type):
+            return self.estimator(roles, **self.settings)
+        known, name = signature(self.estimator).parameters, self.estimator.__name__
+        differing = next((one for one in ("modifiers", "features") if one in known), None)
+        named: dict[str, Any] = {"outcome": roles.outcome, "treatment": roles.treatment}
+        if differing is None:
+            named["confounders"] = roles.controls
+        else:
+            named[differing] = roles.modifiers
+            named |= {"confounders": roles.confounders} if roles.confounders or "confounders" in known else {}
+        named |= {"key": roles.key} if "key" in known else {}
+        if unknown := next((one for one in named if one not in known), None):
+            raise ConfigError(f"{name} has no parameter {unknown!r}", WHERE, "give a function of roles: lambda c: ...")
+        made: Estimator = self.estimator(**named, **self.settings)
+        return made
 
     @cached_property
     def _lake(self) -> Lake:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,15 +29,7 @@ def drawn() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def linear(drawn: dict[str, Any]) -> ci.OnArrays:
-    return ci.OnArrays(dml).fit(**drawn)
-
-
-def dml(names: Roles) -> ci.LinearDML:
-    return ci.LinearDML(names.outcome, names.treatment, names.confounders, names.key, modifiers=names.modifiers)
-
-
-def plr(names: Roles) -> ci.PLR:
-    return ci.PLR(names.outcome, names.treatment, names.controls, names.key)
+    return ci.OnArrays(ci.LinearDML).fit(**drawn)
 
 
 def ols(names: Roles) -> ci.OLS:
@@ -60,6 +53,42 @@ def test_effects_of_rows_are_those_of_the_estimator(drawn: dict[str, Any], linea
     assert "data 400 rows in memory, folds 5" in linear.summary()
 
 
+def test_econml_has_the_same_effects_and_intervals(drawn: dict[str, Any], linear: ci.OnArrays) -> None:
+    # econml 0.17.0: LinearDML(model_y=LinearRegression(), model_t=LinearRegression(), cv=folds).fit(Y, T, X=X, W=W),
+    # with the folds of Folds(("row",), 5, 0); then effect(X[:3]), effect_interval(X[:3], alpha=0.1), ate(X)
+    x = drawn["X"]
+    np.testing.assert_allclose(linear.effect(x[:3]), [0.27145359, 2.78467709, -0.73628633], rtol=1e-7)
+    low, high = linear.effect_interval(x[:3], alpha=0.1)
+    np.testing.assert_allclose(low, [0.11294767, 2.46094322, -1.01481856], rtol=1e-7)
+    np.testing.assert_allclose(high, [0.4299595, 3.10841095, -0.4577541], rtol=1e-7)
+    assert linear.ate(x) == pytest.approx(0.9630631431108749, rel=1e-12)
+
+
+def test_settings_and_the_names_of_parameters_reach_the_estimator(drawn: dict[str, Any]) -> None:
+    three = ci.OnArrays(ci.LinearDML, folds=3, seed=2).fit(**drawn)
+    assert (three.result.provenance.folds, three.result.provenance.seed) == (3, 2)
+    both = ci.OnArrays(ci.PLR).fit(**drawn).result
+    alone = ci.OnArrays(lambda c, folds: ci.PLR(c.outcome, c.treatment, c.controls, c.key, folds=folds), folds=5)
+    np.testing.assert_array_equal(alone.fit(**drawn).result.values, both.values)
+    with pytest.raises(ConfigError, match="OLS has no parameter 'outcome'"):
+        ci.OnArrays(ci.OLS).fit(**drawn)
+    with pytest.raises(ConfigError, match="OfFeatures has no parameter 'confounders'"):
+        ci.OnArrays(OfFeatures).fit(**drawn)
+    assert ci.OnArrays(OfFeatures).fit(drawn["Y"], drawn["T"], drawn["X"]).effect(drawn["X"]).shape == (ROWS,)
+
+
+@dataclass(frozen=True)
+class OfFeatures:
+    """An estimator whose columns are features, as those of learners are."""
+
+    outcome: str
+    treatment: str
+    features: tuple[str, ...]
+
+    def fit(self, data: ib.Dataset) -> ci.Estimates:
+        return ci.OLS(f"{self.outcome} ~ {' + '.join((self.treatment, *self.features))}").fit(data)
+
+
 def test_a_dataset_of_the_same_columns_gives_the_same_numbers(drawn: dict[str, Any], tmp_path: Any) -> None:
     rows = {"y": drawn["Y"], "t": drawn["T"], "id": np.arange(ROWS)}
     rows |= {f"w{at}": drawn["W"][:, at] for at in range(3)}
@@ -67,8 +96,8 @@ def test_a_dataset_of_the_same_columns_gives_the_same_numbers(drawn: dict[str, A
     arrays = {name: drawn[name] for name in ("Y", "T", "W")}
     with ib.connect(tmp_path) as lake:
         theirs = ci.PLR("y", "t", names, "id").fit(lake.from_arrow(rows))
-        given = ci.OnArrays(plr, lake).fit(**arrays)
-    alone = ci.OnArrays(plr).fit(**arrays)
+        given = ci.OnArrays(ci.PLR, lake).fit(**arrays)
+    alone = ci.OnArrays(ci.PLR).fit(**arrays)
     for ours in (given, alone):
         np.testing.assert_array_equal(ours.result.values, theirs.values)
         np.testing.assert_array_equal(ours.result.covariance, theirs.covariance)
@@ -91,7 +120,7 @@ def test_frames_keep_their_names(frame: Any, drawn: dict[str, Any]) -> None:
 
 def test_columns_of_a_frame_are_found_by_name(drawn: dict[str, Any]) -> None:
     x = pd.DataFrame({"a": drawn["X"][:, 0], "b": drawn["X"][:, 1]})
-    ours = ci.OnArrays(dml).fit(drawn["Y"], drawn["T"], x, drawn["W"])
+    ours = ci.OnArrays(ci.LinearDML).fit(drawn["Y"], drawn["T"], x, drawn["W"])
     expected = ours.effect(x)
     np.testing.assert_array_equal(ours.effect(x[["b", "a"]]), expected)
     np.testing.assert_array_equal(ours.effect(x.to_numpy()), expected)
@@ -121,12 +150,12 @@ def test_arrays_that_do_not_fit_are_refused(
     drawn: dict[str, Any], given: dict[str, Any], error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words):
-        ci.OnArrays(plr).fit(**{**drawn, **given})
+        ci.OnArrays(ci.PLR).fit(**{**drawn, **given})
 
 
 def test_what_was_not_fitted_or_has_no_effects_of_rows_says_so(linear: ci.OnArrays, drawn: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="nothing was fitted"):
-        ci.OnArrays(plr).ate()
+        ci.OnArrays(ci.PLR).ate()
     with pytest.raises(PlanError, match="none is given"):
         linear.effect()
     panel = ci.OnArrays(lambda names: ci.ABTest("t", 0, [ci.Mean(names.outcome)]))

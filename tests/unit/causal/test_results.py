@@ -193,6 +193,12 @@ def test_an_older_snapshot_is_named_as_such(lake: ib.Lake) -> None:
     assert again.values[1] == pytest.approx(1.0)
 
 
+def test_the_p_value_of_a_synthetic_control_is_its_rank(table: ib.Dataset) -> None:
+    found = made_of("SyntheticControl", table)
+    assert isinstance(found, ci.Estimates)
+    assert found.to_arrow()["p_value"].to_pylist() == [found.facts["p by rank"]]
+
+
 def test_scores_are_those_of_a_logit(table: ib.Dataset) -> None:
     found = MADE["Scores"](table).to_pandas()["coefficient"].xs("1")
     logit = ci.Logit(f"t ~ x + `{ODD}`").fit(table)

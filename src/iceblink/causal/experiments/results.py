@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
 
 from iceblink.causal.experiments.mismatch import SampleRatio
@@ -151,21 +152,22 @@ class ABResult(Result):
         return pa.Table.from_pylist(found, schema=SCHEMA)
 
     def plot(self, ax: Axes | None = None, *, metric: str | None = None, by: str | None = None) -> Axes:
-        """Draw the lift of each metric, or the difference of one metric in each segment, with intervals.
+        """Draw the lift of each metric, or the difference in one metric, among all rows and in segments.
 
         Parameters
         ----------
         ax : Axes, optional
             Of matplotlib. Default: those of a new figure.
         metric : str, optional
-            Only this one; to be said with `by` where there are several.
+            Only this one, in its own unit; to be said with `by` where there are several.
         by : str, optional
             A column of segments: a row for each, under that of all rows.
 
         Raises
         ------
         PlanError
-            There is no such metric or column, or several metrics have different units.
+            There is no such metric or column, several metrics have different units, or no control is above 0, so that
+            there are no lifts.
         ConfigError
             matplotlib is not installed.
         """
@@ -179,7 +181,9 @@ class ABResult(Result):
         rows = [one for one in self.effects if one.by in (None, by) and metric in (None, one.metric)]
         table = pa.Table.from_pylist([asdict(one) for one in rows], schema=SCHEMA)
         arms = "arm" if len(self.sample_ratio.arms) > 2 else None
-        if by is None:
+        if by is None and metric is None:
+            if all(np.isnan(one.lift) for one in rows):
+                raise PlanError("no metric of the control is above 0", self.title, "draw differences: metric=...")
             columns = {"name": "metric", "estimate": "lift", "lower": "lift_lower", "upper": "lift_upper"}
             return intervals(
                 table, **columns, series=arms, percent=True, xlabel=f"lift against arm {control}, {level}", ax=ax

@@ -41,6 +41,11 @@ class SyntheticEffect(Estimates):
     time_weights: Floats
     p_value: float = np.nan
 
+    @property
+    def p_values(self) -> Floats:
+        """By the rank among placebos where these were asked for, else of the normal distribution (1,)."""
+        return super().p_values if np.isnan(self.p_value) else np.array([self.p_value])
+
     def paths(self) -> pa.Table:
         """Return for each period the mean outcome of the treated, of the synthetic control, and their difference.
 

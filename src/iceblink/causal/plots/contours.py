@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
 
 def contours(
-    table: pa.Table, *, marks: pa.Table | None = None, threshold: float = 0.0, levels: int = 8, ax: Axes | None = None
+    table: pa.Table,
+    *,
+    estimate: str = "estimate",
+    marks: pa.Table | None = None,
+    threshold: float = 0.0,
+    levels: int = 8,
+    ax: Axes | None = None,
 ) -> Axes:
     """Draw lines of equal estimates over the strength of a confounder [1]_.
 
@@ -24,6 +30,8 @@ def contours(
     table : Table
         Columns r2_treatment and r2_outcome, the partial R² of the confounder with each, and the estimate that would
         then be left: a row for each pair of a grid, in any order.
+    estimate : str
+        The column of estimates, or of ends of their intervals.
     marks : Table, optional
         Columns name, r2_treatment, r2_outcome: how strong confounders are that were measured, or multiples of them.
     threshold : float
@@ -44,11 +52,11 @@ def contours(
        B 2020, section 5.
     """
     where = "plots.contours"
-    check_columns(table, ("r2_treatment", "r2_outcome", "estimate"), where)
+    check_columns(table, ("r2_treatment", "r2_outcome", estimate), where)
     across, column = np.unique(numbers(table, "r2_treatment"), return_inverse=True)
     up, row = np.unique(numbers(table, "r2_outcome"), return_inverse=True)
     grid = np.full((len(up), len(across)), np.nan)
-    grid[row, column] = numbers(table, "estimate")
+    grid[row, column] = numbers(table, estimate)
     if min(grid.shape) < 2 or len(set(zip(row, column, strict=True))) != grid.size != 0 or table.num_rows != grid.size:
         raise PlanError("the strengths are no grid", where, "a row for each pair of r2_treatment and r2_outcome")
     ax = axes(ax, height=4.4, width=5.2)

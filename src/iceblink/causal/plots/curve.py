@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 def curve(
     table: pa.Table,
     *,
+    share: str = "share",
+    value: str = "value",
+    lower: str = "lower",
+    upper: str = "upper",
     series: str | None = None,
     baseline: Literal["random", "zero"] | None = None,
     xlabel: str = "part of all units, those with the largest scores first",
@@ -29,7 +33,8 @@ def curve(
     Parameters
     ----------
     table : Table
-        Columns share (0 to 1), value, and for a band lower and upper; in any order.
+    share, value, lower, upper : str
+        Its columns: the part of units, 0 to 1, in any order, and the value; the bounds of a band where it has them.
     series : str, optional
         A column whose values are curves of their own, as those of several scores, with a legend.
     baseline : {"random", "zero"}, optional
@@ -42,26 +47,26 @@ def curve(
     ------
     ColumnNotFound, PlanError, ConfigError
     """
-    check_columns(table, ("share", "value", *([series] if series else ())), "plots.curve")
+    check_columns(table, (share, value, *([series] if series else ())), "plots.curve")
     if baseline not in (None, "random", "zero"):
         raise ConfigError(f"no baseline {baseline!r}", "plots.curve", '"random" or "zero"')
-    banded = {"lower", "upper"} <= set(table.column_names)
+    banded = {lower, upper} <= set(table.column_names)
     ax = axes(ax)
     several = words(table, series) if series else [""] * table.num_rows
     kinds = list(dict.fromkeys(several))
-    share, value = numbers(table, "share"), numbers(table, "value")
+    parts, values = numbers(table, share), numbers(table, value)
     for number, kind in enumerate(kinds):
         mine = np.flatnonzero(np.array(several) == kind)
-        mine = mine[np.argsort(share[mine], kind="stable")]
+        mine = mine[np.argsort(parts[mine], kind="stable")]
         colour = look(number)["color"]
         if banded:
-            low, high = (numbers(table, name)[mine] for name in ("lower", "upper"))
-            ax.fill_between(share[mine], low, high, color=colour, alpha=0.18, linewidth=0)
+            low, high = (numbers(table, name)[mine] for name in (lower, upper))
+            ax.fill_between(parts[mine], low, high, color=colour, alpha=0.18, linewidth=0)
         style = LINES[number % len(LINES)]
-        ax.plot(share[mine], value[mine], color=colour, linewidth=1.8, linestyle=style, label=kind)
+        ax.plot(parts[mine], values[mine], color=colour, linewidth=1.8, linestyle=style, label=kind)
         if number == 0 and baseline is not None:
-            end = value[mine[-1]] if baseline == "random" else 0.0
-            ax.plot([0, share[mine[-1]]], [0, end], color=FAINT, linewidth=1, zorder=0)
+            end = values[mine[-1]] if baseline == "random" else 0.0
+            ax.plot([0, parts[mine[-1]]], [0, end], color=FAINT, linewidth=1, zorder=0)
     ax.set_xlim(0, 1)
     in_percent(ax.xaxis)
     ax.set_xlabel(xlabel)

@@ -124,7 +124,13 @@ def test_an_experiment_by_metric_and_by_segment(data: ib.Dataset) -> None:
     assert ticks(ax.yaxis) == ["all rows", "city = <0>", "city = <1>"]
     assert points(ax)[1].get_xdata()[2] == found.effect("y", 2, by="city", segment="<1>").difference
     assert ax.get_xlabel() == "difference in y from arm 0, 95 % interval"
-    assert ticks(found.plot(metric="größe").yaxis) == ["größe"]
+    ax = found.plot(metric="größe")
+    assert ticks(ax.yaxis) == ["all rows"]
+    assert points(ax)[0].get_xdata() == found.effect("größe", 1).difference
+    below = ci.ABTest("t", 0, [ci.Mean("minus")]).fit(data.mutate(minus=-ib._["größe"]))
+    with pytest.raises(PlanError, match="above 0"):
+        below.plot()
+    assert ticks(below.plot(metric="minus").yaxis) == ["all rows"]
     for metric, by in ((None, "city"), ("z", None), ("y", "town")):
         with pytest.raises(PlanError):
             found.plot(metric=metric, by=by)
@@ -181,6 +187,8 @@ def test_contours_of_a_plane_are_straight_lines() -> None:
     (strong,) = ax.collections[-1].get_paths()
     np.testing.assert_allclose(strong.vertices.sum(axis=1), 0.2)
     assert "age" in [text.get_text() for text in ax.texts]
+    ends = STRENGTHS.rename_columns({"estimate": "limit"})
+    np.testing.assert_array_equal(plots.contours(ends, estimate="limit").get_xlim(), ax.get_xlim())
     with pytest.raises(PlanError, match="no grid"):
         plots.contours(STRENGTHS.slice(1))
 
@@ -202,6 +210,10 @@ def test_curves_are_drawn_by_their_share() -> None:
     assert list(ax.lines[1].get_ydata()) == [0, 3], "a random order"
     band = ax.collections[0].get_paths()[0].vertices
     assert {(0.5, 1.0), (0.5, 3.0)} <= set(map(tuple, band.tolist()))
+    renamed = table.rename_columns({"value": "qini", "lower": "qini_lower", "upper": "qini_upper"})
+    again = plots.curve(renamed.slice(3), value="qini", lower="qini_lower", upper="qini_upper")
+    assert list(np.asarray(again.lines[0].get_ydata())) == [0, 1]
+    assert len(again.collections) == 1
     assert not plots.curve(table.slice(3).select(["share", "value"])).collections
     with pytest.raises(ConfigError):
         plots.curve(table, baseline="best")  # type: ignore[arg-type]

@@ -70,7 +70,7 @@ class LocalEffects:
         varied = ww - w * w
         effect = (wy - w * y) / varied
         if not self.errors:
-            return effect[np.newaxis]
+            return np.asarray(effect[np.newaxis])
         level = y - effect * w
         w_b, ww_b, y_b, wy_b = np.moveaxis(values, -1, 0)
         influence = (wy_b - effect * ww_b - level * w_b) - w * (y_b - effect * w_b - level)

@@ -12,17 +12,16 @@ from importlib import import_module
 from typing import Any
 
 import numpy as np
+from sklearn.linear_model import LinearRegression
 
 from bench.forest_data import FEATURES, Array, drawn, judged
 
 TEST_ROWS = 20_000
 
 
-def causalml(train: dict[str, Any], trees: int, depth: int, leaf: int) -> Callable[[Array], Array]:
-    """An uplift forest."""
-    from causalml.inference.tree import UpliftRandomForestClassifier
-
-    forest = UpliftRandomForestClassifier(
+def causalml(module: Any, train: dict[str, Any], trees: int, depth: int, leaf: int) -> Callable[[Array], Array]:
+    """Grow an uplift forest."""
+    forest = module.UpliftRandomForestClassifier(
         "control", trees, max_depth=depth, min_samples_leaf=leaf, max_features=None, n_jobs=1, random_state=0
     )
     groups = np.array(["control", "lot"])[train["lot"]]
@@ -30,13 +29,10 @@ def causalml(train: dict[str, Any], trees: int, depth: int, leaf: int) -> Callab
     return lambda x: np.asarray(forest.predict(x), np.float64).ravel()
 
 
-def econml(train: dict[str, Any], trees: int, depth: int, leaf: int) -> Callable[[Array], Array]:
-    """A causal forest over residuals of linear models."""
-    from econml.dml import CausalForestDML
-    from sklearn.linear_model import LinearRegression
-
+def econml(module: Any, train: dict[str, Any], trees: int, depth: int, leaf: int) -> Callable[[Array], Array]:
+    """Grow a causal forest over residuals of linear models."""
     linear = {"model_y": LinearRegression(), "model_t": LinearRegression(), "cv": 5}
-    forest = CausalForestDML(
+    forest = module.CausalForestDML(
         **linear, n_estimators=trees, max_depth=depth, min_samples_leaf=leaf, n_jobs=1, random_state=0
     )
     forest.fit(train["spent"], train["chosen"].astype(float), X=features(train))
@@ -55,10 +51,10 @@ def main(peer: str, rows: int, trees: int, depth: int, leaf: int) -> None:
     """Wait for the word, and grow."""
     grow, module, truth = PEERS[peer]
     train, test = drawn(rows, 0), drawn(TEST_ROWS, 1)
-    import_module(module)
+    imported = import_module(module)
     print("ready", flush=True)
     sys.stdin.readline()
-    effect = grow(train, trees, depth, leaf)
+    effect = grow(imported, train, trees, depth, leaf)
     print(json.dumps(judged(effect(features(test)), test[truth])), flush=True)
 
 

@@ -31,7 +31,7 @@ AT = np.array([[0.0, 0.5, -0.5, 1.0, -1.0], [0.0, 0.5, 0.5, -1.0, 1.0]])
 EFFECTS: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
     "the same": lambda x: np.ones_like(x),
     "a line": lambda x: 1 + 0.5 * x,
-    "a step": lambda x: 1.0 + (x > 0.25),
+    "a step": lambda x: np.where(x > 0.25, 2.0, 1.0),
 }
 
 

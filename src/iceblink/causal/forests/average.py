@@ -44,8 +44,7 @@ class Scores:
 
     References
     ----------
-    .. [1] Athey, Wager: Estimating treatment effects with causal forests: an application, Observational Studies 2019,
-       eq. 8.
+    .. [1] Athey, Wager: Estimating treatment effects with causal forests: an application, Observational Studies 2019.
     """
 
     binner: Binner

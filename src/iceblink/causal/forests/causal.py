@@ -35,8 +35,9 @@ class CausalForest:
 
     With y = θ(x) t + g(x, w) + u, the effect θ(x) of a row is the slope of outcomes on treatments, both less what
     features and confounders say of them, among the rows that share its leaves. Trees choose splits by half of their
-    rows and take their values from the other half, so that intervals are those of a normal distribution. Which rows a
-    tree sees is decided by the unit's key; trees grow level by level, all in one pass for each level.
+    rows and take their values from the other half, so that errors are about normal; they do not know by how much
+    effects differ inside of a leaf. Which rows a tree sees is decided by the unit's key; trees grow level by level, all
+    in one pass for each level.
 
     Parameters
     ----------
@@ -66,7 +67,7 @@ class CausalForest:
     sample : float
         The part of all rows that a tree sees, at most 0.5.
     bag : int
-        How many trees are drawn of the same half of the rows; more make better errors.
+        How many trees are drawn of the same half of the rows.
     max_features : int, "sqrt" or None
         How many features, drawn anew, are tried in each node; None: all.
     bins : int
@@ -149,8 +150,7 @@ class CausalForest:
         for name in (*left, *self.confounders):
             Number(name).check(data.schema, title)
         if self.missing == "drop":
-            needed = (*left, *keys) if self.residuals else (*roles, *keys, *self.features, *self.confounders)
-            data = complete(data, needed)
+            data = complete(data, left if self.residuals else (*roles, *self.features, *self.confounders))
         rows = data.count()
         if rows < 8 * self.min_leaf:
             raise PlanError(f"{rows:,} rows are too few", title, "a leaf of min_leaf rows is not filled by these")

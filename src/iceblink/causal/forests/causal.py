@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from iceblink.causal.estimates import Estimates
 from iceblink.causal.forests.asking import Tried, check_roles, check_shape, complete, scored, tried_of
+from iceblink.causal.forests.average import Scores, average
 from iceblink.causal.forests.bins import Bins, binned, check_features
 from iceblink.causal.forests.drawing import LittleBags
 from iceblink.causal.forests.growth import Shape, filled, grown
@@ -21,7 +23,7 @@ from iceblink.causal.forests.trees import Tree, importance
 from iceblink.causal.matrix import Matrix, Number
 from iceblink.causal.moments import Floats
 from iceblink.causal.passes import Folds, Missing, moments
-from iceblink.errors import ConfigError, PlanError, nearest
+from iceblink.errors import ColumnNotFound, ConfigError, PlanError, nearest
 
 if TYPE_CHECKING:
     from iceblink.dataset import Dataset
@@ -33,8 +35,9 @@ class CausalForest:
 
     With y = θ(x) t + g(x, w) + u, the effect θ(x) of a row is the slope of outcomes on treatments, both less what
     features and confounders say of them, among the rows that share its leaves. Trees choose splits by half of their
-    rows and take their values from the other half, so that intervals are those of a normal distribution. Which rows a
-    tree sees is decided by the unit's key; trees grow level by level, all in one pass for each level.
+    rows and take their values from the other half, so that errors are about normal; they do not know by how much
+    effects differ inside of a leaf. Which rows a tree sees is decided by the unit's key; trees grow level by level, all
+    in one pass for each level.
 
     Parameters
     ----------
@@ -64,7 +67,7 @@ class CausalForest:
     sample : float
         The part of all rows that a tree sees, at most 0.5.
     bag : int
-        How many trees are drawn of the same half of the rows; more make better errors.
+        How many trees are drawn of the same half of the rows.
     max_features : int, "sqrt" or None
         How many features, drawn anew, are tried in each node; None: all.
     bins : int
@@ -147,8 +150,7 @@ class CausalForest:
         for name in (*left, *self.confounders):
             Number(name).check(data.schema, title)
         if self.missing == "drop":
-            needed = (*left, *keys) if self.residuals else (*roles, *keys, *self.features, *self.confounders)
-            data = complete(data, needed)
+            data = complete(data, left if self.residuals else (*roles, *self.features, *self.confounders))
         rows = data.count()
         if rows < 8 * self.min_leaf:
             raise PlanError(f"{rows:,} rows are too few", title, "a leaf of min_leaf rows is not filled by these")
@@ -156,7 +158,8 @@ class CausalForest:
             raise PlanError(f"{rows:,} rows cannot be in {self.folds} folds", title, "fewer folds: 5 are usual")
         bins = binned(data, self.features, keys, rows, self.bins, self.seed, title)
         residuals = self._residuals(data, bins, left, keys, title)
-        seen = binned_rows(data, Binner(bins, keys, residuals, self.seed), rows)
+        binner = Binner(bins, keys, residuals, self.seed)
+        seen = binned_rows(data, binner, rows)
         rule = Heterogeneity(self.min_leaf, self.balance, self.criterion)
         drawing = LittleBags(self.sample, self.bag, self.seed)
         shape = Shape(self.trees, self.depth, tried_of(self.max_features, len(bins.features)), self.seed)
@@ -164,7 +167,7 @@ class CausalForest:
         sums = filled(seen, trees, rule, drawing, len(bins.features))
         if not all(one[0, 0] >= self.min_leaf and variation(one[0]) > 0 for one in sums):
             raise PlanError("a tree has no rows that differ in treatment", title, "rows are too few for honest trees")
-        return GrownForest(title, bins, tuple(trees), tuple(sums), self.bag, self.min_leaf)
+        return GrownForest(title, self.treatment, binner, residuals, drawing, tuple(trees), tuple(sums), self.min_leaf)
 
     def _residuals(
         self, data: Dataset, bins: Bins, left: tuple[str, str], keys: tuple[str, ...], title: str
@@ -186,22 +189,29 @@ class GrownForest:
 
     Parameters
     ----------
-    title : str
-    bins : Bins
+    title, treatment : str
+    binner : Binner
+    residuals : Residuals
+    drawing : LittleBags
+        Which rows each tree saw.
     trees : tuple of Tree
     sums : tuple of float64 array (m, 5)
         Over the rows that fill each node of each tree: rows, w, w², y, w y of the residuals.
-    bag : int
-        Trees of a bag, that follow each other.
     min_leaf : int
     """
 
     title: str
-    bins: Bins
+    treatment: str
+    binner: Binner
+    residuals: Residuals
+    drawing: LittleBags
     trees: tuple[Tree, ...]
     sums: tuple[Floats, ...]
-    bag: int
     min_leaf: int
+
+    @property
+    def bins(self) -> Bins:
+        return self.binner.bins
 
     def effect(self, data: Dataset, column: str = "effect", error: str | None = None) -> Dataset:
         """Return the rows with the effect of one more of the treatment, given their features. Lazy.
@@ -219,8 +229,30 @@ class GrownForest:
         ------
         ColumnNotFound, TypeMismatch, DuplicateColumn
         """
-        effects = LocalEffects(self.bins, self.trees, self._means, self.bag, error is not None)
-        return scored(data, self.bins, effects, [column, *([error] if error is not None else [])], self.title)
+        names = [column, *([error] if error is not None else [])]
+        return scored(data, self.bins, self._effects(error is not None), names, self.title)
+
+    def ate(self, data: Dataset) -> Estimates:
+        """Return the average effect of a treatment of two arms, by doubly robust scores. Eager: one pass.
+
+        Parameters
+        ----------
+        data : Dataset
+            The rows that the forest was grown from: each is scored by trees that have not seen it.
+
+        Raises
+        ------
+        ColumnNotFound, TypeMismatch, QueryError
+        PlanError
+            The treatment is not of 0 and 1, chances of it are near 0 or 1, or some rows are in every tree.
+        """
+        title = f"ATE of {self.title}"
+        self.bins.check(data.schema, title)
+        scores = Scores(self.binner, self.residuals, self.treatment, self._effects(False), self.drawing)
+        for name in scores.inputs:
+            if name not in data.columns:
+                raise ColumnNotFound.of(name, data.columns, title)
+        return average(data, scores, title)
 
     def importance(self) -> pa.Table:
         """Return what splits by each feature were worth, as parts of the whole: feature, importance."""
@@ -228,7 +260,10 @@ class GrownForest:
 
     def __repr__(self) -> str:
         leaves = sum(int((tree.feature < 0).sum()) for tree in self.trees)
-        return f"{self.title}: {len(self.trees)} trees in bags of {self.bag}, {leaves:,} leaves"
+        return f"{self.title}: {len(self.trees)} trees in bags of {self.drawing.bag}, {leaves:,} leaves"
+
+    def _effects(self, errors: bool) -> LocalEffects:
+        return LocalEffects(self.bins, self.trees, self._means, self.drawing.bag, errors)
 
     @property
     def _means(self) -> tuple[Floats, ...]:

@@ -44,8 +44,8 @@ class Divergence:
     """The gain in divergence of the arms' outcomes from the control's [1]_.
 
     With D the sum over the treatments of the divergence of P(Y | treatment) from P(Y | control), and a share w of the
-    rows on the left, a split is worth w D(left) + (1 - w) D(right) - D(node) (eq. 10), over the normalisation of
-    eqs. 18-19, which punishes splits that tell the arms apart and those that make small pieces. As in CausalML its
+    rows on the left, a split is worth w D(left) + (1 - w) D(right) - D(node), over the paper's
+    normalisation, which punishes splits that tell the arms apart and those that make small pieces. As in CausalML its
     factors are of the right child, the shares have 0.1 in their denominators, and outcomes' chances are drawn towards
     those of the node above, as by `n_reg` rows of it; those of arms of no more than `min_arm` rows are its own.
 

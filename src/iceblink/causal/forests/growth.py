@@ -10,7 +10,7 @@ References
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -112,6 +112,14 @@ class _Open:
     tried: Places
     priors: Floats | None
 
+    def pieces(self, cells: int) -> Iterator[_Open]:
+        """Yield it with as many of its nodes at a time as a pass has room for, of some cells for each feature tried."""
+        most = max(PASS_BYTES // (8 * cells * self.tried.shape[1]), 1)
+        for begin in range(0, len(self.nodes), most):
+            some = slice(begin, begin + most)
+            above = None if self.priors is None else self.priors[some]
+            yield replace(self, nodes=self.nodes[some], tried=self.tried[some], priors=above)
+
 
 @dataclass(frozen=True, eq=False)
 class _Level:
@@ -181,22 +189,21 @@ def grown(rows: Dataset, bins: Bins, rule: Rule, drawing: Drawing, shape: Shape)
     categories = np.array([not feature.ordered for feature in bins.features])
     begun = Tree.root(width)
     trees = [begun] * shape.trees
-    open_ = [
-        _Open(at, begun, np.zeros(1, np.intp), _tried(shape, features, at, 0, 1), None) for at in range(len(trees))
-    ]
+    top = np.zeros(1, np.intp)
+    open_ = [_Open(at, begun, top, _tried(shape, features, at, 0, 1), None) for at in range(len(trees))]
     for _ in range(shape.depth):
-        further = []
-        cells = [one.tried.size * width * rule.cells for one in open_]
-        for some, sizes in _turns(open_, cells):
+        pieces = [piece for one in open_ for piece in one.pieces(width * rule.cells)]
+        found: dict[int, list[_Best]] = {one.number: [] for one in open_}
+        for some, sizes in _turns(pieces, [piece.tried.size * width * rule.cells for piece in pieces]):
             level = _Level(tuple(some), rule, drawing, features, width)
             counted = summed(rows, level, LEVEL_ROWS)["histogram"]
-            for one, part in zip(some, np.split(counted, np.cumsum(sizes)[:-1]), strict=True):
-                histogram = part.reshape(*one.tried.shape, width, rule.cells)
-                next_ = _split(one, histogram, rule, categories, shape, features)
-                trees[one.number] = next_.tree
-                if len(next_.nodes):
-                    further.append(next_)
-        open_ = further
+            for piece, part in zip(some, np.split(counted, np.cumsum(sizes)[:-1]), strict=True):
+                histogram = part.reshape(*piece.tried.shape, width, rule.cells)
+                found[piece.number].append(_best(piece, histogram, rule, categories[piece.tried]))
+        split = [_split(one, _Best.joined(found[one.number]), rule, shape, features) for one in open_]
+        for one in split:
+            trees[one.number] = one.tree
+        open_ = [one for one in split if len(one.nodes)]
     return trees
 
 
@@ -235,25 +242,6 @@ def _tried(shape: Shape, features: int, tree: int, first: int, count: int) -> Pl
     return np.sort(order, axis=1)
 
 
-def _split(
-    one: _Open, histogram: Floats, rule: Rule, categories: NDArray[np.bool_], shape: Shape, features: int
-) -> _Open:
-    """Split the open nodes of a tree by their histograms (k, t, B, S), and return what is open then."""
-    nodes = histogram[:, 0].sum(axis=1)
-    priors = rule.prior(nodes, one.priors)
-    best = _best(histogram, nodes, rule, priors, categories[one.tried])
-    splits = np.flatnonzero(best.gain > 0)
-    if not len(splits):
-        return replace(one, nodes=np.zeros(0, np.intp))
-    feature = one.tried[splits, best.at[splits]]
-    tree = one.tree.split(one.nodes[splits], feature, best.goes_left[splits], best.gain[splits], best.gaps[splits])
-    first = len(one.tree)
-    children = np.stack([best.left[splits], nodes[splits] - best.left[splits]], axis=1).reshape(-1, rule.cells)
-    kept = np.flatnonzero(rule.divisible(children))
-    tried = _tried(shape, features, one.number, first, len(children))[kept]
-    return _Open(one.number, tree, first + kept, tried, np.repeat(priors[splits], 2, axis=0)[kept])
-
-
 @dataclass(frozen=True, eq=False)
 class _Best:
     """The best split of each of k nodes.
@@ -261,25 +249,52 @@ class _Best:
     Parameters
     ----------
     gain : float64 array (k,)
-    at : int array (k,)
-        Which of the features that are tried.
+    feature : int array (k,)
     goes_left : bool array (k, B)
         Which codes go left.
-    left : float64 array (k, S)
-        Sums over the rows that do.
     gaps : bool array (k,)
         Whether rows lack the feature.
+    sums : float64 array (k, 2, S)
+        Over the rows that go left, and right.
+    priors : float64 array (k, ...)
+        What children are to know of the node.
     """
 
     gain: Floats
-    at: Places
+    feature: Places
     goes_left: NDArray[np.bool_]
-    left: Floats
     gaps: NDArray[np.bool_]
+    sums: Floats
+    priors: Floats
+
+    @classmethod
+    def joined(cls, parts: Sequence[_Best]) -> _Best:
+        """Return those of some nodes after those of others."""
+        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
 
-def _best(histogram: Floats, nodes: Floats, rule: Rule, priors: Floats, categories: NDArray[np.bool_]) -> _Best:
-    """Find it: bins in order, those of a category by the rule, with what is missing on either side."""
+def _split(one: _Open, best: _Best, rule: Rule, shape: Shape, features: int) -> _Open:
+    """Split the open nodes of a tree that are worth it, and return what is open then."""
+    splits = np.flatnonzero(best.gain > 0)
+    if not len(splits):
+        return replace(one, nodes=np.zeros(0, np.intp))
+    tree = one.tree.split(
+        one.nodes[splits], best.feature[splits], best.goes_left[splits], best.gain[splits], best.gaps[splits]
+    )
+    first = len(one.tree)
+    children = best.sums[splits].reshape(-1, rule.cells)
+    kept = np.flatnonzero(rule.divisible(children))
+    tried = _tried(shape, features, one.number, first, len(children))[kept]
+    return _Open(one.number, tree, first + kept, tried, np.repeat(best.priors[splits], 2, axis=0)[kept])
+
+
+def _best(one: _Open, histogram: Floats, rule: Rule, categories: NDArray[np.bool_]) -> _Best:
+    """Find the best splits of nodes by their histograms (k, t, B, S).
+
+    Bins are in their order, those of a category (k, t) in the rule's; what is missing is tried on either side.
+    """
+    nodes = histogram[:, 0].sum(axis=1)
+    priors = rule.prior(nodes, one.priors)
     count, tried, width, _ = histogram.shape
     there, missing = histogram[:, :, :-1], histogram[:, :, -1:]
     order = np.broadcast_to(np.arange(width - 1), (count, tried, width - 1))
@@ -305,4 +320,5 @@ def _best(histogram: Floats, nodes: Floats, rule: Rule, priors: Floats, categori
     unseen[:, :-1] &= categories[row, at][:, np.newaxis]  # a number never seen lies between those that were
     larger = 2 * rule.rows(sums) >= rule.rows(nodes)
     goes_left = np.where(unseen, larger[:, np.newaxis], goes_left)
-    return _Best(flat[row, chosen], at, goes_left, sums, ~unseen[:, -1])
+    sides = np.stack([sums, nodes - sums], axis=1)
+    return _Best(flat[row, chosen], one.tried[row, at], goes_left, ~unseen[:, -1], sides, priors)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,14 +56,29 @@ class LocalEffects:
 
     def of(self, codes: Codes) -> Floats:
         """Return effects and, if wanted, their errors (1 or 2, n) of rows of codes (p, n)."""
-        count = codes.shape[1]
-        found = np.empty((1 + self.errors, count))
-        for begin in range(0, count, STRIPE_ROWS):
-            stripe = np.ascontiguousarray(codes[:, begin : begin + STRIPE_ROWS])
-            leaves = [tree.leaves(stripe) for tree in self.trees]
-            values = np.stack([mean[leaf] for mean, leaf in zip(self.means, leaves, strict=True)])
-            found[:, begin : begin + STRIPE_ROWS] = self._of(values)
+        found = np.empty((1 + self.errors, codes.shape[1]))
+        for stripe, values in self._stripes(codes):
+            found[:, stripe] = self._of(values)
         return found
+
+    def unseen(self, codes: Codes, counts: NDArray[np.bool_]) -> Floats:
+        """Return effects (n,) by those trees that count (T, n) for a row; NaN where none does."""
+        found = np.full(codes.shape[1], np.nan)
+        for stripe, values in self._stripes(codes):
+            of = counts[:, stripe]
+            sums = np.einsum("tn,tnc->cn", of.astype(np.float64), values)
+            w, ww, y, wy = sums / np.maximum(of.sum(axis=0), 1)
+            varied = ww - w * w
+            np.divide(wy - w * y, varied, out=found[stripe], where=of.any(axis=0))
+        return found
+
+    def _stripes(self, codes: Codes) -> Iterator[tuple[slice, Floats]]:
+        """Yield some rows, and their values in all trees (T, n, 4)."""
+        for begin in range(0, codes.shape[1], STRIPE_ROWS):
+            stripe = slice(begin, begin + STRIPE_ROWS)
+            mine = np.ascontiguousarray(codes[:, stripe])
+            pairs = zip(self.means, self.trees, strict=True)
+            yield stripe, np.stack([mean[tree.leaves(mine)] for mean, tree in pairs])
 
     def _of(self, values: Floats) -> Floats:
         """Return the same of values (T, n, 4)."""
@@ -70,7 +86,7 @@ class LocalEffects:
         varied = ww - w * w
         effect = (wy - w * y) / varied
         if not self.errors:
-            return effect[np.newaxis]
+            return np.asarray(effect[np.newaxis])
         level = y - effect * w
         w_b, ww_b, y_b, wy_b = np.moveaxis(values, -1, 0)
         influence = (wy_b - effect * ww_b - level * w_b) - w * (y_b - effect * w_b - level)

@@ -62,7 +62,7 @@ class UpliftForest:
     bins : int
         Of a feature of numbers, at most 254.
     missing : {"raise", "drop"}
-        What to do about rows that lack outcome, treatment or key.
+        What to do about rows that lack outcome or treatment.
     seed : int
 
     Raises
@@ -122,7 +122,7 @@ class UpliftForest:
         check_features(data.schema, self.features, self.bins, title)
         Number(self.outcome).check(data.schema, title)
         if self.missing == "drop":
-            data = complete(data, (self.outcome, self.treatment, *keys))
+            data = complete(data, (self.outcome, self.treatment))
         arms, counts = counted_arms(data, self.outcome, self.treatment, self.control, title)
         if counts[:, 0].min() < self.min_arm:
             few = int(counts[:, 0].argmin())

@@ -132,8 +132,6 @@ def test_a_forest_is_the_same_in_any_files_turns_and_passes(lake: ib.Lake, monke
     forest = ci.CausalForest("y", "t", ["a", "b", "town"], "id", trees=4, bag=2, depth=2, max_features=2)
     monkeypatch.setattr(growth, "LEVEL_ROWS", 500)
     expected = forest.fit(lake.from_arrow(table))
-    monkeypatch.setattr(growth, "PASS_BYTES", 1)
-    monkeypatch.setattr(rows, "KEPT_BYTES", 0)
     for files in (1, 3, 7):
         name = f"n.files{files}"
         for at in range(files):
@@ -142,7 +140,12 @@ def test_a_forest_is_the_same_in_any_files_turns_and_passes(lake: ib.Lake, monke
         data = lake.table(name)
         if data.select("id").to_arrow()["id"].to_pylist() != table["id"].to_pylist():
             data = data.order_by("id")
+        if files == 3:
+            monkeypatch.setattr(growth, "PASS_BYTES", 1)
+            monkeypatch.setattr(rows, "KEPT_BYTES", 0)
         found = forest.fit(data)
+        monkeypatch.setattr(growth, "PASS_BYTES", 64 << 20)
+        monkeypatch.setattr(rows, "KEPT_BYTES", 64 << 20)
         for one, other in zip(found.trees, expected.trees, strict=True):
             np.testing.assert_array_equal(one.goes_left, other.goes_left)
             np.testing.assert_array_equal(one.gain, other.gain)
@@ -167,6 +170,34 @@ def test_residuals_of_ones_own_replace_the_linear_models(lake: ib.Lake) -> None:
     found = forest.fit(lake.from_arrow(given))
     for one, other in zip(found.sums, expected.sums, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)
+
+
+def test_the_average_effect_is_that_of_scores_by_trees_that_have_not_seen_a_row(lake: ib.Lake) -> None:
+    draw = np.random.default_rng(6)
+    x, t = draw.normal(size=500), draw.integers(0, 2, 500)
+    y = t * (1 + (x > 0)) + draw.normal(size=500)
+    table = pa.table({"id": range(500), "x": x, "t": t, "y": y, "y_left": y - 0.75, "t_left": t - 0.5})
+    data = lake.from_arrow(table)
+    grown = ci.CausalForest("y", "t", ["x"], "id", residuals=("y_left", "t_left"), trees=40, depth=2, min_leaf=20).fit(
+        data
+    )
+    found = grown.ate(data)
+    places = hashed([table["id"].combine_chunks()], 0, "forest")
+    leaves = [tree.leaves(grown.bins.codes(table.to_batches()[0])) for tree in grown.trees]
+    drawing, gammas = LittleBags(0.45, 4, 0), []
+    seen = [{*drawing.splitting(places, tree), *drawing.filling(places, tree)} for tree in range(40)]
+    for row in range(500):
+        means = []
+        for number, (sums, leaf) in enumerate(zip(grown.sums, leaves, strict=True)):
+            if row not in seen[number]:
+                means.append(sums[leaf[row]][1:] / sums[leaf[row]][0])
+        w, ww, y_, wy = np.mean(means, axis=0)
+        effect = (wy - w * y_) / (ww - w * w)
+        gammas.append(effect + (t[row] - 0.5) / 0.25 * (y[row] - 0.75 - (t[row] - 0.5) * effect))
+    assert found["ATE"] == pytest.approx(np.mean(gammas), rel=1e-9)
+    assert found.error("ATE") == pytest.approx(np.std(gammas) / np.sqrt(500), rel=1e-9)
+    low, high = found.interval()[0]
+    assert low < 1.5 < high
 
 
 COUNT = 80
@@ -229,3 +260,18 @@ def test_rows_that_lack_a_value_are_left_out_or_told_apart(lake: ib.Lake) -> Non
 def test_no_rows_are_refused(lake: ib.Lake) -> None:
     with pytest.raises(PlanError):
         ci.CausalForest("y", "t", ["x"], "id").fit(lake.from_arrow(pa.table(ROWS).slice(0, 0)))
+
+
+def test_an_average_needs_two_arms_with_chances_and_trees_that_have_not_seen_a_row(lake: ib.Lake) -> None:
+    table = drawn(200)
+    given = table.append_column("d", pa.array((table["w"].to_numpy() > 0).astype(float)))
+    data = lake.from_arrow(given.append_column("d_left", pa.array(table["w"].to_numpy() * 0.3)))
+    asked: dict[str, Any] = {"features": ["a"], "key": "id", "trees": 4, "bag": 2, "depth": 1}
+    by_degrees = ci.CausalForest("y", "t", **asked).fit(data)
+    apart = ci.CausalForest("y", "d", residuals=("y", "d_left"), **asked).fit(data)
+    few = ci.CausalForest("y", "d", **asked).fit(data)
+    for grown, said in ((by_degrees, "neither 0 nor 1"), (apart, "chance of d"), (few, "every tree")):
+        with pytest.raises(PlanError, match=said):
+            grown.ate(data)
+    with pytest.raises(ColumnNotFound):
+        few.ate(data.drop("d"))

@@ -1,7 +1,7 @@
 """How often intervals of judges hold the truth, of studies drawn many times: ``python -m bench.judging [studies]``.
 
-Each study is an experiment of 1,000 rows with a normal covariate x, an effect of 0.3 + 0.5 x, and a prediction of it that
-is half noise. Of 1,000 studies 95 % intervals should hold the truth in 93 to 97 %.
+Each study is an experiment of 1,000 rows with a normal covariate x, an effect of 0.3 + 0.5 x, and a prediction of it
+that is half noise. Of 1,000 studies 95 % intervals should hold the truth in 93 to 97 %.
 """
 
 from __future__ import annotations

@@ -46,10 +46,7 @@ def test_effects_are_judged_and_used_on_ray_as_in_one_process(tmp_path: Path) ->
             problem = ci.Problem(lake.table("n.t"), "y", "t", "x")
             judged = ci.DoublyRobust("id", 0.5).fit(problem).scored()
             curve = ci.TOC("effect", "score", key="id").fit(judged)
-            tree = ci.PolicyTree(["x", "effect"], "score", bins=16).fit(judged)
-            spending = ci.Budget("effect", 1_000, "id").fit(judged)
-            value = ci.PolicyValue("score").fit(spending.assign(judged))
-            numbers = [*curve.areas.values, *curve.areas.errors, tree.gained, *value.values, *value.errors]
-            found.append((str(tree), str(spending), numbers))
-    assert found[1][:2] == found[0][:2]
-    np.testing.assert_allclose(found[1][2], found[0][2], rtol=1e-10)
+            spending = ci.Budget("effect", 1_000, "id").fit(lake.table("n.t"))
+            found.append((str(spending), [*curve.areas.values, *curve.areas.errors]))
+    assert found[1][0] == found[0][0]
+    np.testing.assert_allclose(found[1][1], found[0][1], rtol=1e-10)

@@ -136,3 +136,7 @@ def test_models_are_fitted_on_ray_as_in_one_process(tmp_path: Path) -> None:
         here, there = (model.fit(lake.table("n.t")) for lake in (local, on_ray))
         np.testing.assert_allclose(there.values, here.values, rtol=1e-12)
         np.testing.assert_allclose(there.covariance, here.covariance, rtol=1e-12)
+            spending = ci.Budget("effect", 1_000, "id").fit(lake.table("n.t"))
+            found.append((str(spending), [*curve.areas.values, *curve.areas.errors]))
+    assert found[1][0] == found[0][0]
+    np.testing.assert_allclose(found[1][1], found[0][1], rtol=1e-10)

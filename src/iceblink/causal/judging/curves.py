@@ -18,7 +18,7 @@ from iceblink.causal.moments import Floats
 from iceblink.causal.observational.stack import added
 from iceblink.causal.passes import summed
 from iceblink.causal.sums import Sums
-from iceblink.errors import ColumnNotFound, PlanError, nearest
+from iceblink.errors import ColumnNotFound, nearest
 
 if TYPE_CHECKING:
     from iceblink.dataset import Dataset
@@ -164,14 +164,3 @@ def traced(
             facts=dict(facts),
         ),
     )
-
-
-def keys_of(key: str | Sequence[str], data: Dataset, where: str) -> tuple[str, ...]:
-    """Return the columns of a key. Raises ColumnNotFound, PlanError."""
-    keys = (key,) if isinstance(key, str) else tuple(key)
-    if not keys:
-        raise PlanError("the key has no column", where, "name the columns that tell units apart")
-    for name in keys:
-        if name not in data.schema.names:
-            raise ColumnNotFound.of(name, data.schema.names, where)
-    return keys

@@ -9,25 +9,16 @@ import numpy as np
 
 from iceblink.causal.experiments.places import Places
 from iceblink.causal.experiments.quantiles import Ranks, ordered, selected
-from iceblink.causal.matrix import Number
+from iceblink.causal.judging.columns import check_numbers
 from iceblink.causal.moments import Floats, Integers
 from iceblink.causal.regression.design import quoted
-from iceblink.errors import ColumnNotFound, PlanError, QueryError
+from iceblink.errors import PlanError, QueryError
 
 if TYPE_CHECKING:
     from iceblink.dataset import Dataset
 
 EVERYWHERE = Places((), (), np.zeros(1, np.int64), np.zeros(1, np.int64))
 """All rows are in one cell."""
-
-
-def check_numbers(data: Dataset, columns: Sequence[str], where: str) -> None:
-    """Raise ColumnNotFound or TypeMismatch where one of the columns is none, or none of numbers. Reads nothing."""
-    schema = data.schema
-    for name in columns:
-        if name not in schema.names:
-            raise ColumnNotFound.of(name, schema.names, where)
-        Number(name).check(schema, where)
 
 
 def cut(data: Dataset, columns: Sequence[str], parts: int, where: str) -> tuple[Floats, ...]:

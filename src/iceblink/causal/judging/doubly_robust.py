@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from iceblink.causal.blas import one_thread
-from iceblink.causal.judging.curves import keys_of
-from iceblink.causal.judging.cuts import check_numbers
+from iceblink.causal.judging.columns import check_numbers, keys_of
 from iceblink.causal.matrix import floats
 from iceblink.causal.moments import Floats, Integers, Moments
 from iceblink.causal.observational.choice import Choice, choice
@@ -24,7 +23,7 @@ from iceblink.errors import ConfigError, DuplicateColumn, PlanError, QueryError
 if TYPE_CHECKING:
     from iceblink.dataset import Dataset
 
-Propensities = float | str | Mapping[object, float]
+Propensities = float | str | Mapping[Any, float]
 
 
 @dataclass(frozen=True)

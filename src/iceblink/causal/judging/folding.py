@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from iceblink.causal.hashing import below, hashed
-from iceblink.causal.judging.curves import keys_of
+from iceblink.causal.judging.columns import keys_of
 from iceblink.causal.passes import BLOCK_ROWS
 from iceblink.errors import ConfigError, DuplicateColumn
 

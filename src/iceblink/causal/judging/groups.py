@@ -12,7 +12,8 @@ from scipy import stats
 
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.experiments.places import Places
-from iceblink.causal.judging.cuts import check_numbers, cut, part_of
+from iceblink.causal.judging.columns import check_numbers
+from iceblink.causal.judging.cuts import cut, part_of
 from iceblink.causal.matrix import Matrix, Number, floats
 from iceblink.causal.moments import Floats, Integers, Moments
 from iceblink.causal.passes import moments
@@ -113,7 +114,7 @@ class GroupEffects:
     References
     ----------
     .. [1] Semenova, Chernozhukov: Debiased machine learning of conditional average treatment effects and other causal
-       functions, Econometrics Journal 2021, example 2.1.
+       functions, Econometrics Journal 2021.
     """
 
     by: str | Sequence[str]
@@ -172,7 +173,7 @@ class Calibration:
     References
     ----------
     .. [1] Chernozhukov, Demirer, Duflo, Fernández-Val: Fisher-Schultz lecture: Generic machine learning inference on
-       heterogeneous treatment effects in randomized experiments, Econometrica 2025, section 2.3.
+       heterogeneous treatment effects in randomized experiments, Econometrica 2025.
     """
 
     effect: str

@@ -43,7 +43,7 @@ def jackknifed(sums: Floats, statistic: Callable[[Floats], Floats]) -> tuple[Flo
 
     References
     ----------
-    .. [1] Wolter: Introduction to Variance Estimation, 2007, section 4.2; Kott: The delete-a-group jackknife, J.
+    .. [1] Wolter: Introduction to Variance Estimation, 2007, chapter 4; Kott: The delete-a-group jackknife, J.
        Official Statistics 2001.
     """
     used = sums[sums.reshape(len(sums), -1).any(axis=1)]

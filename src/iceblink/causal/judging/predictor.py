@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from iceblink.causal.estimates import Estimates
-from iceblink.causal.judging.cuts import check_numbers
+from iceblink.causal.judging.columns import check_numbers
 from iceblink.causal.matrix import Matrix, Number
 from iceblink.causal.passes import moments
 from iceblink.causal.regression.design import quoted
@@ -41,8 +41,8 @@ class BestLinearPredictor:
     References
     ----------
     .. [1] Chernozhukov, Demirer, Duflo, Fernández-Val: Fisher-Schultz lecture: Generic machine learning inference on
-       heterogeneous treatment effects in randomized experiments, Econometrica 2025, theorem 2.1 and eq. 2.4, with
-       doubly robust scores in place of Horvitz-Thompson's.
+       heterogeneous treatment effects in randomized experiments, Econometrica 2025, on the best linear predictor;
+       doubly robust scores take the place of Horvitz-Thompson's.
     """
 
     effect: str

@@ -10,13 +10,13 @@ import numpy as np
 import pyarrow as pa
 from scipy.special import digamma
 
-from iceblink.causal.judging.curves import POINTS, Curves, binned, keys_of, traced
-from iceblink.causal.judging.cuts import check_numbers, cut
+from iceblink.causal.judging.columns import check_numbers, keys_of, numbers
+from iceblink.causal.judging.curves import POINTS, Curves, binned, traced
+from iceblink.causal.judging.cuts import cut
 from iceblink.causal.judging.uplift import check_bins
 from iceblink.causal.matrix import floats
 from iceblink.causal.moments import Floats
 from iceblink.causal.regression.design import quoted
-from iceblink.errors import QueryError
 
 if TYPE_CHECKING:
     from iceblink.dataset import Dataset
@@ -51,7 +51,7 @@ class TOC:
     References
     ----------
     .. [1] Yadlowsky, Fleming, Shah, Brunskill, Wager: Evaluating treatment prioritization rules via rank-weighted
-       average treatment effects, JASA 2025 (arXiv 2111.07966), definitions 1 and 2, section 2.2.
+       average treatment effects, JASA 2025 (arXiv 2111.07966), section 2.
     """
 
     effect: str
@@ -91,9 +91,7 @@ class _Scores:
     where: str
 
     def __call__(self, batch: pa.RecordBatch) -> Floats:
-        score = floats(batch.column(self.score)).astype(np.float64)
-        if lacking := int((~np.isfinite(score)).sum()):
-            raise QueryError(f"{self.score} is missing in {lacking:,} of {len(score):,} rows", self.where, "")
+        score = numbers(batch, self.score, self.where)
         return np.stack([np.ones(len(score)), score])
 
 

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from iceblink.causal.judging.curves import POINTS, Curves, binned, keys_of, traced
-from iceblink.causal.judging.cuts import check_numbers, cut
+from iceblink.causal.judging.columns import check_numbers, keys_of, numbers
+from iceblink.causal.judging.curves import POINTS, Curves, binned, traced
+from iceblink.causal.judging.cuts import cut
 from iceblink.causal.matrix import floats
 from iceblink.causal.moments import Floats
 from iceblink.causal.regression.design import quoted
-from iceblink.errors import ConfigError, PlanError, QueryError
+from iceblink.errors import ConfigError, PlanError
 
 if TYPE_CHECKING:
     from iceblink.dataset import Dataset
@@ -100,8 +101,8 @@ class UpliftCurve:
 
 def check_bins(bins: int | None, where: str) -> None:
     """Raise ConfigError where a number of points is none."""
-    if bins is not None and not 2 <= bins <= 10_000:
-        raise ConfigError(f"bins is {bins}", where, "from 2 to 10,000; 100 to 1,000 are usual")
+    if bins is not None and not 2 <= bins <= 1_000:
+        raise ConfigError(f"bins is {bins}", where, "from 2 to 1,000; 100 are usual")
 
 
 @dataclass(frozen=True)
@@ -113,11 +114,7 @@ class _ByArm:
     where: str
 
     def __call__(self, batch: pa.RecordBatch) -> Floats:
-        outcome = floats(batch.column(self.outcome)).astype(np.float64)
-        treated = floats(batch.column(self.treatment)).astype(np.float64)
-        for name, values in ((self.treatment, treated), (self.outcome, outcome)):
-            if lacking := int((~np.isfinite(values)).sum()):
-                raise QueryError(f"{name} is missing in {lacking:,} of {len(values):,} rows", self.where, "filter them")
+        outcome, treated = (numbers(batch, name, self.where) for name in (self.outcome, self.treatment))
         if odd := treated[(treated != 0) & (treated != 1)].tolist():
             raise PlanError(f"{self.treatment} is {odd[0]:g}", self.where, "1 where treated, else 0: make it by mutate")
         return np.stack([treated, treated * outcome, 1 - treated, (1 - treated) * outcome])

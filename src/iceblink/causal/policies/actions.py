@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from iceblink.causal.judging.cuts import check_numbers
-from iceblink.causal.matrix import floats
+from iceblink.causal.judging.columns import check_numbers, numbers
 from iceblink.causal.moments import Floats
-from iceblink.errors import ConfigError, QueryError
+from iceblink.errors import ConfigError
 
 if TYPE_CHECKING:
     from iceblink.dataset import Dataset
@@ -77,12 +76,7 @@ class Actions:
 
     def worth(self, batch: pa.RecordBatch, where: str) -> Floats:
         """Return the score less the cost (A, n) of each action on each row. Raises QueryError."""
-        columns = {name: floats(batch.column(name)).astype(np.float64) for name in self.inputs}
-        for name, values in columns.items():
-            if lacking := int((~np.isfinite(values)).sum()):
-                raise QueryError(
-                    f"{name} is missing in {lacking:,} of {len(values):,} rows", where, "filter the rows, or fill it"
-                )
+        columns = {name: numbers(batch, name, where) for name in self.inputs}
         return np.stack(
             [
                 columns[score] - (columns[cost] if isinstance(cost, str) else cost)

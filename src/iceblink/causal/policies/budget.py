@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 
 from iceblink.causal.experiments.quantiles import ordered, restored
 from iceblink.causal.hashing import hashed
-from iceblink.causal.judging.curves import keys_of
-from iceblink.causal.judging.cuts import check_numbers
-from iceblink.causal.matrix import floats
+from iceblink.causal.judging.columns import check_numbers, keys_of, numbers
 from iceblink.causal.moments import Floats
 from iceblink.causal.observational.stack import added
 from iceblink.causal.passes import BLOCK_ROWS, summed
@@ -178,15 +176,11 @@ class _Order:
         return tuple(dict.fromkeys((*self.numbers, *self.keys)))
 
     def of(self, batch: pa.RecordBatch) -> _Rows:
-        effect = floats(batch.column(self.effect)).astype(np.float64)
-        cost = np.full(batch.num_rows, np.nan if isinstance(self.cost, str) else self.cost)
+        effect = numbers(batch, self.effect, self.where)
         if isinstance(self.cost, str):
-            cost = floats(batch.column(self.cost)).astype(np.float64)
-        for name, values in ((self.effect, effect), (self.cost, cost)):
-            if lacking := int((~np.isfinite(values)).sum()):
-                raise QueryError(
-                    f"{name} is missing in {lacking:,} of {len(values):,} rows", self.where, "filter the rows"
-                )
+            cost = numbers(batch, self.cost, self.where)
+        else:
+            cost = np.full(batch.num_rows, float(self.cost))
         if (cost < 0).any():
             raise QueryError(f"{self.cost} is negative in some rows", self.where, "costs are 0 or more")
         with np.errstate(divide="ignore", invalid="ignore"):

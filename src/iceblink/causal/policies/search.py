@@ -97,8 +97,8 @@ def best(tables: Tables, depth: int, least_rows: int) -> Node:
 
     References
     ----------
-    .. [1] Zhou, Athey, Wager: Offline multi-action policy learning, Operations Research 2023, section 5, whose search
-       this is on parts of features in place of single rows.
+    .. [1] Zhou, Athey, Wager: Offline multi-action policy learning, Operations Research 2023, whose search this is, on
+       parts of features in place of single rows.
     """
     found = _leaf(tables.total)
     if depth == 0:

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from iceblink.causal.judging.cuts import check_numbers, cut, part_of
-from iceblink.causal.matrix import floats
+from iceblink.causal.judging.columns import check_numbers, numbers
+from iceblink.causal.judging.cuts import cut, part_of
 from iceblink.causal.moments import Floats, Integers
 from iceblink.causal.observational.stack import added
 from iceblink.causal.passes import BLOCK_ROWS, summed
 from iceblink.causal.policies.actions import Actions, Costs
 from iceblink.causal.policies.search import Leaf, Node, Tables, best
 from iceblink.causal.sums import Sums
-from iceblink.errors import ConfigError, DuplicateColumn, PlanError, QueryError
+from iceblink.errors import ConfigError, DuplicateColumn, PlanError
 
 if TYPE_CHECKING:
     from iceblink.dataset import Dataset
@@ -117,13 +117,7 @@ def _named(pair: tuple[int, int]) -> str:
 
 def _parts(batch: pa.RecordBatch, features: Sequence[str], bounds: Sequence[Floats], where: str) -> list[Integers]:
     """Return in which part each row's features (d lists of n) are."""
-    found = []
-    for name, of in zip(features, bounds, strict=True):
-        values = floats(batch.column(name)).astype(np.float64)
-        if lacking := int(np.isnan(values).sum()):
-            raise QueryError(f"{name} is missing in {lacking:,} of {len(values):,} rows", where, "fill it by mutate")
-        found.append(part_of(values, of))
-    return found
+    return [part_of(numbers(batch, name, where), of) for name, of in zip(features, bounds, strict=True)]
 
 
 @dataclass(frozen=True, eq=False)

@@ -48,7 +48,7 @@ class PolicyValue:
 
     References
     ----------
-    .. [1] Athey, Wager: Policy learning with observational data, Econometrica 2021, eqs. 2 and 15.
+    .. [1] Athey, Wager: Policy learning with observational data, Econometrica 2021, section 2.
     """
 
     score: str | Mapping[str, str]

@@ -54,7 +54,7 @@ def brute(features: list[Any], worth: Any, depth: int, least_rows: int) -> float
                 halves = (of <= bound, of > bound)
                 found = [brute([f[h] for f in features], worth[:, h], depth - 1, least_rows) for h in halves]
                 most = max(most, sum(found))
-    return most
+    return float(most)
 
 
 @pytest.mark.parametrize(("depth", "least_rows"), [(1, 1), (1, 40), (2, 1), (2, 40)])

@@ -60,9 +60,13 @@ class TwoStage(Regression):
 
         Raises
         ------
-        ColumnNotFound, TypeMismatch, QueryError
+        ColumnNotFound, TypeMismatch
+            Before anything is read.
+        QueryError
+            A value is missing, or a weight is negative.
         PlanError
-            Also where the instruments say nothing of an endogenous column.
+            There are too few rows, the outcome is the same in all, there is one cluster, or the instruments say nothing
+            of an endogenous column.
         """
         where = f"TwoStage {self.formula}"
         design = self._designed(data, where)

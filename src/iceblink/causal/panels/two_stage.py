@@ -120,7 +120,7 @@ class _Scores:
 
     @property
     def width(self) -> int:
-        return self.constant.shape[1]
+        return int(self.constant.shape[1])
 
     def __call__(self, batch: pa.RecordBatch) -> Floats:
         cohort = np.searchsorted(self.groups, self.grouping.numbers(batch))

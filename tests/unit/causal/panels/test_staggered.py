@@ -254,10 +254,10 @@ def test_two_stages_are_those_of_rows_and_dummies(lake: ib.Lake, dynamic: bool, 
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_two_stages_by_clusters_of_units(lake: ib.Lake, dynamic: bool) -> None:
     outcomes, first = wide(14, units=40)
-    outcomes[7, 2], place = np.nan, np.arange(40) % 8
+    outcomes[7, 2], place = np.nan, np.arange(40.0) % 8
     whole = long(outcomes, first)
     units = [int(name.split()[1]) for name in whole["unit"].to_pylist()]
-    places = pa.array([None if unit == 3 else f"Ort {place[unit]}" for unit in units])
+    places = pa.array([None if unit == 3 else f"Ort {place[unit]:.0f}" for unit in units])
     data = lake.from_arrow(whole.append_column("wo", places))
     by_place = ci.Staggered("y", "unit", "time", "first", missing="drop", cluster="wo").read(data)
     found = by_place.event_study() if dynamic else by_place.two_stage()

@@ -33,7 +33,7 @@ def experiments(studies: int) -> Iterator[tuple[str, float]]:
         "their views": views, "their clicks": draw.binomial(views, np.where(of_people, 0.5, 0.4)),
     }  # fmt: skip
     data = Memory.of(**columns)
-    metrics = {
+    metrics: dict[str, tuple[Any, float]] = {
         "mean": (ci.Mean("y"), 0.5),
         "CUPED": (ci.Mean("y", "x", name="cuped"), 0.5),
         "Lin": (ci.Mean("y", "x", "lin", "lin"), 0.5),
@@ -48,7 +48,7 @@ def experiments(studies: int) -> Iterator[tuple[str, float]]:
         found = held(test, data, [truth for _, truth in used.values()])
         for name, inside in zip(used, found, strict=True):
             yield f"A/B {name}{', strata' if strata else ''}", float(inside.mean())
-    clustered = [ci.Mean("theirs"), ci.Ratio("their clicks", "their views")]
+    clustered: list[Any] = [ci.Mean("theirs"), ci.Ratio("their clicks", "their views")]
     test = ci.ABTest("their arm", False, clustered, segments="study", cluster="who")
     for name, inside in zip(("mean", "ratio"), held(test, data, [0.5, 0.1]), strict=True):
         yield f"A/B {name}, clusters", float(inside.mean())

@@ -100,7 +100,7 @@ def regressions(seed: int) -> Held:
     )  # fmt: skip
     models: dict[str, tuple[Any, str, float]] = {
         "OLS, classical": (ci.OLS("plain ~ t + x", "classical"), "t", 1),
-        **{f"OLS, {kind}": (ci.OLS("y ~ t + x", kind), "t", 1) for kind in ("HC0", "HC1", "HC2", "HC3")},  # type: ignore[arg-type]
+        **{f"OLS, {kind}": (ci.OLS("y ~ t + x", kind), "t", 1) for kind in ("HC0", "HC1", "HC2", "HC3")},
         "OLS, CR1": (ci.OLS("clustered ~ b + x", cluster="g"), "b", 1),
         "WLS, classical": (ci.OLS("weighted ~ t + x", "classical", weight="w"), "t", 1),
         "WLS, HC1": (ci.OLS("weighted ~ t + x", weight="w"), "t", 1),

@@ -140,3 +140,23 @@ def test_models_are_fitted_on_ray_as_in_one_process(tmp_path: Path) -> None:
             found.append((str(spending), [*curve.areas.values, *curve.areas.errors]))
     assert found[1][0] == found[0][0]
     np.testing.assert_allclose(found[1][1], found[0][1], rtol=1e-10)
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_one_model_for_all_arms_and_clusters_of_units_on_ray(tmp_path: Path) -> None:
+    draw = np.random.default_rng(4)
+    unit, time = np.repeat(np.arange(600), 5), np.tile(np.arange(1, 6), 600)
+    first = draw.choice([3.0, 4.0, np.nan], 600)[unit]
+    arm, x = (time >= first) * 1, draw.normal(size=3_000)
+    y = arm * (1 + x) + x + draw.normal(size=3_000)
+    rows = pa.table({"y": y, "arm": arm, "x": x, "unit": unit, "time": time, "first": first, "place": unit % 30})
+    engine = ib.RayEngine(small_bytes=0, split_bytes=20_000, memory_bytes=2 << 30)
+    with ib.connect(tmp_path / "lake") as local, ib.connect(tmp_path / "lake", engine=engine) as on_ray:
+        local.write("n.t", rows, "create", properties={"write.parquet.row-group-limit": "500"})
+        found = []
+        for lake in (local, on_ray):
+            data = lake.table("n.t")
+            both = ci.AIPW(clip=0.01).fit(ci.Problem(data, "y", "arm", "x", interactions="x"))
+            stages = ci.Staggered("y", "unit", "time", "first", cluster="place").read(data).two_stage()
+            found.append(np.concatenate([both.values, both.errors, stages.values, stages.errors]))
+        np.testing.assert_allclose(found[1], found[0], rtol=1e-10)

@@ -66,6 +66,10 @@ class LinearPLR:
             raise ConfigError(
                 f"folds is {self.folds}", "LinearPLR", "two or more: a model is judged by rows it has not seen"
             )
+        if isinstance(self.confounders, str):
+            raise ConfigError("confounders is one text", "LinearPLR", f"a list: [{self.confounders!r}]")
+        if self.missing not in ("raise", "drop"):
+            raise ConfigError(f"missing is {self.missing!r}", "LinearPLR", 'it is "raise" or "drop"')
         if not self.confounders:
             raise ConfigError("there are no confounders", "LinearPLR", "of a random treatment, compare means: OLS")
 

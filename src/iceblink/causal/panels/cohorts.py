@@ -81,12 +81,15 @@ class Units:
     grouping : ByCohort
     found : Moments
         Of the matrix, by cohort.
+    clusters : tuple of str
+        Columns by which units belong together.
     """
 
     data: Dataset
     matrix: Matrix
     grouping: ByCohort
     found: Moments
+    clusters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ class Layout:
     Parameters
     ----------
     outcome, unit, time, first_treated : str
-    covariates : tuple of str
+    covariates, clusters : tuple of str
     """
 
     outcome: str
@@ -104,6 +107,7 @@ class Layout:
     time: str
     first_treated: str
     covariates: tuple[str, ...] = ()
+    clusters: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -117,7 +121,7 @@ class Layout:
 
     def check(self, schema: pa.Schema) -> None:
         """Raise ColumnNotFound or TypeMismatch where a column cannot be what it is to be."""
-        for name in (self.outcome, self.unit, self.time, self.first_treated, *self.covariates):
+        for name in (self.outcome, self.unit, self.time, self.first_treated, *self.covariates, *self.clusters):
             if name not in schema.names:
                 raise ColumnNotFound.of(name, schema.names, self.title)
         for name in (self.outcome, *self.covariates):
@@ -151,12 +155,15 @@ def read(data: Dataset, layout: Layout, missing: Missing) -> tuple[Cohorts, Unit
     periods = _periods(data, layout)
     outcomes = [f"{layout.outcome} in {period:.15g}" for period in periods]
     names = [*outcomes, *layout.of_units]
-    needed = dict.fromkeys((layout.outcome, layout.unit, layout.time, layout.first_treated, *layout.covariates))
+    needed = dict.fromkeys(
+        (layout.outcome, layout.unit, layout.time, layout.first_treated, *layout.covariates, *layout.clusters)
+    )
     units = data.select(*needed).sql(_pivoted(layout, periods, outcomes))
     first, left_out = _adoption(units, layout, periods)
     conditions = [f"({quoted(FIRST)} IS NULL OR {quoted(FIRST)} > {float(periods[0])!r}::DOUBLE)"]
     if missing == "drop":
         conditions += [f"isfinite({quoted(name)})" for name in names]
+        conditions += [f"{quoted(name)} IS NOT NULL" for name in layout.clusters]
     kept = units.sql(f"SELECT * FROM this WHERE {' AND '.join(conditions)}")
     matrix, grouping = Matrix(tuple(map(Number, names))), ByCohort(tuple(map(float, first)))
     found = moments(kept, matrix, grouping=grouping, where=layout.title)
@@ -176,7 +183,7 @@ def read(data: Dataset, layout: Layout, missing: Missing) -> tuple[Cohorts, Unit
         left_out,
         Provenance.of(data),
     )
-    return cohorts, Units(kept, matrix, grouping, found)
+    return cohorts, Units(kept, matrix, grouping, found, layout.clusters)
 
 
 def _periods(data: Dataset, layout: Layout) -> Floats:
@@ -199,10 +206,14 @@ def _pivoted(layout: Layout, periods: Floats, names: list[str]) -> str:
         for period, name in zip(periods, names, strict=True)
     )
     places = range(len(layout.covariates))
+    groups = range(len(layout.clusters))
     given = "".join(f", {quoted(layout.covariates[at])}::DOUBLE AS x{at}" for at in places)
-    kept = "".join(f", x{at}" for at in places)
+    given += "".join(f", {quoted(layout.clusters[at])} AS k{at}" for at in groups)
+    kept = "".join([*(f", x{at}" for at in places), *(f", k{at}" for at in groups)])
     covariates = "".join(f", max(x{at}) AS {quoted(layout.of_units[at])}" for at in places)
+    covariates += "".join(f", max(k{at}) AS {quoted(layout.clusters[at])}" for at in groups)
     varying = "".join(f" OR min(x{at}) < max(x{at})" for at in places)
+    varying += "".join(f" OR min(k{at}) <> max(k{at}) OR count(k{at}) NOT IN (0, count(*))" for at in groups)
     return (
         f"SELECT CASE WHEN min(first) <= {float(periods[-1])!r}::DOUBLE THEN min(first) END AS {quoted(FIRST)}, "
         "CASE WHEN count(first) NOT IN (0, count(*)) OR min(first) < max(first) THEN 1 ELSE 0 END AS changing, "
@@ -238,9 +249,9 @@ def _adoption(units: Dataset, layout: Layout, periods: Floats) -> tuple[Floats, 
         )
     if varying.sum():
         raise PlanError(
-            f"{varying.sum():,} units have different values of {' or '.join(layout.covariates)}",
+            f"{varying.sum():,} units have different values of {' or '.join((*layout.covariates, *layout.clusters))}",
             layout.title,
-            "covariates are of a unit: take their values before treatment, by SQL",
+            "covariates and clusters are of a unit: take their values before treatment, by SQL",
         )
     first = floats(found.column("first")).astype(np.float64)
     early = first <= periods[0]

@@ -98,10 +98,10 @@ def _arranged(found: pa.Table, outcome: str, treated: str, provenance: Provenanc
     count, left = divmod(found.num_rows, len(periods))
     observed = floats(found.column("y"))
     if left or not (period.reshape(count, -1) == periods).all() or not np.isfinite(observed).all():
-        units = len(found.column("unit").unique())
-        lacking = units * len(periods) - int(np.isfinite(observed).sum())
+        cells = len(found.column("unit").unique()) * len(periods)
+        lacking = cells - int(np.isfinite(observed).sum())
         raise QueryError(
-            f"{units:,} units lack the outcome in some periods: {lacking:,} of {units * len(periods):,} values",
+            f"units lack the outcome in some periods: {lacking:,} of {cells:,} values",
             where,
             "filter units or periods: weights are of whole histories",
         )

@@ -18,7 +18,7 @@ from iceblink.causal.passes import Missing
 from iceblink.causal.provenance import Provenance
 from iceblink.causal.result import Result
 from iceblink.causal.sheet import Sheet
-from iceblink.errors import ConfigError
+from iceblink.errors import ConfigError, PlanError
 
 if TYPE_CHECKING:
     from iceblink.dataset import Dataset
@@ -70,7 +70,9 @@ class StaggeredPanel(Result):
 
         Raises
         ------
-        ConfigError, PlanError
+        ConfigError
+        PlanError
+            There is nothing to compare with, or units are clustered.
 
         References
         ----------
@@ -80,30 +82,43 @@ class StaggeredPanel(Result):
         .. [3] Sant'Anna, Zhao: Doubly robust difference-in-differences estimators, J. Econometrics 2020, equation 3.1
            and theorem 1; `drdid_panel` of their package.
         """
+        if self.units is not None and self.units.clusters:
+            raise PlanError(
+                "errors of group-time ATTs are by unit, not by cluster",
+                self.cohorts.title,
+                "leave out cluster=, or ask for two_stage() or event_study()",
+            )
         if self.units is not None and self.units.matrix.names[len(self.cohorts.periods) :]:
             return doubly_robust(self.cohorts, self.units, control, base)
         return group_time(self.cohorts, control, base)
 
     def two_stage(self) -> PanelEffects:
-        """Return the average effect on all treated rows, by Gardner's two stages (did2s). Reads nothing.
+        """Return the average effect on all treated rows, by Gardner's two stages (did2s).
+
+        Reads nothing, unless units are clustered: then them, once.
 
         Raises
         ------
         PlanError
+            In no period is one unit treated and another not yet, or there is one cluster.
+        QueryError
+            A unit lacks its cluster.
         """
-        return two_stage(self.cohorts, dynamic=False)
+        return two_stage(self.cohorts, dynamic=False, units=self.units)
 
     def event_study(self) -> PanelEffects:
-        """Return an effect for each number of periods since treatment, by Gardner's two stages. Reads nothing.
+        """Return an effect for each number of periods since treatment, by Gardner's two stages.
 
-        Those before treatment, without -1, the reference, tell whether cohorts went apart before they were treated:
-        they average what the first stage leaves of rows that it was fitted to.
+        Reads nothing, unless units are clustered: then them, once. Those before treatment, without -1, the reference,
+        tell whether cohorts went apart before they were treated: they average what the first stage leaves of rows that
+        it was fitted to.
 
         Raises
         ------
-        PlanError
+        PlanError, QueryError
+            As of `two_stage`.
         """
-        return two_stage(self.cohorts, dynamic=True)
+        return two_stage(self.cohorts, dynamic=True, units=self.units)
 
     def to_arrow(self) -> pa.Table:
         """Return the mean outcome of each cohort in each period: first_treated (null if never), period, units, mean."""
@@ -152,6 +167,9 @@ class Staggered:
         Columns of numbers that are constant in a unit, for `StaggeredPanel.group_time`; the two stages know none.
     missing : {"raise", "drop"}
         What to do about units that lack a covariate, or the outcome in some period: an error, or leave these units out.
+    cluster : str or sequence of str, optional
+        Columns by which units belong together, constant in a unit: errors of the two stages are then clustered by
+        these. Default: by unit.
     """
 
     outcome: str
@@ -160,11 +178,12 @@ class Staggered:
     first_treated: str
     covariates: Sequence[str] = ()
     missing: Missing = "raise"
+    cluster: str | Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.covariates, str):
             raise ConfigError("covariates is one text", "Staggered", f"a list: [{self.covariates!r}]")
-        names = (self.outcome, self.unit, self.time, self.first_treated, *self.covariates)
+        names = (self.outcome, self.unit, self.time, self.first_treated, *self.covariates, *self._clusters)
         if len(set(names)) < len(names):
             raise ConfigError("a column is named twice", "Staggered", "each has one part")
 
@@ -183,5 +202,11 @@ class Staggered:
         QueryError
             A unit lacks a covariate, or the outcome in a period.
         """
-        layout = Layout(self.outcome, self.unit, self.time, self.first_treated, tuple(self.covariates))
+        layout = Layout(self.outcome, self.unit, self.time, self.first_treated, tuple(self.covariates), self._clusters)
         return StaggeredPanel(*read(data, layout, self.missing))
+
+    @property
+    def _clusters(self) -> tuple[str, ...]:
+        if self.cluster is None:
+            return ()
+        return (self.cluster,) if isinstance(self.cluster, str) else tuple(self.cluster)

@@ -104,6 +104,8 @@ def fitted(
     """
     if not len(found.groups) or found.rows[0] == 0:
         raise PlanError("there are no rows", where, "look at the filters, and at missing values")
+    if found.weights[0] == 0:
+        raise PlanError("all weights are 0", where, "look at the column of weights")
     weight, means, products = float(found.weights[0]), found.means[0], found.products[0]
     if not intercept:
         products = products + weight * np.outer(means, means)

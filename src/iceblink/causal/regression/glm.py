@@ -49,9 +49,13 @@ class _Likelihood(Regression):
 
         Raises
         ------
-        ColumnNotFound, TypeMismatch, QueryError
+        ColumnNotFound, TypeMismatch
+            Before anything is read.
+        QueryError
+            A value is missing, a weight is negative, or an outcome is none: not 0 or 1, or below 0.
         PlanError
-            Also where the likelihood has no maximum: some columns tell the outcomes apart without error.
+            There are too few rows, the outcome is the same in all, there is one cluster, or the likelihood has no
+            maximum: some columns tell the outcomes apart without error; the one that does most is named.
         """
         where = f"{type(self).__name__} {self.formula}"
         design = self._designed(data, where)

@@ -67,7 +67,12 @@ class OLS(OfMoments):
 
         Raises
         ------
-        ColumnNotFound, TypeMismatch, PlanError, QueryError
+        ColumnNotFound, TypeMismatch
+            Before anything is read.
+        PlanError
+            There are too few rows, the outcome is the same in all, or there is one cluster.
+        QueryError
+            A value is missing, a weight is negative, or of HC2 and HC3 a row decides a coefficient alone.
         """
         where = self._where
         design, found = self._read(data, saved)

@@ -27,6 +27,8 @@ POWERS = {"HC0": 0, "HC1": 0, "HC2": 1, "HC3": 2}
 
 
 IDENTITY = Identity()
+ALONE = 1e-9
+"""A row whose leverage is nearer to 1 than this has a residual of nothing but rounding."""
 KEYLESS = "keyless"
 """Beside scores, which have numbers: how many rows lack a key."""
 
@@ -95,6 +97,12 @@ class Residuals:
         left = rows.outcome - self.link.mean(rows.score)
         if power:
             leverage = rows.weight * np.einsum("in,in->n", rows.columns, self.fit.bread @ rows.columns)
+            if (alone := int((leverage > 1 - ALONE).sum())) > 0:
+                raise QueryError(
+                    f"{alone:,} rows each decide a coefficient alone, so that they leave no residual to be weighed",
+                    "HC2 and HC3",
+                    'join their category with others, leave them out, or say errors="HC1"',
+                )
             left = left / np.sqrt(1 - leverage) ** power
         found = rows.columns * (rows.weight * left)
         if rows.whole.all():

@@ -66,9 +66,13 @@ class TwoStage(OfMoments):
 
         Raises
         ------
-        ColumnNotFound, TypeMismatch, QueryError
+        ColumnNotFound, TypeMismatch
+            Before anything is read.
+        QueryError
+            A value is missing, or a weight is negative.
         PlanError
-            Also where the instruments say nothing of an endogenous column.
+            There are too few rows, the outcome is the same in all, there is one cluster, or the instruments say nothing
+            of an endogenous column.
         """
         where = self._where
         design, found = self._read(data, saved)

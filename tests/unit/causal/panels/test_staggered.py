@@ -216,8 +216,8 @@ def test_covariates_make_it_doubly_robust(lake: ib.Lake) -> None:
         ci.Staggered("y", "unit", "time", "first", ["told"]).read(told).group_time()
 
 
-def two_stages(outcomes: Array, first: Array, dynamic: bool) -> tuple[Array, Array]:
-    """Return did2s by rows and dummies, scores of both stages summed by unit: Gardner 2021, section 3.3."""
+def two_stages(outcomes: Array, first: Array, dynamic: bool, cluster: Array | None = None) -> tuple[Array, Array]:
+    """Return did2s by rows and dummies, scores of both stages summed by unit or cluster: Gardner 2021, section 3.3."""
     count, periods = outcomes.shape
     unit, time = np.repeat(np.arange(count), periods), np.tile(np.arange(1, periods + 1), count)
     since = time - first[unit]
@@ -235,7 +235,8 @@ def two_stages(outcomes: Array, first: Array, dynamic: bool) -> tuple[Array, Arr
     values = bread @ stage_two.T @ left
     score = stage_two * (left - stage_two @ values)[:, np.newaxis]
     score -= stage_one * (left * clean[seen])[:, np.newaxis] @ inverse @ (every.T @ stage_two)
-    sums = np.stack([score[unit[seen] == one].sum(axis=0) for one in range(count)])
+    group = unit if cluster is None else cluster[unit]
+    sums = np.stack([score[group[seen] == one].sum(axis=0) for one in np.unique(group)])
     return values, bread @ sums.T @ sums @ bread
 
 
@@ -248,6 +249,29 @@ def test_two_stages_are_those_of_rows_and_dummies(lake: ib.Lake, dynamic: bool, 
     values, covariance = two_stages(outcomes, first, dynamic)
     np.testing.assert_allclose(found.values, values, rtol=1e-9)
     np.testing.assert_allclose(found.covariance, covariance, rtol=1e-8, atol=1e-14)
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_two_stages_by_clusters_of_units(lake: ib.Lake, dynamic: bool) -> None:
+    outcomes, first = wide(14, units=40)
+    outcomes[7, 2], place = np.nan, np.arange(40.0) % 8
+    whole = long(outcomes, first)
+    units = [int(name.split()[1]) for name in whole["unit"].to_pylist()]
+    places = pa.array([None if unit == 3 else f"Ort {place[unit]:.0f}" for unit in units])
+    data = lake.from_arrow(whole.append_column("wo", places))
+    by_place = ci.Staggered("y", "unit", "time", "first", missing="drop", cluster="wo").read(data)
+    found = by_place.event_study() if dynamic else by_place.two_stage()
+    kept = ~np.isin(np.arange(40), (3, 7))
+    values, covariance = two_stages(outcomes[kept], first[kept], dynamic, place[kept])
+    np.testing.assert_allclose(found.values, values, rtol=1e-9)
+    np.testing.assert_allclose(found.covariance, covariance, rtol=1e-8, atol=1e-14)
+    assert "by wo (8)" in found.convention
+    with pytest.raises(PlanError, match="by unit, not by cluster"):
+        by_place.group_time()
+    with pytest.raises(PlanError, match="different values of time"):
+        ci.Staggered("y", "unit", "t", "first", cluster="time").read(data.mutate(t=ib._.time))
+    with pytest.raises(QueryError, match="wo is missing in 1 rows"):
+        ci.Staggered("y", "unit", "time", "first", cluster="wo").read(data.filter(ib._.unit != "unit 7")).two_stage()
 
 
 def test_shares_of_rows_change_no_digit_that_counts(lake: ib.Lake, tmp_path: Path) -> None:

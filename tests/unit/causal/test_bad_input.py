@@ -1,0 +1,195 @@
+"""Every estimator with every kind of bad input: an error of ours that says what is wrong, or a word in the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import iceblink as ib
+from iceblink import causal as ci
+from iceblink.errors import ColumnNotFound, ConfigError, IceblinkError, PlanError, QueryError, TypeMismatch
+
+COUNT = 60
+ROW = np.arange(COUNT)
+DRAW = np.random.default_rng(0)
+ROWS: dict[str, Any] = {
+    "y": DRAW.normal(size=COUNT),
+    "yes": np.array([0, 1, 1, 0, 1] * 12),
+    "count": DRAW.poisson(2, COUNT),
+    "t": ROW % 2,
+    "x": DRAW.normal(size=COUNT),
+    "z": DRAW.normal(size=COUNT) + ROW % 2,
+    "id": ROW,
+    "arm": np.where(ROW % 2 == 1, "b", "a"),
+    "unit": ROW // 6,
+    "time": ROW % 6,
+    "first": np.where(ROW // 6 < 5, 9, 4),
+    "treated": ((ROW // 6 < 2) & (ROW % 6 >= 4)).astype(int),
+    "after": ROW // 2 % 2,
+}
+OUTCOMES = ("y", "yes", "count")
+TREATMENTS = ("t", "arm", "first", "treated")
+
+
+def of(estimator: Any) -> Callable[[Any], Any]:
+    return lambda data: estimator.fit(ci.Problem(data, "y", "t", "x"))
+
+
+ESTIMATORS: dict[str, Callable[[Any], Any]] = {
+    "OLS": lambda data: ci.OLS("y ~ t + x", cluster="unit").fit(data),
+    "TwoStage": lambda data: ci.TwoStage("y ~ x | t ~ z").fit(data),
+    "FixedEffects": lambda data: ci.FixedEffects("y ~ t + x | unit").fit(data),
+    "Logit": lambda data: ci.Logit("yes ~ t + x").fit(data),
+    "Poisson": lambda data: ci.Poisson("count ~ t + x").fit(data),
+    "LinearPLR": lambda data: ci.LinearPLR("y", "t", ["x"], key="id", folds=2).fit(data),
+    "ABTest": lambda data: ci.ABTest("arm", "a", [ci.Mean("y", "x")], unit="id").fit(data),
+    "IPW": of(ci.IPW()),
+    "RegressionAdjustment": of(ci.RegressionAdjustment()),
+    "AIPW": of(ci.AIPW()),
+    "IPWRA": of(ci.IPWRA()),
+    "EntropyBalancing": of(ci.EntropyBalancing()),
+    "Stratification": of(ci.Stratification()),
+    "CoarsenedMatching": of(ci.CoarsenedMatching()),
+    "NearestNeighbour": of(ci.NearestNeighbour()),
+    "Staggered": lambda data: ci.Staggered("y", "unit", "time", "first").read(data),
+    "TwoByTwo": lambda data: ci.TwoByTwo("y", "t", "after", ["x"]).fit(data),
+    "SyntheticControl": lambda data: ci.SyntheticControl("y", "unit", "time", "treated").fit(data),
+    "SyntheticDiD": lambda data: ci.SyntheticDiD("y", "unit", "time", "treated", replications=2).fit(data),
+}
+BY_SCORE = ("IPW", "AIPW", "IPWRA", "EntropyBalancing", "Stratification", "NearestNeighbour")
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ib.Lake]:
+    folder: Path = tmp_path_factory.mktemp("lake")
+    with ib.connect(folder) as opened:
+        yield opened
+
+
+def changed(lake: ib.Lake, names: tuple[str, ...], values: Callable[[Any], Any]) -> ib.Dataset:
+    return lake.from_arrow(pa.table({**ROWS, **{name: values(ROWS[name]) for name in names}}))
+
+
+def said(estimator: str, data: Any, *kinds: type[IceblinkError]) -> str:
+    """Return what an estimator says of data, its hint apart; it must have one."""
+    with pytest.raises(kinds) as caught:
+        ESTIMATORS[estimator](data)
+    assert caught.value.hint
+    assert caught.value.where
+    return caught.value.what
+
+
+def without_one(values: Any, at: int = 7) -> pa.Array:
+    return pa.array([None if row == at else value for row, value in enumerate(np.asarray(values).tolist())])
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_what_is_bad_for_all(lake: ib.Lake, estimator: str) -> None:
+    said(estimator, lake.from_arrow(pa.table(ROWS).slice(0, 0)), PlanError)
+    said(estimator, lake.from_arrow(pa.table(ROWS).slice(0, 1)), PlanError)
+    lacking = pa.table(ROWS).drop_columns([*OUTCOMES])
+    assert "no column" in said(estimator, lake.from_arrow(lacking), ColumnNotFound)
+    texts = changed(lake, OUTCOMES, lambda values: [str(value) for value in values])
+    if estimator not in ("Logit", "Poisson"):
+        assert "string, not a number" in said(estimator, texts, TypeMismatch)
+    constant = said_or_shown(estimator, changed(lake, OUTCOMES, lambda _: np.ones(COUNT)))
+    assert "in every row" in constant or estimator in ("ABTest", "Poisson")
+    assert "lack" in (words := said(estimator, changed(lake, OUTCOMES, without_one), QueryError)) or "missing" in words
+    words = said(estimator, changed(lake, OUTCOMES, lambda _: pa.nulls(COUNT, pa.float64())), QueryError)
+    assert "lack" in words or "missing" in words
+
+
+def said_or_shown(estimator: str, data: Any) -> str:
+    try:
+        return str(ESTIMATORS[estimator](data))
+    except PlanError as error:
+        return error.what
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_a_treatment_with_one_value(lake: ib.Lake, estimator: str) -> None:
+    shown = said_or_shown(estimator, changed(lake, TREATMENTS, lambda values: np.repeat(values[:1], COUNT)))
+    words = ("every row", "all rows", "left out", "tell t", "four cells", "no unit", "no units")
+    assert any(word in shown for word in words), shown
+
+
+@pytest.mark.parametrize("estimator", [name for name in ESTIMATORS if name not in ("Staggered",)])
+def test_a_treatment_that_is_missing_once(lake: ib.Lake, estimator: str) -> None:
+    words = said(estimator, changed(lake, TREATMENTS, without_one), QueryError, PlanError)
+    assert "missing" in words or "not 0 or 1" in words
+
+
+@pytest.mark.parametrize("estimator", ["OLS", "TwoStage", "FixedEffects", "Logit", "Poisson", *BY_SCORE])
+def test_a_column_that_follows_from_others_is_named(lake: ib.Lake, estimator: str) -> None:
+    shown = said_or_shown(estimator, changed(lake, ("x",), lambda _: np.full(COUNT, 2.5)))
+    assert "left out" in shown
+    assert "x" in shown.splitlines()[-1]
+
+
+@pytest.mark.parametrize("estimator", ["OLS", "TwoStage", "FixedEffects"])
+def test_a_column_that_follows_from_the_treatment_is_named(lake: ib.Lake, estimator: str) -> None:
+    words = said_or_shown(estimator, changed(lake, ("x",), lambda _: 1.0 + 2 * ROWS["t"]))
+    assert "left out, for they follow from others: x" in words or "tell t" in words
+
+
+# The others that look at the score find it by the same model: it takes as many passes as Newton's method has steps.
+@pytest.mark.parametrize("estimator", ["IPW", "EntropyBalancing", "CoarsenedMatching", "LinearPLR"])
+def test_arms_that_have_nothing_in_common(lake: ib.Lake, estimator: str) -> None:
+    words = said(estimator, changed(lake, ("x",), lambda _: 10.0 * ROWS["t"]), PlanError)
+    assert "overlap" in words or "look at x" in words or "no cell" in words or "say all of t" in words
+
+
+def test_an_outcome_that_a_column_tells(lake: ib.Lake) -> None:
+    # x is small, so that its coefficient is large; s is what tells the outcome.
+    rows = {**ROWS, "x": ROWS["x"] / 1_000, "s": 40.0 * ROWS["yes"] + ROWS["z"]}
+    with pytest.raises(PlanError, match="the coefficient of s grows without end"):
+        ci.Logit("yes ~ x + s").fit(lake.from_arrow(pa.table(rows)))
+
+
+def test_folds_and_units(lake: ib.Lake) -> None:
+    data = lake.from_arrow(pa.table(ROWS))
+    with pytest.raises(PlanError, match="folds have no unit"):
+        ci.LinearPLR("y", "t", ["x"], key="id", folds=100).fit(data)
+    with pytest.raises(PlanError, match="all rows are in 1 fold"):
+        ci.LinearPLR("y", "t", ["x"], key="id").fit(data.mutate(id=1))
+    with pytest.raises(PlanError, match="in several arms"):
+        ESTIMATORS["ABTest"](data.mutate(id=ib._.id / 3).mutate(id=ib._.id.cast("int64")))
+    with pytest.raises(PlanError, match="several rows of one period"):
+        ESTIMATORS["Staggered"](data.mutate(time=ib._.time / 2).mutate(time=ib._.time.cast("int64")))
+    holes = changed(lake, ("x",), without_one)
+    found = ci.LinearPLR("y", "t", ["x"], key="id", folds=2, missing="drop").fit(holes)
+    assert found.rows == COUNT - 1
+    np.testing.assert_allclose(
+        found.values, ci.LinearPLR("y", "t", ["x"], key="id", folds=2).fit(data.filter(ib._.id != 7)).values
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: ci.OLS("y ~ t", weight="arm"), TypeMismatch, "not a number"),
+        (lambda: ci.OLS("y ~ t", weight="nobody"), ColumnNotFound, "nobody"),
+        (lambda: ci.OLS("y ~ t", weight="x"), QueryError, "weight 'x' is -"),
+        (lambda: ci.OLS("y ~ t", weight="nothing"), PlanError, "all weights are 0"),
+        (lambda: ci.OLS("y ~ t + i(lone)", "HC3"), QueryError, "decide a coefficient alone"),
+        (lambda: ci.OLS("infinite ~ t"), QueryError, "infinite is infinite in 1 of"),
+        (lambda: ci.OLS("y ~ t", missing="guess"), ConfigError, "guess"),  # type: ignore[arg-type]
+        (lambda: ci.LinearPLR("y", "t", "x", key="id"), ConfigError, "one text"),
+        (lambda: ci.LinearPLR("y", "t", ["x"], key="nobody"), ColumnNotFound, "nobody"),
+    ],
+)
+def test_weights_leverage_and_words(lake: ib.Lake, make: Any, error: type[IceblinkError], words: str) -> None:
+    more = {"nothing": np.zeros(COUNT), "lone": ROW == 3, "infinite": np.where(ROW == 4, np.inf, ROWS["y"])}
+    with pytest.raises(error, match=words):
+        make().fit(lake.from_arrow(pa.table({**ROWS, **more})))
+
+
+def test_a_coefficient_that_was_left_out_says_why(lake: ib.Lake) -> None:
+    found = ci.OLS("y ~ t + one").fit(lake.from_arrow(pa.table({**ROWS, "one": np.ones(COUNT)})))
+    with pytest.raises(ColumnNotFound, match="'one' has no coefficient"):
+        found["one"]

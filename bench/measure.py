@@ -44,11 +44,14 @@ class Contestant:
         Called in the fresh process with the arguments of the measurement; returns the `Job`.
     requires : tuple of str
         Packages without which the contestant is reported as not installed.
+    python : str
+        The interpreter of an environment that has them; empty for this one.
     """
 
     name: str
     setup: Callable[..., Job]
     requires: tuple[str, ...] = ()
+    python: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,10 +99,10 @@ def in_turns(
 def measure(contestant: Contestant, arguments: Mapping[str, Any], cpus: int, limit_s: int = LIMIT_S) -> Result:
     """Run `contestant` once in a fresh process that may use `cpus` processors, and end it after `limit_s`."""
     for package in contestant.requires:
-        if importlib.util.find_spec(package) is None:
+        if not contestant.python and importlib.util.find_spec(package) is None:
             return Result(problem=f"not installed ({package})")
     order = json.dumps({"setup": address(contestant.setup), "arguments": dict(arguments), "cpus": cpus})
-    command = [sys.executable, "-m", "bench.measure", order]
+    command = [contestant.python or sys.executable, "-m", "bench.measure", order]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             stdout, stderr = process.communicate(timeout=limit_s)

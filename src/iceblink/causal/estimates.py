@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from scipy import stats
 
+from iceblink.causal.late import stats
 from iceblink.causal.moments import Floats
 from iceblink.errors import ColumnNotFound
 

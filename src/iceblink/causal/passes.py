@@ -65,7 +65,7 @@ class _Blocks:
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         group = None if self.grouping is None else self.grouping.numbers(batch)
-        order = None if group is None else _stable(group)
+        order = None if group is None else by_group(group)
         values = self.matrix.filled(batch, order)
         weight = None if self.weight is None else floats(batch.column(self.weight)).astype(np.float64)
         if order is not None and group is not None:
@@ -161,7 +161,8 @@ class _Summed:
         return self.function(batch).to_batch()
 
 
-def _stable(group: Integers) -> NDArray[np.intp]:
-    """Return the order that puts equal groups side by side; numbers of 16 bits are sorted by their digits."""
-    small = group.astype(np.uint16) if len(group) and group.min() >= 0 and group.max() < 65_536 else group
-    return np.argsort(small, kind="stable")
+def by_group(group: Integers) -> NDArray[np.intp]:
+    """Return the order that puts equal groups side by side; numbers of 8 and 16 bits are sorted by their digits."""
+    if len(group) and group.min() >= 0 and (most := int(group.max())) < 65_536:
+        return np.argsort(group.astype(np.uint8 if most < 256 else np.uint16), kind="stable")
+    return np.argsort(group, kind="stable")

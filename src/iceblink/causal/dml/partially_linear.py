@@ -178,12 +178,12 @@ class _ScoreSquares:
 
     def __call__(self, batch: pa.RecordBatch) -> Sums:
         values = self.matrix.filled(batch)
-        at = np.searchsorted(self.nuisances.folds, self.grouping.numbers(batch))
-        residuals = np.empty((2, batch.num_rows))
+        count, rows = len(self.nuisances.folds), np.arange(batch.num_rows)
+        own = np.searchsorted(self.nuisances.folds, self.grouping.numbers(batch))
         with one_thread():
-            for fold in range(len(self.nuisances.folds)):
-                rows = np.flatnonzero(at == fold)
-                residuals[:, rows] = self.nuisances.weights[fold] @ values[:, rows]
-                residuals[:, rows] += self.nuisances.offsets[fold][:, np.newaxis]
-            score = (residuals[0] - self.effect * residuals[1]) * residuals[1]
-            return Sums({"squares": np.array(score @ score)})
+            of_all = (
+                self.nuisances.weights.reshape(2 * count, -1) @ values
+            )  # cheaper than to put rows in order of folds
+        left = of_all.reshape(count, 2, -1)[own, :, rows].T + self.nuisances.offsets[own].T
+        score = (left[0] - self.effect * left[1]) * left[1]
+        return Sums({"squares": np.array(np.sum(score * score))})

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from scipy import linalg, stats
+from scipy import linalg
 
 from iceblink.causal.estimates import Estimates
+from iceblink.causal.late import stats
 from iceblink.causal.moments import Floats
 from iceblink.errors import ConfigError
 

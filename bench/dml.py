@@ -1,7 +1,7 @@
 """Estimate one effect beside twenty confounders by double machine learning, beside EconML and DoubleML.
 
-``python -m bench.dml --rows 10000000``, where ``ICEBLINK_CAUSAL_PEERS`` is the interpreter of an environment with econml
-and doubleml, whose versions fight ours; without it they are looked for here. All models are linear, of five folds.
+``python -m bench.dml --rows 10000000``, where ``ICEBLINK_CAUSAL_PEERS`` is the interpreter of an environment with
+econml and doubleml, whose pins fight ours; without it they are looked for here. All models are linear, of five folds.
 
 A measurement is everything from the first import to the effect and its standard error: the table is in an Iceberg lake,
 of which peers read the data files into arrays of float64. They may have 8 GiB; a peer that wants more has failed.
@@ -130,7 +130,7 @@ def arrays(files: list[str]) -> tuple[Any, Any, Any]:
     y, t = np.empty(len(x)), np.empty(len(x))
     begin = 0
     for path in files:
-        for batch in pq.ParquetFile(path).iter_batches(CHUNK_ROWS, ["y", "t", *NAMES]):
+        for batch in pq.ParquetFile(path).iter_batches(CHUNK_ROWS, columns=["y", "t", *NAMES]):
             end = begin + batch.num_rows
             y[begin:end], t[begin:end] = batch["y"].to_numpy(), batch["t"].to_numpy()
             for at, name in enumerate(NAMES):
@@ -202,12 +202,12 @@ def cost_model(options: Options) -> str:
         f"Measured: {start_s:.1f} CPU s to start, {each_s * 1e6:.2f} CPU s a million rows (both passes, of {few:,} and "
         f"{many:,} rows), {bytes_each:.0f} bytes a row, {merge_s:.0f} s for one process to merge the states of "
         f"{BILLION // BLOCK_ROWS:,} blocks.\nTaken for granted: all cores are as fast as these and always busy, "
-        "storage gives so many bytes, the driver merges behind them, and Ray's start is not counted.\n"
+        "storage gives so many bytes, the driver merges after them, and Ray's start is not counted.\n"
     )
 
 
 def merge_seconds() -> float:
-    """Return how long it takes to read and merge the state of a block of the first pass; the second has smaller ones [s]."""
+    """Return how long it takes to read and merge the state of a block of the first pass, the larger one [s]."""
     import numpy as np
 
     from iceblink.causal.moments import Moments

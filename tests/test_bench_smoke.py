@@ -44,6 +44,7 @@ ROOT = Path(__file__).resolve().parent.parent
         ("driver", "scheduler, behind"),
         ("distinct", "join with statistics"),
         ("experiments", "iceblink"),
+        pytest.param("dml", "iceblink", marks=pytest.mark.by_hand),
     ],
 )
 def test_a_benchmark_runs_small_without_a_failure(name: str, contestant: str, tmp_path: Path) -> None:

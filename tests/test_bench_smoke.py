@@ -46,6 +46,7 @@ ROOT = Path(__file__).resolve().parent.parent
         ("experiments", "iceblink"),
         pytest.param("learners", "iceblink", marks=pytest.mark.by_hand),
         pytest.param("forests", "iceblink", marks=pytest.mark.by_hand),
+        pytest.param("dml", "iceblink", marks=pytest.mark.by_hand),
     ],
 )
 def test_a_benchmark_runs_small_without_a_failure(name: str, contestant: str, tmp_path: Path) -> None:

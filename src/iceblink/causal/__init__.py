@@ -77,7 +77,6 @@ __all__ = [
     "LinearPLR",
     "SLearner", "TLearner", "XLearner", "RLearner", "DRLearner", "LearnedEffects",
     "models", "PLR", "PLIV", "IRM", "IIVM", "LinearDML", "LinearEffects",
-    "SLearner", "TLearner", "XLearner", "RLearner", "DRLearner", "LearnedEffects",
     "UpliftTree", "UpliftForest", "GrownUplift", "CausalForest", "GrownForest",
     "ABTest", "Mean", "Conversion", "Ratio", "Quantile", "AlwaysValid", "GroupSequential", "ABResult", "Effect",
     "PowerAnalysis",

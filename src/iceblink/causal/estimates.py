@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
-from scipy import stats
 
+from iceblink.causal.late import stats
 from iceblink.causal.moments import Floats
 from iceblink.causal.plots.intervals import intervals
 from iceblink.causal.provenance import UNKNOWN, Provenance

@@ -196,3 +196,19 @@ def test_rounding_is_watched() -> None:
     assert not _small(noise, both.removed(went))
     constant = Moments.of(("a",), np.full((1, 50), 0.1))
     assert _small(_noise(constant, constant.only(1), constant), constant)
+
+
+def test_rows_that_lack_a_value_are_neither_added_nor_subtracted(lake: ib.Lake) -> None:
+    draw = np.random.default_rng(2)
+    size, ids = draw.normal(size=90), np.arange(90)
+    y = pa.array(size + draw.normal(size=90), mask=ids % 4 == 0)
+    rows = pa.table({"id": ids, "größe": size, "y": y})
+    model = ci.OLS("y ~ größe", errors="classical", missing="drop")
+    for first in (0, 30):
+        lake.write("n.t", rows.slice(first, 30), "append" if first else "create")
+    before = model.moments(lake.table("n.t"))
+    lake.delete("n.t", _.id < 6)
+    lake.write("n.t", rows.slice(60))
+    now = model.moments(lake.table("n.t"), before)
+    assert (before.rows, now.refreshes, now.rows) == (45, 1, 63)
+    near(now.moments, model.moments(lake.table("n.t")).moments)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from iceblink.causal.blas import one_thread
 from iceblink.causal.constant import check_varies
 from iceblink.causal.dml.linear_nuisances import Nuisances, crossed, trained
 from iceblink.causal.estimates import Estimates
@@ -167,6 +166,5 @@ class _ScoreSquares:
 
     def __call__(self, batch: pa.RecordBatch) -> Sums:
         outcome, treatment = self.nuisances.residuals(self.matrix, self.grouping, batch)
-        with one_thread():
-            score = (outcome - self.effect * treatment) * treatment
-            return Sums({"squares": np.array(score @ score)})
+        score = (outcome - self.effect * treatment) * treatment
+        return Sums({"squares": np.array(np.sum(score * score))})

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
+from iceblink.causal.late import stats
 from iceblink.errors import ConfigError, nearest
 
 ALARM = 1e-3

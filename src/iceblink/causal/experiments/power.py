@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from scipy import optimize, stats
 
+from iceblink.causal.late import optimize, stats
 from iceblink.errors import ConfigError
 
 WHERE = "PowerAnalysis"

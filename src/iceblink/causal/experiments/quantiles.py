@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from iceblink.causal.experiments.grid import Grid, InArms
 from iceblink.causal.experiments.metrics import Quantile
@@ -33,7 +33,7 @@ MOST_COUNTS = 1_000_000
 """Numbers that a pass counts at once."""
 
 FEW_ROWS = 1_000_000
-Z = float(stats.norm.ppf(0.975))
+Z = float(special.ndtri(0.975))
 SIGN = np.uint64(1 << 63)
 FETCHED = pa.schema({"bracket": pa.int64(), "value": pa.uint64()})
 

@@ -8,8 +8,9 @@ from itertools import pairwise
 from typing import Literal, Protocol
 
 import numpy as np
-from scipy import interpolate, optimize, special, stats
+from scipy import special
 
+from iceblink.causal.late import interpolate, optimize, stats
 from iceblink.causal.moments import Floats
 from iceblink.errors import ConfigError
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from scipy import linalg, stats
+from scipy import linalg
 
 from iceblink.causal.estimates import Estimates
+from iceblink.causal.late import stats
 from iceblink.causal.moments import Floats
 from iceblink.causal.plots.event_study import event_study
 from iceblink.errors import ConfigError

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import optimize
 
+from iceblink.causal.late import optimize
 from iceblink.causal.moments import Floats
 
 

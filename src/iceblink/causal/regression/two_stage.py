@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import stats
 
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.formula import Formula
+from iceblink.causal.late import stats
 from iceblink.causal.moments import Floats, Moments
 from iceblink.causal.regression.design import Design
 from iceblink.causal.regression.errors import Errors

@@ -96,13 +96,10 @@ def test_effects_are_judged_and_used_on_ray_as_in_one_process(tmp_path: Path) ->
             problem = ci.Problem(lake.table("n.t"), "y", "t", "x")
             judged = ci.DoublyRobust("id", 0.5).fit(problem).scored()
             curve = ci.TOC("effect", "score", key="id").fit(judged)
-            tree = ci.PolicyTree(["x", "effect"], "score", bins=16).fit(judged)
-            spending = ci.Budget("effect", 1_000, "id").fit(judged)
-            value = ci.PolicyValue("score").fit(spending.assign(judged))
-            numbers = [*curve.areas.values, *curve.areas.errors, tree.gained, *value.values, *value.errors]
-            found.append((str(tree), str(spending), numbers))
-    assert found[1][:2] == found[0][:2]
-    np.testing.assert_allclose(found[1][2], found[0][2], rtol=1e-10)
+            spending = ci.Budget("effect", 1_000, "id").fit(lake.table("n.t"))
+            found.append((str(spending), [*curve.areas.values, *curve.areas.errors]))
+    assert found[1][0] == found[0][0]
+    np.testing.assert_allclose(found[1][1], found[0][1], rtol=1e-10)
 
 
 @pytest.mark.usefixtures("ray_session")
@@ -122,6 +119,7 @@ def test_a_result_on_ray_comes_from_the_same_snapshot(tmp_path: Path) -> None:
     assert there.summary().splitlines()[-1] == here.summary().splitlines()[-1]
 
 
+@pytest.mark.usefixtures("ray_session")
 def test_models_are_fitted_on_ray_as_in_one_process(tmp_path: Path) -> None:
     draw = np.random.default_rng(4)
     count = 70_000  # more than a block
@@ -136,10 +134,6 @@ def test_models_are_fitted_on_ray_as_in_one_process(tmp_path: Path) -> None:
         here, there = (model.fit(lake.table("n.t")) for lake in (local, on_ray))
         np.testing.assert_allclose(there.values, here.values, rtol=1e-12)
         np.testing.assert_allclose(there.covariance, here.covariance, rtol=1e-12)
-            spending = ci.Budget("effect", 1_000, "id").fit(lake.table("n.t"))
-            found.append((str(spending), [*curve.areas.values, *curve.areas.errors]))
-    assert found[1][0] == found[0][0]
-    np.testing.assert_allclose(found[1][1], found[0][1], rtol=1e-10)
 
 
 @pytest.mark.usefixtures("ray_session")
@@ -160,6 +154,3 @@ def test_one_model_for_all_arms_and_clusters_of_units_on_ray(tmp_path: Path) -> 
             stages = ci.Staggered("y", "unit", "time", "first", cluster="place").read(data).two_stage()
             found.append(np.concatenate([both.values, both.errors, stages.values, stages.errors]))
         np.testing.assert_allclose(found[1], found[0], rtol=1e-10)
-        ours, theirs = (model.moments(lake.table("n.t"), before) for lake in (local, on_ray))
-        assert (theirs.rows, theirs.refreshes) == (150_999, 1)
-        np.testing.assert_array_equal(theirs.moments.products, ours.moments.products)

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from iceblink.causal.formula import Formula, Levels, Terms, Variable, explained
+from iceblink.causal.formula import Formula, Terms, Variable, explained
 from iceblink.causal.matrix import Matrix
 from iceblink.causal.models.fitted import Model
 from iceblink.causal.models.target import Target
 from iceblink.causal.models.task import Task
 from iceblink.causal.passes import Folds, Grouping, Missing
 from iceblink.causal.provenance import Provenance
-from iceblink.causal.regression.design import Design, complete, quoted
+from iceblink.causal.regression.design import Design, complete
 from iceblink.errors import ColumnNotFound, ConfigError, PlanError
 
 if TYPE_CHECKING:
@@ -140,22 +140,6 @@ def terms_of(side: str | Sequence[str], names: Sequence[str], where: str) -> Ter
     if formula.absorbed or formula.instruments or not formula.terms:
         raise PlanError("confounders are terms, with neither bars nor tildes", where, "age + i(race)")
     return formula.terms
-
-
-def with_expressions(data: Dataset, terms: Terms, where: str) -> Dataset:
-    """Return a dataset with a column for each expression in some terms, as `Design.of` makes them. Lazy.
-
-    Raises
-    ------
-    ColumnNotFound, SqlError
-    """
-    wanted = {}
-    for factor in (factor for term in terms for factor in term):
-        if isinstance(factor, Variable) and not factor.is_column:
-            wanted[factor.text] = f"{factor.text} AS {quoted(factor.text)}"
-        elif (name := factor.column if isinstance(factor, Levels) else factor.text) not in data.schema.names:
-            raise ColumnNotFound.of(name, data.schema.names, where)
-    return data.sql(f"SELECT *, {', '.join(wanted.values())} FROM this") if wanted else data
 
 
 def _several(names: str | Sequence[str]) -> tuple[str, ...]:

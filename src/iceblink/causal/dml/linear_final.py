@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from iceblink.causal.blas import one_thread
-from iceblink.causal.dml.crossfit import Asked, CrossFit, Prepared, terms_of, with_expressions
+from iceblink.causal.dml.crossfit import Asked, CrossFit, Prepared, terms_of
 from iceblink.causal.dml.interactive import InArm
 from iceblink.causal.dml.partialling_out import LITTLE
 from iceblink.causal.estimates import Estimates
@@ -23,7 +23,7 @@ from iceblink.causal.models.target import Column, Target, Values
 from iceblink.causal.moments import SCHEMA, Floats, Moments
 from iceblink.causal.observational.study import arms_of
 from iceblink.causal.passes import BLOCK_ROWS, moments, summed
-from iceblink.causal.regression.design import Design
+from iceblink.causal.regression.design import Design, with_expressions
 from iceblink.causal.regression.fit import fitted
 from iceblink.causal.regression.sandwich import squares_by_cluster
 from iceblink.causal.sums import Sums

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from iceblink.causal.formula import Factor, Formula, Levels, Variable
+from iceblink.causal.formula import Factor, Formula, Levels, Terms, Variable
 from iceblink.causal.matrix import Category, Matrix, Number, Product, Term
 from iceblink.errors import ColumnNotFound, PlanError
 
@@ -62,14 +62,7 @@ class Design:
         schema = data.schema
         terms = (formula.terms, formula.endogenous, formula.instruments)
         factors = [formula.outcome, *(factor for part in terms for term in part for factor in term)]
-        for factor in factors:
-            name = factor.column if isinstance(factor, Levels) else factor.text if factor.is_column else None
-            if name is not None and name not in schema.names:
-                raise ColumnNotFound.of(name, schema.names, where)
-        wanted = dict.fromkeys(one.text for one in factors if isinstance(one, Variable) and not one.is_column)
-        if wanted:
-            made = ", ".join(f"{text} AS {quoted(text)}" for text in wanted)
-            data = data.sql(f"SELECT *, {made} FROM this")
+        data = _with_expressions(data, factors, where)
         known = {} if levels is None else levels
         found = {
             one: known[one].cast(schema.field(one.column).type) if one in known else _levels(data, one, where)
@@ -87,6 +80,26 @@ class Design:
         ends = np.cumsum([1, *(sum(len(one.names) for one in part) for part in parts)])
         exogenous, endogenous, instruments = (range(begin, end) for begin, end in pairwise(map(int, ends)))
         return cls(data, matrix, exogenous, endogenous, instruments, formula.intercept, found)
+
+
+def with_expressions(data: Dataset, terms: Terms, where: str) -> Dataset:
+    """Return a dataset with a column for each expression in some terms, as `Design.of` makes them. Lazy.
+
+    Raises
+    ------
+    ColumnNotFound, SqlError
+    """
+    return _with_expressions(data, [factor for term in terms for factor in term], where)
+
+
+def _with_expressions(data: Dataset, factors: Iterable[Factor], where: str) -> Dataset:
+    wanted = {}
+    for factor in factors:
+        if isinstance(factor, Variable) and not factor.is_column:
+            wanted[factor.text] = f"{factor.text} AS {quoted(factor.text)}"
+        elif (name := factor.column if isinstance(factor, Levels) else factor.text) not in data.schema.names:
+            raise ColumnNotFound.of(name, data.schema.names, where)
+    return data.sql(f"SELECT *, {', '.join(wanted.values())} FROM this") if wanted else data
 
 
 def quoted(name: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.coverage_memory import Memory
+from bench.coverage.memory import Memory
 from iceblink import causal as ci
 
 Held = Iterator[tuple[str, float, float, float]]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.coverage_memory import Memory
+from bench.coverage.memory import Memory
 from iceblink import causal as ci
 
 ROWS = 400

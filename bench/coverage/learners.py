@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.coverage_memory import Memory
-from bench.coverage_studies import Held
+from bench.coverage.memory import Memory
+from bench.coverage.studies import Held
 from iceblink import causal as ci
 
 SLOPE = 0.5

@@ -1,25 +1,18 @@
-"""How often intervals of double machine learning hold the truth: ``python -m bench.coverage_dml [studies]``.
-
-Each study has 500 rows, two confounders, treatments of several kinds that depend on them, and effects that are known.
-Of 1,000 studies 95 % intervals should hold the truth in 93 to 97 %.
-"""
+"""Studies of treatments of several kinds, and what double machine learning says of them."""
 
 from __future__ import annotations
 
-import sys
-from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
-from bench.coverage_memory import Memory
+from bench.coverage.memory import Memory
 from iceblink import causal as ci
 
 
-def double_machine_learning(seed: int) -> Iterator[tuple[str, float, float, float]]:
-    """Yield the name of an estimator, the bounds of its interval, and the truth."""
+def double_machine_learning(seed: int) -> Held:
+    """500 rows, two confounders, treatments of several kinds that depend on them, and effects that are known."""
     draw = np.random.default_rng(seed)
     x, g = draw.normal(size=500), draw.integers(0, 2, 500)
     shop = draw.integers(0, 60, 500)
@@ -67,18 +60,3 @@ def _chances(g: int) -> Any:
     """Return the chance of treatment at normal quantiles of the first confounder."""
     at = stats.norm.ppf((np.arange(20_000) + 0.5) / 20_000)
     return 1 / (1 + np.exp(-(0.6 * at - 0.8 * g)))
-
-
-def main(studies: int) -> None:
-    """Draw studies, and print a line for each estimator."""
-    held: Counter[str] = Counter()
-    for seed in range(studies):
-        for name, low, high, truth in double_machine_learning(seed):
-            held[name] += int(low <= truth <= high)
-    for name, count in held.items():
-        low, high = stats.beta.interval(0.95, count + 0.5, studies - count + 0.5)
-        print(f"{name:30} {count / studies:.1%} of {studies:,} ({low:.1%} to {high:.1%})")
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000)

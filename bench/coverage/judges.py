@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from bench.coverage_memory import Memory
-from bench.coverage_studies import Held
+from bench.coverage.memory import Memory
+from bench.coverage.studies import Held
 from iceblink import causal as ci
 
 ROWS = 1_000

@@ -39,8 +39,8 @@ class Memory:
     def select(self, *names: str) -> Memory:
         return Memory(self.rows.select(list(names)))
 
-    def order_by(self, name: str) -> Memory:
-        return Memory(self.rows.sort_by(name))
+    def order_by(self, *names: str) -> Memory:
+        return Memory(self.rows.sort_by([(name, "ascending") for name in names]))
 
     def distinct(self) -> Memory:
         return self.sql("SELECT DISTINCT * FROM this")

@@ -49,7 +49,8 @@ class PLR(CrossFit):
     folds : int
     seed : int
     cluster : str or sequence of str, optional
-        Columns by which rows belong together: they decide the fold instead of the key, and errors allow for them.
+        Columns by which rows belong together: they decide the fold instead of the key, and errors allow for them,
+        without a factor for few clusters.
     missing : {"raise", "drop"}
         What to do about rows that lack a value.
 

@@ -94,7 +94,7 @@ def test_settings_are_checked_at_once(kind: Any, roles: dict[str, Any]) -> None:
         ({"treatment": "lone"}, PlanError, "one row"),
         ({"treatment": "gap"}, QueryError, "missing in 1"),
         ({"treatment": "nothing", "missing": "drop"}, PlanError, "no rows"),
-        ({"features": "x + holes"}, QueryError, "holes is missing in 1"),
+        ({"features": "x + holes"}, QueryError, "holes is missing"),
         ({"outcome": "holes"}, QueryError, "is missing in 1"),
         ({"features": "nothing", "missing": "drop"}, PlanError, "no rows"),
     ],

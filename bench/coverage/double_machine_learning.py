@@ -8,6 +8,7 @@ import numpy as np
 from scipy import stats
 
 from bench.coverage.memory import Memory
+from bench.coverage.studies import Held
 from iceblink import causal as ci
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 LEVEL_ROWS = 262_144
 """Rows of a block: of more rows than cells of a histogram, which is what travels."""
-PASS_BYTES = 64 << 20
+PASS_BYTES = 16 << 20
 """Of the histograms of a pass; trees that need more take turns."""
 
 
@@ -174,7 +174,7 @@ class _Leaves:
 
 
 def grown(rows: Dataset, bins: Bins, rule: Rule, drawing: Drawing, shape: Shape) -> list[Tree]:
-    """Grow trees. Eager: a pass for each level, or more where their histograms take more than 64 MiB.
+    """Grow trees. Eager: a pass for each level, or more where their histograms take more than 16 MiB.
 
     Parameters
     ----------

@@ -144,7 +144,7 @@ def test_a_forest_is_the_same_in_any_files_turns_and_passes(lake: ib.Lake, monke
             monkeypatch.setattr(growth, "PASS_BYTES", 1)
             monkeypatch.setattr(rows, "KEPT_BYTES", 0)
         found = forest.fit(data)
-        monkeypatch.setattr(growth, "PASS_BYTES", 64 << 20)
+        monkeypatch.setattr(growth, "PASS_BYTES", 16 << 20)
         monkeypatch.setattr(rows, "KEPT_BYTES", 64 << 20)
         for one, other in zip(found.trees, expected.trees, strict=True):
             np.testing.assert_array_equal(one.goes_left, other.goes_left)

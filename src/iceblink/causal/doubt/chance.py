@@ -66,11 +66,11 @@ def sampled(data: Dataset, column: str, keys: tuple[str, ...], seed: int) -> pa.
         All are missing.
     """
     names = list(dict.fromkeys((column, *keys)))
-    schema = pa.schema([pa.field("value", data.schema.field(column).type), pa.field(RANK, pa.uint64())])
+    schema = pa.schema([pa.field("value", data.schema.field(column).type), pa.field(RANK, pa.int64())])
     ranked = data.select(*names).map_batches(
         _Ranked(column, Chance(keys, seed, "sample", 0)), schema=schema, batch_size=BLOCK_ROWS
     )
-    found = ranked.sql(f"SELECT value FROM this ORDER BY {RANK}, value LIMIT {SAMPLE_ROWS}").to_arrow()
+    found = ranked.order_by(RANK, "value").limit(SAMPLE_ROWS).to_arrow()
     values: pa.Array = found.column("value").combine_chunks()
     values = values.filter(pc.invert(values.is_null(nan_is_null=True)))
     if not len(values):
@@ -84,7 +84,7 @@ class _Ranked:
     chance: Chance
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        columns = [batch.column(self.column), pa.array(self.chance.hashes(batch))]
+        columns = [batch.column(self.column), pa.array((self.chance.hashes(batch) >> np.uint64(1)).astype(np.int64))]
         return pa.RecordBatch.from_arrays(columns, names=["value", RANK])
 
 

@@ -14,9 +14,10 @@ from iceblink.causal.doubt.chance import Added, Chance, Chosen, Redrawn, Resampl
 from iceblink.causal.doubt.one_scan import Change, effects, linear
 from iceblink.causal.doubt.subjects import Subject, subject
 from iceblink.causal.experiments.multiple import adjusted
+from iceblink.causal.formula import parsed
 from iceblink.causal.moments import Floats
 from iceblink.causal.observational.problem import Problem
-from iceblink.causal.regression.two_stage import TwoStage
+from iceblink.causal.regression.model import Regression
 from iceblink.errors import ConfigError, PlanError, nearest
 
 if TYPE_CHECKING:
@@ -219,7 +220,7 @@ def refute(
     ColumnNotFound, TypeMismatch, QueryError
     ConfigError
     PlanError
-        A placebo is asked of two-stage least squares, whose treatment would have no instrument.
+        A placebo is asked of an estimator by instruments, which would have none.
     """
     asked = tuple(dict.fromkeys((refuters,) if isinstance(refuters, str) else refuters))
     for name in asked:
@@ -231,7 +232,7 @@ def refute(
             "refute",
             "one refuter or more, two draws or more, share and level between 0 and 1",
         )
-    if "placebo" in asked and isinstance(estimator, TwoStage):
+    if "placebo" in asked and _instrumented(estimator):
         raise PlanError("a placebo has no instrument", "refute", "leave it out, or regress on the instrument by OLS")
     doubted = subject(estimator, data, treatment, key)
     before, error = doubted.estimated(doubted.data)
@@ -247,6 +248,12 @@ def refute(
         for one, p in zip(found, p_values, strict=True)
     )
     return Refutation(f"refuters of {type(estimator).__name__}", tuple(judged), draws, seed, level)
+
+
+def _instrumented(estimator: Any) -> bool:
+    if isinstance(estimator, Regression):
+        return bool(parsed(estimator.formula).instruments)
+    return getattr(estimator, "instrument", None) is not None
 
 
 def _changes(doubted: Subject, refuter: str, draws: int, share: float, seed: int) -> list[Change]:

@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 
+from iceblink.causal.blas import one_thread
 from iceblink.causal.dml.linear_nuisances import crossed, trained
 from iceblink.causal.dml.partially_linear import LinearPLR
 from iceblink.causal.doubt.chance import Added, Chosen, Redrawn, Resampled
@@ -102,20 +103,31 @@ def effects(subject: Subject, estimator: Linear, changes: Sequence[Change]) -> l
     )
     if found is None:
         raise PlanError("there are no rows", "refute", "look at the filters, and at missing values")
-    after, own = [], list(estimator.matrix.names)
-    for change, term in zip(changes, terms, strict=True):
-        treatment, columns = subject.treatment, own
-        if isinstance(change, Redrawn) and term is not None:
-            columns = [term.name if name == change.column else name for name in own]
-            treatment = term.name if change.column == treatment else treatment
-        elif term is not None:
-            columns = [*own, term.name]
-        if isinstance(change, Chosen | Resampled):
-            first = weighted.index(change) * estimator.folds
-            after.append(estimator.effect(_groups(found.rows, first, estimator.folds), treatment))
-        else:
-            after.append(estimator.effect(found.columns.chosen(columns), treatment))
-    return after
+    with one_thread():  # for systems so small more of them only wait for each other
+        return [
+            _after(subject, estimator, found, weighted, change, term)
+            for change, term in zip(changes, terms, strict=True)
+        ]
+
+
+def _after(
+    subject: Subject,
+    estimator: Linear,
+    found: _Both,
+    weighted: Sequence[Chosen | Resampled],
+    change: Change,
+    term: _Drawn | None,
+) -> float:
+    """Return the effect after one change."""
+    treatment, own = subject.treatment, list(estimator.matrix.names)
+    if isinstance(change, Chosen | Resampled):
+        first = weighted.index(change) * estimator.folds
+        return estimator.effect(_groups(found.rows, first, estimator.folds), treatment)
+    assert term is not None
+    if isinstance(change, Added):
+        return estimator.effect(found.columns.chosen([*own, term.name]), treatment)
+    columns = [term.name if name == change.column else name for name in own]
+    return estimator.effect(found.columns.chosen(columns), term.name if change.column == treatment else treatment)
 
 
 def _partially_linear(found: Moments) -> float:

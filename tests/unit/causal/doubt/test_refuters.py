@@ -52,12 +52,10 @@ def data(lake: ib.Lake) -> ib.Dataset:
 @pytest.mark.parametrize(
     "estimator",
     [
-        ci.OLS("y ~ t + x + i(city)", "HC0"),
-        ci.OLS("I(y / 2) ~ x + t - 1", weight="weights"),
-        ci.OLS("y ~ t + holes", missing="drop"),
+        ci.OLS("I(y / 2) ~ holes + t + i(city) - 1", weight="weights", missing="drop"),
         ci.LinearPLR("y", "t", ["x", "z"], key="id", folds=3),
     ],
-    ids=["categories", "weights", "missing", "cross-fitted"],
+    ids=["weighted", "cross-fitted"],
 )
 def test_one_scan_gives_what_running_again_gives(data: ib.Dataset, estimator: Any) -> None:
     doubted = subject(estimator, data, "t", "id")
@@ -72,16 +70,16 @@ def test_one_scan_gives_what_running_again_gives(data: ib.Dataset, estimator: An
 
 @pytest.mark.parametrize("estimator", [ci.OLS("y ~ t + x"), ci.LinearPLR("y", "t", ["x"], key="id")])
 def test_what_is_right_stays(data: ib.Dataset, estimator: Any) -> None:
-    found = ci.refute(estimator, data, ALL, treatment="t", key="id", draws=12)
+    found = ci.refute(estimator, data, ALL, treatment="t", key="id", draws=8)
     assert found.refuted == ()
     assert found["placebo"].after == pytest.approx(0, abs=0.1)
     assert found["dummy_outcome"].after == pytest.approx(0, abs=0.1)
     assert found["random_cause"].after == pytest.approx(found["random_cause"].before, abs=0.01)
     error = found["bootstrap"].error
-    assert found["bootstrap"].spread == pytest.approx(error, rel=0.5)
-    assert found["subset"].spread == pytest.approx(error * np.sqrt(1 / 0.8 - 1), rel=0.5)
+    assert found["bootstrap"].spread == pytest.approx(error, rel=0.6)
+    assert found["subset"].spread == pytest.approx(error * np.sqrt(1 / 0.8 - 1), rel=0.6)
     assert found.to_arrow().column("refuted").to_pylist() == [False] * 5
-    assert found.effects().num_rows == 60
+    assert found.effects().num_rows == 40
     assert "no effect, as it should be" in repr(found)
     with pytest.raises(ConfigError):
         ci.refute(estimator, data, ["subset"], treatment="t", key="id", draws=2)["placebo"]
@@ -116,10 +114,10 @@ def test_what_is_wrong_is_found(data: ib.Dataset) -> None:
 
 
 def test_errors_that_know_no_units_are_found(data: ib.Dataset) -> None:
-    narrow = ci.refute(ci.OLS("common ~ shared"), data, ["bootstrap"], treatment="shared", key="unit", draws=30)
+    narrow = ci.refute(ci.OLS("common ~ shared"), data, ["bootstrap"], treatment="shared", key="unit", draws=25)
     assert narrow.refuted == ("bootstrap",)
     wide = ci.OLS("common ~ shared", cluster="unit")
-    assert ci.refute(wide, data, ["bootstrap"], treatment="shared", key="unit", draws=30).refuted == ()
+    assert ci.refute(wide, data, ["bootstrap"], treatment="shared", key="unit", draws=25).refuted == ()
 
 
 def test_shares_of_rows_change_no_draw(lake: ib.Lake) -> None:
@@ -134,20 +132,23 @@ def test_shares_of_rows_change_no_draw(lake: ib.Lake) -> None:
 
 def test_estimators_of_studies_are_run_again(data: ib.Dataset) -> None:
     named = data.sql("SELECT *, CASE WHEN t = 1 THEN 'took it' WHEN t = 0 THEN 'did not' END AS arm FROM this")
-    for confounders in ("x + z", ["x", "z"]):
-        problem = ci.Problem(named, "y", "arm", confounders, control="did not", outcome_model="x")
-        found = ci.refute(ci.RegressionAdjustment(), problem, ["placebo", "random_cause"], key="id", draws=2)
-        assert found.refuted == ()
-        assert found["placebo"].before == pytest.approx(2, abs=0.2)
-        assert np.abs(found["placebo"].effects).max() < 0.3
-        assert 0 < np.abs(found["random_cause"].effects - found["random_cause"].before).max() < 0.05
+    problem = ci.Problem(named, "y", "arm", ["x", "z"], control="did not", outcome_model="x")
+    found = ci.refute(ci.RegressionAdjustment(), problem, ["placebo", "random_cause"], key="id", draws=2)
+    assert found.refuted == ()
+    assert found["placebo"].before == pytest.approx(2, abs=0.2)
+    assert np.abs(found["placebo"].effects).max() < 0.3
+    assert 0 < np.abs(found["random_cause"].effects - found["random_cause"].before).max() < 0.05
+    plain = subject(ci.RegressionAdjustment(), ci.Problem(data, "y", "t", "x"), None, "id")
+    assert plain.estimated(data, ["z"]) == pytest.approx(
+        subject(ci.RegressionAdjustment(), ci.Problem(data, "y", "t", "x + z"), None, "id").estimated(data), rel=1e-12
+    )
 
 
 def test_products_of_the_treatment_and_other_regressions_are_run_again(data: ib.Dataset) -> None:
     assert linear(subject(ci.OLS("y ~ t + t:x"), data, "t", "id")) is None
     found = ci.refute(ci.OLS("y ~ t + t:x"), data, ["dummy_outcome"], treatment="t", key="id", draws=2)
     assert np.abs(found["dummy_outcome"].effects).max() < 0.5
-    found = ci.refute(ci.Logit("t ~ x"), data, ["placebo", "dummy_outcome"], treatment="x", key="id", draws=2)
+    found = ci.refute(ci.Logit("t ~ x"), data, ["placebo"], treatment="x", key="id", draws=2)
     assert found.refuted == ()
 
 

@@ -118,7 +118,7 @@ def test_errors_of_bounds_are_those_of_repeated_samples(data: ib.Dataset) -> Non
     long = np.column_stack([np.ones(ROWS), *(rows[name] for name in ("x0", "x1", "x2"))])
     strength = np.sqrt(0.3 * 0.3 / 0.7)
     ends = []
-    for _ in range(600):
+    for _ in range(300):
         at = draw.integers(0, ROWS, ROWS)
         left = [rows[n][at] - long[at] @ np.linalg.lstsq(long[at], rows[n][at], rcond=None)[0] for n in ("y", "t")]
         theta = left[0] @ left[1] / (left[1] @ left[1])
@@ -127,7 +127,7 @@ def test_errors_of_bounds_are_those_of_repeated_samples(data: ib.Dataset) -> Non
     lower, upper = np.std(ends, axis=0)
     bounds = ci.sensitivity(PLR, data).bounds(0.3, 0.3)
     assert bounds.upper_error > 1.3 * bounds.lower_error
-    assert (bounds.lower_error, bounds.upper_error) == pytest.approx((lower, upper), rel=0.12)
+    assert (bounds.lower_error, bounds.upper_error) == pytest.approx((lower, upper), rel=0.15)
 
 
 def test_a_regression_with_the_confounder_is_the_bound_at_its_strength(data: ib.Dataset) -> None:

@@ -18,7 +18,7 @@ from iceblink.errors import IceblinkError, PlanError
 
 Floats = NDArray[np.float64]
 NAMES = "abcdef"
-FEW = 12  # of each property; 600 were tried by hand
+FEW = 8  # of each property; 600 were tried by hand
 
 
 @st.composite

@@ -154,3 +154,23 @@ def test_one_model_for_all_arms_and_clusters_of_units_on_ray(tmp_path: Path) -> 
             stages = ci.Staggered("y", "unit", "time", "first", cluster="place").read(data).two_stage()
             found.append(np.concatenate([both.values, both.errors, stages.values, stages.errors]))
         np.testing.assert_allclose(found[1], found[0], rtol=1e-10)
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_doubt_on_ray_is_that_of_one_process(tmp_path: Path) -> None:
+    draw = np.random.default_rng(4)
+    x, m, t = draw.normal(size=(3, 70_000))
+    rows = pa.table({"id": np.arange(len(x)), "x": x, "t": t + x, "m": m + t + x, "y": m + t + x})
+    engine = ib.RayEngine(small_bytes=0, split_bytes=500_000, memory_bytes=2 << 30)
+    with ib.connect(tmp_path / "lake") as local, ib.connect(tmp_path / "lake", engine=engine) as on_ray:
+        local.write("n.t", rows, "create", properties={"write.parquet.row-group-limit": "20000"})
+        here, there = (
+            ci.refute(ci.OLS("y ~ t + x"), lake.table("n.t"), ["placebo", "subset"], treatment="t", key="id", draws=2)
+            for lake in (local, on_ray)
+        )
+        assert here.effects().equals(there.effects())
+        bounds = [
+            ci.sensitivity(ci.LinearPLR("y", "t", ["x"], key="id"), lake.table("n.t")).bounds(0.1, 0.1)
+            for lake in (local, on_ray)
+        ]
+        np.testing.assert_allclose(bounds[0].interval, bounds[1].interval, rtol=1e-12)

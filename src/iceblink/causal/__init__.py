@@ -20,6 +20,7 @@ from iceblink.causal.dml.partialling_out import PLIV, PLR
 from iceblink.causal.dml.partially_linear import LinearPLR
 from iceblink.causal.doubt.e_values import EValue, e_value
 from iceblink.causal.doubt.pairs import rosenbaum_bounds
+from iceblink.causal.doubt.refute import Refutation, refute
 from iceblink.causal.doubt.regression_sensitivity import RegressionSensitivity
 from iceblink.causal.doubt.score_sensitivity import ScoreSensitivity
 from iceblink.causal.doubt.sensitivity import sensitivity
@@ -84,6 +85,7 @@ __all__ = [
     "IPW", "RegressionAdjustment", "AIPW", "IPWRA", "EntropyBalancing", "Stratification", "CoarsenedMatching",
     "NearestNeighbour",
     "Graph", "Identification", "Implications", "FrontDoor",
+    "refute", "Refutation",
     "sensitivity", "RegressionSensitivity", "ScoreSensitivity", "e_value", "EValue", "rosenbaum_bounds",
     "Staggered", "TwoByTwo", "SyntheticControl", "SyntheticDiD",
     "folded", "DoublyRobust", "RowScores", "UpliftCurve", "TOC", "Curves", "BestLinearPredictor", "Calibration",

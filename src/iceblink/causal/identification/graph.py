@@ -91,7 +91,12 @@ class Graph:
         return frozenset(self.nodes) - hidden
 
     def __repr__(self) -> str:
-        return "; ".join(f"{cause} -> {effect}" for cause, effect in self.directed.edges)
+        """Return it as a text that draws it."""
+        hidden = sorted(set(self.nodes) - self.observed)
+        alone = [node for node in self.nodes if node in self.observed and not self.directed.degree(node)]
+        latent = [f"{_quoted(node)} [latent]" for node in hidden]
+        edges = [f"{_quoted(cause)} -> {_quoted(effect)}" for cause, effect in self.directed.edges]
+        return "; ".join([*latent, *map(_quoted, alone), *edges])
 
     def separated(self, first: str | Iterable[str], second: str | Iterable[str], given: Iterable[str] = ()) -> bool:
         """Return whether two nodes, or sets of nodes, are d-separated given others [1]_.
@@ -219,6 +224,10 @@ class Graph:
     def _check(self, name: str) -> None:
         if name not in self.directed:
             raise PlanError(f"the graph has no {name!r}", "Graph", nearest(name, self.nodes, "nodes"))
+
+
+def _quoted(name: str) -> str:
+    return name if name.isidentifier() else f'"{name}"'
 
 
 def _common(pair: tuple[str, str]) -> str:

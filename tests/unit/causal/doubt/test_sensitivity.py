@@ -118,7 +118,7 @@ def test_errors_of_bounds_are_those_of_repeated_samples(data: ib.Dataset) -> Non
     long = np.column_stack([np.ones(ROWS), *(rows[name] for name in ("x0", "x1", "x2"))])
     strength = np.sqrt(0.3 * 0.3 / 0.7)
     ends = []
-    for _ in range(600):
+    for _ in range(300):
         at = draw.integers(0, ROWS, ROWS)
         left = [rows[n][at] - long[at] @ np.linalg.lstsq(long[at], rows[n][at], rcond=None)[0] for n in ("y", "t")]
         theta = left[0] @ left[1] / (left[1] @ left[1])
@@ -127,7 +127,7 @@ def test_errors_of_bounds_are_those_of_repeated_samples(data: ib.Dataset) -> Non
     lower, upper = np.std(ends, axis=0)
     bounds = ci.sensitivity(PLR, data).bounds(0.3, 0.3)
     assert bounds.upper_error > 1.3 * bounds.lower_error
-    assert (bounds.lower_error, bounds.upper_error) == pytest.approx((lower, upper), rel=0.12)
+    assert (bounds.lower_error, bounds.upper_error) == pytest.approx((lower, upper), rel=0.15)
 
 
 def test_a_regression_with_the_confounder_is_the_bound_at_its_strength(data: ib.Dataset) -> None:
@@ -230,15 +230,17 @@ def test_what_cannot_be_judged_is_refused(
 
 def test_strengths_are_checked(data: ib.Dataset) -> None:
     of_scores, of_regression = ci.sensitivity(PLR, data), ci.sensitivity(ci.OLS("y ~ t + x0"), data, "t")
+    wrong: list[dict[str, float]] = [
+        {"r2_treatment": 1.0, "r2_outcome": 0.1},
+        {"r2_treatment": 0.1, "r2_outcome": -0.1},
+        {"r2_treatment": 0.1, "r2_outcome": 0.1, "level": 1.0},
+    ]
     for found in (of_scores, of_regression):
-        for call in (
-            lambda found=found: found.bounds(1.0, 0.1),
-            lambda found=found: found.bounds(0.1, -0.1),
-            lambda found=found: found.bounds(0.1, 0.1, level=1.0),
-            lambda found=found: found.benchmark(),
-        ):
+        for arguments in wrong:
             with pytest.raises(ConfigError):
-                call()
+                found.bounds(**arguments)
+        with pytest.raises(ConfigError):
+            found.benchmark()
         with pytest.raises(ColumnNotFound):
             found.benchmark("x7")
     with pytest.raises(ConfigError):
@@ -262,9 +264,8 @@ def test_e_values_are_the_published_ones() -> None:
     found = ci.e_value(3.9, (1.8, 8.7))
     assert found.estimate == pytest.approx(7.26, abs=5e-3)
     assert found.limit == pytest.approx(3.0, abs=5e-3)
-    assert ci.e_value(1 / 3.9, (1 / 8.7, 1 / 1.8)) == ci.EValue(
-        pytest.approx(found.estimate), pytest.approx(found.limit)
-    )
+    below = ci.e_value(1 / 3.9, (1 / 8.7, 1 / 1.8))
+    assert (below.estimate, below.limit) == pytest.approx((found.estimate, found.limit))
     assert ci.e_value(1.2, (0.9, 1.6)).limit == 1.0
     assert ci.e_value(1.0).estimate == 1.0
     assert ci.e_value(4.0, scale="odds ratio") == ci.e_value(2.0)

@@ -66,8 +66,7 @@ def near(found: Moments, expected: Moments) -> None:
     assert np.abs((found.products - expected.products) / (sizes[:, :, np.newaxis] * sizes[:, np.newaxis])).max() < 1e-10
 
 
-@pytest.mark.parametrize("kind", FORMATS)
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(("seed", "kind"), list(enumerate(FORMATS)))
 def test_refreshed_moments_are_those_of_all_rows(lake: ib.Lake, kind: str, seed: int) -> None:
     begin(lake, FORMATS[kind])
     kept = {model: model.moments(lake.table("n.t")) for model in (OLS, PLR)}

@@ -36,8 +36,9 @@ class CoarsenedMatching:
     """Coarsened exact matching [1]_: a cell is a bin of each number and a level of each category.
 
     Inside of a cell each arm is weighted to the cell's rows of the target population. Errors are those of weighted
-    least squares of the outcome on the treatment, HC0, with the weights as given. Which rows are left out changes the
-    target population: ``facts`` say how many are in it.
+    least squares of the outcome on the treatment, HC0, with the weights as given: they take what differs between cells
+    for noise, so that intervals hold at least as often as they say. Which rows are left out changes the target
+    population: ``facts`` say how many are in it.
 
     Parameters
     ----------

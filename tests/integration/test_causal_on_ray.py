@@ -12,6 +12,8 @@ import pytest
 import iceblink as ib
 from iceblink import _
 from iceblink import causal as ci
+from iceblink.causal.doubt.refute import Refuter
+from iceblink.causal.regression import projections
 from iceblink.run.ray.session import Session
 
 ROWS = 70_000
@@ -21,13 +23,14 @@ Lakes = tuple[ib.Lake, ib.Lake]
 
 @pytest.fixture(scope="module")
 def lakes(ray_session: Session, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lakes]:
-    """The same tables in one process and on Ray, whose hosts serve all tests: they take seconds to start."""
+    """The same tables in one process and on Ray, where all rows are exchanged, by hosts that serve all tests."""
     folder: Path = tmp_path_factory.mktemp("lake")
-    engine = ib.RayEngine(small_bytes=0, split_bytes=400_000, memory_bytes=2 << 30)
+    engine = ib.RayEngine(small_bytes=0, split_bytes=400_000, broadcast_bytes=0, memory_bytes=2 << 30)
     with ib.connect(folder) as local, ib.connect(folder, engine=engine) as on_ray:
         properties = {"write.parquet.row-group-limit": "5000", "write.delete.mode": "merge-on-read"}
         local.write("n.people", people(), "create", properties=properties)
-        local.write("n.panel", panel(), "create", properties={"write.parquet.row-group-limit": "1000"})
+        local.write("n.panel", panel().slice(0, 700), "create")
+        local.write("n.panel", panel().slice(700))
         yield local, on_ray
 
 
@@ -48,13 +51,20 @@ def people() -> pa.Table:
 
 
 def panel() -> pa.Table:
-    """Draw 600 units in five periods, some treated from the third or fourth on."""
+    """Draw 300 units in five periods, some treated from the third or fourth on, others never."""
     draw = np.random.default_rng(4)
-    unit, time = np.repeat(np.arange(600), 5), np.tile(np.arange(1, 6), 600)
-    first = draw.choice([3.0, 4.0, np.nan], 600)[unit]
-    arm, x = (time >= first) * 1, draw.normal(size=3_000)
-    y = arm * (1 + x) + x + draw.normal(size=3_000)
-    return pa.table({"y": y, "arm": arm, "x": x, "unit": unit, "time": time, "first": first, "place": unit % 30})
+    unit, time = np.repeat(np.arange(300), 5), np.tile(np.arange(2001, 2006), 300)
+    first = draw.choice([2003, 2004, 0], 300)[unit]
+    treated, x = (first > 0) & (time >= first), draw.normal(size=1_500)
+    y = x + treated * (1 + x) + draw.normal(size=300)[unit] + 0.1 * time + draw.normal(size=1_500)
+    place = np.array([f"Gegend {at}" for at in unit % 7])
+    return pa.table({"y": y, "x": x, "treated": treated, "unit": unit, "time": time, "first": first, "place": place})
+
+
+def close(left: ci.Estimates, right: ci.Estimates) -> None:
+    assert (left.names, left.rows) == (right.names, right.rows)
+    np.testing.assert_allclose(left.values, right.values, rtol=1e-10, atol=1e-13)
+    np.testing.assert_allclose(left.errors, right.errors, rtol=1e-10)
 
 
 def test_regressions(lakes: Lakes) -> None:
@@ -125,18 +135,42 @@ def test_judges_and_policies(lakes: Lakes) -> None:
     np.testing.assert_allclose(found[1][1], found[0][1], rtol=1e-10)
 
 
-def test_one_model_for_all_arms_and_clusters_of_units(lakes: Lakes) -> None:
+@pytest.mark.parametrize("interactions", [None, "x"], ids=["a model for each arm", "one model"])
+def test_observational_studies(lakes: Lakes, interactions: str | None) -> None:
     found = []
     for lake in lakes:
-        data = lake.table("n.panel")
-        modelled = ci.RegressionAdjustment().fit(ci.Problem(data, "y", "arm", "x", interactions="x"))
-        stages = ci.Staggered("y", "unit", "time", "first", cluster="place").read(data).two_stage()
-        found.append(np.concatenate([modelled.values, modelled.errors, stages.values, stages.errors]))
+        problem = ci.Problem(
+            lake.table("n.panel"), "y", "treated", "x + i(time)", cluster="unit", interactions=interactions
+        )
+        effects = ci.RegressionAdjustment().fit(problem)
+        found.append(np.concatenate([effects.values, effects.errors]))
     np.testing.assert_allclose(found[1], found[0], rtol=1e-10)
 
 
+@pytest.mark.parametrize("few", [64, 0], ids=["dummies", "conjugate gradients"])
+def test_fixed_effects(lakes: Lakes, monkeypatch: pytest.MonkeyPatch, few: int) -> None:
+    monkeypatch.setattr(projections, "FEW_LEVELS", few)
+    model = ci.FixedEffects("y ~ x + treated | unit + time", cluster="place")
+    close(*(model.fit(lake.table("n.panel")) for lake in lakes))
+
+
+def test_staggered_adoption(lakes: Lakes) -> None:
+    model = ci.Staggered("y", "unit", "time", "first", cluster="place")
+    here, there = (model.read(lake.table("n.panel")) for lake in lakes)
+    close(here.two_stage(), there.two_stage())
+    close(here.event_study(), there.event_study())
+    here, there = (ci.Staggered("y", "unit", "time", "first").read(lake.table("n.panel")) for lake in lakes)
+    close(here.group_time().aggregate("dynamic"), there.group_time().aggregate("dynamic"))
+
+
+def test_synthetic_did(lakes: Lakes) -> None:
+    model = ci.SyntheticDiD("y", "place", "time", "once", replications=5)
+    once = "SELECT *, place = 'Gegend 0' AND time > 2003 AS once FROM n.panel"
+    close(*(model.fit(lake.sql(once)) for lake in lakes))
+
+
 def test_doubt(lakes: Lakes) -> None:
-    asked = ["placebo", "subset"]
+    asked: tuple[Refuter, ...] = ("placebo", "subset")
     here, there = (
         ci.refute(ci.OLS("y ~ dose + z"), lake.table("n.people"), asked, treatment="dose", key="id", draws=2)
         for lake in lakes

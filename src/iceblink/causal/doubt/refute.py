@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
-from scipy import stats
 
 from iceblink.causal.doubt.chance import Added, Chance, Chosen, Redrawn, Resampled, applied, sampled
 from iceblink.causal.doubt.one_scan import Change, effects, linear
 from iceblink.causal.doubt.subjects import Subject, subject
 from iceblink.causal.experiments.multiple import adjusted
 from iceblink.causal.formula import parsed
+from iceblink.causal.late import stats
 from iceblink.causal.moments import Floats
 from iceblink.causal.observational.problem import Problem
 from iceblink.causal.regression.model import Regression

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-from scipy import stats
 
 from iceblink.causal.doubt.sensitivity import (
     Bounds,
@@ -19,6 +18,7 @@ from iceblink.causal.doubt.sensitivity import (
     sensitivity,
 )
 from iceblink.causal.formula import parsed
+from iceblink.causal.late import stats
 from iceblink.causal.matrix import Matrix
 from iceblink.causal.moments import Moments
 from iceblink.causal.passes import moments

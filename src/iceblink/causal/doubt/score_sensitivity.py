@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-from scipy import optimize, stats
 
 from iceblink.causal.blas import one_thread
 from iceblink.causal.dml.linear_nuisances import Nuisances, crossed, trained
@@ -20,6 +19,7 @@ from iceblink.causal.doubt.sensitivity import (
     grid,
     sensitivity,
 )
+from iceblink.causal.late import optimize, stats
 from iceblink.causal.matrix import Matrix, Number
 from iceblink.causal.moments import Floats, Moments
 from iceblink.causal.passes import Folds, Grouping, moments, summed

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from scipy import stats
 
 from iceblink.causal.experiments.multiple import adjusted
 from iceblink.causal.identification.criteria import shown
 from iceblink.causal.identification.separators import Names
+from iceblink.causal.late import stats
 from iceblink.causal.matrix import Matrix, Number
 from iceblink.causal.moments import Floats
 from iceblink.causal.passes import Missing, moments

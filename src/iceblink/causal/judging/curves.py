@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from scipy import stats
 
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.judging.cuts import part_of
 from iceblink.causal.judging.jackknife import BUCKETS, buckets_of, jackknifed
+from iceblink.causal.late import stats
 from iceblink.causal.matrix import floats
 from iceblink.causal.moments import Floats
 from iceblink.causal.observational.stack import added

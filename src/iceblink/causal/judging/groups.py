@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from scipy import stats
 
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.experiments.places import Places
 from iceblink.causal.judging.columns import check_numbers
 from iceblink.causal.judging.cuts import cut, part_of
+from iceblink.causal.late import stats
 from iceblink.causal.matrix import Matrix, Number, floats
 from iceblink.causal.moments import Floats, Integers, Moments
 from iceblink.causal.passes import moments

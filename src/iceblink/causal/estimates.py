@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 INTERCEPT = "(Intercept)"
+ROUNDING = 1e-12
+"""A variance that is below 0 by less than this, in parts of what it was made of, is 0."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -69,13 +71,17 @@ class Estimates(Result):
 
     @property
     def errors(self) -> Floats:
-        """Standard errors (k,)."""
-        return np.sqrt(np.diag(self.covariance))
+        """Standard errors (k,): 0 where rounding alone is left of a variance, as of an outcome that has no noise."""
+        variances = np.diag(self.covariance)
+        made_of = np.maximum(self.values**2, variances.max(initial=0.0))
+        rounded = (variances < 0) & (variances > -ROUNDING * made_of)
+        return np.sqrt(np.where(rounded, 0.0, variances))
 
     @property
     def statistics(self) -> Floats:
-        """Each coefficient in its standard errors (k,)."""
-        return self.values / self.errors
+        """Each coefficient in its standard errors (k,): infinite of one without error, NaN of a 0 without error."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray(self.values / self.errors)
 
     @property
     def p_values(self) -> Floats:

@@ -126,13 +126,6 @@ class Estimates(Result):
 
     def sheet(self, level: float = 0.95) -> Sheet:
         """Return what `summary` and notebooks show."""
-        bounds = self.interval(level)
-        lines = [
-            [name, *(f"{number:.6g}" for number in (value, error)), f"{t:.2f}", f"{p:.3g}", f"{low:.6g}", f"{high:.6g}"]
-            for name, value, error, t, p, (low, high) in zip(
-                self.names, self.values, self.errors, self.statistics, self.p_values, bounds, strict=True
-            )
-        ]
         facts = {"rows": f"{self.rows:,}", "errors": self.convention, **self.facts}
         foot = ", ".join(
             f"{name} {value:.6g}" if isinstance(value, float) else f"{name} {value}" for name, value in facts.items()
@@ -140,10 +133,23 @@ class Estimates(Result):
         left = [f"left out, for they follow from others: {', '.join(self.dropped)}"] if self.dropped else []
         return Sheet(
             above=(self.title,),
-            head=("", "estimate", "std. error", "t", "p", *(f"{part:.1%}" for part in _tails(level))),
-            lines=lines,
+            head=("", *self.head(level)),
+            lines=[[name, *cells] for name, cells in zip(self.names, self.cells(level), strict=True)],
             below=(foot, *self.provenance.lines, *left),
         )
+
+    @staticmethod
+    def head(level: float) -> tuple[str, ...]:
+        """Return what the numbers are that summaries say of a coefficient."""
+        return "estimate", "std. error", "t", "p", *(f"{part:.1%}" for part in _tails(level))
+
+    def cells(self, level: float = 0.95) -> list[list[str]]:
+        """Return these numbers of each, as they are shown."""
+        numbers = zip(self.values, self.errors, self.statistics, self.p_values, self.interval(level), strict=True)
+        return [
+            [f"{value:.6g}", f"{error:.6g}", f"{t:.2f}", f"{p:.3g}", f"{low:.6g}", f"{high:.6g}"]
+            for value, error, t, p, (low, high) in numbers
+        ]
 
     def summary(self, level: float = 0.95) -> str:
         """Return a table to read."""

@@ -10,7 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from iceblink.causal.doubt.sensitivity import (
-    EXPLAINS,
+    PARTIAL_R2,
+    ROBUSTNESS,
+    ROBUSTNESS_95,
     Bounds,
     Sensitivity,
     check_level,
@@ -206,9 +208,9 @@ class RegressionSensitivity(Sensitivity):
         return {
             "estimate": self.estimate,
             "std. error, classical": self.error,
-            f"{EXPLAINS} of both for 0": self.robustness_value(),
-            f"{EXPLAINS} of both for 0 in the 95 % interval": self.robustness_value(level=0.95),
-            f"{EXPLAINS} of the treatment for 0, and all of the outcome": self.partial_r2,
+            ROBUSTNESS: self.robustness_value(),
+            ROBUSTNESS_95: self.robustness_value(level=0.95),
+            PARTIAL_R2: self.partial_r2,
         }
 
     @property

@@ -12,7 +12,8 @@ from iceblink.causal.blas import one_thread
 from iceblink.causal.dml.linear_nuisances import Nuisances, crossed, trained
 from iceblink.causal.dml.partially_linear import LinearPLR
 from iceblink.causal.doubt.sensitivity import (
-    EXPLAINS,
+    ROBUSTNESS,
+    ROBUSTNESS_95,
     Bounds,
     Sensitivity,
     check_level,
@@ -201,8 +202,8 @@ class ScoreSensitivity(Sensitivity):
         return {
             "estimate": self.effect,
             "std. error": self.error,
-            f"{EXPLAINS} of both for 0": self.robustness_value(),
-            f"{EXPLAINS} of both for 0 in the 95 % interval": self.robustness_value(level=0.95),
+            ROBUSTNESS: self.robustness_value(),
+            ROBUSTNESS_95: self.robustness_value(level=0.95),
         }
 
 

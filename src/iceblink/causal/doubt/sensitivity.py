@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from iceblink.dataset import Dataset
 
 
-EXPLAINS = "a confounder explains"
-"""So begin the names of what is a part of what is left of treatment and outcome."""
+ROBUSTNESS, ROBUSTNESS_95, PARTIAL_R2 = "robustness value", "robustness value, 95 % interval", "partial R²"
+PARTS = (ROBUSTNESS, ROBUSTNESS_95, PARTIAL_R2)
+MEANT = "a confounder that explains the robustness value of what is left of treatment and outcome brings it to 0"
+WIDE = 0.4
+"""So strong confounders are drawn, at least."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ class Sensitivity(Result):
         """Return how strong a confounder is that is as strong as some observed ones."""
 
     @abstractmethod
-    def contour(self) -> pa.Table:
+    def contour(self, most_treatment: float = WIDE, most_outcome: float = WIDE) -> pa.Table:
         """Return a tidy table of the bound that is nearer to 0 for a grid of strengths."""
 
     def to_arrow(self) -> pa.Table:
@@ -98,11 +101,8 @@ class Sensitivity(Result):
 
     def sheet(self) -> Sheet:
         """Return what `summary` and notebooks show; what a confounder explains, in per cent."""
-        lines = [
-            [name, f"{value:.2%}" if name.startswith(EXPLAINS) else f"{value:.6g}"]
-            for name, value in self.known.items()
-        ]
-        return Sheet((self.title,), ("", self.treatment), lines, self.provenance.lines)
+        lines = [[name, f"{value:.2%}" if name in PARTS else f"{value:.6g}"] for name, value in self.known.items()]
+        return Sheet((self.title,), ("", self.treatment), lines, (MEANT, *self.provenance.lines))
 
     def plot(self, ax: Axes | None = None, *, benchmarks: Sequence[str] = ()) -> Axes:
         """Draw lines of equal effects over the strength of a confounder: `contour`.
@@ -125,7 +125,13 @@ class Sensitivity(Result):
             for name in benchmarks
             for found in [self.benchmark(name)]
         ]
-        return contours(self.contour(), marks=pa.Table.from_pylist(marks) if marks else None, ax=ax)
+        far = {
+            side: min(max([WIDE, *(1.1 * mark[f"r2_{side}"] for mark in marks)]), 0.99)
+            for side in ("treatment", "outcome")
+        }
+        return contours(
+            self.contour(far["treatment"], far["outcome"]), marks=pa.Table.from_pylist(marks) if marks else None, ax=ax
+        )
 
 
 @singledispatch

@@ -58,6 +58,7 @@ DOORS = {
 }
 EVERYWHERE = {"pyarrow", "numpy"}
 OPEN = {*EVERYWHERE, "iceblink", *sys.stdlib_module_names}
+SLOW = {"scipy.stats", "scipy.optimize", "scipy.interpolate"}  # to import; what is in late.py comes when it is used
 NAMELESS = {"utils", "helpers", "common", "misc", "_internal"}
 LONGEST = 500  # lines
 
@@ -68,6 +69,13 @@ def imported(node: ast.AST) -> Iterator[str]:
         yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
         yield node.module or "."
+
+
+def named(node: ast.AST) -> set[str]:
+    """Return the dotted names that an import statement gives: `from a import b` gives `a.b`."""
+    if isinstance(node, ast.ImportFrom):
+        return {f"{node.module}.{alias.name}" for alias in node.names}
+    return set(imported(node))
 
 
 def broken_rules(path: str, text: str) -> Iterator[str]:
@@ -87,6 +95,9 @@ def broken_rules(path: str, text: str) -> Iterator[str]:
         for node in ast.walk(function)
     }
     for node in ast.walk(tree):
+        for slow in SLOW.intersection(named(node)):
+            if parts[-1] != "late":
+                yield f"{path}:{getattr(node, 'lineno', 1)} {slow} is slow to import: take it from late.py"
         for module in imported(node):
             package, _, rest = module.partition(".")
             at = f"{path}:{getattr(node, 'lineno', 1)}"
@@ -131,6 +142,7 @@ def test_what_every_room_may_import_is_installed_with_us() -> None:
             "def f():\n    from iceblink.scan.read import g\n",
             "kernel.py:2 an import",
         ),
+        ("iceblink/causal/a.py", "from scipy import special, stats\n", "a.py:1 scipy.stats is slow"),
         ("iceblink/lake/utils.py", "", "utils.py:1 'utils' names nothing"),
         ("iceblink/lake/table.py", "\n" * 501, "table.py:501 a file holds one idea"),
     ],

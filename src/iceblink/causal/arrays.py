@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 import pyarrow as pa
-from scipy import stats
 
 from iceblink.causal.estimates import Estimates
+from iceblink.causal.late import stats
 from iceblink.causal.moments import Floats
 from iceblink.errors import ColumnNotFound, ConfigError, PlanError, QueryError
 from iceblink.lake.catalog import Catalog

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 INTERCEPT = "(Intercept)"
+ROUNDING = 1e-12
+"""A variance that is below 0 by less than this, in parts of what it was made of, is 0."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -69,13 +71,17 @@ class Estimates(Result):
 
     @property
     def errors(self) -> Floats:
-        """Standard errors (k,)."""
-        return np.sqrt(np.diag(self.covariance))
+        """Standard errors (k,): 0 where rounding alone is left of a variance, as of an outcome that has no noise."""
+        variances = np.diag(self.covariance)
+        made_of = np.maximum(self.values**2, variances.max(initial=0.0))
+        rounded = (variances < 0) & (variances > -ROUNDING * made_of)
+        return np.sqrt(np.where(rounded, 0.0, variances))
 
     @property
     def statistics(self) -> Floats:
-        """Each coefficient in its standard errors (k,)."""
-        return self.values / self.errors
+        """Each coefficient in its standard errors (k,): infinite of one without error, NaN of a 0 without error."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray(self.values / self.errors)
 
     @property
     def p_values(self) -> Floats:
@@ -120,13 +126,6 @@ class Estimates(Result):
 
     def sheet(self, level: float = 0.95) -> Sheet:
         """Return what `summary` and notebooks show."""
-        bounds = self.interval(level)
-        lines = [
-            [name, *(f"{number:.6g}" for number in (value, error)), f"{t:.2f}", f"{p:.3g}", f"{low:.6g}", f"{high:.6g}"]
-            for name, value, error, t, p, (low, high) in zip(
-                self.names, self.values, self.errors, self.statistics, self.p_values, bounds, strict=True
-            )
-        ]
         facts = {"rows": f"{self.rows:,}", "errors": self.convention, **self.facts}
         foot = ", ".join(
             f"{name} {value:.6g}" if isinstance(value, float) else f"{name} {value}" for name, value in facts.items()
@@ -134,10 +133,23 @@ class Estimates(Result):
         left = [f"left out, for they follow from others: {', '.join(self.dropped)}"] if self.dropped else []
         return Sheet(
             above=(self.title,),
-            head=("", "estimate", "std. error", "t", "p", *(f"{part:.1%}" for part in _tails(level))),
-            lines=lines,
+            head=("", *self.head(level)),
+            lines=[[name, *cells] for name, cells in zip(self.names, self.cells(level), strict=True)],
             below=(foot, *self.provenance.lines, *left),
         )
+
+    @staticmethod
+    def head(level: float) -> tuple[str, ...]:
+        """Return what the numbers are that summaries say of a coefficient."""
+        return "estimate", "std. error", "t", "p", *(f"{part:.1%}" for part in _tails(level))
+
+    def cells(self, level: float = 0.95) -> list[list[str]]:
+        """Return these numbers of each, as they are shown."""
+        numbers = zip(self.values, self.errors, self.statistics, self.p_values, self.interval(level), strict=True)
+        return [
+            [f"{value:.6g}", f"{error:.6g}", f"{t:.2f}", f"{p:.3g}", f"{low:.6g}", f"{high:.6g}"]
+            for value, error, t, p, (low, high) in numbers
+        ]
 
     def summary(self, level: float = 0.95) -> str:
         """Return a table to read."""

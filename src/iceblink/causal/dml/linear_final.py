@@ -28,7 +28,7 @@ from iceblink.causal.regression.fit import fitted
 from iceblink.causal.regression.sandwich import squares_by_cluster
 from iceblink.causal.sums import Sums
 from iceblink.causal.tree import merged
-from iceblink.errors import ConfigError, DuplicateColumn, PlanError, nearest
+from iceblink.errors import ConfigError, DuplicateColumn, PlanError
 
 if TYPE_CHECKING:
     from iceblink.causal.passes import Grouping
@@ -47,7 +47,7 @@ class LinearEffects(Estimates):
     matrix : Matrix
         Of the modifiers.
     arms : tuple of str
-        Treatments that have an effect each; of a treatment by degrees there is one, and the effect is that of a degree.
+        The arms but the control; of a treatment by degrees its own name, and the effect is that of a degree.
     kept : int array (k,)
         Which coefficients there are, among ones and modifiers of the first arm, then of the next.
     """
@@ -57,31 +57,31 @@ class LinearEffects(Estimates):
     arms: tuple[str, ...] = ()
     kept: tuple[int, ...] = ()
 
-    def effect(
-        self, data: Dataset, column: str = "effect", error: str | None = None, arm: str | None = None
-    ) -> Dataset:
-        """Add the effect on each row. Lazy.
+    def effect(self, data: Dataset, column: str = "effect", error: str | None = None) -> Dataset:
+        """Return rows with the effect on each of them. Lazy.
 
         Parameters
         ----------
         data : Dataset
-            With the columns of the modifiers; any other may be there too.
+            Any rows with the modifiers' columns, in which a value may be missing: the effect is then null.
         column : str
-            Of the effects, float64; NaN where a modifier is missing.
+            What the column of effects is called, float64. Where the treatment has several arms besides the control,
+            each has one: ``effect[arm]``.
         error : str, optional
-            A column of their standard errors, float64.
-        arm : str, optional
-            Whose effect, where the treatment has several arms besides the control.
+            Also add their standard errors, under this name in the same way.
+
+        Returns
+        -------
+        Dataset
+            Its own columns, then the new ones.
 
         Raises
         ------
         ColumnNotFound, TypeMismatch
         DuplicateColumn
             There is a column of such a name already.
-        ConfigError
-            There are several arms, and none is named, or another.
         """
-        added = (column,) if error is None else (column, error)
+        added = tuple(name for one in (column, error) if one is not None for name in self._named(one))
         for at, name in enumerate(added):
             if name in (*data.columns, *added[:at]):
                 raise DuplicateColumn(f"there is a column {name!r} already", self.title, "effect(data, column=...)")
@@ -89,22 +89,21 @@ class LinearEffects(Estimates):
         for term in self.matrix.terms:
             term.check(design.schema, self.title)
         schema = pa.schema([*design.schema, *(pa.field(name, pa.float64()) for name in added)])
-        values, covariance = self._of(arm)
-        scored = design.map_batches(
-            _Effect(self.matrix, values, covariance, added), schema=schema, batch_size=BLOCK_ROWS
-        )
-        return scored.select(*data.columns, *added)
+        scorer = _Effect(self.matrix, *self._by_arm(), error is not None, schema)
+        return design.map_batches(scorer, schema=schema, batch_size=BLOCK_ROWS).select(*data.columns, *added)
 
-    def average(self, data: Dataset, arm: str | None = None) -> Estimates:
-        """Return the average effect on the rows of a dataset, which are taken as given. Eager: one pass.
+    def average(self, data: Dataset) -> Estimates:
+        """Return the average effect on the rows of a dataset, ``ATE`` or ``ATE[arm]``. Eager: one pass.
+
+        The rows are taken as given: errors are those of the coefficients.
 
         Raises
         ------
         ColumnNotFound, TypeMismatch, QueryError
-        ConfigError
-            As of `effect`.
+        PlanError
+            There are no rows.
         """
-        values, covariance = self._of(arm)
+        values, covariance = self._by_arm()
         at, rows = np.ones(1), 0
         if self.matrix.terms:
             found = moments(with_expressions(data, self.modifiers, self.title), self.matrix, where=self.title)
@@ -113,51 +112,50 @@ class LinearEffects(Estimates):
             at, rows = np.concatenate([at, found.means[0]]), int(found.rows[0])
         else:
             rows = data.count()
-        mean, variance = at @ values, at @ covariance @ at
         return Estimates(
             f"average of {self.title}",
-            ("ATE",),
-            np.array([mean]),
-            np.array([[variance]]),
+            self._named("ATE"),
+            values @ at,
+            np.einsum("apbq,p,q->ab", covariance, at, at),
             self.convention,
             rows,
             facts=self.facts,
             provenance=self.provenance,
         )
 
-    def _of(self, arm: str | None) -> tuple[Floats, Floats]:
-        """Return the coefficients (1 + p,) of an arm, of ones and all modifiers, and their covariance."""
-        if arm is None and len(self.arms) > 1:
-            raise ConfigError(f"there are {len(self.arms)} effects", self.title, f"arm= one of {', '.join(self.arms)}")
-        if arm is not None and arm not in self.arms:
-            raise ConfigError(f"no arm {arm!r} here", self.title, nearest(arm, self.arms, "arms"))
-        width = 1 + len(self.matrix.names)
-        begin = 0 if arm is None else self.arms.index(arm) * width
-        values, covariance = np.zeros(len(self.arms) * width), np.zeros((len(self.arms) * width,) * 2)
-        kept = list(self.kept)
+    def _named(self, name: str) -> tuple[str, ...]:
+        return (name,) if len(self.arms) == 1 else tuple(f"{name}[{arm}]" for arm in self.arms)
+
+    def _by_arm(self) -> tuple[Floats, Floats]:
+        """Return the coefficients (J, 1 + p) of each arm's ones and modifiers, and their covariance, of four axes.
+
+        A coefficient that was left out is 0, without error.
+        """
+        arms, width, kept = len(self.arms), 1 + len(self.matrix.names), list(self.kept)
+        values, covariance = np.zeros(arms * width), np.zeros((arms * width,) * 2)
         values[kept], covariance[np.ix_(kept, kept)] = self.values, self.covariance
-        mine = slice(begin, begin + width)
-        return values[mine], covariance[mine, mine]
+        return values.reshape(arms, width), covariance.reshape(arms, width, arms, width)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Effect:
-    """Adds effects, and their errors if wanted."""
+    """Adds the effects of all arms, then their errors if wanted."""
 
     matrix: Matrix
     values: Floats
     covariance: Floats
-    names: tuple[str, ...]
+    errors: bool
+    schema: pa.Schema
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         with one_thread():
             columns = beside_ones(self.matrix, batch)
-            added = [self.values @ columns]
-            if len(self.names) > 1:
-                added.append(np.sqrt(np.einsum("kn,kn->n", columns, self.covariance @ columns)))
-        return pa.RecordBatch.from_arrays(
-            [*batch.columns, *map(pa.array, added)], names=[*batch.schema.names, *self.names]
-        )
+            added = list(self.values @ columns)
+            if self.errors:
+                squares = (self.covariance[at, :, at] for at in range(len(self.values)))
+                added += [np.sqrt(np.einsum("kn,kn->n", columns, square @ columns)) for square in squares]
+        arrays = (pa.array(values, pa.float64(), from_pandas=True) for values in added)
+        return pa.RecordBatch.from_arrays([*batch.columns, *arrays], schema=self.schema)
 
 
 @dataclass(frozen=True)
@@ -231,7 +229,8 @@ class LinearDML(CrossFit):
         """
         prepared = self._prepared(data, grouping)
         where, terms = self.title, terms_of(self.modifiers, data.schema.names, self.title)
-        treatments, arms, asked = self._asked(prepared)
+        treatments, labels, asked = self._asked(prepared)
+        arms = tuple(f"{self.treatment}[{label}]" for label in labels) if self.discrete else labels
         matrix = Matrix(())
         if terms:
             outcome = Variable(self.outcome, self.outcome in data.schema.names)
@@ -261,12 +260,12 @@ class LinearDML(CrossFit):
             provenance=self._provenance(prepared),
             modifiers=terms,
             matrix=matrix,
-            arms=arms,
+            arms=labels,
             kept=kept,
         )
 
     def _asked(self, prepared: Prepared) -> tuple[tuple[Values, ...], tuple[str, ...], Asked]:
-        """Return what a treatment is as numbers, what these are called, and the models that are wanted."""
+        """Return what a treatment is as numbers, the arms that these are of, and the models that are wanted."""
         asked: Asked = [(self.outcome_model, Target(self.outcome))]
         if not self.discrete:
             asked.append((self.treatment_model or Linear(), Target(self.treatment)))
@@ -276,7 +275,7 @@ class LinearDML(CrossFit):
         names = tuple(f"{self.treatment}[{arm}]" for arm in arms.names[1:])
         model = self.treatment_model or Logistic()
         asked += [(model, Target(one, binary=True, name=name)) for one, name in zip(treatments, names, strict=True)]
-        return treatments, names, asked
+        return treatments, arms.names[1:], asked
 
     def _check_left(self, found: Moments, arms: int, width: int) -> None:
         """Refuse a treatment of which the confounders leave nothing."""

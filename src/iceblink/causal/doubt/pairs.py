@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-from scipy import stats
 
+from iceblink.causal.late import stats
 from iceblink.errors import ConfigError
 
 

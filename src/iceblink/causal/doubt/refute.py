@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
-from scipy import stats
 
 from iceblink.causal.doubt.chance import Added, Chance, Chosen, Redrawn, Resampled, applied, sampled
 from iceblink.causal.doubt.one_scan import Change, effects, linear
 from iceblink.causal.doubt.subjects import Subject, subject
 from iceblink.causal.experiments.multiple import adjusted
 from iceblink.causal.formula import parsed
+from iceblink.causal.late import stats
 from iceblink.causal.moments import Floats
 from iceblink.causal.observational.problem import Problem
+from iceblink.causal.provenance import UNKNOWN, Provenance
 from iceblink.causal.regression.model import Regression
+from iceblink.causal.result import Result
+from iceblink.causal.sheet import Sheet
 from iceblink.errors import ConfigError, PlanError, nearest
 
 if TYPE_CHECKING:
@@ -95,23 +98,28 @@ class Refuted:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class Refutation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Refutation(Result):
     """What refuters found.
 
     Parameters
     ----------
     title : str
     found : tuple of Refuted
-    draws, seed : int
+    draws : int
+        Of each.
     level : float
+    provenance : Provenance
+        With the seed of all chance.
     """
+
+    keys: ClassVar[tuple[str, ...]] = ("refuter",)
 
     title: str
     found: tuple[Refuted, ...]
     draws: int
-    seed: int
     level: float
+    provenance: Provenance = UNKNOWN
 
     def __getitem__(self, refuter: str) -> Refuted:
         """Return what one refuter found. Raises ConfigError if it was not asked."""
@@ -130,39 +138,35 @@ class Refutation:
         names = ("refuter", "done", "before", "expected", "after", "spread", "p_value", "refuted", "verdict")
         return pa.table({name: [getattr(one, name) for one in self.found] for name in names})
 
-    def to_pandas(self) -> Any:
-        """Return `to_arrow` as a pandas frame, by refuter."""
-        return self.to_arrow().to_pandas().set_index("refuter")
-
     def effects(self) -> pa.Table:
         """Return a row for each draw, to be drawn: refuter, draw, effect."""
         rows = [(one.refuter, at, float(value)) for one in self.found for at, value in enumerate(one.effects)]
         return pa.table(dict(zip(("refuter", "draw", "effect"), zip(*rows, strict=True), strict=True)))
 
-    def summary(self) -> str:
-        """Return a table to read."""
-        head = ["", "expected", "after", "spread", "p, of all", "verdict"]
+    def sheet(self) -> Sheet:
+        """Return what `summary` and notebooks show."""
         lines = [
             [
                 one.refuter,
+                one.verdict,
                 f"{one.expected:.5g}",
                 f"{one.after:.5g}",
                 f"{one.spread:.3g}",
                 f"{one.p_value:.3g}",
-                one.verdict,
             ]
             for one in self.found
         ]
-        widths = [max(len(line[at]) for line in [head, *lines]) for at in range(len(head))]
-        shown = []
-        for line in [head, *lines]:
-            middle = [cell.rjust(width) for cell, width in zip(line[1:-1], widths[1:-1], strict=True)]
-            shown.append("  ".join([line[0].ljust(widths[0]), *middle, line[-1]]))
         first = self.found[0]
-        foot = f"effect {first.before:.6g}, standard error {first.error:.6g}, draws {self.draws}, seed {self.seed}"
-        return "\n".join([self.title, *shown, foot])
-
-    __repr__ = summary
+        return Sheet(
+            above=(self.title,),
+            head=("", "verdict", "expected", "after", "spread", "p, of all"),
+            lines=lines,
+            below=(
+                f"effect {first.before:.6g}, standard error {first.error:.6g}, draws {self.draws}",
+                *self.provenance.lines,
+            ),
+            words=2,
+        )
 
 
 def refute(
@@ -247,7 +251,8 @@ def refute(
         replace(one, p_value=float(p), refuted=bool(p < level and _far(one)))
         for one, p in zip(found, p_values, strict=True)
     )
-    return Refutation(f"refuters of {type(estimator).__name__}", tuple(judged), draws, seed, level)
+    origin = Provenance.of(doubted.data, seed=seed)
+    return Refutation(f"refuters of {type(estimator).__name__}", tuple(judged), draws, level, origin)
 
 
 def _instrumented(estimator: Any) -> bool:

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-from scipy import stats
 
 from iceblink.causal.doubt.sensitivity import (
+    PARTIAL_R2,
+    ROBUSTNESS,
+    ROBUSTNESS_95,
     Bounds,
+    Sensitivity,
     check_level,
     check_strength,
     contour_table,
@@ -19,9 +22,11 @@ from iceblink.causal.doubt.sensitivity import (
     sensitivity,
 )
 from iceblink.causal.formula import parsed
+from iceblink.causal.late import stats
 from iceblink.causal.matrix import Matrix
 from iceblink.causal.moments import Moments
 from iceblink.causal.passes import moments
+from iceblink.causal.provenance import UNKNOWN, Provenance
 from iceblink.causal.regression.design import Design
 from iceblink.causal.regression.fit import fitted
 from iceblink.causal.regression.ols import OLS
@@ -70,8 +75,8 @@ def robustness_value(statistic: float, freedom: float, q: float = 1.0, level: fl
     return float((np.sqrt(left**4 + 4 * left**2) - left**2) / 2)
 
 
-@dataclass(frozen=True, eq=False)
-class RegressionSensitivity:
+@dataclass(frozen=True, eq=False, repr=False)
+class RegressionSensitivity(Sensitivity):
     """How a coefficient of least squares stands if a confounder was left out [1]_.
 
     With partial R² of the confounder with treatment and outcome, the coefficient moves by
@@ -89,6 +94,7 @@ class RegressionSensitivity:
     at : int
         The treatment's place in the matrix, whose first column is the outcome.
     intercept : bool
+    provenance : Provenance
 
     References
     ----------
@@ -104,6 +110,7 @@ class RegressionSensitivity:
     matrix: Matrix
     at: int
     intercept: bool
+    provenance: Provenance = UNKNOWN
 
     @property
     def partial_r2(self) -> float:
@@ -195,19 +202,16 @@ class RegressionSensitivity:
         across, up = grid(most_treatment, points, self.title), grid(most_outcome, points, self.title)
         return contour_table(self.estimate, (self.bounds(float(d), float(y)) for d in across for y in up))
 
-    def summary(self) -> str:
-        """Return it in words."""
-        return "\n".join(
-            [
-                f"{self.title}: {self.treatment} {self.estimate:.6g}, classical standard error {self.error:.6g}",
-                f"  a confounder brings it to 0 that explains {self.robustness_value():.2%} of what is left of both,"
-                " treatment and outcome,",
-                f"  and its 95 % interval that explains {self.robustness_value(level=0.95):.2%};",
-                f"  one that explains all of the outcome, {self.partial_r2:.2%} of the treatment",
-            ]
-        )
-
-    __repr__ = summary
+    @property
+    def known(self) -> dict[str, float]:
+        """What is told of it."""
+        return {
+            "estimate": self.estimate,
+            "std. error, classical": self.error,
+            ROBUSTNESS: self.robustness_value(),
+            ROBUSTNESS_95: self.robustness_value(level=0.95),
+            PARTIAL_R2: self.partial_r2,
+        }
 
     @property
     def _regressors(self) -> list[int]:
@@ -257,5 +261,14 @@ def _(estimator: OLS, data: Dataset, treatment: str) -> RegressionSensitivity:
         raise PlanError("the regression leaves nothing of the outcome", where, "there is no room for a confounder")
     estimate, place = float(fit.values[at]), names.index(treatment, 1)
     return RegressionSensitivity(
-        where, treatment, estimate, error, freedom, found, design.matrix, place, design.intercept
+        where,
+        treatment,
+        estimate,
+        error,
+        freedom,
+        found,
+        design.matrix,
+        place,
+        design.intercept,
+        Provenance.of(data),
     )

@@ -7,22 +7,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-from scipy import optimize, stats
 
 from iceblink.causal.blas import one_thread
 from iceblink.causal.dml.linear_nuisances import Nuisances, crossed, trained
 from iceblink.causal.dml.partially_linear import LinearPLR
 from iceblink.causal.doubt.sensitivity import (
+    ROBUSTNESS,
+    ROBUSTNESS_95,
     Bounds,
+    Sensitivity,
     check_level,
     check_strength,
     contour_table,
     grid,
     sensitivity,
 )
+from iceblink.causal.late import optimize, stats
 from iceblink.causal.matrix import Matrix, Number
 from iceblink.causal.moments import Floats, Moments
 from iceblink.causal.passes import Folds, Grouping, moments, summed
+from iceblink.causal.provenance import UNKNOWN, Provenance
 from iceblink.causal.sums import Sums
 from iceblink.errors import ColumnNotFound, ConfigError, PlanError
 
@@ -52,8 +56,8 @@ class Benchmark:
     change: float
 
 
-@dataclass(frozen=True, eq=False)
-class ScoreSensitivity:
+@dataclass(frozen=True, eq=False, repr=False)
+class ScoreSensitivity(Sensitivity):
     """How an effect of the partially linear model stands if there is an unobserved confounder [1]_.
 
     It moves the effect by at most c S, with c = |rho| √(R²_y R²_d / (1 - R²_d)) and S² = E[(y - l(x) - θ v)²] / E[v²],
@@ -73,6 +77,7 @@ class ScoreSensitivity:
         σ² = E[(y - l(x) - θ v)²] and ν² = 1 / E[v²].
     meat : float64 array (3, 3)
         Sums of products of the influence functions of θ, σ² and ν².
+    provenance : Provenance
 
     References
     ----------
@@ -87,6 +92,7 @@ class ScoreSensitivity:
     outcome_left: float
     representer: float
     meat: Floats
+    provenance: Provenance = UNKNOWN
 
     @property
     def rows(self) -> int:
@@ -190,18 +196,15 @@ class ScoreSensitivity:
         across, up = grid(most_treatment, points, self.title), grid(most_outcome, points, self.title)
         return contour_table(self.effect, (self.bounds(float(d), float(y), rho) for d in across for y in up))
 
-    def summary(self) -> str:
-        """Return it in words."""
-        return "\n".join(
-            [
-                f"{self.title}: {self.effect:.6g}, standard error {self.error:.6g}",
-                f"  a confounder brings it to 0 that explains {self.robustness_value():.2%} of what is left of both,"
-                " treatment and outcome,",
-                f"  and its 95 % bound that explains {self.robustness_value(level=0.95):.2%}",
-            ]
-        )
-
-    __repr__ = summary
+    @property
+    def known(self) -> dict[str, float]:
+        """What is told of it."""
+        return {
+            "estimate": self.effect,
+            "std. error": self.error,
+            ROBUSTNESS: self.robustness_value(),
+            ROBUSTNESS_95: self.robustness_value(level=0.95),
+        }
 
 
 @sensitivity.register(LinearPLR)
@@ -213,7 +216,9 @@ def _(estimator: LinearPLR, data: Dataset, grouping: Grouping | None = None) -> 
     scores = _Influences(matrix, by, nuisances, effect, left, representer)
     needed = list(dict.fromkeys((*matrix.inputs, *by.inputs)))
     meat = summed(data.select(*needed), scores)["meat"]
-    return ScoreSensitivity(where, estimator.treatment, effect, found, left, representer, meat)
+    seed = estimator.seed if grouping is None else None
+    origin = Provenance.of(data, folds=len(found.groups), seed=seed)
+    return ScoreSensitivity(where, estimator.treatment, effect, found, left, representer, meat, origin)
 
 
 def asked(estimator: LinearPLR, grouping: Grouping | None = None) -> tuple[Matrix, Grouping]:

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import singledispatch
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
 from iceblink.causal.moments import Floats
+from iceblink.causal.plots.contours import contours
+from iceblink.causal.provenance import Provenance
+from iceblink.causal.result import Result
+from iceblink.causal.sheet import Sheet
 from iceblink.errors import ConfigError, TypeMismatch
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from iceblink.dataset import Dataset
+
+
+ROBUSTNESS, ROBUSTNESS_95, PARTIAL_R2 = "robustness value", "robustness value, 95 % interval", "partial R²"
+PARTS = (ROBUSTNESS, ROBUSTNESS_95, PARTIAL_R2)
+MEANT = "a confounder that explains the robustness value of what is left of treatment and outcome brings it to 0"
+WIDE = 0.4
+"""So strong confounders are drawn, at least."""
 
 
 @dataclass(frozen=True)
@@ -48,20 +62,76 @@ class Bounds:
         )
 
 
-class Sensitivity(Protocol):
+class Sensitivity(Result):
     """What is known of an effect, if there may be an unobserved confounder."""
 
+    keys: ClassVar[tuple[str, ...]] = ("name",)
+
+    title: str
+    treatment: str
+    provenance: Provenance
+
+    @property
+    @abstractmethod
+    def known(self) -> Mapping[str, float]:
+        """What is told of it: the effect, its error, and how strong a confounder has to be."""
+
+    @abstractmethod
     def bounds(self, r2_treatment: float, r2_outcome: float) -> Bounds:
         """Return between what values the effect lies."""
 
+    @abstractmethod
     def robustness_value(self, null: float = 0.0, level: float | None = None) -> float:
         """Return how much a confounder has to explain, of treatment and outcome alike, to bring the effect to `null`.
 
         With a level, to bring the end of the confidence interval there.
         """
 
-    def contour(self) -> pa.Table:
+    @abstractmethod
+    def benchmark(self, *columns: str) -> Any:
+        """Return how strong a confounder is that is as strong as some observed ones."""
+
+    @abstractmethod
+    def contour(self, most_treatment: float = WIDE, most_outcome: float = WIDE) -> pa.Table:
         """Return a tidy table of the bound that is nearer to 0 for a grid of strengths."""
+
+    def to_arrow(self) -> pa.Table:
+        """Return a row for each thing that is known: name and value."""
+        return pa.table({"name": list(self.known), "value": list(self.known.values())})
+
+    def sheet(self) -> Sheet:
+        """Return what `summary` and notebooks show; what a confounder explains, in per cent."""
+        lines = [[name, f"{value:.2%}" if name in PARTS else f"{value:.6g}"] for name, value in self.known.items()]
+        return Sheet((self.title,), ("", self.treatment), lines, (MEANT, *self.provenance.lines))
+
+    def plot(self, ax: Axes | None = None, *, benchmarks: Sequence[str] = ()) -> Axes:
+        """Draw lines of equal effects over the strength of a confounder: `contour`.
+
+        Parameters
+        ----------
+        ax : Axes, optional
+            Of matplotlib. Default: those of a new figure.
+        benchmarks : sequence of str
+            Observed columns, each of which is a mark: a confounder as strong as it is.
+
+        Raises
+        ------
+        ColumnNotFound
+        ConfigError
+            matplotlib is not installed.
+        """
+        marks = [
+            {"name": name, "r2_treatment": found.r2_treatment, "r2_outcome": found.r2_outcome}
+            for name in benchmarks
+            for found in [self.benchmark(name)]
+        ]
+        far = {
+            side: min(max([WIDE, *(1.1 * mark[f"r2_{side}"] for mark in marks)]), 0.99)
+            for side in ("treatment", "outcome")
+        }
+        return contours(
+            self.contour(far["treatment"], far["outcome"]), marks=pa.Table.from_pylist(marks) if marks else None, ax=ax
+        )
 
 
 @singledispatch

@@ -17,6 +17,7 @@ from iceblink.causal.forests.rows import Binner
 from iceblink.causal.hashing import hashed
 from iceblink.causal.matrix import floats
 from iceblink.causal.passes import summed
+from iceblink.causal.provenance import Provenance
 from iceblink.causal.sums import Sums
 from iceblink.errors import PlanError
 
@@ -82,7 +83,7 @@ class Scores:
         return np.stack([~self.drawing.seen(places, tree) for tree in range(len(self.effects.trees))])
 
 
-def average(data: Dataset, scores: Scores, title: str) -> Estimates:
+def average(data: Dataset, scores: Scores, title: str, provenance: Provenance) -> Estimates:
     """Return the average effect. Eager: one pass.
 
     Raises
@@ -115,5 +116,6 @@ def average(data: Dataset, scores: Scores, title: str) -> Estimates:
         covariance=np.array([[variance]]),
         convention="influence function",
         rows=int(rows),
-        facts={"trees": len(scores.effects.trees), "seed": scores.binner.seed},
+        facts={"trees": len(scores.effects.trees)},
+        provenance=provenance,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -19,10 +19,13 @@ from iceblink.causal.forests.heterogeneity import CRITERIA, Criterion, Heterogen
 from iceblink.causal.forests.little_bags import LocalEffects
 from iceblink.causal.forests.residuals import Given, Residuals, explained, linear
 from iceblink.causal.forests.rows import Binner, binned_rows
-from iceblink.causal.forests.trees import Tree, importance
+from iceblink.causal.forests.trees import Tree, importance, importance_sheet
 from iceblink.causal.matrix import Matrix, Number
 from iceblink.causal.moments import Floats
 from iceblink.causal.passes import Folds, Missing, moments
+from iceblink.causal.provenance import UNKNOWN, Provenance
+from iceblink.causal.result import Result
+from iceblink.causal.sheet import Sheet
 from iceblink.errors import ColumnNotFound, ConfigError, PlanError, nearest
 
 if TYPE_CHECKING:
@@ -167,7 +170,10 @@ class CausalForest:
         sums = filled(seen, trees, rule, drawing, len(bins.features))
         if not all(one[0, 0] >= self.min_leaf and variation(one[0]) > 0 for one in sums):
             raise PlanError("a tree has no rows that differ in treatment", title, "rows are too few for honest trees")
-        return GrownForest(title, self.treatment, binner, residuals, drawing, tuple(trees), tuple(sums), self.min_leaf)
+        origin = Provenance.of(data, folds=None if self.residuals else self.folds, seed=self.seed)
+        return GrownForest(
+            title, self.treatment, binner, residuals, drawing, tuple(trees), tuple(sums), self.min_leaf, origin
+        )
 
     def _residuals(
         self, data: Dataset, bins: Bins, left: tuple[str, str], keys: tuple[str, ...], title: str
@@ -184,7 +190,7 @@ class CausalForest:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class GrownForest:
+class GrownForest(Result):
     """A grown causal forest.
 
     Parameters
@@ -198,7 +204,10 @@ class GrownForest:
     sums : tuple of float64 array (m, 5)
         Over the rows that fill each node of each tree: rows, w, w², y, w y of the residuals.
     min_leaf : int
+    provenance : Provenance
     """
+
+    keys: ClassVar[tuple[str, ...]] = ("feature",)
 
     title: str
     treatment: str
@@ -208,6 +217,7 @@ class GrownForest:
     trees: tuple[Tree, ...]
     sums: tuple[Floats, ...]
     min_leaf: int
+    provenance: Provenance = UNKNOWN
 
     @property
     def bins(self) -> Bins:
@@ -252,15 +262,22 @@ class GrownForest:
         for name in scores.inputs:
             if name not in data.columns:
                 raise ColumnNotFound.of(name, data.columns, title)
-        return average(data, scores, title)
+        own = self.provenance
+        return average(data, scores, title, Provenance.of(data, folds=own.folds, seed=own.seed))
 
     def importance(self) -> pa.Table:
         """Return what splits by each feature were worth, as parts of the whole: feature, importance."""
         return importance(self.bins, self.trees, [one[:, 0] for one in self.sums])
 
-    def __repr__(self) -> str:
+    def to_arrow(self) -> pa.Table:
+        """Return `importance`."""
+        return self.importance()
+
+    def sheet(self) -> Sheet:
+        """Return what `summary` and notebooks show: how large it is, and what its features are worth."""
         leaves = sum(int((tree.feature < 0).sum()) for tree in self.trees)
-        return f"{self.title}: {len(self.trees)} trees in bags of {self.drawing.bag}, {leaves:,} leaves"
+        size = f"{len(self.trees)} trees in bags of {self.drawing.bag}, {leaves:,} leaves"
+        return importance_sheet(f"{self.title}: {size}", self.importance(), self.provenance)
 
     def _effects(self, errors: bool) -> LocalEffects:
         return LocalEffects(self.bins, self.trees, self._means, self.drawing.bag, errors)

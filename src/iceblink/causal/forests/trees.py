@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from iceblink.causal.forests.bins import Bins, Codes
 from iceblink.causal.moments import Floats
+from iceblink.causal.provenance import Provenance
+from iceblink.causal.sheet import Sheet
 
 Places = NDArray[np.intp]
 
@@ -143,3 +145,9 @@ def importance(bins: Bins, trees: Sequence[Tree], sizes: Sequence[Floats]) -> pa
     parts = worth / whole if whole > 0 else worth
     order = np.argsort(-parts, kind="stable")
     return pa.table({"feature": [bins.columns[at] for at in order], "importance": parts[order]})
+
+
+def importance_sheet(title: str, found: pa.Table, provenance: Provenance) -> Sheet:
+    """Return what a person reads of `importance`."""
+    lines = [[row["feature"], f"{row['importance']:.4f}"] for row in found.to_pylist()]
+    return Sheet((title,), ("", "importance"), lines, provenance.lines)

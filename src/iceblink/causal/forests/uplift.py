@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -16,11 +16,14 @@ from iceblink.causal.forests.divergence import DIVERGENCES, Criterion, Divergenc
 from iceblink.causal.forests.drawing import Bootstrap, EveryRow
 from iceblink.causal.forests.growth import Drawing, Shape, filled, grown
 from iceblink.causal.forests.rows import Binner, binned_rows
-from iceblink.causal.forests.trees import Tree, importance
+from iceblink.causal.forests.trees import Tree, importance, importance_sheet
 from iceblink.causal.matrix import Number
 from iceblink.causal.moments import Floats
 from iceblink.causal.observational.study import Arms
 from iceblink.causal.passes import Missing
+from iceblink.causal.provenance import UNKNOWN, Provenance
+from iceblink.causal.result import Result
+from iceblink.causal.sheet import Sheet
 from iceblink.errors import ConfigError, PlanError, nearest
 
 if TYPE_CHECKING:
@@ -138,7 +141,7 @@ class UpliftForest:
         shape = Shape(self.trees, self.depth, tried_of(self.max_features, len(bins.features)), self.seed)
         trees = grown(seen, bins, rule, self._drawing, shape)
         sums = filled(seen, trees, rule, self._drawing, len(bins.features))
-        return GrownUplift(title, bins, arms, tuple(trees), tuple(sums))
+        return GrownUplift(title, bins, arms, tuple(trees), tuple(sums), Provenance.of(data, seed=self.seed))
 
     @property
     def _drawing(self) -> Drawing:
@@ -163,7 +166,7 @@ class UpliftTree(UpliftForest):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class GrownUplift:
+class GrownUplift(Result):
     """Grown uplift trees.
 
     Parameters
@@ -175,13 +178,17 @@ class GrownUplift:
     trees : tuple of Tree
     sums : tuple of float64 array (m, 2 J)
         Rows of each node of each tree by arm and outcome, those drawn twice counted twice.
+    provenance : Provenance
     """
+
+    keys: ClassVar[tuple[str, ...]] = ("feature",)
 
     title: str
     bins: Bins
     arms: Arms
     trees: tuple[Tree, ...]
     sums: tuple[Floats, ...]
+    provenance: Provenance = UNKNOWN
 
     def effect(self, data: Dataset, column: str = "effect") -> Dataset:
         """Return the rows with what each treatment adds to the chance of outcome 1, over the control. Lazy.
@@ -225,9 +232,15 @@ class GrownUplift:
             labels.append(f"{int(sums.sum()):,} rows, {self.arms.names[0]} {chance[0]:.4f}, {added}")
         return self.trees[tree].shown(self.bins, labels)
 
-    def __repr__(self) -> str:
+    def to_arrow(self) -> pa.Table:
+        """Return `importance`."""
+        return self.importance()
+
+    def sheet(self) -> Sheet:
+        """Return what `summary` and notebooks show: how large they are, and what their features are worth."""
         leaves = sum(int((tree.feature < 0).sum()) for tree in self.trees)
-        return f"{self.title}: {len(self.trees)} trees, {leaves:,} leaves, arms {', '.join(self.arms.names)}"
+        size = f"{len(self.trees)} trees, {leaves:,} leaves, arms {', '.join(self.arms.names)}"
+        return importance_sheet(f"{self.title}: {size}", self.importance(), self.provenance)
 
     def _chances(self, tree: int) -> Floats:
         """Return the chances of outcome 1 (m, J); where a node has no row of some arm, those of the node above."""

@@ -14,6 +14,7 @@ from iceblink.causal.estimates import Estimates
 from iceblink.causal.matrix import Matrix, Number
 from iceblink.causal.moments import Floats
 from iceblink.causal.passes import Missing, moments, summed
+from iceblink.causal.provenance import Provenance
 from iceblink.causal.regression.fit import fitted
 from iceblink.causal.sums import Sums
 from iceblink.errors import ConfigError, PlanError
@@ -101,6 +102,7 @@ class FrontDoor:
             covariance=turned @ meat @ turned.T,
             convention="influence function",
             rows=int(found.rows[0]),
+            provenance=Provenance.of(data),
         )
 
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pyarrow as pa
-from scipy import stats
 
 from iceblink.causal.experiments.multiple import adjusted
 from iceblink.causal.identification.criteria import shown
 from iceblink.causal.identification.separators import Names
+from iceblink.causal.late import stats
 from iceblink.causal.matrix import Matrix, Number
 from iceblink.causal.moments import Floats
 from iceblink.causal.passes import Missing, moments
+from iceblink.causal.provenance import UNKNOWN, Provenance
+from iceblink.causal.result import Result
+from iceblink.causal.sheet import Sheet
 from iceblink.causal.solve import TOLERANCE, solved
 from iceblink.errors import ConfigError, PlanError
 
@@ -35,8 +38,8 @@ class Independence:
         return f"{self.first} ⊥ {self.second}" + (f" | {shown(self.given)}" if self.given else "")
 
 
-@dataclass(frozen=True, eq=False)
-class Implications:
+@dataclass(frozen=True, eq=False, repr=False)
+class Implications(Result):
     """How independences that a graph implies stand against data.
 
     Parameters
@@ -48,13 +51,18 @@ class Implications:
         Of each being 0, by Fisher's z; adjusted for all of them by Holm.
     rows : int
     level : float
+    provenance : Provenance
     """
+
+    keys: ClassVar[tuple[str, ...]] = ("independence",)
+    title: ClassVar[str] = "what the graph implies"
 
     independences: tuple[Independence, ...]
     correlations: Floats
     p_values: Floats
     rows: int
     level: float
+    provenance: Provenance = UNKNOWN
 
     @property
     def contradicted(self) -> tuple[Independence, ...]:
@@ -62,9 +70,14 @@ class Implications:
         return tuple(one for one, p in zip(self.independences, self.p_values, strict=True) if p < self.level)
 
     def to_arrow(self) -> pa.Table:
-        """Return a row for each: first, second, given (list of str), correlation, p_value, contradicted."""
+        """Return a row for each.
+
+        Columns are independence (as it is written), first, second, given (list of str), correlation, p_value and
+        contradicted.
+        """
         return pa.table(
             {
+                "independence": [str(one) for one in self.independences],
                 "first": [one.first for one in self.independences],
                 "second": [one.second for one in self.independences],
                 "given": pa.array([sorted(one.given) for one in self.independences], pa.list_(pa.string())),
@@ -74,22 +87,15 @@ class Implications:
             }
         )
 
-    def to_pandas(self) -> Any:
-        """Return `to_arrow` as a pandas frame."""
-        return self.to_arrow().to_pandas()
-
-    def summary(self) -> str:
-        """Return a table to read."""
-        width = max(len(str(one)) for one in self.independences)
+    def sheet(self) -> Sheet:
+        """Return what `summary` and notebooks show."""
         lines = [
-            f"{one!s:{width}}  {r:11.4f}  {p:9.3g}{'  contradicted' if p < self.level else ''}"
+            [str(one), f"{r:.4f}", f"{p:.3g}", "contradicted" if p < self.level else ""]
             for one, r, p in zip(self.independences, self.correlations, self.p_values, strict=True)
         ]
-        head = f"{'':{width}}  correlation  p, of all"
         foot = f"rows {self.rows:,}, contradicted {len(self.contradicted)} of {len(self.independences)}"
-        return "\n".join([head, *lines, foot])
-
-    __repr__ = summary
+        head = ("", "correlation", "p, of all", "")
+        return Sheet((self.title,), head, lines, (foot, *self.provenance.lines))
 
 
 def checked(
@@ -111,7 +117,7 @@ def checked(
     ----------
     .. [1] Fisher: The distribution of the partial correlation coefficient, Metron 1924.
     """
-    where = "what the graph implies"
+    where = Implications.title
     if not 0 < level < 1:
         raise ConfigError(f"level is {level}", where, "a chance between 0 and 1, as 0.05")
     if not independences:
@@ -133,7 +139,9 @@ def checked(
     )
     left = rows - np.array([len(one.given) for one in independences]) - 3
     p_values = 2 * stats.norm.sf(np.abs(np.arctanh(correlations)) * np.sqrt(left))
-    return Implications(tuple(independences), correlations, adjusted(p_values, "holm"), rows, level)
+    return Implications(
+        tuple(independences), correlations, adjusted(p_values, "holm"), rows, level, Provenance.of(data)
+    )
 
 
 def _partial(products: Floats, first: int, second: int, given: list[int]) -> float:

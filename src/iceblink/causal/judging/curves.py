@@ -4,34 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
-from scipy import stats
 
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.judging.cuts import part_of
 from iceblink.causal.judging.jackknife import BUCKETS, buckets_of, jackknifed
+from iceblink.causal.late import stats
 from iceblink.causal.matrix import floats
 from iceblink.causal.moments import Floats
 from iceblink.causal.observational.stack import added
 from iceblink.causal.passes import summed
+from iceblink.causal.plots.curve import curve
+from iceblink.causal.provenance import Provenance
+from iceblink.causal.result import Result, indexed
+from iceblink.causal.sheet import Sheet
 from iceblink.causal.sums import Sums
 from iceblink.errors import ColumnNotFound, nearest
+from iceblink.interop import to_polars
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from iceblink.dataset import Dataset
 
 POINTS = 100
 """At most so many shares have a point of a curve, unless more are asked for."""
+
+ORDERED = "part of all units, those of the highest predicted effects first"
+BASELINES: dict[str, Literal["random", "zero"]] = {"gain": "random", "qini": "random", "TOC": "zero"}
+"""What a random order gives: a part of the whole gain, or no more than the average effect."""
 
 Columns = Callable[[pa.RecordBatch], Floats]
 """Makes the columns (s, n) of rows that are summed."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Curves:
+class Curves(Result):
     """Curves at some shares of the rows, and areas under them.
 
     Parameters
@@ -44,11 +55,18 @@ class Curves:
     areas : Estimates
     """
 
+    keys: ClassVar[tuple[str, ...]] = ("share",)
+
     title: str
     shares: Floats
     values: Mapping[str, Floats]
     errors: Mapping[str, Floats]
     areas: Estimates
+
+    @property
+    def provenance(self) -> Provenance:
+        """Where they come from, which is where the areas do."""
+        return self.areas.provenance
 
     def interval(self, name: str, level: float = 0.95) -> Floats:
         """Return the bounds (k, 2) of each point of a curve, for itself. Raises ColumnNotFound."""
@@ -67,13 +85,16 @@ class Curves:
         return pa.table(table)
 
     def to_pandas(self, level: float = 0.95) -> Any:
-        """Return `to_arrow` as a pandas frame, by share."""
-        return self.to_arrow(level).to_pandas().set_index("share")
+        """Return `to_arrow` as a pandas frame, by share. Raises ConfigError without pandas."""
+        return indexed(self.to_arrow(level), self.keys)
 
-    def summary(self, level: float = 0.95) -> str:
-        """Return the curves at about ten shares, and the areas."""
+    def to_polars(self, level: float = 0.95) -> Any:
+        """Return `to_arrow` as a polars frame. Raises ConfigError without polars."""
+        return to_polars(self.to_arrow(level))
+
+    def sheet(self) -> Sheet:
+        """Return the curves at about ten shares."""
         at = np.unique(np.searchsorted(self.shares, np.arange(1, 11) / 10 - 1e-9).clip(max=len(self.shares) - 1))
-        head = ["share", *(word for name in self.values for word in (name, "std. error"))]
         lines = [
             [
                 f"{self.shares[place]:.1%}",
@@ -81,11 +102,38 @@ class Curves:
             ]
             for place in at
         ]
-        widths = [max(len(line[at]) for line in [head, *lines]) for at in range(len(head))]
-        shown = ["  ".join(map(str.rjust, line, widths)).rstrip() for line in [head, *lines]]
-        return "\n".join([*shown, self.areas.summary(level)])
+        head = ["share", *(word for name in self.values for word in (name, "std. error"))]
+        return Sheet((self.title,), head, lines, words=0)
 
-    __repr__ = summary
+    def summary(self, level: float = 0.95) -> str:
+        """Return the curves at about ten shares, and the areas."""
+        return f"{self.sheet().text()}\n\n{self.areas.summary(level)}"
+
+    def _repr_html_(self) -> str:
+        return f"{self.sheet().html()}{self.areas._repr_html_()}"
+
+    def plot(self, ax: Axes | None = None, *, name: str | None = None, level: float = 0.95) -> Axes:
+        """Draw a curve with the bounds of each point, beside what a random order gives.
+
+        Parameters
+        ----------
+        ax : Axes, optional
+            Of matplotlib. Default: those of a new figure.
+        name : str, optional
+            Which. Default: the last: qini, or TOC.
+        level : float
+            Of the bounds.
+
+        Raises
+        ------
+        ColumnNotFound
+        ConfigError
+            matplotlib is not installed.
+        """
+        chosen = list(self.values)[-1] if name is None else name
+        bounds = self.interval(chosen, level)
+        table = {"share": self.shares, "value": self.values[chosen], "lower": bounds[:, 0], "upper": bounds[:, 1]}
+        return curve(pa.table(table), baseline=BASELINES.get(chosen), xlabel=ORDERED, ylabel=chosen, ax=ax)
 
 
 @dataclass(frozen=True)
@@ -119,6 +167,7 @@ def traced(
     rows: int,
     exact: Floats | None,
     facts: Mapping[str, Any],
+    provenance: Provenance,
 ) -> Curves:
     """Return curves and areas with their errors.
 
@@ -136,6 +185,7 @@ def traced(
     exact : float64 array (a,) or None
         Areas under curves that have a point for each value of the predicted effect.
     facts : dict
+    provenance : Provenance
     """
     shares, named = curves(sums.sum(axis=0)[np.newaxis])
     at = shares[0]
@@ -162,5 +212,6 @@ def traced(
             rows=rows,
             freedom=freedom,
             facts=dict(facts),
+            provenance=provenance,
         ),
     )

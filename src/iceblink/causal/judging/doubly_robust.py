@@ -17,6 +17,7 @@ from iceblink.causal.observational.choice import Choice, choice
 from iceblink.causal.observational.problem import Problem
 from iceblink.causal.observational.study import Arms, Reader, Rows, Study
 from iceblink.causal.passes import BLOCK_ROWS, Folds, moments
+from iceblink.causal.provenance import Provenance
 from iceblink.causal.regression.fit import fitted
 from iceblink.errors import ConfigError, DuplicateColumn, PlanError, QueryError
 
@@ -124,6 +125,12 @@ class RowScores:
     title: str
     study: Study
     scorer: _Scorer
+
+    @property
+    def provenance(self) -> Provenance:
+        """Which rows the models are made of."""
+        folds = self.scorer.folds
+        return Provenance.of(self.study.data, folds=folds.count, seed=folds.seed)
 
     def scored(self, name: str = "score") -> Dataset:
         """Return the rows with their scores. Lazy.

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from scipy import stats
 
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.experiments.places import Places
 from iceblink.causal.judging.columns import check_numbers
 from iceblink.causal.judging.cuts import cut, part_of
+from iceblink.causal.late import stats
 from iceblink.causal.matrix import Matrix, Number, floats
 from iceblink.causal.moments import Floats, Integers, Moments
 from iceblink.causal.passes import moments
+from iceblink.causal.plots.intervals import intervals
+from iceblink.causal.provenance import Provenance
+from iceblink.causal.sheet import Sheet
 from iceblink.errors import ColumnNotFound, ConfigError, PlanError, QueryError, TypeMismatch
 from iceblink.types import show_type
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from iceblink.dataset import Dataset
 
 MOST_GROUPS = 1_000
@@ -67,6 +72,7 @@ class Groups(Estimates):
             covariance=np.array([[turned @ self.covariance @ turned]]),
             convention=self.convention,
             rows=rows,
+            provenance=self.provenance,
         )
 
     def to_arrow(self, level: float = 0.95) -> pa.Table:
@@ -80,22 +86,24 @@ class Groups(Estimates):
         table = table.append_column("joint_upper", pa.array(bounds[:, 1]))
         return table if self.predicted is None else table.append_column("predicted", pa.array(self.predicted))
 
-    def summary(self, level: float = 0.95) -> str:
-        """Return a table to read, with what was predicted."""
-        text = super().summary(level)
+    def sheet(self, level: float = 0.95) -> Sheet:
+        """Return what `summary` and notebooks show, with what was predicted."""
+        sheet = super().sheet(level)
         if self.predicted is None:
-            return text
-        title, head, *lines = text.split("\n")
-        added = ["predicted", *(f"{value:.6g}" for value in self.predicted)]
-        width = max(map(len, [head, *lines[: len(self.names)]]))
-        wide = max(map(len, added))
-        shown = [
-            f"{line.ljust(width)}  {cell.rjust(wide)}"
-            for line, cell in zip([head, *lines[: len(self.names)]], added, strict=True)
-        ]
-        return "\n".join([title, *shown, *lines[len(self.names) :]])
+            return sheet
+        lines = [[*line, f"{value:.6g}"] for line, value in zip(sheet.lines, self.predicted, strict=True)]
+        return replace(sheet, head=(*sheet.head, "predicted"), lines=lines)
 
-    __repr__ = summary
+    def plot(self, ax: Axes | None = None, *, names: Sequence[str] | None = None, level: float = 0.95) -> Axes:
+        """Draw effects and their intervals, as `Estimates.plot`; of a calibration beside what was predicted."""
+        if self.predicted is None:
+            return super().plot(ax, names=names, level=level)
+        places = [self._at(name) for name in (self.names if names is None else names)]
+        judged = self.to_arrow(level).take(places).select(["name", "estimate", "lower", "upper"])
+        told = pa.table({"name": judged["name"], "estimate": self.predicted[places]})
+        both = pa.concat_tables([judged, told], promote_options="default")
+        both = both.append_column("by", pa.array(["scores", "prediction"]).take(np.repeat([0, 1], len(places))))
+        return intervals(both, series="by", xlabel=f"effect, {100 * level:.4g} % interval", ax=ax)
 
 
 @dataclass(frozen=True)
@@ -150,7 +158,7 @@ class GroupEffects:
         cells = _Segments(Places.of(by, keys, data.schema))
         found = moments(data, Matrix((Number(self.score),)), grouping=cells, where=where)
         named = [", ".join(f"{name}={value}" for name, value in segment.items()) for segment in segments]
-        return _groups(where, tuple(named[at] for at in found.groups), found)
+        return _groups(where, tuple(named[at] for at in found.groups), found, Provenance.of(data))
 
 
 @dataclass(frozen=True)
@@ -208,7 +216,7 @@ class Calibration:
         with np.errstate(divide="ignore", invalid="ignore"):
             total = float(np.where(away == 0, 0.0, away**2 / variance).sum())
         facts = {"p calibrated": float(stats.chi2.sf(total, len(names)))}
-        return _groups(where, names, found, facts, found.means[:, 1])
+        return _groups(where, names, found, Provenance.of(data), facts, found.means[:, 1])
 
 
 def _check_counts(found: Moments, names: Sequence[str], where: str) -> None:
@@ -220,6 +228,7 @@ def _groups(
     title: str,
     names: tuple[str, ...],
     found: Moments,
+    provenance: Provenance,
     facts: dict[str, Any] | None = None,
     predicted: Floats | None = None,
 ) -> Groups:
@@ -233,6 +242,7 @@ def _groups(
         convention="variances inside of groups, divisor n - 1",
         rows=int(found.rows.sum()),
         facts=facts or {},
+        provenance=provenance,
         counts=found.rows,
         predicted=predicted,
     )

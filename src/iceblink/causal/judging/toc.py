@@ -16,6 +16,7 @@ from iceblink.causal.judging.cuts import cut
 from iceblink.causal.judging.uplift import check_bins
 from iceblink.causal.matrix import floats
 from iceblink.causal.moments import Floats
+from iceblink.causal.provenance import Provenance
 from iceblink.causal.regression.design import quoted
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class TOC:
         count, total = sums.sum(axis=(0, 1))
         exact = None if self.bins else _areas_of(rows, self.effect, self.score, float(count), float(total))
         facts = {"points": len(bounds) + 1, "average effect": float(total / count)}
-        return traced(where, sums, _curve, _areas, AREAS, int(count), exact, facts)
+        return traced(where, sums, _curve, _areas, AREAS, int(count), exact, facts, Provenance.of(data))
 
 
 @dataclass(frozen=True)

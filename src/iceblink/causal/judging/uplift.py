@@ -14,6 +14,7 @@ from iceblink.causal.judging.curves import POINTS, Curves, binned, traced
 from iceblink.causal.judging.cuts import cut
 from iceblink.causal.matrix import floats
 from iceblink.causal.moments import Floats
+from iceblink.causal.provenance import Provenance
 from iceblink.causal.regression.design import quoted
 from iceblink.errors import ConfigError, PlanError
 
@@ -96,7 +97,9 @@ class UpliftCurve:
                 raise PlanError(f"no row has {self.treatment} {arm}", where, "an effect compares two arms")
         exact = None if self.bins else _areas_of(_in_order(rows, self.effect, self.outcome, self.treatment))
         facts = {"points": len(bounds) + 1, "treated": f"{int(counts[0]):,}"}
-        return traced(where, sums, _curves, _areas, AREAS, int(counts[0] + counts[2]), exact, facts)
+        return traced(
+            where, sums, _curves, _areas, AREAS, int(counts[0] + counts[2]), exact, facts, Provenance.of(data)
+        )
 
 
 def check_bins(bins: int | None, where: str) -> None:

@@ -74,7 +74,9 @@ class XLearner(Learner):
         fits = setting.fit([(model, _imputed(setting, outcomes, arm, side)) for arm, side in imputed])
         others = len(setting.others)
         rule = Blended(fits[:others], fits[others:], chances)
-        return LearnedEffects(self.title, setting, rule, dropped=dropped_by([*outcomes, *fits]))
+        return LearnedEffects(
+            self.title, setting, rule, dropped=dropped_by([*outcomes, *fits]), provenance=setting.provenance()
+        )
 
 
 def _imputed(setting: Setting, outcomes: tuple[Fitted, ...], arm: int, side: str) -> Target:

@@ -99,9 +99,10 @@ class DRLearner(Learner):
             Target(_Score(scores, arm - 1), name=f"scores of {self.treatment} {setting.arms.names[arm]}")
             for arm in setting.others
         ]
-        facts = facts_of(by)
-        rule, linear = effects_by(self.effect_model, setting, targets, self.title, facts)
-        return LearnedEffects(self.title, setting, rule, scores, linear, dropped_by(outcomes), facts)
+        rule, linear = effects_by(self.effect_model, setting, targets, self.title, by)
+        return LearnedEffects(
+            self.title, setting, rule, scores, linear, dropped_by(outcomes), facts_of(by), setting.provenance(by)
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,10 @@ from iceblink.causal.learners.setting import Setting
 from iceblink.causal.matrix import Matrix, Order
 from iceblink.causal.moments import Floats
 from iceblink.causal.passes import BLOCK_ROWS, moments
+from iceblink.causal.provenance import UNKNOWN, Provenance
 from iceblink.causal.regression.design import with_expressions
+from iceblink.causal.result import Result
+from iceblink.causal.sheet import Sheet
 from iceblink.errors import ColumnNotFound, DuplicateColumn, PlanError
 
 if TYPE_CHECKING:
@@ -48,7 +51,7 @@ class AverageScores(Protocol):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LearnedEffects:
+class LearnedEffects(Result):
     """Effects of each arm against the control, by a row's features.
 
     Parameters
@@ -65,8 +68,11 @@ class LearnedEffects:
     dropped : tuple of str
         Features that some model does not use, since they follow from others.
     facts : dict
-        What else is known: folds, the seed.
+        What else is known: whether folds were given.
+    provenance : Provenance
     """
+
+    keys: ClassVar[tuple[str, ...]] = ("arm", "name")
 
     title: str
     setting: Setting
@@ -75,6 +81,7 @@ class LearnedEffects:
     linear: Mapping[str, Estimates] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
+    provenance: Provenance = UNKNOWN
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -165,14 +172,35 @@ class LearnedEffects:
             raise PlanError(f"no effect of {arm!r}", self.title, f"there is that of {', '.join(others)}")
         return self.linear[name]
 
-    def summary(self, level: float = 0.95) -> str:
-        """Return tables to read: the average effect, and how it depends on features where that is linear.
+    def to_arrow(self, level: float = 0.95) -> pa.Table:
+        """Return the average effect of each arm, and its coefficients where it is linear, a row for each.
+
+        Columns are arm, name, and those of `Estimates.to_arrow`. Eager: a pass, unless `ate` was asked for before.
+        """
+        parts = []
+        for at, arm in enumerate(self.arms[1:]):
+            tables = [self.ate().to_arrow(level).slice(at, 1)]
+            tables += [self.linear[arm].to_arrow(level)] if arm in self.linear else []
+            whole = pa.concat_tables(tables)
+            parts.append(whole.add_column(0, "arm", pa.repeat(pa.scalar(arm), whole.num_rows)))
+        return pa.concat_tables(parts)
+
+    def sheet(self, level: float = 0.95) -> Sheet:
+        """Return what `summary` and notebooks show: the average effect, and how it depends on features if linearly.
 
         Eager: a pass, unless `ate` was asked for before.
         """
-        return "\n\n".join(one.summary(level) for one in (self.ate(), *self.linear.values()))
+        average = self.ate().sheet(level)
+        averages, others = list(zip(self.ate().names, self.ate().cells(level), strict=True)), self.arms[1:]
+        lines = []
+        for arm, (name, cells) in zip(others, averages, strict=True):
+            lines.append([name, *cells])
+            if linear := self.linear.get(arm):
+                lines += [[f"  {name}", *cells] for name, cells in zip(linear.names, linear.cells(level), strict=True)]
+        below = [f"errors of coefficients {next(iter(self.linear.values())).convention}"] if self.linear else []
+        return Sheet(average.above, average.head, lines, (*average.below[:1], *below, *average.below[1:]))
 
-    def __repr__(self) -> str:
+    def __repr__(self) -> str:  # reads nothing, as a summary may
         return f"{self.title}: effects of {', '.join(self.arms[1:])} against {self.arms[0]}"
 
     @cached_property
@@ -191,7 +219,15 @@ class LearnedEffects:
             if clipped := round(found.means[0, effects] * rows):
                 facts["rows with a clipped propensity"] = f"{clipped:,}"
         return Estimates(
-            self.title, names, found.means[0, :effects], covariance, convention, rows, dropped=self.dropped, facts=facts
+            title=self.title,
+            names=names,
+            values=found.means[0, :effects],
+            covariance=covariance,
+            convention=convention,
+            rows=rows,
+            dropped=self.dropped,
+            facts=facts,
+            provenance=self.provenance,
         )
 
     def _named(self, name: str) -> tuple[str, ...]:

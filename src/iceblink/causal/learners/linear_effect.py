@@ -17,6 +17,7 @@ from iceblink.causal.models.target import Target
 from iceblink.causal.models.task import Task
 from iceblink.causal.moments import Floats
 from iceblink.causal.passes import summed
+from iceblink.causal.provenance import Provenance
 from iceblink.causal.regression.fit import LinearFit, fitted
 from iceblink.causal.sums import Sums
 
@@ -69,7 +70,7 @@ def beside_ones(fit: LinearFit, features: Floats) -> Floats:
 
 
 def linear_effects(
-    setting: Setting, targets: Sequence[Target], title: str, facts: dict[str, Any]
+    setting: Setting, targets: Sequence[Target], facts: dict[str, Any], provenance: Provenance
 ) -> tuple[LinearRule, dict[str, Estimates]]:
     """Fit the effect of each arm but the control to its target, and name the coefficients by arm. Eager: two passes.
 
@@ -102,7 +103,8 @@ def linear_effects(
             convention="HC1",
             rows=fit.rows,
             dropped=fit.dropped,
-            facts={"learner": title, **facts},
+            facts=facts,
+            provenance=provenance,
         )
     return LinearRule(setting.features, fits, tuple(covariances)), linear
 

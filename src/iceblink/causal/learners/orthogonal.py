@@ -35,8 +35,8 @@ def check_folds(folds: int, clip: float, where: str) -> None:
 
 
 def facts_of(folds: Grouping) -> dict[str, Any]:
-    """Return what is to be known of folds."""
-    return {"folds": folds.count, "seed": folds.seed} if isinstance(folds, Folds) else {}
+    """Return what is to be known of folds beside their provenance."""
+    return {} if isinstance(folds, Folds) else {"folds": "given"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,11 +57,11 @@ class FittedRule:
 
 
 def effects_by(
-    model: Model, setting: Setting, targets: Sequence[Target], title: str, facts: dict[str, Any]
+    model: Model, setting: Setting, targets: Sequence[Target], title: str, folds: Grouping
 ) -> tuple[Rule, Mapping[str, Estimates]]:
     """Fit a model of the effect of each arm; of least squares also the coefficients, with errors. Eager."""
     if isinstance(model, Linear) and model.penalty == 0:
-        return linear_effects(setting, targets, title, facts)
+        return linear_effects(setting, targets, {"learner": title, **facts_of(folds)}, setting.provenance(folds))
     return FittedRule(setting.fit([(model, target) for target in targets])), {}
 
 

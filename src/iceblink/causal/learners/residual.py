@@ -104,10 +104,11 @@ class RLearner(Learner):
             left = Residuals(self.outcome, setting.arms, arm, outcomes[arm - 1], chances, self.clip)
             name = f"residuals of {self.treatment} {setting.arms.names[arm]}"
             targets.append(Target(_Ratio(left), rows=InArms(setting.arms, (0, arm)), weight=_Square(left), name=name))
-        facts = facts_of(by)
-        rule, linear = effects_by(self.effect_model, setting, targets, self.title, facts)
+        rule, linear = effects_by(self.effect_model, setting, targets, self.title, by)
         scores = _Augmented(self.outcome, setting.arms, rule, outcomes, chances, self.clip)
-        return LearnedEffects(self.title, setting, rule, scores, linear, dropped_by(outcomes), facts)
+        return LearnedEffects(
+            self.title, setting, rule, scores, linear, dropped_by(outcomes), facts_of(by), setting.provenance(by)
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -51,7 +51,9 @@ class TLearner(Learner):
         """
         setting = self.setting(data)
         fits = setting.fit([(self.outcome_model, setting.outcome_in(arm)) for arm in range(len(setting.arms))])
-        return LearnedEffects(self.title, setting, Contrasts(fits), dropped=dropped_by(fits))
+        return LearnedEffects(
+            self.title, setting, Contrasts(fits), dropped=dropped_by(fits), provenance=setting.provenance()
+        )
 
 
 @dataclass(frozen=True, eq=False)

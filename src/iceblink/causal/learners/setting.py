@@ -16,7 +16,8 @@ from iceblink.causal.models.target import Target
 from iceblink.causal.models.task import Task
 from iceblink.causal.moments import Floats
 from iceblink.causal.observational.study import Arms
-from iceblink.causal.passes import Grouping
+from iceblink.causal.passes import Folds, Grouping
+from iceblink.causal.provenance import Provenance
 
 if TYPE_CHECKING:
     from iceblink.dataset import Dataset
@@ -77,6 +78,12 @@ class Setting:
         """What a model learns of who is in an arm, among its rows and the control's."""
         name = f"{self.arms.column} {self.arms.names[arm]} against {self.arms.names[0]}"
         return Target(InArms(self.arms, (arm,)), rows=InArms(self.arms, (0, arm)), binary=True, name=name)
+
+    def provenance(self, folds: Grouping | None = None) -> Provenance:
+        """Return where results come from; folds that were given have no seed."""
+        if isinstance(folds, Folds):
+            return Provenance.of(self.data, folds=folds.count, seed=folds.seed)
+        return Provenance.of(self.data)
 
     def task(self, targets: Sequence[Target] = (), folds: Grouping | None = None) -> Task:
         return Task(self.features, tuple(targets), folds, self.where)

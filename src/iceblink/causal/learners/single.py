@@ -71,7 +71,9 @@ class SLearner(Learner):
             raise PlanError(
                 f"the features say who has {told[0]}", self.title, "leave out what says what the treatment is"
             )
-        return LearnedEffects(self.title, setting, Switched(fit, setting.arms), dropped=fit.dropped)
+        return LearnedEffects(
+            self.title, setting, Switched(fit, setting.arms), dropped=fit.dropped, provenance=setting.provenance()
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,9 @@ from iceblink.causal.judging.columns import check_numbers, keys_of, numbers
 from iceblink.causal.moments import Floats
 from iceblink.causal.observational.stack import added
 from iceblink.causal.passes import BLOCK_ROWS, summed
+from iceblink.causal.provenance import UNKNOWN, Provenance
+from iceblink.causal.result import Result
+from iceblink.causal.sheet import Sheet
 from iceblink.causal.sums import Sums
 from iceblink.errors import ConfigError, DuplicateColumn, QueryError
 
@@ -97,11 +100,12 @@ class Budget:
             treated=int(found["treated"]),
             spent=float(found["spent"]),
             gained=float(found["gained"]),
+            provenance=Provenance.of(data, seed=self.seed),
         )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Spending:
+class Spending(Result):
     """Who is treated under a budget.
 
     Parameters
@@ -112,7 +116,10 @@ class Spending:
     spent : float
     gained : float
         The sum of their predicted effects; what they gain indeed is for `PolicyValue` to say.
+    provenance : Provenance
     """
+
+    keys: ClassVar[tuple[str, ...]] = ("name",)
 
     title: str
     chosen: _Chosen
@@ -120,6 +127,7 @@ class Spending:
     treated: int
     spent: float
     gained: float
+    provenance: Provenance = UNKNOWN
 
     @property
     def least(self) -> float:
@@ -145,15 +153,26 @@ class Spending:
         schema = pa.schema([*data.schema, pa.field(column, pa.bool_())])
         return data.map_batches(_Assigned(self.chosen, column), schema=schema, batch_size=BLOCK_ROWS)
 
-    def summary(self) -> str:
-        """Return a line on each thing that is known."""
-        lines = [
-            f"treated {self.treated:,} of {self.rows:,} rows, spent {self.spent:,.6g}",
-            f"effect for each unit of cost above {self.least:.6g}, predicted effects together {self.gained:,.6g}",
-        ]
-        return "\n".join([self.title, *lines])
+    def to_arrow(self) -> pa.Table:
+        """Return a row for each thing that is known: name and value."""
+        return pa.table({"name": list(self._known), "value": [float(value) for value in self._known.values()]})
 
-    __repr__ = summary
+    def sheet(self) -> Sheet:
+        """Return what `summary` and notebooks show."""
+        lines = [
+            [name, f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"] for name, value in self._known.items()
+        ]
+        return Sheet((self.title,), ("", "value"), lines, self.provenance.lines)
+
+    @property
+    def _known(self) -> dict[str, int | float]:
+        return {
+            "rows": self.rows,
+            "treated": self.treated,
+            "spent": self.spent,
+            "predicted effects together": self.gained,
+            "least effect for each unit of cost": self.least,
+        }
 
 
 @dataclass(frozen=True)

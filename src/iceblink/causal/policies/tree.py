@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,10 @@ from iceblink.causal.moments import Floats, Integers
 from iceblink.causal.observational.stack import added
 from iceblink.causal.passes import BLOCK_ROWS, summed
 from iceblink.causal.policies.actions import Actions, Costs
-from iceblink.causal.policies.search import Leaf, Node, Tables, best
+from iceblink.causal.policies.search import Leaf, Node, Split, Tables, best
+from iceblink.causal.provenance import UNKNOWN, Provenance
+from iceblink.causal.result import Result
+from iceblink.causal.sheet import Sheet
 from iceblink.causal.sums import Sums
 from iceblink.errors import ConfigError, DuplicateColumn, PlanError
 
@@ -108,7 +111,9 @@ class PolicyTree:
         tables = Tables(
             parts, {pair: found[_named(pair)] for pair in pairs}, [found[str(at)] for at in range(len(parts))]
         )
-        return FittedTree(where, features, bounds, actions, best(tables, self.depth, self.least_rows))
+        return FittedTree(
+            where, features, bounds, actions, best(tables, self.depth, self.least_rows), Provenance.of(data)
+        )
 
 
 def _named(pair: tuple[int, int]) -> str:
@@ -145,7 +150,7 @@ class _Tabled:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FittedTree:
+class FittedTree(Result):
     """A policy.
 
     Parameters
@@ -156,18 +161,22 @@ class FittedTree:
         Where each feature was cut.
     actions : Actions
     tree : Leaf or Split
+    provenance : Provenance
     """
+
+    keys: ClassVar[tuple[str, ...]] = ("rule",)
 
     title: str
     features: tuple[str, ...]
     bounds: tuple[Floats, ...]
     actions: Actions
     tree: Node
+    provenance: Provenance = UNKNOWN
 
     @property
     def gained(self) -> float:
         """What the rows that it was made of gain by it, on average: too good to be true of others."""
-        return self.tree.gained / sum(leaf.rows for leaf in _leaves(self.tree))
+        return self.tree.gained / sum(leaf.rows for _, leaf in self._leaves(self.tree, ()))
 
     def assign(self, data: Dataset, column: str = "treat", nothing: str = "nothing") -> Dataset:
         """Return rows with a column that says what to do. Lazy.
@@ -190,31 +199,51 @@ class FittedTree:
         schema = pa.schema([*data.schema, pa.field(column, pa.bool_() if self.actions.single else pa.string())])
         return data.map_batches(_Assigned(self, column, nothing), schema=schema, batch_size=BLOCK_ROWS)
 
-    def summary(self) -> str:
-        """Return the rules, and what the rows gained that they were made of."""
-        return "\n".join([self.title, *self._lines(self.tree, "")])
+    def to_arrow(self) -> pa.Table:
+        """Return a row for each leaf: rule (which rows are in it), action, rows, gained (by each of them)."""
+        leaves = list(self._leaves(self.tree, ()))
+        return pa.table(
+            {
+                "rule": [" and ".join(said) or "all rows" for said, _ in leaves],
+                "action": [self._action(leaf) for _, leaf in leaves],
+                "rows": [int(leaf.rows) for _, leaf in leaves],
+                "gained": [_each(leaf) for _, leaf in leaves],
+            }
+        )
 
-    __repr__ = summary
+    def sheet(self) -> Sheet:
+        """Return what `summary` and notebooks show: the rules, and what the rows gained that they were made of."""
+        return Sheet(
+            (self.title,), ("", "rows", "gained, each"), list(self._lines(self.tree, "")), self.provenance.lines
+        )
 
-    def _lines(self, node: Node, indent: str) -> Iterator[str]:
+    def _action(self, leaf: Leaf) -> str:
+        return ("nothing", *self.actions.names)[leaf.action]
+
+    def _sides(self, split: Split) -> tuple[tuple[str, Node], tuple[str, Node]]:
+        """Return what is said of rows on either side, and what comes there."""
+        name, bound = self.features[split.feature], self.bounds[split.feature][split.part]
+        return (f"{name} <= {bound:.6g}", split.left), (f"{name} > {bound:.6g}", split.right)
+
+    def _lines(self, node: Node, indent: str) -> Iterator[list[str]]:
         if isinstance(node, Leaf):
-            action = ("nothing", *self.actions.names)[node.action]
-            worth = node.gained / node.rows if node.rows else 0.0
-            yield f"{indent}{action}: {node.rows:,} rows, {worth:.6g} each"
+            yield [f"{indent}{self._action(node)}", f"{node.rows:,}", f"{_each(node):.6g}"]
             return
-        name, bound = self.features[node.feature], self.bounds[node.feature][node.part]
-        yield f"{indent}{name} <= {bound:.6g}"
-        yield from self._lines(node.left, indent + "  ")
-        yield f"{indent}{name} > {bound:.6g}"
-        yield from self._lines(node.right, indent + "  ")
+        for said, side in self._sides(node):
+            yield [f"{indent}{said}", "", ""]
+            yield from self._lines(side, indent + "  ")
+
+    def _leaves(self, node: Node, above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Leaf]]:
+        if isinstance(node, Leaf):
+            yield above, node
+            return
+        for said, side in self._sides(node):
+            yield from self._leaves(side, (*above, said))
 
 
-def _leaves(node: Node) -> Iterator[Leaf]:
-    if isinstance(node, Leaf):
-        yield node
-    else:
-        yield from _leaves(node.left)
-        yield from _leaves(node.right)
+def _each(leaf: Leaf) -> float:
+    """Return what a row of a leaf gained, on average; 0 of none."""
+    return leaf.gained / leaf.rows if leaf.rows else 0.0
 
 
 @dataclass(frozen=True, eq=False)

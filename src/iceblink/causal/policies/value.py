@@ -15,6 +15,7 @@ from iceblink.causal.matrix import Number, floats
 from iceblink.causal.moments import SCHEMA, Floats, Moments
 from iceblink.causal.passes import BLOCK_ROWS
 from iceblink.causal.policies.actions import Actions, Costs
+from iceblink.causal.provenance import Provenance
 from iceblink.causal.tree import merged
 from iceblink.errors import ColumnNotFound, PlanError, QueryError, TypeMismatch
 from iceblink.types import show_type
@@ -84,7 +85,7 @@ class PolicyValue:
         found = merged(state for batch in blocks.to_batches() for state in Moments.from_batch(names, batch))
         if found is None or not len(found.rows) or found.rows[0] < 2:
             raise PlanError("there are fewer than two rows", where, "look at the filters")
-        return _estimates(where, actions, found)
+        return _estimates(where, actions, found, Provenance.of(data))
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -132,7 +133,7 @@ class _Valued:
         )
 
 
-def _estimates(title: str, actions: Actions, found: Moments) -> Estimates:
+def _estimates(title: str, actions: Actions, found: Moments, provenance: Provenance) -> Estimates:
     """Return the values: means, and by the delta method what is more than means of products of means."""
     count = len(actions.names)
     done, worth, gained = np.split(found.means[0], 3)
@@ -154,4 +155,5 @@ def _estimates(title: str, actions: Actions, found: Moments) -> Estimates:
         convention="variances of rows, divisor n - 1",
         rows=rows,
         facts=facts,
+        provenance=provenance,
     )

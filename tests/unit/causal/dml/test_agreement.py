@@ -158,12 +158,23 @@ def test_arms_have_effects_against_the_control(doses: ib.Dataset) -> None:
     linear = ci.LinearDML("y", "dose", BOTH, control="none", discrete=True, **KEYS).fit(doses)
     assert linear.names == ("dose[high]", "dose[low]")
     assert linear["dose[low]"] == pytest.approx(1, abs=4 * linear.error("dose[low]"))
-    by_arm = linear.effect(doses, arm="dose[low]").select("effect").limit(1).to_arrow()["effect"][0].as_py()
-    assert by_arm == linear["dose[low]"]
-    with pytest.raises(ConfigError, match="2 effects"):
-        linear.effect(doses)
-    with pytest.raises(ConfigError, match="no arm"):
-        linear.effect(doses, arm="low")
+    scored = linear.effect(doses, error="error")
+    added = ["effect[high]", "effect[low]", "error[high]", "error[low]"]
+    assert scored.columns == [*doses.columns, *added]
+    (row,) = scored.select(*added).limit(1).to_pylist()
+    assert list(row.values()) == pytest.approx([*linear.values, *linear.errors], rel=1e-12)
+    average = linear.average(doses)
+    assert average.names == ("ATE[high]", "ATE[low]")
+    np.testing.assert_allclose(average.covariance, linear.covariance, rtol=1e-12)
+
+
+def test_an_effect_is_null_where_a_modifier_is_missing(doses: ib.Dataset, lake: ib.Lake) -> None:
+    found = ci.LinearDML("y", "dose", [], control="none", discrete=True, modifiers=["x"], **KEYS).fit(doses)
+    rows = found.effect(lake.from_arrow({"x": [None, 0.0, np.nan]}), error="error").to_pylist()
+    assert rows[0] == {"x": None, "effect[high]": None, "effect[low]": None, "error[high]": None, "error[low]": None}
+    assert rows[1]["effect[low]"] == found["dose[low]"]
+    assert rows[1]["error[low]"] == pytest.approx(found.error("dose[low]"), rel=1e-12)
+    assert rows[2]["effect[high]"] is None
 
 
 def test_clusters_share_a_fold_and_their_scores_are_added_up(doses: ib.Dataset) -> None:

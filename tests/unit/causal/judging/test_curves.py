@@ -178,7 +178,7 @@ def test_cuts_are_values_of_ranks(lake: ib.Lake) -> None:
 
 def test_curves_are_told(uplift: ci.Curves) -> None:
     text = uplift.summary()
-    assert text.count("\n") == 16
+    assert text.count("\n") == 19
     assert "AUUC above random" in text
     table = uplift.to_arrow()
     assert table.column_names[:5] == ["share", "lift", "lift_error", "lift_lower", "lift_upper"]

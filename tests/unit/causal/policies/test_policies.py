@@ -80,7 +80,10 @@ def test_a_tree_of_one_action_says_whether_to_treat(data: ib.Dataset) -> None:
     rows, treat = drawn(), np.array(found.assign(data).to_arrow()["treat"].to_pylist())
     assert treat.dtype == bool
     assert rows["call"][treat].sum() == pytest.approx(found.tree.gained)
-    assert found.summary().count(" rows, ") == 4
+    leaves = found.to_arrow().to_pylist()
+    assert [leaf["rule"].count(" and ") for leaf in leaves] == [1, 1, 1, 1]
+    assert sum(leaf["rows"] for leaf in leaves if leaf["action"] == "treat") == treat.sum()
+    assert sum(leaf["rows"] * leaf["gained"] for leaf in leaves) == pytest.approx(found.tree.gained)
     assert isinstance(found.tree, Split)
     bound = found.bounds[found.tree.feature][found.tree.part]
     assert f"{found.features[found.tree.feature]} <= {bound:g}" in str(found)
@@ -166,7 +169,7 @@ def test_shares_of_rows_change_no_choice(lake: ib.Lake) -> None:
         tree = ci.PolicyTree(["x", "z", "größe m"], "call", cost="cost", bins=16).fit(data)
         spending = ci.Budget("effect", 40, "id", "cost").fit(data)
         treated = [row["id"] for row in spending.assign(data).order_by("id").to_pylist() if row["treat"]]
-        shape = str(tree), spending.treated, tuple(treated)
+        shape = tree.to_arrow().drop_columns(["gained"]).to_pylist(), spending.treated, tuple(treated)
         found.append((shape, tree.gained, spending.spent))
     for shape, *numbers in found[1:]:
         assert shape == found[0][0]

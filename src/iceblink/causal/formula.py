@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from iceblink.errors import PlanError
+from iceblink.plan.late import exp, sqlglot
+from iceblink.plan.sql import DIALECT
 
 HINT = "y ~ x1 + i(city) + x1:x2, with | fixed effects and | endogenous ~ instruments behind it where wanted"
 NAME = re.compile(r"[^\W\d]\w*|`[^`]+`")
@@ -105,6 +107,36 @@ def explained(outcome: str, side: str | Sequence[str], columns: Collection[str])
     return parsed(f"{named(outcome)} ~ {' + '.join(map(named, terms))}")
 
 
+def as_sql(text: str) -> str:
+    """Return an expression of a formula, in ``I(...)`` or not, as SQL."""
+    inside = re.fullmatch(r"I\((.+)\)", text.strip())
+    expression = (inside[1] if inside else text).replace("**", "^")
+    return re.sub(r"\blog\(", "ln(", expression)  # a statistician's log; SQL's has base 10
+
+
+def mentions(terms: Terms, variable: Variable) -> bool:
+    """Whether some terms look at a column, be it inside of an expression.
+
+    An expression is mentioned where it is a factor itself, and wherever the one column is that it is made of. One of
+    several columns is not where these are: it may be a change from a column among the terms.
+    """
+    factors = [factor for term in terms for factor in term]
+    inside = _inputs(variable)
+    return variable in factors or (len(inside) == 1 and any(inside <= _inputs(factor) for factor in factors))
+
+
+def _inputs(factor: Factor) -> frozenset[str]:
+    """Return the columns of a factor, in small letters as SQL compares them; none of what is no SQL."""
+    if isinstance(factor, Levels) or factor.is_column:
+        return frozenset([(factor.column if isinstance(factor, Levels) else factor.text).casefold()])
+    try:
+        tree = sqlglot.parse_one(factor.text, read=DIALECT)
+    except sqlglot.errors.SqlglotError:
+        return frozenset()  # the engine will say what is wrong with it
+    paths = ([part.name.casefold() for part in column.parts] for column in tree.find_all(exp.Column))
+    return frozenset(path[1] if len(path) > 1 and path[0] == "this" else path[0] for path in paths)
+
+
 def _terms(text: str, side: str) -> tuple[Terms, bool]:
     """Return the terms of a side, each once, and whether it has an intercept."""
     intercept = True
@@ -139,9 +171,7 @@ def _factor(text: str, part: str) -> Factor:
         return Levels(category["column"].strip("`"), reference.strip("'\"") if reference else None)
     if NAME.fullmatch(part):
         return Variable(part.strip("`"), True)
-    inside = re.fullmatch(r"I\((.+)\)", part)
-    expression = (inside[1] if inside else part).replace("**", "^")
-    return Variable(re.sub(r"\blog\(", "ln(", expression), False)  # a statistician's log; SQL's has base 10
+    return Variable(as_sql(part), False)
 
 
 def _column(text: str, name: str) -> str:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from iceblink.errors import QueryError, TypeMismatch
-from iceblink.types import show_type
+from iceblink.types import is_number, show_type
 
 Floats = NDArray[np.float64]
 Order = NDArray[np.intp]
@@ -35,6 +35,11 @@ class Term(Protocol):
         """Write its columns (k, n) of the rows of a batch, in an order."""
 
 
+def can_be_number(kind: pa.DataType) -> bool:
+    """Whether values of a type are numbers, or true (1) and false (0)."""
+    return is_number(kind) or pa.types.is_boolean(kind)
+
+
 @dataclass(frozen=True)
 class Number:
     """A column of numbers, or of true (1) and false (0), as it is."""
@@ -51,12 +56,7 @@ class Number:
 
     def check(self, schema: pa.Schema, where: str) -> None:
         kind = schema.field(self.column).type
-        if not (
-            pa.types.is_boolean(kind)
-            or pa.types.is_integer(kind)
-            or pa.types.is_floating(kind)
-            or pa.types.is_decimal(kind)
-        ):
+        if not can_be_number(kind):
             raise TypeMismatch(
                 f"column {self.column!r} is {show_type(kind)}, not a number",
                 where,

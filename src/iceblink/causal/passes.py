@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 import numpy as np
 import pyarrow as pa
@@ -45,6 +45,11 @@ class Folds:
     keys: tuple[str, ...]
     count: int
     seed: int = 0
+
+    @classmethod
+    def by(cls, key: str | Sequence[str], count: int, seed: int = 0) -> Self:
+        """Return the folds that a column decides, or several."""
+        return cls(several(key), count, seed)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -163,6 +168,11 @@ class _Summed:
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         return self.function(batch).to_batch()
+
+
+def several(names: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the columns that a user named, one or a list."""
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def by_group(group: Integers) -> NDArray[np.intp]:

@@ -168,7 +168,8 @@ def saved_moments(data: Dataset, asks: Asks, saved: SavedMoments | None, where: 
     """Return the moments of a dataset at its version, by what changed since others were saved where that is less.
 
     Eager. All rows are read where none were saved, where more rows came and went than there are, where categories have
-    levels that they had not, and where rounding would take more of some column's sum of squares than `BOUND`.
+    levels that they had not or no more that with which others are compared, and where rounding would take more of some
+    column's sum of squares than `BOUND`.
 
     Raises
     ------
@@ -199,7 +200,9 @@ def _refreshed(saved: SavedMoments, data: Dataset, asks: Asks, source: Source, w
     if source.snapshot_id == saved.source.snapshot_id:
         return saved
     rows = changed(data, saved.source.snapshot_id, where)
-    if rows.most_rows > rows.whole_rows or any(_unseen(rows.came, one, saved, where) for one in saved.levels):
+    if rows.most_rows > rows.whole_rows or any(
+        _unseen(rows.came, one, saved, where) or _lost(rows.went, data, one, saved) for one in saved.levels
+    ):
         return None
     came, went = (asks(part, saved.levels).answer(where) for part in (rows.came, rows.went))
     both = saved.moments.merged(came)
@@ -215,7 +218,20 @@ def _refreshed(saved: SavedMoments, data: Dataset, asks: Asks, source: Source, w
 def _unseen(rows: Dataset, category: Levels, saved: SavedMoments, where: str) -> bool:
     """Whether a category has values that it had not."""
     found, known = levels_of(rows, category.column, where), saved.levels[category]
-    return not pc.all(pc.is_in(found, known.cast(found.type))).as_py()
+    return not pc.all(pc.is_in(found, known.cast(found.type)), min_count=0).as_py()
+
+
+def _lost(went: Dataset, data: Dataset, category: Levels, saved: SavedMoments) -> bool:
+    """Whether a category has no row any more of the level that others are compared with."""
+    column, known = category.column, saved.levels[category]
+    if not len(known):
+        return False
+    reference = known[:1].cast(data.schema.field(column).type)[0].as_py()
+    return _has(went, column, reference) and not _has(data, column, reference)
+
+
+def _has(rows: Dataset, column: str, value: object) -> bool:
+    return bool(rows.filter(lambda t: t[column] == value).select(column).limit(1).to_arrow().num_rows)
 
 
 def _noise(both: Moments, went: Moments, left: Moments) -> Floats:

@@ -11,11 +11,19 @@ from iceblink.lake.changes import CHANGE_TYPE, DELETE, INSERT, Changes
 from iceblink.lake.lineage import Lineage, net_spans
 from iceblink.lake.table import Table
 from iceblink.plan.fingerprint import parts_of
-from iceblink.plan.nodes import Scan
+from iceblink.plan.late import exp
+from iceblink.plan.nodes import Plan, Query, Repartition, Scan
 from iceblink.plan.rowwise import leaf_of, over
+from iceblink.plan.sql import DIALECT
 
 if TYPE_CHECKING:
     from iceblink.dataset import Dataset
+
+_FLEETING = {
+    *("rand", "randn", "uuid"),
+    *("currenttimestamp", "currentdatetime", "currentdate", "currenttime", "localtimestamp", "localtime"),
+}
+"""Keys of sqlglot's nodes that have another value in each run."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +51,9 @@ class Source:
         Raises
         ------
         PlanError
-            Not the rows of one table, or several rows at a time.
+            Not the rows of one table, several rows at a time, or a look at the clock or at chance.
         """
+        _check_lasting(data.plan, where)
         table = _table(data, where)
         steps = [text for name, text in parts_of(data.plan).items() if not name.startswith("table ")]
         return cls(table.uuid, table.snapshot_id, "\n".join(steps))
@@ -99,6 +108,22 @@ def changed(data: Dataset, after: int | None, where: str) -> Changed:
         for kind in (INSERT, DELETE)
     )
     return Changed(came, went, *(sum(file.rows for file in part.files()) for part in (changes, table)))
+
+
+def _check_lasting(plan: Plan, where: str) -> None:
+    """Refuse a statement that has another value for the same row another time."""
+    while isinstance(plan, Query | Repartition):
+        if isinstance(plan, Query):
+            for part in plan.tree.find_all(exp.Func):
+                if part.key in _FLEETING or part.name.casefold() == "now":
+                    raise PlanError(
+                        f"{part.sql(DIALECT)} is another value each time",
+                        where,
+                        "write the time out; draw by the key of a row",
+                    )
+        if len(plan.inputs) != 1:
+            return
+        (plan,) = plan.inputs
 
 
 def _table(data: Dataset, where: str) -> Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from iceblink.causal.formula import Levels, Variable, parsed
+from iceblink.causal.formula import Levels, Variable, mentions, parsed
 from iceblink.errors import PlanError
 
 
@@ -35,6 +35,30 @@ def test_expressions_are_sql() -> None:
     assert found.outcome == Variable("ln(y)", False)
     assert found.terms[0] == (Variable("a ^ 2", False),)
     assert found.terms[1] == (Variable("greatest(a, b)", False),)
+
+
+@pytest.mark.parametrize(
+    ("text", "mentioned"),
+    [
+        ("y ~ a + b", False),
+        ("y ~ a + i(t)", True),
+        ("y ~ a:t", True),
+        ("y ~ I(log(T) + 1)", True),
+        ('y ~ I(this."t" * 2)', True),
+        ("y ~ I(a.t) + I(left(a, 't')) + tt + I(sqrt(a * tt))", False),
+        ("y ~ I(a +)", False),
+    ],
+)
+def test_what_terms_look_at(text: str, mentioned: bool) -> None:
+    assert mentions(parsed(text).terms, column("t")) is mentioned
+
+
+def test_an_expression_is_what_its_one_column_is() -> None:
+    level, change = parsed("log(t) ~ 1").outcome, parsed("t - a ~ 1").outcome
+    for text in ("y ~ log(t)", "y ~ t", "y ~ i(t)", "y ~ I(t * a)"):
+        assert mentions(parsed(text).terms, level)
+        assert not mentions(parsed(text).terms, change)
+    assert mentions(parsed("y ~ a + I(t * 2)").terms, level)
 
 
 def test_fixed_effects_and_instruments() -> None:

@@ -224,7 +224,7 @@ def test_double_machine_learning_on_given_folds(lake: ib.Lake) -> None:
     frame = chernozhukov(2_000, 10, 1)
     confounders = [f"X{at}" for at in range(1, 11)]
     data = kept(lake, frame.assign(row=np.arange(2000), fold=np.arange(2000) % 5))
-    found = ci.LinearPLR("y", "d", confounders, key="row").fit(data, Numbered("fold"))
+    found = ci.LinearPLR("y", "d", confounders, key="row").fit(data, grouping=Numbered("fold"))
     assert found["d"] == pytest.approx(0.5184037016221953, rel=1e-12)  # DoubleML 0.11.4 and EconML 0.17.0
     assert found.error("d") == pytest.approx(0.021239363093908222, rel=1e-10)
     # EconML's LinearDML has the divisor n - 1 in its error (HC1 of a regression of residuals without an intercept).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -141,6 +142,45 @@ def test_all_rows_are_read_where_that_is_better(lake: ib.Lake) -> None:
     assert (now.refreshes, now.rows) == (0, 310)
     lake.delete("n.t", _.id >= 5)  # more went than are left
     assert PLR.moments(lake.table("n.t"), PLR.moments(lake.table("n.t", snapshot=now.snapshot_id))).refreshes == 0
+
+
+def test_rows_that_only_went_leave_categories_as_they_were(lake: ib.Lake) -> None:
+    begin(lake, FORMATS["merge on read"])
+    model = ci.OLS("y ~ t + i(k)")
+    before = model.moments(lake.table("n.t"))
+    lake.delete("n.t", _.id < 30)
+    assert model.moments(lake.table("n.t"), before).refreshes == 1
+
+
+@pytest.mark.parametrize("gone", ["k0", "k2"])
+def test_a_level_whose_last_row_went_is_compared_with_no_more(lake: ib.Lake, gone: str) -> None:
+    levels = ["k0"] * 20 + ["k1"] * 180 + ["k2"] * 100
+    lake.write("n.t", drawn(0, range(300)).set_column(1, "k", [levels]), "create")
+    model = ci.OLS("y ~ t + i(k)")
+    before = model.moments(lake.table("n.t"))
+    lake.delete("n.t", _.k == gone)
+    now = model.moments(lake.table("n.t"), before)
+    if gone == "k0":
+        assert now.refreshes == 0
+    assert model.fit(lake.table("n.t"), now).names == model.fit(lake.table("n.t")).names
+
+
+def test_moments_are_taken_by_the_model_that_saved_them_alone(lake: ib.Lake) -> None:
+    begin(lake)
+    rows = lake.table("n.t")
+    dropping = replace(PLR, missing="drop")
+    before = dropping.moments(rows)
+    with pytest.raises(PlanError, match="missing drop"):
+        PLR.fit(rows, saved=before)
+    same(dropping.fit(rows, saved=before), dropping.fit(rows))
+
+
+@pytest.mark.parametrize("text", ["now()", "current_timestamp", "current_date", "random()", "uuid()", "localtimestamp"])
+def test_a_statement_that_changes_by_itself_is_refused(lake: ib.Lake, text: str) -> None:
+    begin(lake)
+    rows = lake.table("n.t").sql(f"SELECT *, {text} AS other FROM this").filter(_.x > 0)
+    with pytest.raises(PlanError, match="another value each time"):
+        OLS.moments(rows)
 
 
 def test_an_empty_table_begins(lake: ib.Lake) -> None:

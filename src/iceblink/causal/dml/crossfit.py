@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from iceblink.causal.formula import Formula, Terms, Variable, explained
-from iceblink.causal.matrix import Matrix
+from iceblink.causal.formula import Formula, Terms, Variable, as_sql, explained, mentions
+from iceblink.causal.matrix import Matrix, can_be_number
 from iceblink.causal.models.fitted import Model
 from iceblink.causal.models.target import Target
 from iceblink.causal.models.task import Task
-from iceblink.causal.passes import Folds, Grouping, Missing
+from iceblink.causal.passes import Folds, Grouping, Missing, several
 from iceblink.causal.provenance import Provenance
-from iceblink.causal.regression.design import Design, complete
-from iceblink.errors import ColumnNotFound, ConfigError, PlanError
+from iceblink.causal.regression.design import Design, complete, quoted
+from iceblink.errors import ColumnNotFound, ConfigError, PlanError, TypeMismatch
+from iceblink.types import show_type
 
 if TYPE_CHECKING:
     from iceblink.dataset import Dataset
@@ -78,7 +79,7 @@ class CrossFit:
 
     @property
     def _clusters(self) -> tuple[str, ...]:
-        return () if self.cluster is None else _several(self.cluster)
+        return () if self.cluster is None else several(self.cluster)
 
     @property
     def _more(self) -> tuple[str | Sequence[str], ...]:
@@ -90,6 +91,11 @@ class CrossFit:
         """Columns that no feature may be, and that have to be there."""
         return (self.treatment,)
 
+    @property
+    def _by_degrees(self) -> bool:
+        """Whether the treatment is a number, instead of one of a few values."""
+        return True
+
     def _prepared(self, data: Dataset, grouping: Grouping | None) -> Prepared:
         """Check columns, and make features of the confounders.
 
@@ -100,21 +106,32 @@ class CrossFit:
             A term cannot be read, or the outcome or the treatment is a confounder.
         """
         names = data.schema.names
-        by = grouping or Folds(self._clusters or _several(self.key), self.folds, self.seed)
-        for name in (*self._roles, *self._clusters, *by.inputs):
+        by = grouping or Folds.by(self._clusters or self.key, self.folds, self.seed)
+        keys = () if grouping else several(self.key)  # looked for even where clusters decide the folds
+        for name in (*self._roles, *self._clusters, *keys, *by.inputs):
             if name not in names:
                 raise ColumnNotFound.of(name, names, self.title)
+        if self._by_degrees and not can_be_number(kind := data.schema.field(self.treatment).type):
+            what = f"the treatment {self.treatment!r} is {show_type(kind)}, not a number"
+            raise TypeMismatch(what, self.title, "of a few values: IRM, or LinearDML(discrete=True)")
         sides = (self.confounders, *self._more)
-        terms = dict.fromkeys(term for side in sides for term in terms_of(side, names, self.title))
-        for name, role in ((self.outcome, "outcome"), *((name, "treatment or the instrument") for name in self._roles)):
-            if (Variable(name, name in names),) in terms:
-                raise PlanError(f"the {role} {name!r} is among the confounders", self.title, "leave it out")
-        outcome = Variable(self.outcome, self.outcome in names)
-        design = Design.of(data, Formula(outcome, tuple(terms), True), self.title)
+        terms = tuple(dict.fromkeys(term for side in sides for term in terms_of(side, names, self.title)))
+        outcome = Variable(self.outcome, True) if self.outcome in names else Variable(as_sql(self.outcome), False)
+        roles = ((outcome, "outcome"), *((Variable(name, True), "treatment or the instrument") for name in self._roles))
+        for variable, role in roles:
+            if mentions(terms, variable):
+                raise PlanError(f"the {role} {variable.text!r} is among the confounders", self.title, "leave it out")
+        design = self._design(data, terms)
         found, features = design.data, Matrix(design.matrix.terms[1:])
         if self.missing == "drop":
             found = complete(found, (*design.matrix.inputs, *self._roles, *self._clusters))
         return Prepared(found, Task(features, (), by, self.title))
+
+    def _design(self, data: Dataset, terms: Terms) -> Design:
+        """Bring some terms and a dataset together, with a column for an outcome that is an expression."""
+        if self.outcome not in data.schema.names:
+            data = data.sql(f"SELECT *, {as_sql(self.outcome)} AS {quoted(self.outcome)} FROM this")
+        return Design.of(data, Formula(Variable(self.outcome, True), terms, True), self.title)
 
     def _facts(self, prepared: Prepared, **more: object) -> dict[str, object]:
         return more if isinstance(prepared.task.folds, Folds) else {"folds": "given", **more}
@@ -140,7 +157,3 @@ def terms_of(side: str | Sequence[str], names: Sequence[str], where: str) -> Ter
     if formula.absorbed or formula.instruments or not formula.terms:
         raise PlanError("confounders are terms, with neither bars nor tildes", where, "age + i(race)")
     return formula.terms
-
-
-def _several(names: str | Sequence[str]) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else tuple(names)

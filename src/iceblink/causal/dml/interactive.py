@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pyarrow as pa
 
+from iceblink.causal.clipping import ROWS_CLIPPED, check_bound, clipped
 from iceblink.causal.dml.crossfit import Asked, CrossFit
 from iceblink.causal.dml.partialling_out import estimates
 from iceblink.causal.dml.scores import Solution, solution
@@ -18,7 +19,7 @@ from iceblink.causal.models.logistic import Logistic
 from iceblink.causal.models.target import Column, Target
 from iceblink.causal.moments import Floats
 from iceblink.causal.observational.effects import contrasts
-from iceblink.causal.observational.study import Arms, arms_of
+from iceblink.causal.observational.study import Arms, InArms, arms_of
 from iceblink.errors import ConfigError, PlanError, nearest
 
 if TYPE_CHECKING:
@@ -27,21 +28,6 @@ if TYPE_CHECKING:
 
 Estimand = Literal["ATE", "ATT"]
 ESTIMANDS: tuple[Estimand, ...] = ("ATE", "ATT")
-
-
-@dataclass(frozen=True, eq=False)
-class InArm:
-    """1 where a row has a treatment, by its number, else 0."""
-
-    arms: Arms
-    number: int
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return self.arms.inputs
-
-    def __call__(self, batch: pa.RecordBatch) -> Floats:
-        return np.asarray(self.arms.numbers(batch) == self.number, np.float64)
 
 
 @dataclass(frozen=True)
@@ -86,11 +72,15 @@ class IRM(CrossFit):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_clip(self.clip, "IRM")
+        check_bound(self.clip, "IRM")
         if self.estimand not in ESTIMANDS:
             raise ConfigError(
                 f"no estimand {self.estimand!r} here", "IRM", nearest(self.estimand, ESTIMANDS, "estimands")
             )
+
+    @property
+    def _by_degrees(self) -> bool:
+        return False
 
     def fit(self, data: Dataset, grouping: Grouping | None = None) -> Estimates:
         """Estimate it. Eager: a pass over the treatment, the models' passes, and one more; with clusters two.
@@ -117,7 +107,7 @@ class IRM(CrossFit):
             _Treated(self.outcome, arms, self.clip) if self.estimand == "ATT" else _Means(self.outcome, arms, self.clip)
         )
         found = solution(prepared, self._asked(arms), score, self._clusters)
-        facts = self._facts(prepared, clip=self.clip, **{"rows clipped": clipped(found)})
+        facts = self._facts(prepared, clip=self.clip, **{ROWS_CLIPPED: rows_clipped(found)})
         provenance = self._provenance(prepared)
         if self.estimand == "ATT":
             return estimates(self.title, ("ATT",), found, facts, provenance)
@@ -128,18 +118,15 @@ class IRM(CrossFit):
     def _asked(self, arms: Arms) -> Asked:
         """Return models of outcomes of each arm, then of chances: of two arms that of the second is enough."""
         wanted = [0] if self.estimand == "ATT" else range(len(arms))
+        named = [f"{self.outcome} of {arms.column} {name}" for name in arms.names]
         outcomes: Asked = [
-            (
-                self.outcome_model,
-                Target(self.outcome, rows=InArm(arms, arm), name=f"{self.outcome} of {arms.column} {arms.names[arm]}"),
-            )
-            for arm in wanted
+            (self.outcome_model, Target(self.outcome, rows=InArms(arms, (arm,)), name=named[arm])) for arm in wanted
         ]
         modelled = [1] if len(arms) == 2 else range(len(arms))
         chances: Asked = [
             (
                 self.treatment_model,
-                Target(InArm(arms, arm), binary=True, name=f"{arms.column} {arms.names[arm]}"),
+                Target(InArms(arms, (arm,)), binary=True, name=f"{arms.column} {arms.names[arm]}"),
             )
             for arm in modelled
         ]
@@ -166,8 +153,7 @@ class _Means:
     def __call__(self, batch: pa.RecordBatch, nuisances: Floats) -> Floats:
         outcome, arm = Column(self.outcome)(batch), self.arms.numbers(batch)
         means, said = nuisances[: self.width], nuisances[self.width :]
-        chances = np.clip(said, self.clip, 1 - self.clip)
-        touched = (chances != said).any(axis=0)
+        chances, touched = clipped(said, self.clip)
         if self.width == 2:
             chances = np.concatenate([1 - chances, chances])
         parts = np.empty((2 * self.width + 1, len(arm)))
@@ -195,17 +181,11 @@ class _Treated:
     def __call__(self, batch: pa.RecordBatch, nuisances: Floats) -> Floats:
         treated = (self.arms.numbers(batch) == 1).astype(np.float64)
         residual = Column(self.outcome)(batch) - nuisances[0]
-        chance = np.clip(nuisances[1], self.clip, 1 - self.clip)
+        (chance,), touched = clipped(nuisances[1:2], self.clip)
         weight = treated - (1 - treated) * chance / (1 - chance)
-        return np.stack([-treated, weight * residual, chance != nuisances[1]])
+        return np.stack([-treated, weight * residual, touched])
 
 
-def check_clip(clip: float, where: str) -> None:
-    """Raise ConfigError unless a bound of chances is one."""
-    if not 0 < clip < 0.5:
-        raise ConfigError(f"clip is {clip}", where, "it is a chance above 0 and below 0.5, as 0.01")
-
-
-def clipped(found: Solution) -> int:
+def rows_clipped(found: Solution) -> int:
     """Return how many rows had a chance outside of the bounds."""
     return round(float(found.extras.means[0, 0]) * found.rows)

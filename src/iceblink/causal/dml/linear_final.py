@@ -11,24 +11,23 @@ import pyarrow as pa
 
 from iceblink.causal.blas import one_thread
 from iceblink.causal.dml.crossfit import Asked, CrossFit, Prepared, terms_of
-from iceblink.causal.dml.interactive import InArm
 from iceblink.causal.dml.partialling_out import LITTLE
 from iceblink.causal.estimates import Estimates
-from iceblink.causal.formula import Formula, Terms, Variable
+from iceblink.causal.formula import Terms
 from iceblink.causal.matrix import Matrix
 from iceblink.causal.models.fitted import Fitted, Model, fit_all, predictions
 from iceblink.causal.models.linear import Linear
 from iceblink.causal.models.logistic import Logistic
 from iceblink.causal.models.target import Column, Target, Values
 from iceblink.causal.moments import SCHEMA, Floats, Moments
-from iceblink.causal.observational.study import arms_of
+from iceblink.causal.observational.study import InArms, arms_of
 from iceblink.causal.passes import BLOCK_ROWS, moments, summed
-from iceblink.causal.regression.design import Design, with_expressions
+from iceblink.causal.regression.design import with_expressions
 from iceblink.causal.regression.fit import fitted
 from iceblink.causal.regression.sandwich import squares_by_cluster
 from iceblink.causal.sums import Sums
 from iceblink.causal.tree import merged
-from iceblink.errors import ConfigError, DuplicateColumn, PlanError
+from iceblink.errors import ConfigError, DuplicateColumn, PlanError, QueryError
 
 if TYPE_CHECKING:
     from iceblink.causal.passes import Grouping
@@ -212,6 +211,10 @@ class LinearDML(CrossFit):
     def _more(self) -> tuple[str | Sequence[str], ...]:
         return (self.modifiers,)
 
+    @property
+    def _by_degrees(self) -> bool:
+        return not self.discrete
+
     def fit(self, data: Dataset, grouping: Grouping | None = None) -> LinearEffects:
         """Estimate it. Eager: the models' passes, and two more; of a discrete treatment one before.
 
@@ -233,10 +236,9 @@ class LinearDML(CrossFit):
         arms = tuple(f"{self.treatment}[{label}]" for label in labels) if self.discrete else labels
         matrix = Matrix(())
         if terms:
-            outcome = Variable(self.outcome, self.outcome in data.schema.names)
-            matrix = Matrix(Design.of(data, Formula(outcome, terms, True), where).matrix.terms[1:])
+            matrix = Matrix(self._design(data, terms).matrix.terms[1:])
         fits = fit_all(prepared.data, asked, prepared.task)
-        stage = _Stage(fits, self.outcome, treatments, matrix)
+        stage = _Stage(fits, self.outcome, treatments, matrix, where)
         chosen = prepared.data.select(*stage.inputs)
         effects = tuple(f"{arm}:{name}" for arm in arms for name in (INTERCEPT, *matrix.names))
         names = ("y", *(name.removesuffix(f":{INTERCEPT}") for name in effects), *arms)
@@ -271,7 +273,7 @@ class LinearDML(CrossFit):
             asked.append((self.treatment_model or Linear(), Target(self.treatment)))
             return (Column(self.treatment),), (self.treatment,), asked
         arms = arms_of(prepared.data, self.treatment, self.control, None, self.title)
-        treatments = tuple(InArm(arms, at) for at in range(1, len(arms)))
+        treatments = tuple(InArms(arms, (at,)) for at in range(1, len(arms)))
         names = tuple(f"{self.treatment}[{arm}]" for arm in arms.names[1:])
         model = self.treatment_model or Logistic()
         asked += [(model, Target(one, binary=True, name=name)) for one, name in zip(treatments, names, strict=True)]
@@ -311,6 +313,7 @@ class _Stage:
     outcome: str
     treatments: tuple[Values, ...]
     matrix: Matrix
+    where: str
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -318,10 +321,24 @@ class _Stage:
         return tuple(dict.fromkeys((*names, *(name for one in self.treatments for name in one.inputs))))
 
     def rows(self, batch: pa.RecordBatch) -> tuple[Floats, Floats, Floats]:
-        """Return what is left of the outcome (n,), the regressors (k, n), and the treatments (J, n) themselves."""
+        """Return what is left of the outcome (n,), the regressors (k, n), and the treatments (J, n) themselves.
+
+        Raises
+        ------
+        QueryError
+            A modifier lacks a value: models of trees go on, products cannot.
+        """
         said = predictions(self.fits, batch)
         treatments = np.stack([treatment(batch) for treatment in self.treatments])
         columns = beside_ones(self.matrix, batch)
+        lacking = (~np.isfinite(columns[1:])).sum(axis=1)
+        if lacking.any():
+            at = int(np.argmax(lacking))
+            raise QueryError(
+                f"{self.matrix.names[at]} is missing or infinite in {int(lacking[at]):,} of {batch.num_rows:,} rows",
+                self.where,
+                'filter the rows, fill them by mutate, or say missing="drop"',
+            )
         left = (treatments - said[1:])[:, np.newaxis] * columns[np.newaxis]
         return Column(self.outcome)(batch) - said[0], left.reshape(-1, batch.num_rows), treatments
 

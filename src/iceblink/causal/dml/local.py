@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from iceblink.causal.clipping import ROWS_CLIPPED, check_bound, clipped
 from iceblink.causal.dml.crossfit import Asked, CrossFit
-from iceblink.causal.dml.interactive import check_clip, clipped
+from iceblink.causal.dml.interactive import rows_clipped
 from iceblink.causal.dml.partialling_out import LITTLE, estimates
 from iceblink.causal.dml.scores import solution
 from iceblink.causal.estimates import Estimates
@@ -18,7 +19,7 @@ from iceblink.causal.models.linear import Linear
 from iceblink.causal.models.logistic import Logistic
 from iceblink.causal.models.target import Column, Equals, Target
 from iceblink.causal.moments import Floats
-from iceblink.errors import ConfigError, PlanError
+from iceblink.errors import ConfigError, PlanError, QueryError
 
 if TYPE_CHECKING:
     from iceblink.causal.passes import Grouping
@@ -45,7 +46,7 @@ class IIVM(CrossFit):
         Of the chance of the instrument.
     always_takers, never_takers : bool
         Whether there may be rows that are treated though the instrument is 0, and rows that are not though it is 1.
-        Where there are none, that chance is known, and is not to be learnt.
+        Where there are none, that chance is known, and is not to be learnt; a row that is one is then an error.
     clip : float
         As of `IRM`, of the chance of the instrument.
 
@@ -69,7 +70,7 @@ class IIVM(CrossFit):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_clip(self.clip, "IIVM")
+        check_bound(self.clip, "IIVM")
         if not (self.always_takers or self.never_takers):
             raise ConfigError("everybody does as the instrument says", "IIVM", "then it is the treatment: IRM")
 
@@ -97,7 +98,9 @@ class IIVM(CrossFit):
                 name = f"{self.treatment} of {self.instrument} {value}"
                 target = Target(self.treatment, rows=Equals(self.instrument, value), binary=True, name=name)
                 asked.append((self.treatment_model, target))
-        score = _Moved(self.outcome, self.treatment, self.instrument, self.always_takers, self.never_takers, self.clip)
+        score = _Moved(
+            self.outcome, self.treatment, self.instrument, self.always_takers, self.never_takers, self.clip, self.title
+        )
         found = solution(prepared, asked, score, self._clusters)
         if not abs(found.slopes[0]) > LITTLE * found.rows:
             raise PlanError(
@@ -105,7 +108,7 @@ class IIVM(CrossFit):
                 self.title,
                 "an instrument has to do with the treatment",
             )
-        facts = {"instrument": self.instrument, "clip": self.clip, "rows clipped": clipped(found)}
+        facts = {"instrument": self.instrument, "clip": self.clip, ROWS_CLIPPED: rows_clipped(found)}
         return estimates(self.title, ("LATE",), found, self._facts(prepared, **facts), self._provenance(prepared))
 
 
@@ -119,6 +122,7 @@ class _Moved:
     always_takers: bool
     never_takers: bool
     clip: float
+    where: str
     width: int = 1
     extras: tuple[str, ...] = ("clipped",)
 
@@ -128,7 +132,8 @@ class _Moved:
 
     def __call__(self, batch: pa.RecordBatch, nuisances: Floats) -> Floats:
         outcome, treatment, instrument = (Column(name)(batch) for name in self.inputs)
-        chance = np.clip(nuisances[2], self.clip, 1 - self.clip)
+        self._check(treatment, instrument)
+        (chance,), touched = clipped(nuisances[2:3], self.clip)
         rest = iter(nuisances[3:])
         takers = [
             next(rest) if self.always_takers else np.zeros(len(outcome)),
@@ -143,6 +148,17 @@ class _Moved:
             [
                 -effect(treatment, *takers),
                 effect(outcome, nuisances[0], nuisances[1]),
-                chance != nuisances[2],
+                touched,
             ]
         )
+
+    def _check(self, treatment: Floats, instrument: Floats) -> None:
+        """Raise QueryError where a row is what there is said to be none of."""
+        for allowed, value, name in ((self.always_takers, 0, "always_takers"), (self.never_takers, 1, "never_takers")):
+            against = (instrument == value) & (treatment != value)
+            if not allowed and against.any():
+                raise QueryError(
+                    f"{self.treatment} is {1 - value} though {self.instrument} is {value} in {against.sum():,} rows",
+                    self.where,
+                    f"such there are: {name}=True",
+                )

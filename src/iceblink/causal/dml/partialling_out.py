@@ -43,7 +43,8 @@ class PLR(CrossFit):
     confounders : str or sequence of str
         Terms as of `OLS`: ``age + I(age ** 2) + i(race)``, or a list of them.
     key : str or sequence of str
-        The columns of the unit, which decide its fold.
+        The columns of the unit, which decide its fold. Errors take rows as independent of each other, of one unit too,
+        unless ``cluster=`` names what they have in common.
     outcome_model, treatment_model : Model
         Of l and m: of `iceblink.causal.models`. Of a treatment of 0 and 1 m may be ``Logistic()``.
     folds : int

@@ -40,11 +40,18 @@ class LinearPLR:
     confounders : sequence of str
         Columns of numbers.
     key : str or sequence of str
-        The columns of the unit, which decide its fold.
+        The columns of the unit, which decide its fold. The error takes rows as independent of each other, of one unit
+        too; `PLR` allows for clusters.
     folds : int
     seed : int
     missing : {"raise", "drop"}
         What to do about rows that lack a value.
+
+    Raises
+    ------
+    ConfigError
+    PlanError
+        The outcome or the treatment is among the confounders.
 
     References
     ----------
@@ -71,6 +78,9 @@ class LinearPLR:
             raise ConfigError(f"missing is {self.missing!r}", "LinearPLR", 'it is "raise" or "drop"')
         if not self.confounders:
             raise ConfigError("there are no confounders", "LinearPLR", "of a random treatment, compare means: OLS")
+        for role, name in (("outcome", self.outcome), ("treatment", self.treatment)):
+            if name in self.confounders:
+                raise PlanError(f"the {role} {name!r} is among the confounders", self._where, "leave it out")
 
     def moments(self, data: Dataset, saved: SavedMoments | None = None) -> SavedMoments:
         """Return what θ needs of a table, fold by fold, at the version that the dataset is of, to be saved.
@@ -85,19 +95,20 @@ class LinearPLR:
 
     @property
     def _folds(self) -> Folds:
-        return Folds((self.key,) if isinstance(self.key, str) else tuple(self.key), self.folds, self.seed)
+        return Folds.by(self.key, self.folds, self.seed)
 
     def _asked(self, data: Dataset, by: Grouping) -> Question:
         matrix = Matrix(tuple(map(Number, (self.outcome, self.treatment, *self.confounders))))
         for name in (*matrix.inputs, *by.inputs):
             if name not in data.schema.names:
                 raise ColumnNotFound.of(name, data.schema.names, self._where)
-        return Question(complete(data, matrix.inputs) if self.missing == "drop" else data, matrix, by)
+        found = complete(data, matrix.inputs) if self.missing == "drop" else data
+        return Question(found, matrix, by, missing=self.missing)
 
     def _saved(self, data: Dataset, by: Grouping, saved: SavedMoments | None) -> SavedMoments:
         return saved_moments(data, lambda rows, _: self._asked(rows, by), saved, self._where)
 
-    def fit(self, data: Dataset, grouping: Grouping | None = None, saved: SavedMoments | None = None) -> Estimates:
+    def fit(self, data: Dataset, *, grouping: Grouping | None = None, saved: SavedMoments | None = None) -> Estimates:
         """Estimate it. Eager: reads the data twice.
 
         Parameters

@@ -15,7 +15,7 @@ from iceblink.causal.dml.partially_linear import LinearPLR
 from iceblink.causal.doubt.chance import Added, Chosen, Redrawn, Resampled
 from iceblink.causal.doubt.score_sensitivity import asked
 from iceblink.causal.doubt.subjects import Subject
-from iceblink.causal.formula import Levels, Variable, parsed
+from iceblink.causal.formula import Variable, mentions, parsed
 from iceblink.causal.matrix import Matrix, Order, Term, floats
 from iceblink.causal.moments import SCHEMA, Floats, Moments
 from iceblink.causal.passes import BLOCK_ROWS, Grouping
@@ -64,8 +64,8 @@ def linear(subject: Subject) -> Linear | None:
     if not isinstance(estimator, OLS):
         return None
     formula = parsed(estimator.formula)
-    mentions = [term for term in formula.terms if any(_mentions(factor, subject.treatment) for factor in term)]
-    if mentions != [(Variable(subject.treatment, True),)]:
+    treatment = Variable(subject.treatment, True)
+    if [term for term in formula.terms if mentions((term,), treatment)] != [(treatment,)]:
         return None
     design = Design.of(subject.data, formula, f"refute {estimator.formula}")
 
@@ -133,12 +133,6 @@ def _after(
 def _partially_linear(found: Moments) -> float:
     products = crossed(found, trained(found, "refute"), "refute")
     return float(products[0, 1] / products[1, 1])
-
-
-def _mentions(factor: Variable | Levels, column: str) -> bool:
-    if isinstance(factor, Levels):
-        return factor.column == column
-    return factor.text == column if factor.is_column else column in factor.text  # of an expression: perhaps
 
 
 def _groups(found: Moments, first: int, count: int) -> Moments:

@@ -223,9 +223,9 @@ def _(estimator: LinearPLR, data: Dataset, grouping: Grouping | None = None) -> 
 
 def asked(estimator: LinearPLR, grouping: Grouping | None = None) -> tuple[Matrix, Grouping]:
     """Return what a `LinearPLR` reads: outcome, treatment and confounders, and the fold of a row."""
-    keys = (estimator.key,) if isinstance(estimator.key, str) else tuple(estimator.key)
     columns = (estimator.outcome, estimator.treatment, *estimator.confounders)
-    return Matrix(tuple(map(Number, columns))), grouping or Folds(keys, estimator.folds, estimator.seed)
+    by = grouping or Folds.by(estimator.key, estimator.folds, estimator.seed)
+    return Matrix(tuple(map(Number, columns))), by
 
 
 def _elements(found: Moments, where: str) -> tuple[Nuisances, float, float, float]:

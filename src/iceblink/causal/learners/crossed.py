@@ -11,12 +11,13 @@ import pyarrow as pa
 from iceblink.causal.learners.learned import LearnedEffects
 from iceblink.causal.learners.propensity import Assignment, Chances, against, columns_of
 from iceblink.causal.learners.roles import Learner
-from iceblink.causal.learners.setting import InArms, Setting, dropped_by
+from iceblink.causal.learners.setting import Setting, dropped_by
 from iceblink.causal.models.fitted import Fitted, Model, predictions
 from iceblink.causal.models.linear import Linear
 from iceblink.causal.models.logistic import Logistic
 from iceblink.causal.models.target import Column, Target
 from iceblink.causal.moments import Floats
+from iceblink.causal.observational.study import InArms
 
 if TYPE_CHECKING:
     from iceblink.dataset import Dataset

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from iceblink.causal.clipping import clipped
 from iceblink.causal.learners.learned import LearnedEffects
-from iceblink.causal.learners.orthogonal import check_folds, clipped, effects_by, facts_of, folds_of
+from iceblink.causal.learners.orthogonal import check_folds, effects_by, facts_of
 from iceblink.causal.learners.propensity import Assignment, Chances, columns_of
 from iceblink.causal.learners.roles import Learner
 from iceblink.causal.learners.setting import dropped_by
@@ -20,7 +21,7 @@ from iceblink.causal.models.logistic import Logistic
 from iceblink.causal.models.target import Column, Target
 from iceblink.causal.moments import Floats
 from iceblink.causal.observational.study import Arms
-from iceblink.causal.passes import Grouping
+from iceblink.causal.passes import Folds, Grouping
 
 if TYPE_CHECKING:
     from iceblink.dataset import Dataset
@@ -41,7 +42,7 @@ class DRLearner(Learner):
     outcome, treatment, features, control, missing
         As of `SLearner`.
     key : str or sequence of str
-        The columns of the unit, which decide its fold.
+        The columns of the unit, which decide its fold. Errors take rows as independent of each other, of one unit too.
     outcome_model : Model
         Of each arm's outcome.
     effect_model : Model
@@ -51,7 +52,7 @@ class DRLearner(Learner):
     folds : int
     seed : int
     clip : float
-        Chances nearer to 0 or 1 than this are taken as this.
+        Chances nearer to 0 or 1 than this are taken as this; how many rows had one is among the facts of `ate`.
 
     References
     ----------
@@ -90,7 +91,7 @@ class DRLearner(Learner):
         PlanError
             Also where a fold is empty, or the features tell the arms apart without error.
         """
-        by = grouping or folds_of(self.key, self.folds, self.seed)
+        by = grouping or Folds.by(self.key, self.folds, self.seed)
         setting = self.setting(data, columns_of(self.propensity), by.inputs)
         asked = [(self.outcome_model, setting.outcome_in(arm)) for arm in range(len(setting.arms))]
         outcomes, chances = self.nuisances(setting, asked, self.propensity, by)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 import pyarrow as pa
 
+from iceblink.causal.clipping import ROWS_CLIPPED
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.learners.setting import Setting
 from iceblink.causal.matrix import Matrix, Order
@@ -216,8 +217,7 @@ class LearnedEffects(Result):
         else:
             covariance = found.products[0, :effects, :effects] / rows**2
             convention = "influence function of AIPW"
-            if clipped := round(found.means[0, effects] * rows):
-                facts["rows with a clipped propensity"] = f"{clipped:,}"
+            facts[ROWS_CLIPPED] = round(found.means[0, effects] * rows)
         return Estimates(
             title=self.title,
             names=names,

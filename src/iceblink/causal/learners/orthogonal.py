@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
+from iceblink.causal.clipping import check_bound
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.learners.learned import Rule
 from iceblink.causal.learners.linear_effect import linear_effects
@@ -21,17 +21,11 @@ from iceblink.causal.passes import Folds, Grouping
 from iceblink.errors import ConfigError
 
 
-def folds_of(key: str | Sequence[str], count: int, seed: int) -> Folds:
-    """Return the folds that keys decide."""
-    return Folds((key,) if isinstance(key, str) else tuple(key), count, seed)
-
-
 def check_folds(folds: int, clip: float, where: str) -> None:
-    """Raise ConfigError unless there are two folds, and chances are clipped by less than a half."""
+    """Raise ConfigError unless there are two folds, and a bound of chances is one."""
     if folds < 2:
         raise ConfigError(f"folds is {folds}", where, "two or more: a model is judged by rows it has not seen")
-    if not 0 <= clip < 0.5:
-        raise ConfigError(f"clip is {clip:g}", where, "chances are taken as at least this: 0.01, say")
+    check_bound(clip, where)
 
 
 def facts_of(folds: Grouping) -> dict[str, Any]:
@@ -63,9 +57,3 @@ def effects_by(
     if isinstance(model, Linear) and model.penalty == 0:
         return linear_effects(setting, targets, {"learner": title, **facts_of(folds)}, setting.provenance(folds))
     return FittedRule(setting.fit([(model, target) for target in targets])), {}
-
-
-def clipped(chances: Floats, clip: float) -> tuple[Floats, Floats]:
-    """Return chances (J, n) no nearer to 0 and 1 than `clip`, and 1 (n,) where one was, else 0."""
-    found = np.clip(chances, clip, 1 - clip)
-    return found, (found != chances).any(axis=0).astype(np.float64)

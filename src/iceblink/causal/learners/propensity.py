@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Protocol
 
 import numpy as np
@@ -142,7 +143,7 @@ def known(propensity: Share | Mapping[Any, Share], arms: Arms, where: str) -> Kn
                 where,
                 "only the control has what is left",
             )
-    numbers = [share for share in shares if isinstance(share, int | float)]
+    numbers = [float(share) for share in shares if isinstance(share, Real)]
     for share in numbers:
         if not 0 < share < 1:
             raise ConfigError(

@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from iceblink.causal.clipping import clipped
 from iceblink.causal.learners.learned import LearnedEffects, Rule
-from iceblink.causal.learners.orthogonal import check_folds, clipped, effects_by, facts_of, folds_of
+from iceblink.causal.learners.orthogonal import check_folds, effects_by, facts_of
 from iceblink.causal.learners.propensity import Assignment, Chances, against, columns_of
 from iceblink.causal.learners.roles import Learner
-from iceblink.causal.learners.setting import InArms, dropped_by
+from iceblink.causal.learners.setting import dropped_by
 from iceblink.causal.models.fitted import Fitted, Model, predictions
 from iceblink.causal.models.linear import Linear
 from iceblink.causal.models.logistic import Logistic
 from iceblink.causal.models.target import Column, Target
 from iceblink.causal.moments import Floats
-from iceblink.causal.observational.study import Arms
-from iceblink.causal.passes import Grouping
+from iceblink.causal.observational.study import Arms, InArms
+from iceblink.causal.passes import Folds, Grouping
 
 if TYPE_CHECKING:
     from iceblink.dataset import Dataset
@@ -44,7 +45,7 @@ class RLearner(Learner):
     outcome, treatment, features, control, missing
         As of `SLearner`.
     key : str or sequence of str
-        The columns of the unit, which decide its fold.
+        The columns of the unit, which decide its fold. Errors take rows as independent of each other, of one unit too.
     outcome_model : Model
         Of the outcome, whatever the treatment.
     effect_model : Model
@@ -54,7 +55,7 @@ class RLearner(Learner):
     folds : int
     seed : int
     clip : float
-        Chances nearer to 0 or 1 than this are taken as this.
+        Chances nearer to 0 or 1 than this are taken as this; how many rows had one is among the facts of `ate`.
 
     References
     ----------
@@ -95,7 +96,7 @@ class RLearner(Learner):
         PlanError
             Also where a fold is empty, or the features tell the arms apart without error.
         """
-        by = grouping or folds_of(self.key, self.folds, self.seed)
+        by = grouping or Folds.by(self.key, self.folds, self.seed)
         setting = self.setting(data, columns_of(self.propensity), by.inputs)
         asked = [(self.outcome_model, setting.outcome_in(0, arm)) for arm in setting.others]
         outcomes, chances = self.nuisances(setting, asked, self.propensity, by)
@@ -142,7 +143,7 @@ class Residuals:
         return Column(self.outcome)(batch) - self.expected.predict(batch)
 
     def of_treatment(self, batch: pa.RecordBatch) -> Floats:
-        """Return T - e(X), float64 (n,), never 0 unless nothing is clipped."""
+        """Return T - e(X), float64 (n,), never 0."""
         share, _ = clipped(against(self.chances.of(batch), self.arm)[np.newaxis], self.clip)
         return np.asarray((self.arms.numbers(batch) == self.arm) - share[0])
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
+from numbers import Real
 from typing import TYPE_CHECKING
 
-from iceblink.causal.formula import Formula, Levels, Terms, Variable, explained
+from iceblink.causal.formula import Formula, Terms, Variable, explained, mentions
 from iceblink.causal.learners.propensity import Assignment, Chances, ModelledChances, known
 from iceblink.causal.learners.setting import Setting
 from iceblink.causal.matrix import Matrix, Number
@@ -93,7 +94,7 @@ class Learner:
         QueryError, PlanError
             As of the models.
         """
-        if isinstance(propensity, str | int | float | Mapping):
+        if isinstance(propensity, str | Real | Mapping):
             return setting.fit(outcomes, folds), known(propensity, setting.arms, self.title)
         chances = [(propensity, setting.chance_of(arm)) for arm in setting.others]
         fits = setting.fit([*outcomes, *chances], folds)
@@ -104,9 +105,7 @@ class Learner:
         formula = explained(self.outcome, self.features, data.schema.names)
         if formula.absorbed or formula.instruments or not formula.terms:
             raise PlanError("features are terms, with neither bars nor tildes", self.title, "age + i(city)")
-        for factor in (factor for term in formula.terms for factor in term):
-            column = factor.column if isinstance(factor, Levels) else factor.text
-            if column in (self.outcome, self.treatment):
-                role = "outcome" if column == self.outcome else "treatment"
+        for role, column in (("outcome", self.outcome), ("treatment", self.treatment)):
+            if mentions(formula.terms, Variable(column, True)):
                 raise PlanError(f"the {role} {column!r} is among the features", self.title, "leave it out")
         return formula.terms

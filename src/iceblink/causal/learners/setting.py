@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
 
 from iceblink.causal.formula import Terms
@@ -14,28 +13,12 @@ from iceblink.causal.matrix import Matrix
 from iceblink.causal.models.fitted import Fitted, Model, fit_all
 from iceblink.causal.models.target import Target
 from iceblink.causal.models.task import Task
-from iceblink.causal.moments import Floats
-from iceblink.causal.observational.study import Arms
+from iceblink.causal.observational.study import Arms, InArms
 from iceblink.causal.passes import Folds, Grouping
 from iceblink.causal.provenance import Provenance
 
 if TYPE_CHECKING:
     from iceblink.dataset import Dataset
-
-
-@dataclass(frozen=True)
-class InArms:
-    """1 where a row is in one of some arms, else 0."""
-
-    arms: Arms
-    of: tuple[int, ...]
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return self.arms.inputs
-
-    def __call__(self, batch: pa.RecordBatch) -> Floats:
-        return np.isin(self.arms.numbers(batch), self.of).astype(np.float64)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ import pyarrow as pa
 from iceblink.causal.learners.learned import LearnedEffects
 from iceblink.causal.learners.roles import Learner
 from iceblink.causal.matrix import Category, Matrix
-from iceblink.causal.models.fitted import Fitted, Model
+from iceblink.causal.models.fitted import Fitted, Model, fit_all
 from iceblink.causal.models.linear import Linear
 from iceblink.causal.models.task import Task
 from iceblink.causal.moments import Floats
@@ -65,7 +65,7 @@ class SLearner(Learner):
         setting = self.setting(data)
         every = setting.outcome_in(*range(len(setting.arms)))
         features = Matrix((*setting.features.terms, Category(self.treatment, setting.arms.levels)))
-        (fit,) = self.outcome_model.fit(setting.data, Task(features, (every,), None, self.title))
+        (fit,) = fit_all(setting.data, [(self.outcome_model, every)], Task(features, (), None, self.title))
         arms = features.terms[-1].names
         if told := [name for name in arms if name in fit.dropped]:
             raise PlanError(

@@ -40,14 +40,16 @@ class SkLearn:
     """Any regressor or classifier with scikit-learn's ``fit(X, y)``, trained in this process on rows in memory.
 
     A classifier is asked for the chance of a 1, a regressor for a value, whatever the target is. Rows come in the
-    dataset's order, so that what an estimator draws by its own ``random_state`` is the same wherever they come from.
+    dataset's order, so that what an estimator draws by its own ``random_state`` is the same on any engine for the same
+    files; the same rows in other files have another order.
 
     Parameters
     ----------
     estimator : object
         Is cloned for each target and fold, and never fitted itself.
     memory_bytes : int
-        The most that rows may take, 8 bytes a value: where there are more, the fit ends before they are held.
+        The most that rows may take, 8 bytes a value: where there are more, the fit ends before they are held. While
+        they are joined, and while an estimator is trained on a part of them, about three times as much is held.
 
     Raises
     ------

@@ -15,7 +15,7 @@ from iceblink.causal.models.target import Target
 from iceblink.causal.models.task import Task
 from iceblink.causal.moments import Floats, Integers
 from iceblink.causal.passes import Grouping, by_group
-from iceblink.errors import QueryError
+from iceblink.errors import ConfigError, QueryError
 
 if TYPE_CHECKING:
     from iceblink.dataset import Dataset
@@ -121,9 +121,16 @@ def fit_all(data: Dataset, asked: Sequence[tuple[Model, Target]], task: Task) ->
 
     Raises
     ------
+    ConfigError
+        One is no model.
     ColumnNotFound, TypeMismatch, QueryError, PlanError
         As of `Model.fit`.
     """
+    for model, target in asked:
+        if isinstance(model, type) or not callable(getattr(model, "fit", None)) or hasattr(model, "predict"):
+            raise ConfigError(
+                f"{model!r} is no model", task.of(target), "ci.models.Linear(), or ci.models.SkLearn(estimator)"
+            )
     found: dict[int, Fitted] = {}
     for at, (model, _) in enumerate(asked):
         if at in found:

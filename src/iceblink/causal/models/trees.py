@@ -27,13 +27,14 @@ Few = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class TreePredictor:
-    """A booster; workers are many, so each predicts in one thread."""
+    """A booster, and what is added to what it says; workers are many, so each predicts in one thread."""
 
     booster: Any
+    level: float
 
     def of(self, features: Floats) -> Floats:
         few = np.ascontiguousarray(features.T, np.float32)
-        return np.asarray(self.booster.inplace_predict(few, validate_features=False), np.float64)
+        return np.asarray(self.booster.inplace_predict(few, validate_features=False), np.float64) + self.level
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,8 @@ class XGBoost:
     def __post_init__(self) -> None:
         optional("xgboost", "trees")
         check_penalty(self.penalty, "XGBoost")
-        for name, least in (("rounds", 1), ("depth", 1), ("bins", 2), ("threads", 0)):
-            if getattr(self, name) < least:
+        for name, least in (("rounds", 1), ("depth", 1), ("min_child_weight", 0), ("bins", 2), ("threads", 0)):
+            if not getattr(self, name) >= least:
                 raise ConfigError(f"{name} is {getattr(self, name)}", "XGBoost", f"{least} or more")
         if not 0 < self.learning_rate <= 1:
             raise ConfigError(f"learning_rate is {self.learning_rate}", "XGBoost", "it is above 0, and at most 1")
@@ -156,12 +157,13 @@ class XGBoost:
             raise PlanError(
                 f"{target.name} is {level:g} in every row", task.of(target), "a chance is learnt from zeros and ones"
             )
-        matrix.set_label(found.targets[at].astype(np.float32))
+        centre = 0.0 if target.binary else level  # labels have seven digits, of which a large level would take most
+        matrix.set_label((found.targets[at] - centre).astype(np.float32))
         matrix.set_weight(weight.astype(np.float32))
         settings = {
             "tree_method": "hist",
             "objective": "binary:logistic" if target.binary else "reg:squarederror",
-            "base_score": level,
+            "base_score": level - centre,
             "max_depth": self.depth,
             "eta": self.learning_rate,
             "min_child_weight": self.min_child_weight,
@@ -171,7 +173,7 @@ class XGBoost:
         }
         booster = xgboost.train(settings, matrix, num_boost_round=self.rounds)
         booster.set_param({"nthread": 1})
-        return TreePredictor(booster)
+        return TreePredictor(booster, centre)
 
 
 @dataclass(eq=False)
@@ -199,7 +201,9 @@ class _Blocks(Iterator[Few]):
             self.whole = True
             raise StopIteration
         if not self.whole:
-            self.kept.append(Rows(rows.fold, rows.features[:0], rows.targets, rows.weights, rows.learnt))
+            # Copies: a view keeps the memory that the features came in.
+            few = (array.copy() for array in (rows.fold, rows.targets, rows.weights, rows.learnt))
+            self.kept.append(_without_features(*few))
         return np.ascontiguousarray(rows.features.T)
 
     def again(self) -> None:
@@ -220,4 +224,8 @@ class _Blocks(Iterator[Few]):
             for name in ("targets", "weights", "learnt")
         )
         self.kept = []
-        return Rows(fold, np.zeros((0, len(fold))), targets, weights, learnt)
+        return _without_features(fold, targets, weights, learnt)
+
+
+def _without_features(fold: Integers, *wide: Any) -> Rows:
+    return Rows(fold, np.zeros((0, len(fold))), *wide)

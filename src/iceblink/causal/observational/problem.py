@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from iceblink.causal.formula import Formula, Levels, Terms, explained
+from iceblink.causal.formula import Formula, Levels, Terms, Variable, explained, mentions
 from iceblink.causal.observational.balance import Balance
 from iceblink.causal.observational.study import Study
 from iceblink.causal.passes import Missing
@@ -87,14 +87,9 @@ class Problem:
         for formula in self._formulas:
             if formula.absorbed or formula.instruments or not formula.terms:
                 raise PlanError("confounders are terms, with neither bars nor tildes", str(self), "age + i(race)")
-            inputs = {
-                factor.column if isinstance(factor, Levels) else factor.text
-                for term in formula.terms
-                for factor in term
-            }
-            if self.treatment in inputs:
+            if mentions(formula.terms, Variable(self.treatment, True)):
                 raise PlanError(f"the treatment {self.treatment!r} is among its confounders", str(self), "leave it out")
-            if self.outcome in inputs:
+            if mentions(formula.terms, formula.outcome):
                 raise PlanError(
                     f"the outcome {self.outcome!r} is among the confounders", str(self), "what comes after is no cause"
                 )

@@ -78,6 +78,21 @@ class Arms:
         return np.asarray(codes.to_numpy(), np.int64)
 
 
+@dataclass(frozen=True)
+class InArms:
+    """1 where a row is in one of some arms, else 0."""
+
+    arms: Arms
+    of: tuple[int, ...]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return self.arms.inputs
+
+    def __call__(self, batch: pa.RecordBatch) -> Floats:
+        return np.isin(self.arms.numbers(batch), self.of).astype(np.float64)
+
+
 @dataclass(frozen=True, eq=False)
 class Reader:
     """What makes `Rows` of a batch; it travels to the workers.

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from iceblink.causal.clipping import check_bound
 from iceblink.causal.moments import Floats, Integers
 from iceblink.causal.observational.choice import Chances
 from iceblink.causal.observational.study import Study
@@ -104,8 +105,8 @@ def check_target(
     if estimand not in allowed:
         raise ConfigError(f"no estimand {estimand!r} here", where, nearest(estimand, allowed, "estimands"))
     for name, bound in (("trim", trim), ("clip", clip)):
-        if bound is not None and not 0 < bound < 0.5:
-            raise ConfigError(f"{name} is {bound}", where, "it is a chance between 0 and 0.5, as 0.1")
+        if bound is not None:
+            check_bound(bound, where, name)
 
 
 def check_arms(target: Target, study: Study, where: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -193,11 +194,17 @@ def test_chances_that_are_clipped_are_counted(lake: ib.Lake) -> None:
     chance = np.where(np.arange(COUNT) < 10, 0.001, 1 / 3)
     data = lake.from_arrow(table.set_column(5, "p", pa.array(chance)))
     found = ci.DRLearner("y", "t", "x", "id", propensity="p").fit(data).ate()
-    assert found.facts["rows with a clipped propensity"] == "10"
-    assert (
-        "rows with a clipped propensity"
-        not in ci.DRLearner("y", "t", "x", "id", propensity="p", clip=0.0).fit(data).ate().facts
-    )
+    assert found.facts["rows clipped"] == 10
+    found = ci.DRLearner("y", "t", "x", "id", propensity="p", clip=1e-4).fit(data).ate()
+    assert found.facts["rows clipped"] == 0
+
+
+def test_a_chance_may_be_a_number_of_any_kind(lake: ib.Lake) -> None:
+    data = lake.from_arrow(drawn(7))
+    told = [
+        ci.XLearner("y", "t", "x", propensity=half).fit(data).ate() for half in (0.5, Fraction(1, 2), np.float32(0.5))
+    ]
+    assert len({float(one["ATE"]) for one in told}) == 1
 
 
 def test_a_learner_of_trees_finds_what_a_linear_one_cannot(lake: ib.Lake) -> None:

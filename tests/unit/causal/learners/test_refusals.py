@@ -69,6 +69,7 @@ def asked(kind: Any, **roles: Any) -> Any:
         (ci.DRLearner, {"key": "id", "folds": 1}),
         (ci.RLearner, {"key": "id", "clip": 0.5}),
         (ci.RLearner, {"key": "id", "clip": -0.1}),
+        (ci.DRLearner, {"key": "id", "clip": 0.0}),
     ],
 )
 def test_settings_are_checked_at_once(kind: Any, roles: dict[str, Any]) -> None:
@@ -88,6 +89,9 @@ def test_settings_are_checked_at_once(kind: Any, roles: dict[str, Any]) -> None:
         ({"features": "x + I(x +)"}, SqlError, ""),
         ({"features": "x + t"}, PlanError, "treatment 't' is among"),
         ({"features": ["x", "y"]}, PlanError, "outcome 'y' is among"),
+        ({"features": ["x", "I(y * 2)"]}, PlanError, "outcome 'y' is among"),
+        ({"features": ["x", "I(t * (x > 0)::int)"]}, PlanError, "treatment 't' is among"),
+        ({"outcome_model": ci.models.Linear}, ConfigError, "is no model"),
         ({"control": 7}, PlanError, "it has 0, 1"),
         ({"treatment": "one"}, PlanError, "in every row"),
         ({"treatment": "id"}, PlanError, "more than 20"),

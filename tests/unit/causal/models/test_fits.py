@@ -18,6 +18,8 @@ import iceblink as ib
 from iceblink import causal as ci
 from iceblink.causal.matrix import Matrix, Number
 from iceblink.causal.models import Column, Equals, Fitted, Linear, Logistic, SkLearn, Target, Task, XGBoost
+from iceblink.causal.models.fitted import fit_all
+from iceblink.causal.models.trees import _Blocks
 from iceblink.causal.moments import Floats
 from iceblink.causal.passes import Folds
 from iceblink.errors import ColumnNotFound, ConfigError, PlanError, QueryError, TypeMismatch
@@ -123,6 +125,28 @@ def test_trees_are_those_of_xgboost(rows: pa.Table, data: ib.Dataset) -> None:
     np.testing.assert_allclose(fit.predict(whole(rows)), theirs.inplace_predict(x), 1e-5, 1e-5)
     (kept,) = replace(TREES, on_disk=True).fit(data, task(target, folds=None))
     np.testing.assert_array_equal(kept.predict(whole(rows)), fit.predict(whole(rows)))
+
+
+def test_trees_learn_differences_of_large_values(rows: pa.Table, data: ib.Dataset) -> None:
+    high = data.sql("SELECT *, y + 1e9 AS high FROM this")
+    (plain,), (raised,) = (TREES.fit(high, task(Target(name))) for name in ("y", "high"))
+    np.testing.assert_allclose(raised.predict(whole(rows)) - 1e9, plain.predict(whole(rows)), atol=1e-4)
+
+
+def test_of_rows_that_trees_learnt_from_features_are_not_kept(data: ib.Dataset) -> None:
+    blocks = _Blocks(data, task(Target("y")))
+    assert sum(len(block) for block in blocks) == ROWS
+    (kept,) = blocks.kept
+    assert all(array.base is None for array in (kept.fold, kept.targets, kept.weights, kept.learnt, kept.features))
+
+
+@pytest.mark.parametrize(
+    ("none", "target"), [(Ridge(), "y"), (Linear, "y"), (0.5, "t"), (None, "y"), (LogisticRegression(), "t")]
+)
+def test_what_is_no_model_is_refused(data: ib.Dataset, none: Any, target: str) -> None:
+    with pytest.raises(ConfigError, match="is no model") as caught:
+        fit_all(data, [(Linear(), Target("y")), (none, Target(target))], task())
+    assert "SkLearn(estimator)" in caught.value.hint
 
 
 @pytest.mark.parametrize("model", [Linear(), Logistic(), TREES, FOREST])
@@ -257,6 +281,7 @@ def test_rows_beyond_the_budget_are_refused_with_a_hint(data: ib.Dataset) -> Non
         (lambda: Logistic(np.nan), ConfigError, "penalty"),
         (lambda: XGBoost(rounds=0), ConfigError, "rounds"),
         (lambda: XGBoost(learning_rate=0.0), ConfigError, "learning_rate"),
+        (lambda: XGBoost(min_child_weight=-1), ConfigError, "min_child_weight"),
         (lambda: SkLearn(Ridge), ConfigError, "instance|no estimator"),
         (lambda: SkLearn(object()), ConfigError, "no estimator"),
     ],

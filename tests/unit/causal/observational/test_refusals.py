@@ -48,6 +48,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ib.Dataset]:
         ({"cluster": ["x", "cc"]}, ColumnNotFound),
         ({"confounders": "x + t"}, PlanError),
         ({"confounders": ["x", "y"]}, PlanError),
+        ({"confounders": ["x", "I(t * x)"]}, PlanError),
+        ({"outcome": "log(y)", "confounders": "x + y"}, PlanError),
         ({"confounders": "x | s"}, PlanError),
         ({"confounders": "x +"}, PlanError),
         ({"missing": "guess"}, ConfigError),

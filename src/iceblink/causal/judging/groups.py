@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from iceblink.causal.judging.cuts import cut, part_of
 from iceblink.causal.matrix import Matrix, Number, floats
 from iceblink.causal.moments import Floats, Integers, Moments
 from iceblink.causal.passes import moments
+from iceblink.causal.sheet import Sheet
 from iceblink.errors import ColumnNotFound, ConfigError, PlanError, QueryError, TypeMismatch
 from iceblink.types import show_type
 
@@ -80,29 +81,21 @@ class Groups(Estimates):
         table = table.append_column("joint_upper", pa.array(bounds[:, 1]))
         return table if self.predicted is None else table.append_column("predicted", pa.array(self.predicted))
 
-    def summary(self, level: float = 0.95) -> str:
-        """Return a table to read, with what was predicted."""
-        text = super().summary(level)
+    def sheet(self, level: float = 0.95) -> Sheet:
+        """Return what `summary` and notebooks show; of a calibration, what was predicted too."""
+        sheet = super().sheet(level)
         if self.predicted is None:
-            return text
-        title, head, *lines = text.split("\n")
-        added = ["predicted", *(f"{value:.6g}" for value in self.predicted)]
-        width = max(map(len, [head, *lines[: len(self.names)]]))
-        wide = max(map(len, added))
-        shown = [
-            f"{line.ljust(width)}  {cell.rjust(wide)}"
-            for line, cell in zip([head, *lines[: len(self.names)]], added, strict=True)
-        ]
-        return "\n".join([title, *shown, *lines[len(self.names) :]])
-
-    __repr__ = summary
+            return sheet
+        lines = [[*line, f"{value:.6g}"] for line, value in zip(sheet.lines, self.predicted, strict=True)]
+        return replace(sheet, head=(*sheet.head, "predicted"), lines=lines)
 
 
 @dataclass(frozen=True)
 class GroupEffects:
     """The effect in each segment, as the mean of doubly robust scores [1]_.
 
-    Variances have the divisor n - 1, as HC2 has in a regression on the segments.
+    Variances have the divisor n - 1, as HC2 has in a regression on the segments. They take rows for independent: where
+    a unit has several, ``OLS("score ~ i(segment)", cluster=...)`` has errors that allow for it.
 
     Parameters
     ----------
@@ -137,7 +130,7 @@ class GroupEffects:
         for name in by:
             if name not in data.columns:
                 raise ColumnNotFound.of(name, data.columns, where)
-            if pa.types.is_floating(kind := data.schema.field(name).type):
+            if pa.types.is_floating(kind := data.schema.field(name).type) or pa.types.is_nested(kind):
                 raise TypeMismatch(
                     f"column {name!r} is {show_type(kind)}, whose values are no segments", where, "cut it by mutate"
                 )
@@ -149,7 +142,7 @@ class GroupEffects:
         keys = [tuple(segment[name] for name in by) for segment in segments]
         cells = _Segments(Places.of(by, keys, data.schema))
         found = moments(data, Matrix((Number(self.score),)), grouping=cells, where=where)
-        named = [", ".join(f"{name}={value}" for name, value in segment.items()) for segment in segments]
+        named = [", ".join(map(_told, segment, segment.values())) for segment in segments]
         return _groups(where, tuple(named[at] for at in found.groups), found)
 
 
@@ -159,7 +152,8 @@ class Calibration:
 
     Groups of about as many rows are cut at quantiles of the predicted effect; the effect of each is the mean of its
     scores (sorted group average effects, GATES [1]_). A prediction is calibrated if in each group the mean of scores
-    less predictions is 0; the fact ``p calibrated`` is the p-value of that in all groups together, χ² of k.
+    less predictions is 0; the fact ``p calibrated`` is the p-value of that in all groups together, χ² of k. Rows are
+    taken for independent: where a unit has several, `BestLinearPredictor` has errors by cluster.
 
     Parameters
     ----------
@@ -209,6 +203,11 @@ class Calibration:
             total = float(np.where(away == 0, 0.0, away**2 / variance).sum())
         facts = {"p calibrated": float(stats.chi2.sf(total, len(names)))}
         return _groups(where, names, found, facts, found.means[:, 1])
+
+
+def _told(column: str, value: object) -> str:
+    """Return what a segment's rows have in a column; a text may be "None"."""
+    return f"{column} is null" if value is None else f"{column}={value}"
 
 
 def _check_counts(found: Moments, names: Sequence[str], where: str) -> None:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from iceblink.causal.forests.divergence import CELL
 from iceblink.causal.matrix import floats
 from iceblink.causal.moments import Floats
-from iceblink.causal.observational.study import MOST_ARMS, Arms
+from iceblink.causal.observational.study import MOST_ARMS, Arms, control_first
 from iceblink.causal.regression.design import quoted
 from iceblink.errors import PlanError, QueryError
 
@@ -80,19 +80,8 @@ def counted_arms(data: Dataset, outcome: str, treatment: str, control: object, w
             where,
             "an outcome by degrees is for CausalForest",
         )
-    if len(levels) > MOST_ARMS:
-        raise PlanError(f"{treatment} has more than {MOST_ARMS} values", where, "by degrees is for CausalForest")
-    if len(levels) < 2:
-        said = f"is {levels[0].as_py()!r} in every row" if len(levels) else "has no rows"
-        raise PlanError(f"{treatment} {said}", where, "an effect compares at least two treatments")
+    order = control_first(levels, treatment, control, where, "CausalForest")
     if ones.sum() == 0 or zeros.sum() == 0:
         raise PlanError(f"{outcome} is {int(ones.sum() > 0)} in every row", where, "nothing is to be learned from it")
-    values = levels.to_pylist()
-    at = 0
-    if control is not None:
-        if control not in values:
-            raise PlanError(f"no row has {treatment} {control!r}", where, f"it is one of {values}")
-        at = values.index(control)
-    order = [at, *(place for place in range(len(values)) if place != at)]
     found = np.stack([n, ones], axis=1)[order].astype(np.float64)
     return Arms(treatment, levels.take(pa.array(order))), found

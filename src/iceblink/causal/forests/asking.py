@@ -11,7 +11,6 @@ import pyarrow as pa
 from iceblink.causal.forests.bins import Bins
 from iceblink.causal.moments import Floats
 from iceblink.causal.passes import BLOCK_ROWS, Missing
-from iceblink.causal.regression.design import quoted
 from iceblink.errors import ColumnNotFound, ConfigError, DuplicateColumn, PlanError
 
 if TYPE_CHECKING:
@@ -21,6 +20,12 @@ if TYPE_CHECKING:
 
 Tried = int | Literal["sqrt"] | None
 MOST_DEPTH = 16
+
+
+def check_names(names: object, role: str, where: str) -> None:
+    """Raise ConfigError where one text stands for several columns: it would be taken for its letters."""
+    if isinstance(names, str):
+        raise ConfigError(f"{role} are {names!r}", where, f"a list: [{names!r}]")
 
 
 def check_shape(trees: int, depth: int, min_leaf: int, tried: Tried, missing: Missing, where: str) -> None:
@@ -44,34 +49,44 @@ def tried_of(tried: Tried, features: int) -> int:
     return max(int(features**0.5), 1) if tried == "sqrt" else min(tried, features)
 
 
-def check_roles(data: Dataset, roles: Sequence[str], features: Sequence[str], where: str) -> None:
+def check_roles(
+    data: Dataset,
+    roles: tuple[str, str],
+    features: Sequence[str],
+    where: str,
+    *,
+    confounders: Sequence[str] = (),
+    residuals: Sequence[str] = (),
+) -> None:
     """See that columns are there and have one role each.
+
+    Parameters
+    ----------
+    data : Dataset
+    roles : (str, str)
+        Outcome and treatment.
+    features : sequence of str
+    where : str
+        For errors.
+    confounders, residuals : sequence of str
+        If there are any.
 
     Raises
     ------
     ColumnNotFound
     PlanError
-        The outcome or the treatment is a feature, or both are the same.
+        The outcome, the treatment or what is left of them is a feature or a confounder, or both are the same.
     """
-    for name in roles:
+    for name in (*roles, *residuals, *confounders):
         if name not in data.columns:
             raise ColumnNotFound.of(name, data.columns, where)
-    outcome, treatment = roles[:2]
-    if outcome == treatment:
-        raise PlanError(f"{outcome!r} is both outcome and treatment", where, "name another column")
-    for name in (outcome, treatment):
-        if name in features:
-            raise PlanError(f"{name!r} is among the features", where, "leave it out: features were there before")
-
-
-def complete(data: Dataset, columns: Sequence[str]) -> Dataset:
-    """Leave out rows that lack a value in any of some columns. Lazy."""
-    tests = []
-    for name in dict.fromkeys(columns):
-        tests.append(f"{quoted(name)} IS NOT NULL")
-        if pa.types.is_floating(data.schema.field(name).type):
-            tests.append(f"isfinite({quoted(name)})")
-    return data.sql(f"SELECT * FROM this WHERE {' AND '.join(tests)}")
+    for pair in (roles, tuple(residuals)):
+        if len(set(pair)) < len(pair):
+            raise PlanError(f"{pair[0]!r} is both outcome and treatment", where, "name another column")
+    for name in (*roles, *residuals):
+        for role, names in (("features", features), ("confounders", confounders)):
+            if name in names:
+                raise PlanError(f"{name!r} is among the {role}", where, f"leave it out: {role} were there before")
 
 
 def scored(

@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 from iceblink.causal.hashing import hashed, uniform
 from iceblink.causal.matrix import Floats, floats
 from iceblink.causal.passes import BLOCK_ROWS
+from iceblink.causal.regression.design import levels_of
 from iceblink.errors import ColumnNotFound, ConfigError, PlanError, TypeMismatch
+from iceblink.splitmix import numbers as splitmix
+from iceblink.splitmix import start_of
 from iceblink.types import show_type
 
 if TYPE_CHECKING:
@@ -47,6 +50,10 @@ class Cuts:
     def __len__(self) -> int:
         return len(self.at) + 1
 
+    def fits(self, kind: pa.DataType) -> bool:
+        """Return whether a column of a type can be coded."""
+        return _is_number(kind)
+
     def codes(self, values: pa.Array, missing: int) -> Codes:
         """Return the code of each value; what is null or NaN has that of what is missing."""
         numbers = floats(values).astype(np.float64, copy=False)
@@ -57,7 +64,7 @@ class Cuts:
     def told(self, left: NDArray[np.bool_]) -> str:
         """Return what is true of values whose codes go left."""
         below = int(left[: len(self)].sum())
-        return f"{self.column} <= {self.at[below - 1]:.6g}" if below < len(self) else f"{self.column} is there"
+        return f"{self.column} <= {self.at[below - 1]:.15g}" if below < len(self) else f"{self.column} is there"
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +85,11 @@ class Levels:
 
     def __len__(self) -> int:
         return max(len(self.values), 1)
+
+    def fits(self, kind: pa.DataType) -> bool:
+        """Return whether a column of a type can be coded: texts where levels are texts."""
+        inside = kind.value_type if pa.types.is_dictionary(kind) else kind
+        return _is_category(kind) and pa.types.is_boolean(inside) == pa.types.is_boolean(self.values.type)
 
     def codes(self, values: pa.Array, missing: int) -> Codes:
         """Return the code of each value; one that is null or was never seen has that of what is missing."""
@@ -127,8 +139,8 @@ class Bins:
             if feature.column not in schema.names:
                 raise ColumnNotFound.of(feature.column, schema.names, where)
             kind = schema.field(feature.column).type
-            if feature.ordered != _is_number(kind):
-                wanted = "numbers" if feature.ordered else "categories"
+            if not feature.fits(kind):
+                wanted = "numbers" if isinstance(feature, Cuts) else show_type(feature.values.type)
                 raise TypeMismatch(
                     f"column {feature.column!r} is {show_type(kind)}, and was of {wanted} when the trees were grown",
                     where,
@@ -170,8 +182,9 @@ def binned(
 ) -> Bins:
     """Find the cuts of numbers and the levels of categories. Eager: a pass, and one for each feature of categories.
 
-    Numbers are cut between quantiles of a sample of about 65,536 rows that a hash of the key decides, so that cuts are
-    the same however the rows are spread; of fewer distinct values than bins halfway between each two.
+    Numbers are cut between quantiles of a sample of about 65,536 rows that a hash of the key and of these numbers
+    decides, so that cuts are the same however the rows are spread, and few units give no few rows; of fewer distinct
+    values than bins halfway between each two.
 
     Parameters
     ----------
@@ -189,7 +202,7 @@ def binned(
     Raises
     ------
     PlanError
-        A category has more than 254 levels, or no feature varies.
+        A category has more than 254 levels, no feature varies, or rows are too much alike for a sample of them.
     """
     numbers = [name for name in features if _is_number(data.schema.field(name).type)]
     cuts: dict[str, Feature] = {}
@@ -198,6 +211,8 @@ def binned(
         sample = _Sample(tuple(numbers), keys, min(1.0, SAMPLE_ROWS / max(rows, 1)), seed)
         drawn = data.select(*dict.fromkeys((*numbers, *keys))).map_batches(sample, schema=schema, batch_size=BLOCK_ROWS)
         found = drawn.to_arrow()
+        if rows and not len(found):
+            raise PlanError("no row was drawn to find cuts by", where, "rows are too much alike: a finer key")
         cuts = {name: Cuts(name, _cuts(found.column(name).to_numpy(), bins)) for name in numbers}
     made = Bins(tuple(cuts[name] if name in cuts else _levels(data, name, where) for name in features))
     if all(len(feature) < 2 for feature in made.features):
@@ -207,7 +222,7 @@ def binned(
 
 @dataclass(frozen=True)
 class _Sample:
-    """Numbers of the rows that a hash of their key chooses."""
+    """Numbers of the rows that a hash of their key and of these numbers chooses."""
 
     columns: tuple[str, ...]
     keys: tuple[str, ...]
@@ -215,9 +230,13 @@ class _Sample:
     seed: int
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        drawn = uniform(hashed([batch.column(key) for key in self.keys], self.seed, "cuts")) < self.chance
-        arrays = [pa.array(floats(batch.column(name)).astype(np.float64)[drawn]) for name in self.columns]
-        return pa.RecordBatch.from_arrays(arrays, names=list(self.columns))
+        columns = [floats(batch.column(name)).astype(np.float64) + 0.0 for name in self.columns]  # of two zeros one
+        places, start = hashed([batch.column(key) for key in self.keys], self.seed, "cuts"), start_of("cuts")
+        for column in columns:
+            column[np.isnan(column)] = np.nan  # of many bit patterns one
+            places = splitmix(start, places ^ column.view(np.uint64))
+        drawn = uniform(places) < self.chance
+        return pa.RecordBatch.from_arrays([pa.array(column[drawn]) for column in columns], names=list(self.columns))
 
 
 def _cuts(values: Floats, bins: int) -> Floats:
@@ -234,17 +253,8 @@ def _cuts(values: Floats, bins: int) -> Floats:
 
 
 def _levels(data: Dataset, name: str, where: str) -> Levels:
-    found = data.select(name).distinct().limit(MOST_BINS + 2).to_arrow().column(name).combine_chunks()
-    if pa.types.is_dictionary(found.type):
-        found = found.cast(found.type.value_type)
-    found = found.drop_null()
-    if len(found) > MOST_BINS:
-        raise PlanError(
-            f"column {name!r} has more than {MOST_BINS} levels",
-            where,
-            "join levels, or give each a number",
-        )
-    return Levels(name, found.take(pc.sort_indices(found)))
+    found = levels_of(data, name, where, MOST_BINS, "join levels, or give each a number")
+    return Levels(name, found.cast(found.type.value_type) if pa.types.is_dictionary(found.type) else found)
 
 
 def _is_number(kind: pa.DataType) -> bool:

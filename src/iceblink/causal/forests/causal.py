@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from iceblink.causal.estimates import Estimates
-from iceblink.causal.forests.asking import Tried, check_roles, check_shape, complete, scored, tried_of
+from iceblink.causal.forests.asking import Tried, check_names, check_roles, check_shape, scored, tried_of
 from iceblink.causal.forests.average import Scores, average
 from iceblink.causal.forests.bins import Bins, binned, check_features
 from iceblink.causal.forests.drawing import LittleBags
@@ -20,10 +20,12 @@ from iceblink.causal.forests.little_bags import LocalEffects
 from iceblink.causal.forests.residuals import Given, Residuals, explained, linear
 from iceblink.causal.forests.rows import Binner, binned_rows
 from iceblink.causal.forests.trees import Tree, importance, importance_sheet
+from iceblink.causal.judging.columns import keys_of
 from iceblink.causal.matrix import Matrix, Number
 from iceblink.causal.moments import Floats
 from iceblink.causal.passes import Folds, Missing, moments
 from iceblink.causal.provenance import UNKNOWN, Provenance
+from iceblink.causal.regression.design import complete
 from iceblink.causal.result import Result
 from iceblink.causal.sheet import Sheet
 from iceblink.errors import ColumnNotFound, ConfigError, PlanError, nearest
@@ -109,6 +111,8 @@ class CausalForest:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_names(self.features, "features", "CausalForest")
+        check_names(self.confounders, "confounders", "CausalForest")
         check_shape(self.trees, self.depth, self.min_leaf, self.max_features, self.missing, "CausalForest")
         if self.criterion not in CRITERIA:
             raise ConfigError(
@@ -142,18 +146,20 @@ class CausalForest:
         ------
         ColumnNotFound, TypeMismatch, QueryError
         PlanError
-            Nothing of the treatment is left, no feature varies, or there are too few rows.
+            A column has two roles, nothing of the treatment is left, no feature varies, or there are too few rows.
         """
         title = f"CausalForest {self.outcome} by {self.treatment}"
-        keys = (self.key,) if isinstance(self.key, str) else tuple(self.key)
+        keys = keys_of(self.key, data, title)
         roles = (self.outcome, self.treatment)
         left = self.residuals or roles
-        check_roles(data, (*roles, *left, *keys, *self.confounders), self.features, title)
+        check_roles(data, roles, self.features, title, confounders=self.confounders, residuals=self.residuals or ())
         check_features(data.schema, self.features, self.bins, title)
         for name in (*left, *self.confounders):
             Number(name).check(data.schema, title)
+        present: tuple[str, ...] = ()
         if self.missing == "drop":
-            data = complete(data, left if self.residuals else (*roles, *self.features, *self.confounders))
+            present = left if self.residuals else (*roles, *self.features, *self.confounders)
+            data = complete(data, present)
         rows = data.count()
         if rows < 8 * self.min_leaf:
             raise PlanError(f"{rows:,} rows are too few", title, "a leaf of min_leaf rows is not filled by these")
@@ -171,9 +177,8 @@ class CausalForest:
         if not all(one[0, 0] >= self.min_leaf and variation(one[0]) > 0 for one in sums):
             raise PlanError("a tree has no rows that differ in treatment", title, "rows are too few for honest trees")
         origin = Provenance.of(data, folds=None if self.residuals else self.folds, seed=self.seed)
-        return GrownForest(
-            title, self.treatment, binner, residuals, drawing, tuple(trees), tuple(sums), self.min_leaf, origin
-        )
+        grown_from = (title, self.treatment, binner, residuals, drawing, tuple(trees), tuple(sums), self.min_leaf)
+        return GrownForest(*grown_from, present, origin)
 
     def _residuals(
         self, data: Dataset, bins: Bins, left: tuple[str, str], keys: tuple[str, ...], title: str
@@ -204,6 +209,8 @@ class GrownForest(Result):
     sums : tuple of float64 array (m, 5)
         Over the rows that fill each node of each tree: rows, w, w², y, w y of the residuals.
     min_leaf : int
+    present : tuple of str
+        Rows that lack a value of these were left out.
     provenance : Provenance
     """
 
@@ -217,6 +224,7 @@ class GrownForest(Result):
     trees: tuple[Tree, ...]
     sums: tuple[Floats, ...]
     min_leaf: int
+    present: tuple[str, ...] = ()
     provenance: Provenance = UNKNOWN
 
     @property
@@ -248,13 +256,17 @@ class GrownForest(Result):
         Parameters
         ----------
         data : Dataset
-            The rows that the forest was grown from: each is scored by trees that have not seen it.
+            The rows that the forest was grown from: each is scored by trees that have not seen it. Those that were
+            left out, as they lack a value, are left out again.
 
         Raises
         ------
-        ColumnNotFound, TypeMismatch, QueryError
+        ColumnNotFound, TypeMismatch
+        QueryError
+            A value is missing.
         PlanError
-            The treatment is not of 0 and 1, chances of it are near 0 or 1, or some rows are in every tree.
+            There is one unit, the treatment is not of 0 and 1, chances of it are near 0 or 1, or some rows are in every
+            tree.
         """
         title = f"ATE of {self.title}"
         self.bins.check(data.schema, title)
@@ -262,6 +274,8 @@ class GrownForest(Result):
         for name in scores.inputs:
             if name not in data.columns:
                 raise ColumnNotFound.of(name, data.columns, title)
+        if self.present:
+            data = complete(data, (*self.present, self.treatment))
         own = self.provenance
         return average(data, scores, title, Provenance.of(data, folds=own.folds, seed=own.seed))
 

@@ -107,11 +107,12 @@ class Divergence:
         whole = np.minimum(*sizes) >= self.min_leaf
         for side in (left, right):
             whole = whole & (_by_arm(side)[0].min(axis=-1) >= self.min_arm)
-        share = sizes[0] / self.rows(node)
-        apart = share * self._divergence(self._drawn(left, prior))
-        apart = apart + (1 - share) * self._divergence(self._drawn(right, prior)) - self._divergence(prior)
-        if self.normalization:
-            apart = apart / _normalisation(_by_arm(node)[0], _by_arm(right)[0])
+        with np.errstate(divide="ignore", invalid="ignore"):  # a bootstrap without rows, or those of an arm: none whole
+            share = sizes[0] / self.rows(node)
+            apart = share * self._divergence(self._drawn(left, prior))
+            apart = apart + (1 - share) * self._divergence(self._drawn(right, prior)) - self._divergence(prior)
+            if self.normalization:
+                apart = apart / _normalisation(_by_arm(node)[0], _by_arm(right)[0])
         return np.asarray(np.where(whole, apart, -np.inf))
 
     def _drawn(self, sums: Floats, towards: Floats) -> Floats:

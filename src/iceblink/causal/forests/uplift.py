@@ -10,18 +10,20 @@ import numpy as np
 import pyarrow as pa
 
 from iceblink.causal.forests.arms import Cells, counted_arms
-from iceblink.causal.forests.asking import Tried, check_roles, check_shape, complete, scored, tried_of
+from iceblink.causal.forests.asking import Tried, check_names, check_roles, check_shape, scored, tried_of
 from iceblink.causal.forests.bins import Bins, binned, check_features
 from iceblink.causal.forests.divergence import DIVERGENCES, Criterion, Divergence
 from iceblink.causal.forests.drawing import Bootstrap, EveryRow
 from iceblink.causal.forests.growth import Drawing, Shape, filled, grown
 from iceblink.causal.forests.rows import Binner, binned_rows
 from iceblink.causal.forests.trees import Tree, importance, importance_sheet
+from iceblink.causal.judging.columns import keys_of
 from iceblink.causal.matrix import Number
 from iceblink.causal.moments import Floats
 from iceblink.causal.observational.study import Arms
 from iceblink.causal.passes import Missing
 from iceblink.causal.provenance import UNKNOWN, Provenance
+from iceblink.causal.regression.design import complete
 from iceblink.causal.result import Result
 from iceblink.causal.sheet import Sheet
 from iceblink.errors import ConfigError, PlanError, nearest
@@ -97,6 +99,7 @@ class UpliftForest:
 
     def __post_init__(self) -> None:
         name = type(self).__name__
+        check_names(self.features, "features", name)
         check_shape(self.trees, self.depth, self.min_leaf, self.max_features, self.missing, name)
         if self.criterion not in DIVERGENCES:
             raise ConfigError(
@@ -116,12 +119,12 @@ class UpliftForest:
         ------
         ColumnNotFound, TypeMismatch, QueryError
         PlanError
-            There are not two arms, outcomes are not 0 and 1 or all the same, no feature varies, or an arm has too few
-            rows.
+            There are not two arms, outcomes are not 0 and 1 or all the same, no feature varies, an arm has too few
+            rows, or a tree drew none of some arm.
         """
         title = f"{type(self).__name__} {self.outcome} by {self.treatment}"
-        keys = (self.key,) if isinstance(self.key, str) else tuple(self.key)
-        check_roles(data, (self.outcome, self.treatment, *keys), self.features, title)
+        keys = keys_of(self.key, data, title)
+        check_roles(data, (self.outcome, self.treatment), self.features, title)
         check_features(data.schema, self.features, self.bins, title)
         Number(self.outcome).check(data.schema, title)
         if self.missing == "drop":
@@ -141,6 +144,10 @@ class UpliftForest:
         shape = Shape(self.trees, self.depth, tried_of(self.max_features, len(bins.features)), self.seed)
         trees = grown(seen, bins, rule, self._drawing, shape)
         sums = filled(seen, trees, rule, self._drawing, len(bins.features))
+        if any((one[0, ::2] + one[0, 1::2]).min() == 0 for one in sums):
+            raise PlanError(
+                "a tree drew no row of some arm", title, "units are too few for bootstraps: a finer key, or UpliftTree"
+            )
         return GrownUplift(title, bins, arms, tuple(trees), tuple(sums), Provenance.of(data, seed=self.seed))
 
     @property

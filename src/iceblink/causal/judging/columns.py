@@ -41,7 +41,7 @@ def numbers(batch: pa.RecordBatch, column: str, where: str) -> Floats:
     values = floats(batch.column(column)).astype(np.float64)
     if lacking := int((~np.isfinite(values)).sum()):
         raise QueryError(
-            f"{column} is missing in {lacking:,} of {len(values):,} rows",
+            f"{column} is missing in {lacking:,} rows of a block of {len(values):,}",
             where,
             "filter the rows, or fill it by mutate",
         )

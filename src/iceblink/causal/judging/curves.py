@@ -195,7 +195,7 @@ def traced(
         at_shares = [np.stack(list(map(np.interp, [at] * len(own), own, values))) for values in found.values()]
         return np.concatenate([areas(some), *at_shares], axis=1)
 
-    values, covariance, freedom = jackknifed(sums, statistic)
+    values, covariance, freedom = jackknifed(sums, statistic, title)
     count = len(names)
     errors = np.sqrt(np.diag(covariance))[count:].reshape(len(named), -1)
     return Curves(

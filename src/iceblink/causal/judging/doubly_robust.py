@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -11,7 +12,8 @@ import pyarrow as pa
 
 from iceblink.causal.blas import one_thread
 from iceblink.causal.judging.columns import check_numbers, keys_of
-from iceblink.causal.matrix import floats
+from iceblink.causal.learners.orthogonal import check_folds, clipped
+from iceblink.causal.learners.propensity import KnownChances, Share, columns_of, known
 from iceblink.causal.moments import Floats, Integers, Moments
 from iceblink.causal.observational.choice import Choice, choice
 from iceblink.causal.observational.problem import Problem
@@ -24,7 +26,7 @@ from iceblink.errors import ConfigError, DuplicateColumn, PlanError, QueryError
 if TYPE_CHECKING:
     from iceblink.dataset import Dataset
 
-Propensities = float | str | Mapping[Any, float]
+Propensities = Share | Mapping[Any, Share]
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,15 @@ class DoublyRobust:
     ----------
     key : str or sequence of str
         The columns of the unit, which decide its fold.
-    propensity : float, str or mapping of arm to float, optional
+    propensity : float, str or mapping of arm to these, optional
         In an experiment, the chance of treatment, or a column of it; of more arms than two the chance of each, by its
-        value. Default: a multinomial logit of the confounders, fitted to all rows.
+        value: the control has what others leave if it is not named. Default: a multinomial logit of the confounders,
+        fitted to all rows.
     folds : int
     seed : int
+    clip : float
+        Chances nearer to 0 or 1 than this are taken as this. Scores of such rows lean on the outcome's model; how many
+        there are is in `Propensity(...).fit(problem).overlap()`.
 
     References
     ----------
@@ -60,17 +66,17 @@ class DoublyRobust:
     propensity: Propensities | None = None
     folds: int = 5
     seed: int = 0
+    clip: float = 0.01
 
     def __post_init__(self) -> None:
         where = "DoublyRobust"
-        if self.folds < 2:
-            raise ConfigError(f"folds is {self.folds}", where, "two or more: a row is scored by models of others")
-        chances = self.propensity
-        if isinstance(chances, Mapping):
-            if not all(0 < one < 1 for one in chances.values()) or abs(sum(chances.values()) - 1) > 1e-9:
-                raise ConfigError(f"the propensities are {dict(chances)}", where, "chances of all arms, 1 together")
-        elif isinstance(chances, int | float) and not 0 < chances < 1:
-            raise ConfigError(f"propensity is {chances}", where, "the chance of treatment, between 0 and 1")
+        check_folds(self.folds, self.clip, where)
+        given = self.propensity
+        chances = [
+            float(one) for one in (given.values() if isinstance(given, Mapping) else [given]) if isinstance(one, Real)
+        ]
+        if not all(0 < one < 1 for one in chances) or sum(chances) > 1 + 1e-9:
+            raise ConfigError(f"propensity is {given}", where, "chances between 0 and 1, those of all arms 1 together")
 
     def fit(self, problem: Problem) -> RowScores:
         """Fit the models. Eager: one pass, two for what the problem's estimators share, and about six for the logit.
@@ -78,38 +84,32 @@ class DoublyRobust:
         Raises
         ------
         ColumnNotFound, TypeMismatch, QueryError
+        ConfigError
+            Propensities are not those of the problem's arms.
         PlanError
-            There is no overlap, a fold's other rows are too few for a model, the problem has weights, or propensities
-            are not those of its arms.
+            There is no overlap, a fold's other rows are too few for a model, or the problem has weights or
+            interactions.
         """
         title, study = f"DoublyRobust of {problem}", problem.study
         if study.reader.weight is not None:
             raise PlanError("it takes no sampling weights", title, "judge without them, or average by weight yourself")
+        if study.interacted is not None:
+            raise PlanError(
+                "it takes no interactions", title, "each arm has a model of its own: leave interactions at None"
+            )
         keys = keys_of(self.key, study.data, title)
         chances = self._chances(study, title)
         folds = Folds(keys, self.folds, self.seed)
         found = moments(study.data, study.reader.matrix, grouping=_FoldArms(folds, study.arms), where=title)
         return RowScores(
-            title, study, _Scorer(study.reader, folds, _outcomes(study, found, self.folds, title), chances)
+            title, study, _Scorer(study.reader, folds, _outcomes(study, found, self.folds, title), chances, self.clip)
         )
 
     def _chances(self, study: Study, title: str) -> _Chances:
-        arms, given = study.arms, self.propensity
-        if given is None:
+        if self.propensity is None:
             return _Modelled(choice(study, "logit", title)[0])
-        if isinstance(given, Mapping):
-            values = arms.levels.to_pylist()
-            if set(given) != set(values):
-                raise PlanError(
-                    f"propensities are of {list(given)}, and the arms are {values}", title, "name each arm by its value"
-                )
-            return _Known(tuple(given[value] for value in values))
-        if len(arms) > 2:
-            raise PlanError(f"there are {len(arms)} arms", title, "propensity={arm: chance, ...}")
-        if isinstance(given, str):
-            check_numbers(study.data, (given,), title)
-            return _Column(given, title)
-        return _Known((1 - given, given))
+        check_numbers(study.data, columns_of(self.propensity), title)
+        return _Known(known(self.propensity, study.arms, title))
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +132,7 @@ class RowScores:
         folds = self.scorer.folds
         return Provenance.of(self.study.data, folds=folds.count, seed=folds.seed)
 
-    def scored(self, name: str = "score") -> Dataset:
+    def scored(self, column: str = "score") -> Dataset:
         """Return the rows with their scores. Lazy.
 
         Of two arms the score of the other against the control; of more a column for each, ``score[arm]``.
@@ -140,12 +140,14 @@ class RowScores:
         Raises
         ------
         DuplicateColumn
+        QueryError
+            When it runs: a column of propensities lacks one, or has one that is no chance.
         """
         arms, data = self.study.arms.names[1:], self.study.data
-        names = (name,) if len(arms) == 1 else tuple(f"{name}[{arm}]" for arm in arms)
+        names = (column,) if len(arms) == 1 else tuple(f"{column}[{arm}]" for arm in arms)
         for one in names:
             if one in data.columns:
-                raise DuplicateColumn(f"there is a column {one!r} already", self.title, "scored(name=...)")
+                raise DuplicateColumn(f"there is a column {one!r} already", self.title, "scored(column=...)")
         schema = pa.schema([*data.schema, *(pa.field(one, pa.float64()) for one in names)])
         return data.map_batches(_Scored(self.scorer, names), schema=schema, batch_size=BLOCK_ROWS).select(
             *self.study.columns, *names
@@ -169,24 +171,16 @@ class _Modelled:
 
 @dataclass(frozen=True)
 class _Known:
-    chances: tuple[float, ...]
+    chances: KnownChances
 
     def of(self, batch: pa.RecordBatch, rows: Rows) -> Floats:
-        return np.repeat(np.array(self.chances)[:, np.newaxis], len(rows.arm), axis=1)
-
-
-@dataclass(frozen=True)
-class _Column:
-    name: str
-    where: str
-
-    def of(self, batch: pa.RecordBatch, rows: Rows) -> Floats:
-        chances = floats(batch.column(self.name)).astype(np.float64)
-        if odd := int((~((chances > 0) & (chances < 1))).sum()):
+        found = self.chances.of(batch)
+        if np.isnan(found).any():
+            names = ", ".join(self.chances.inputs)
             raise QueryError(
-                f"{self.name} is missing, or no chance between 0 and 1, in {odd:,} rows", self.where, "filter the rows"
+                f"{names} is missing in some rows", "DoublyRobust", "filter the rows, or fill it by mutate"
             )
-        return np.stack([1 - chances, chances])
+        return found
 
 
 @dataclass(frozen=True)
@@ -234,6 +228,7 @@ class _Scorer:
     folds: Folds
     outcomes: Floats
     chances: _Chances
+    clip: float
 
     def of(self, batch: pa.RecordBatch) -> Floats:
         with one_thread():
@@ -245,7 +240,8 @@ class _Scorer:
                 mine = np.flatnonzero(fold == number)
                 means[:, mine] = models @ columns[:, mine]
             at = (rows.arm, np.arange(len(rows.arm)))
-            means[at] += (rows.outcome - means[at]) / self.chances.of(batch, rows)[at]
+            chances, _ = clipped(self.chances.of(batch, rows), self.clip)
+            means[at] += (rows.outcome - means[at]) / chances[at]
         return np.asarray(means[1:] - means[0])
 
 

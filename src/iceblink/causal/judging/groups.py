@@ -87,7 +87,7 @@ class Groups(Estimates):
         return table if self.predicted is None else table.append_column("predicted", pa.array(self.predicted))
 
     def sheet(self, level: float = 0.95) -> Sheet:
-        """Return what `summary` and notebooks show, with what was predicted."""
+        """Return what `summary` and notebooks show; of a calibration, what was predicted too."""
         sheet = super().sheet(level)
         if self.predicted is None:
             return sheet
@@ -110,7 +110,8 @@ class Groups(Estimates):
 class GroupEffects:
     """The effect in each segment, as the mean of doubly robust scores [1]_.
 
-    Variances have the divisor n - 1, as HC2 has in a regression on the segments.
+    Variances have the divisor n - 1, as HC2 has in a regression on the segments. They take rows for independent: where
+    a unit has several, ``OLS("score ~ i(segment)", cluster=...)`` has errors that allow for it.
 
     Parameters
     ----------
@@ -145,7 +146,7 @@ class GroupEffects:
         for name in by:
             if name not in data.columns:
                 raise ColumnNotFound.of(name, data.columns, where)
-            if pa.types.is_floating(kind := data.schema.field(name).type):
+            if pa.types.is_floating(kind := data.schema.field(name).type) or pa.types.is_nested(kind):
                 raise TypeMismatch(
                     f"column {name!r} is {show_type(kind)}, whose values are no segments", where, "cut it by mutate"
                 )
@@ -157,7 +158,7 @@ class GroupEffects:
         keys = [tuple(segment[name] for name in by) for segment in segments]
         cells = _Segments(Places.of(by, keys, data.schema))
         found = moments(data, Matrix((Number(self.score),)), grouping=cells, where=where)
-        named = [", ".join(f"{name}={value}" for name, value in segment.items()) for segment in segments]
+        named = [", ".join(map(_told, segment, segment.values())) for segment in segments]
         return _groups(where, tuple(named[at] for at in found.groups), found, Provenance.of(data))
 
 
@@ -167,7 +168,8 @@ class Calibration:
 
     Groups of about as many rows are cut at quantiles of the predicted effect; the effect of each is the mean of its
     scores (sorted group average effects, GATES [1]_). A prediction is calibrated if in each group the mean of scores
-    less predictions is 0; the fact ``p calibrated`` is the p-value of that in all groups together, χ² of k.
+    less predictions is 0; the fact ``p calibrated`` is the p-value of that in all groups together, χ² of k. Rows are
+    taken for independent: where a unit has several, `BestLinearPredictor` has errors by cluster.
 
     Parameters
     ----------
@@ -217,6 +219,11 @@ class Calibration:
             total = float(np.where(away == 0, 0.0, away**2 / variance).sum())
         facts = {"p calibrated": float(stats.chi2.sf(total, len(names)))}
         return _groups(where, names, found, Provenance.of(data), facts, found.means[:, 1])
+
+
+def _told(column: str, value: object) -> str:
+    """Return what a segment's rows have in a column; a text may be "None"."""
+    return f"{column} is null" if value is None else f"{column}={value}"
 
 
 def _check_counts(found: Moments, names: Sequence[str], where: str) -> None:

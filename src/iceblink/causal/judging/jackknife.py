@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from iceblink.causal.hashing import below, hashed
 from iceblink.causal.moments import Floats, Integers
+from iceblink.errors import PlanError
 
 BUCKETS = 200
 
@@ -22,7 +23,7 @@ def buckets_of(batch: pa.RecordBatch, keys: Sequence[str]) -> Integers:
     return below(hashed([batch.column(key) for key in keys], 0, "jackknife"), BUCKETS)
 
 
-def jackknifed(sums: Floats, statistic: Callable[[Floats], Floats]) -> tuple[Floats, Floats, int]:
+def jackknifed(sums: Floats, statistic: Callable[[Floats], Floats], where: str) -> tuple[Floats, Floats, int]:
     """Return statistics of sums, their covariance, and its degrees of freedom [1]_.
 
     The covariance is (G - 1) / G · Σ (θ₍g₎ - θ̄)(θ₍g₎ - θ̄)' of G buckets with rows, θ₍g₎ being what is estimated without
@@ -34,12 +35,19 @@ def jackknifed(sums: Floats, statistic: Callable[[Floats], Floats]) -> tuple[Flo
         By bucket.
     statistic : callable
         Turns sums (m, ...) of m sets of rows into statistics (m, k).
+    where : str
+        For errors.
 
     Returns
     -------
     values : float64 array (k,)
     covariance : float64 array (k, k)
     freedom : int
+
+    Raises
+    ------
+    PlanError
+        All rows are of one unit.
 
     References
     ----------
@@ -48,9 +56,9 @@ def jackknifed(sums: Floats, statistic: Callable[[Floats], Floats]) -> tuple[Flo
     """
     used = sums[sums.reshape(len(sums), -1).any(axis=1)]
     whole = used.sum(axis=0)
-    values = statistic(whole[np.newaxis])[0]
     if len(used) < 2:
-        return values, np.full((len(values), len(values)), np.nan), 1
+        raise PlanError("all rows are of one unit", where, "errors compare units: is the key the same in all rows?")
+    values = statistic(whole[np.newaxis])[0]
     without = statistic(whole - used)
     apart = without - without.mean(axis=0)
     return values, np.asarray(apart.T @ apart * ((len(used) - 1) / len(used))), len(used) - 1

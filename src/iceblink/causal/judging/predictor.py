@@ -73,11 +73,18 @@ class BestLinearPredictor:
             raise PlanError("there are no rows", where, "look at the filters")
         if not found.products[0, 0, 0] > 0:
             raise PlanError(f"{self.effect} is the same in all rows", where, "there is nothing to judge")
-        keys = tuple(f"cluster{at}" for at in range(len(clusters)))
-        keyed = "".join(f", {quoted(name)} AS {key}" for name, key in zip(clusters, keys, strict=True))
+        score, apart = (_beside(clusters, name) for name in ("score", "heterogeneity"))
+        keyed = "".join(f", {quoted(name)}" for name in dict.fromkeys(clusters))
         rows = data.sql(
-            f"SELECT CAST({quoted(self.score)} AS DOUBLE) AS score, CAST({quoted(self.effect)} AS DOUBLE) - "
-            f"CAST({float(found.means[0, 0])!r} AS DOUBLE) AS heterogeneity{keyed} FROM this"
+            f"SELECT CAST({quoted(self.score)} AS DOUBLE) AS {score}, CAST({quoted(self.effect)} AS DOUBLE) - "
+            f"CAST({float(found.means[0, 0])!r} AS DOUBLE) AS {apart}{keyed} FROM this"
         )
-        fit = OLS("score ~ heterogeneity", self.errors, keys or None).fit(rows)
+        fit = OLS(f"{score} ~ {apart}", self.errors, clusters or None).fit(rows)
         return replace(fit, title=where, names=("average effect", "heterogeneity"), facts={})
+
+
+def _beside(taken: Sequence[str], name: str) -> str:
+    """Return a name that no column has yet; SQL takes large letters for small ones."""
+    while name in map(str.lower, taken):
+        name += "_"
+    return name

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from iceblink.causal.constant import check_varies
 from iceblink.causal.formula import Formula, Terms
@@ -282,28 +281,38 @@ def arms_of(data: Dataset, treatment: str, control: object, weight: str | None, 
             where,
             'filter the rows, or say missing="drop" to leave out rows that lack a value',
         )
-    if len(found) > MOST_ARMS:
-        raise PlanError(
-            f"{treatment} has more than {MOST_ARMS} values", where, "a treatment by degrees is for LinearPLR, or cut it"
-        )
-    if len(found) < 2:
-        value = f"is {found[0].as_py()!r} in every row" if len(found) else "has no rows"
-        raise PlanError(f"{treatment} {value}", where, "an effect compares at least two treatments")
+    order = control_first(found, treatment, control, where, "LinearPLR")
     counts = counted["n"].to_pylist()
     if min(counts) < 2:
         value = found[int(np.argmin(counts))].as_py()
         raise PlanError(f"one row has {treatment} {value!r}", where, "leave it out by a filter, or join it with others")
     if weight:
         _check_weights(weight, pc.fill_null(counted["least"], 0).to_pylist(), counted["most"].to_pylist(), where)
-    at = 0
-    if control is not None:
-        values = found.to_pylist()
-        if control not in values:
-            shown = ", ".join(map(repr, values[:10]))
-            raise PlanError(f"no row has {treatment} {control!r}", where, f"it has {shown}")
-        at = values.index(control)
-    order: NDArray[Any] = np.array([at, *(other for other in range(len(found)) if other != at)])
     return Arms(treatment, found.take(pa.array(order)))
+
+
+def control_first(levels: pa.Array, treatment: str, control: object, where: str, by_degrees: str) -> list[int]:
+    """Return the places of the treatment's values, that of the control first: None is for the smallest.
+
+    Raises
+    ------
+    PlanError
+        There are fewer than two, or more than 20: `by_degrees` names what takes such a treatment; nobody is a control.
+    """
+    values = levels.to_pylist()
+    if len(values) > MOST_ARMS:
+        raise PlanError(
+            f"{treatment} has more than {MOST_ARMS} values",
+            where,
+            f"a treatment by degrees is for {by_degrees}, or cut it",
+        )
+    if len(values) < 2:
+        said = f"is {values[0]!r} in every row" if values else "has no rows"
+        raise PlanError(f"{treatment} {said}", where, "an effect compares at least two treatments")
+    if control is not None and control not in values:
+        raise PlanError(f"no row has {treatment} {control!r}", where, f"it has {', '.join(map(repr, values[:10]))}")
+    at = 0 if control is None else values.index(control)
+    return [at, *(other for other in range(len(values)) if other != at)]
 
 
 def _check_weights(weight: str, least: list[float], most: list[float | None], where: str) -> None:

@@ -47,6 +47,11 @@ class Actions:
         scores = {TREAT: score} if isinstance(score, str) else dict(score)
         if not scores:
             raise ConfigError("there are no actions", where, "score={action: column, ...}")
+        for name in scores:
+            if not isinstance(name, str):
+                raise ConfigError(
+                    f"an action is called {name!r}", where, "by a text, which `assigned` has where it is done"
+                )
         if isinstance(cost, Mapping):
             if set(cost) != set(scores):
                 raise ConfigError(

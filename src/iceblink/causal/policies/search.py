@@ -81,7 +81,7 @@ class Tables:
         return upto if feature < other else upto.transpose(1, 0, 2)
 
 
-def best(tables: Tables, depth: int, least_rows: int) -> Node:
+def best(tables: Tables, depth: int, min_leaf: int) -> Node:
     """Return the tree that gains most; of equal ones the smaller, then the one found first [1]_.
 
     A tree of depth 2 has its root at some part of some feature; the best split of each half is known from the sums over
@@ -92,7 +92,7 @@ def best(tables: Tables, depth: int, least_rows: int) -> Node:
     tables : Tables
     depth : int
         0, 1 or 2.
-    least_rows : int
+    min_leaf : int
         Of a leaf.
 
     References
@@ -103,14 +103,14 @@ def best(tables: Tables, depth: int, least_rows: int) -> Node:
     found = _leaf(tables.total)
     if depth == 0:
         return found
-    stump = _stump(tables, found, least_rows)
+    stump = _stump(tables, found, min_leaf)
     if depth == 1:
         return stump
     tree: Node = stump
     for feature, parts in enumerate(tables.parts):
         if parts < 2:
             continue
-        halves = [_Halves.of(tables, feature, right, least_rows) for right in (False, True)]
+        halves = [_Halves.of(tables, feature, right, min_leaf) for right in (False, True)]
         gains = halves[0].gains + halves[1].gains
         part = int(np.argmax(gains))
         if gains[part] > tree.gained + BETTER * abs(tree.gained):
@@ -118,10 +118,10 @@ def best(tables: Tables, depth: int, least_rows: int) -> Node:
     return tree
 
 
-def _values(sums: Floats, least_rows: int) -> Floats:
+def _values(sums: Floats, min_leaf: int) -> Floats:
     """Return what leaves (...,) of sums (..., 1 + A) gain: -∞ if they have too few rows."""
     gained = np.maximum(sums[..., 1:].max(axis=-1), 0.0)
-    return np.where(sums[..., 0] >= least_rows, gained, -np.inf)
+    return np.where(sums[..., 0] >= min_leaf, gained, -np.inf)
 
 
 def _leaf(sums: Floats) -> Leaf:
@@ -153,17 +153,17 @@ class _Halves:
     parts: Integers
 
     @classmethod
-    def of(cls, tables: Tables, feature: int, right: bool, least_rows: int) -> _Halves:
+    def of(cls, tables: Tables, feature: int, right: bool, min_leaf: int) -> _Halves:
         upto = tables.singles[feature].cumsum(axis=0)
         whole = upto[-1] - upto[:-1] if right else upto[:-1]
-        gains = _values(whole, least_rows)
+        gains = _values(whole, min_leaf)
         others, parts = np.full(len(gains), -1), np.zeros(len(gains), np.int64)
         for other, count in enumerate(tables.parts):
             if count < 2:
                 continue
             below = tables.below(feature, other)
             near = (below[-1] - below[:-1] if right else below[:-1])[:, :-1]
-            split = _values(near, least_rows) + _values(whole[:, np.newaxis] - near, least_rows)
+            split = _values(near, min_leaf) + _values(whole[:, np.newaxis] - near, min_leaf)
             part = split.argmax(axis=1)
             found = np.take_along_axis(split, part[:, np.newaxis], axis=1)[:, 0]
             better = found > gains + BETTER * np.where(np.isfinite(gains), np.abs(gains), 0.0)
@@ -182,13 +182,13 @@ class _Halves:
         return Split(other, part, _leaf(near), _leaf(self.whole[place] - near))
 
 
-def _stump(tables: Tables, leaf: Leaf, least_rows: int) -> Node:
+def _stump(tables: Tables, leaf: Leaf, min_leaf: int) -> Node:
     stump: Node = leaf
     for feature, parts in enumerate(tables.parts):
         if parts < 2:
             continue
         left = tables.singles[feature].cumsum(axis=0)[:-1]
-        gains = _values(left, least_rows) + _values(tables.total - left, least_rows)
+        gains = _values(left, min_leaf) + _values(tables.total - left, min_leaf)
         part = int(np.argmax(gains))
         if gains[part] > stump.gained + BETTER * abs(stump.gained):
             stump = Split(feature, part, _leaf(left[part]), _leaf(tables.total - left[part]))

@@ -51,8 +51,8 @@ class PolicyTree:
         What an action costs a row, in the unit of the outcome: an amount, or a column of amounts.
     depth : {1, 2}
     bins : int
-    least_rows : int
-        Of a leaf.
+    min_leaf : int
+        Rows of a leaf, at least.
 
     References
     ----------
@@ -64,7 +64,7 @@ class PolicyTree:
     cost: Costs = 0.0
     depth: int = 2
     bins: int = 32
-    least_rows: int = 1
+    min_leaf: int = 1
 
     def __post_init__(self) -> None:
         where = "PolicyTree"
@@ -73,8 +73,8 @@ class PolicyTree:
             raise ConfigError(f"depth is {self.depth}", where, "1 or 2: deeper trees are not found exactly")
         if not 2 <= self.bins <= 1_000:
             raise ConfigError(f"bins is {self.bins}", where, "from 2 to 1,000; 16 to 64 are usual")
-        if self.least_rows < 1:
-            raise ConfigError(f"least_rows is {self.least_rows}", where, "1 or more")
+        if self.min_leaf < 1:
+            raise ConfigError(f"min_leaf is {self.min_leaf}", where, "1 or more")
         if isinstance(self.features, str) or not self.features:
             raise ConfigError("features are no names", where, 'a list: ["age", "visits"]')
         if len(set(self.features)) < len(self.features):
@@ -112,7 +112,7 @@ class PolicyTree:
             parts, {pair: found[_named(pair)] for pair in pairs}, [found[str(at)] for at in range(len(parts))]
         )
         return FittedTree(
-            where, features, bounds, actions, best(tables, self.depth, self.least_rows), Provenance.of(data)
+            where, features, bounds, actions, best(tables, self.depth, self.min_leaf), Provenance.of(data)
         )
 
 
@@ -223,7 +223,7 @@ class FittedTree(Result):
     def _sides(self, split: Split) -> tuple[tuple[str, Node], tuple[str, Node]]:
         """Return what is said of rows on either side, and what comes there."""
         name, bound = self.features[split.feature], self.bounds[split.feature][split.part]
-        return (f"{name} <= {bound:.6g}", split.left), (f"{name} > {bound:.6g}", split.right)
+        return (f"{name} <= {bound:.15g}", split.left), (f"{name} > {bound:.15g}", split.right)
 
     def _lines(self, node: Node, indent: str) -> Iterator[list[str]]:
         if isinstance(node, Leaf):

@@ -117,22 +117,22 @@ def complete(data: Dataset, columns: Iterable[str]) -> Dataset:
     return data.sql(f"SELECT * FROM this WHERE {' AND '.join(tests)}")
 
 
-def levels_of(data: Dataset, column: str, where: str) -> pa.Array:
+def levels_of(data: Dataset, column: str, where: str, most: int = MOST_LEVELS, hint: str | None = None) -> pa.Array:
     """Read which values a column has, in their order.
 
     Raises
     ------
     PlanError
-        There are too many.
+        There are more than `most`, apart from what is missing.
     """
-    found = data.select(column).distinct().limit(MOST_LEVELS + 1).to_arrow().column(column)
-    if len(found) > MOST_LEVELS:
-        raise PlanError(
-            f"column {column!r} has more than {MOST_LEVELS:,} levels",
-            where,
-            f"absorb it as a fixed effect: ... | {column}",
-        )
+    found = data.select(column).distinct().limit(most + 2).to_arrow().column(column)
     values: pa.Array = found.combine_chunks().drop_null()
+    if len(values) > most:
+        raise PlanError(
+            f"column {column!r} has more than {most:,} levels",
+            where,
+            hint or f"absorb it as a fixed effect: ... | {column}",
+        )
     return values.take(pc.sort_indices(values))
 
 

@@ -14,10 +14,11 @@ from scipy import stats
 
 import iceblink as ib
 from iceblink import causal as ci
-from iceblink.causal.forests import growth, rows
+from iceblink.causal.forests import bins, growth, rows
 from iceblink.causal.forests.drawing import LittleBags
 from iceblink.causal.forests.heterogeneity import Criterion
 from iceblink.causal.hashing import hashed
+from iceblink.causal.judging.jackknife import buckets_of
 from iceblink.causal.passes import Folds
 from iceblink.errors import ColumnNotFound, ConfigError, IceblinkError, PlanError, QueryError
 
@@ -195,7 +196,10 @@ def test_the_average_effect_is_that_of_scores_by_trees_that_have_not_seen_a_row(
         effect = (wy - w * y_) / (ww - w * w)
         gammas.append(effect + (t[row] - 0.5) / 0.25 * (y[row] - 0.75 - (t[row] - 0.5) * effect))
     assert found["ATE"] == pytest.approx(np.mean(gammas), rel=1e-9)
-    assert found.error("ATE") == pytest.approx(np.std(gammas) / np.sqrt(500), rel=1e-9)
+    bucket = buckets_of(table.to_batches()[0], ["id"])
+    without = [np.mean([g for g, b in zip(gammas, bucket, strict=True) if b != one]) for one in np.unique(bucket)]
+    assert found.error("ATE") == pytest.approx(np.std(without) * np.sqrt(len(without) - 1), rel=1e-9)
+    assert found.error("ATE") == pytest.approx(np.std(gammas) / np.sqrt(500), rel=0.2)
     low, high = found.interval()[0]
     assert low < 1.5 < high
 
@@ -225,6 +229,15 @@ ROWS: dict[str, Any] = {
         ({"confounders": ["text"]}, PlanError),
         ({"treatment": "y"}, PlanError),
         ({"features": ["x", "y"]}, PlanError),
+        ({"confounders": ["y"]}, PlanError),
+        ({"confounders": ["t"]}, PlanError),
+        ({"residuals": ("y", "gap"), "features": ["x", "gap"]}, PlanError),
+        ({"residuals": ("gap", "t"), "features": ["x", "gap"]}, PlanError),
+        ({"residuals": ("t", "t")}, PlanError),
+        ({"features": "x"}, ConfigError),
+        ({"confounders": "x"}, ConfigError),
+        ({"key": []}, PlanError),
+        ({"key": "z"}, ColumnNotFound),
         ({"features": ["one"]}, PlanError),
         ({"treatment": "one"}, PlanError),
         ({"treatment": "one", "residuals": ("y", "one")}, PlanError),
@@ -275,3 +288,55 @@ def test_an_average_needs_two_arms_with_chances_and_trees_that_have_not_seen_a_r
             grown.ate(data)
     with pytest.raises(ColumnNotFound):
         few.ate(data.drop("d"))
+
+
+def campaign(count: int) -> dict[str, Any]:
+    """Draw a treatment by lot, whose effect is 1."""
+    draw = np.random.default_rng(9)
+    x, t = draw.normal(size=count), draw.integers(0, 2, count)
+    return {"id": np.arange(count), "x": x, "t": t, "y": x + t + draw.normal(size=count)}
+
+
+ASKED: dict[str, Any] = {"features": ["x"], "key": "id", "trees": 24, "depth": 1}
+
+
+def test_an_average_leaves_out_the_rows_that_the_forest_left_out_or_says_what_is_missing(lake: ib.Lake) -> None:
+    table = campaign(300)
+    table["y"] = pa.array([None if at % 50 == 7 else value for at, value in enumerate(table["y"])])
+    data = lake.from_arrow(pa.table(table))
+    grown = ci.CausalForest("y", "t", missing="drop", **ASKED).fit(data)
+    found, whole = grown.ate(data), grown.ate(data.sql("SELECT * FROM this WHERE y IS NOT NULL"))
+    assert (found["ATE"], found.error("ATE"), found.rows) == (whole["ATE"], whole.error("ATE"), 294)
+    strict = ci.CausalForest("y", "t", **ASKED).fit(data.sql("SELECT * FROM this WHERE y IS NOT NULL"))
+    with pytest.raises(QueryError, match="missing in 6 rows"):
+        strict.ate(data)
+
+
+def test_an_averages_error_allows_for_rows_of_one_unit(lake: ib.Lake) -> None:
+    table = campaign(250)
+    once = lake.from_arrow(pa.table(table))
+    grown = ci.CausalForest("y", "t", **ASKED).fit(once)
+    thrice = lake.from_arrow(pa.table({name: np.repeat(values, 3) for name, values in table.items()}))
+    assert grown.ate(thrice).error("ATE") == pytest.approx(grown.ate(once).error("ATE"), rel=1e-9)
+
+
+def test_an_averages_error_survives_an_effect_that_is_large_against_its_spread(lake: ib.Lake) -> None:
+    table = campaign(250)
+    far = {**table, "y": table["y"] + 1e8 * table["t"]}
+    near, away = (
+        ci.CausalForest("y", "t", **ASKED).fit(data).ate(data)
+        for data in (lake.from_arrow(pa.table(table)), lake.from_arrow(pa.table(far)))
+    )
+    assert away["ATE"] == pytest.approx(1e8, rel=1e-6)
+    assert 0 < away.error("ATE") < np.inf
+    assert near.error("ATE") > 0
+
+
+def test_cuts_are_found_where_many_rows_have_one_key(lake: ib.Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bins, "SAMPLE_ROWS", 100)
+    table = pa.table({**campaign(1_000), "user": np.arange(1_000) % 3})
+    made = bins.binned(lake.from_arrow(table), ["x"], ("user",), 1_000, 8, 0, "here")
+    assert 5 < len(made.features[0]) <= 8
+    alike = lake.from_arrow(pa.table({"x": np.ones(1_000), "user": np.zeros(1_000, int)}))
+    with pytest.raises(PlanError, match="no row was drawn"):
+        bins.binned(alike, ["x"], ("user",), 1_000_000, 8, 0, "here")

@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 import iceblink as ib
 from iceblink import causal as ci
 from iceblink.causal.forests import growth, rows
-from iceblink.errors import ColumnNotFound, ConfigError, DuplicateColumn, IceblinkError, PlanError, QueryError
+from iceblink.errors import (
+    ColumnNotFound,
+    ConfigError,
+    DuplicateColumn,
+    IceblinkError,
+    PlanError,
+    QueryError,
+    TypeMismatch,
+)
 
 FEATURES = ["x0", "x1", "x2", "x3"]
 
@@ -152,7 +160,9 @@ ROWS: dict[str, Any] = {
         ({"outcome": "z"}, ColumnNotFound),
         ({"features": ["x", "z"]}, ColumnNotFound),
         ({"key": "z"}, ColumnNotFound),
+        ({"key": []}, PlanError),
         ({"features": []}, ConfigError),
+        ({"features": "x"}, ConfigError),
         ({"features": ["x", "x"]}, ConfigError),
         ({"features": ["x", "t"]}, PlanError),
         ({"features": ["when"]}, PlanError),
@@ -204,3 +214,32 @@ def test_a_tree_of_few_rows_is_a_leaf_and_says_which_names_are_taken(lake: ib.La
         tree.effect(data.drop("x"), "gain")
     with pytest.raises(PlanError):
         tree.show(1)
+
+
+def test_a_bootstrap_that_lacks_an_arm_is_refused(lake: ib.Lake) -> None:
+    table = pa.table({**ROWS, "who": [at % 2 for at in range(60)]})  # each arm is one unit: half of the draws lack it
+    with pytest.raises(PlanError, match="no row of some arm"):
+        ci.UpliftForest("y", "t", ["x"], "who", trees=20, min_leaf=5).fit(lake.from_arrow(table))
+
+
+def test_levels_are_looked_up_in_columns_of_their_own_kind(lake: ib.Lake) -> None:
+    table = pa.table({**ROWS, "city": [str(at % 3) for at in range(60)], "new": [at % 3 == 0 for at in range(60)]})
+    for feature, other in (("city", "new"), ("new", "city"), ("city", "when"), ("x", "city")):
+        data = lake.from_arrow(table)
+        tree = ci.UpliftTree("y", "t", [feature], "id").fit(data)
+        swapped = data.drop(feature).rename(**{feature: other})
+        with pytest.raises(TypeMismatch):
+            tree.effect(swapped, "gain")
+    coded = lake.from_arrow(
+        table.set_column(table.column_names.index("city"), "city", table["city"].dictionary_encode())
+    )
+    assert ci.UpliftTree("y", "t", ["city"], "id").fit(data).effect(coded, "gain").count() == 60
+
+
+def test_rules_of_large_numbers_are_told_to_the_last_digit(lake: ib.Lake) -> None:
+    large = 1_700_000_000 + np.arange(400)
+    y = np.where(np.arange(400) < 200, np.arange(400) // 2 % 2, np.arange(400) % 2)
+    table = pa.table({"id": np.arange(400), "t": np.arange(400) % 2, "y": y, "at": large})
+    told = ci.UpliftTree("y", "t", ["at"], "id", depth=1, min_leaf=20).fit(lake.from_arrow(table)).show()
+    bound = float(told.split("at <= ")[1].split(":")[0])
+    assert 1_700_000_000 < bound < 1_700_000_400

@@ -138,7 +138,8 @@ def test_errors_of_areas_are_those_of_influence_functions(lake: ib.Lake) -> None
 def test_the_jackknife_of_means_has_the_variance_of_means() -> None:
     values = np.random.default_rng(2).normal(size=150)
     sums = np.stack([np.ones(150), values], axis=-1)
-    mean, covariance, freedom = jackknifed(np.concatenate([sums, np.zeros((50, 2))]), lambda s: s[:, 1:] / s[:, :1])
+    buckets = np.concatenate([sums, np.zeros((50, 2))])
+    mean, covariance, freedom = jackknifed(buckets, lambda s: s[:, 1:] / s[:, :1], "here")
     assert (mean[0], freedom) == (pytest.approx(values.mean()), 149)
     assert covariance[0, 0] == pytest.approx(values.var(ddof=1) / 150)
 

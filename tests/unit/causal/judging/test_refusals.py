@@ -30,6 +30,8 @@ ROWS: dict[str, Any] = {
     "t": np.arange(COUNT) % 2,
     "s": ["text"] * COUNT,
     "one": np.ones(COUNT),
+    "all": np.ones(COUNT, int),
+    "list": [[n % 2] for n in range(COUNT)],
     "zero": np.zeros(COUNT),
     "two": np.arange(COUNT) % 2 * 2,
     "bad": -np.ones(COUNT),
@@ -53,6 +55,9 @@ SETTINGS: list[Any] = [
     lambda: ci.DoublyRobust("id", 1.5),
     lambda: ci.DoublyRobust("id", {0: 0.5, 1: 0.6}),
     lambda: ci.DoublyRobust("id", folds=1),
+    lambda: ci.DoublyRobust("id", clip=0.5),
+    lambda: ci.DoublyRobust("id", np.float32(2.0)),  # type: ignore[arg-type]
+    lambda: ci.DoublyRobust("id", {0: 0.5, 1: np.int64(1)}),
     lambda: ci.Budget("e", -1, "id"),
     lambda: ci.Budget("e", float("nan"), "id"),
     lambda: ci.Budget("e", 1, "id", cost=-1),
@@ -61,10 +66,13 @@ SETTINGS: list[Any] = [
     lambda: ci.PolicyTree("e", "y"),
     lambda: ci.PolicyTree(["e", "e"], "y"),
     lambda: ci.PolicyTree(["e"], "y", bins=1),
-    lambda: ci.PolicyTree(["e"], "y", least_rows=0),
+    lambda: ci.PolicyTree(["e"], "y", min_leaf=0),
     lambda: ci.PolicyTree(["e"], {}),
     lambda: ci.PolicyValue({"a": "y"}, cost={"b": 1.0}),
     lambda: ci.PolicyValue("y", cost=float("inf")),
+    lambda: ci.PolicyValue({1: "y"}),  # type: ignore[dict-item]
+    lambda: ci.PolicyValue({"a": "y"}, nothing="a"),
+    lambda: ci.PolicyTree(["e"], {1: "y", 2: "e"}),  # type: ignore[dict-item]
 ]
 
 
@@ -99,6 +107,12 @@ def test_settings_are_checked_at_once(make: Any) -> None:
         (ci.Calibration("e", "holes"), QueryError, "missing in 1"),
         (ci.Calibration("e", "y", groups=40), PlanError, "single row"),
         (ci.GroupEffects("e", "y"), TypeMismatch, "no segments"),
+        (ci.GroupEffects("list", "y"), TypeMismatch, "no segments"),
+        (ci.TOC("e", "y", "all"), PlanError, "one unit"),
+        (ci.UpliftCurve("e", "y", "t", "all"), PlanError, "one unit"),
+        (ci.PolicyValue("y", "t", key="all"), PlanError, "one unit"),
+        (ci.PolicyValue("y", "t", key="no"), ColumnNotFound, "no column"),
+        (ci.PolicyValue({"a": "y"}, "s"), QueryError, "s is 'text'"),
         (ci.GroupEffects("no", "y"), ColumnNotFound, "no column"),
         (ci.GroupEffects([], "y"), PlanError, "no columns"),
         (ci.GroupEffects("id", "y"), PlanError, "single row"),
@@ -140,12 +154,9 @@ def test_no_rows_are_refused(data: ib.Dataset, judge: Any) -> None:
         judge.fit(data.sql("SELECT * FROM this WHERE false"))
 
 
-def test_one_row_has_areas_and_no_errors(data: ib.Dataset) -> None:
+def test_one_row_is_judged_by_nothing(data: ib.Dataset) -> None:
     one = data.sql("SELECT * FROM this WHERE id = 3")
-    found = ci.TOC("e", "y", "id").fit(one)
-    assert found.areas.values.tolist() == [0.0, 0.0]
-    assert np.isnan(found.areas.errors).all()
-    for judge in (ci.UpliftCurve("e", "y", "t", "id"), ci.Calibration("e", "y"), ci.BestLinearPredictor("e", "y")):
+    for judge in JUDGES[:4]:
         with pytest.raises(PlanError):
             judge.fit(one)
 

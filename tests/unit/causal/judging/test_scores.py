@@ -14,7 +14,7 @@ from scipy import stats
 import iceblink as ib
 from iceblink import causal as ci
 from iceblink.causal.passes import Folds
-from iceblink.errors import DuplicateColumn, PlanError, QueryError
+from iceblink.errors import ConfigError, DuplicateColumn, PlanError, QueryError
 
 ROWS = 600
 
@@ -97,9 +97,9 @@ def test_known_chances_of_several_arms_are_named_by_value(data: ib.Dataset) -> N
     arm = np.array([["none", "call", "letter"].index(one) for one in rows["arm"]])
     wanted = expected(rows, arm, 3, [0.3, 0.2, 0.5], [rows["x"]])
     np.testing.assert_allclose(found["score[letter]"].to_numpy(), wanted[1], rtol=1e-8, atol=1e-8)
-    with pytest.raises(PlanError, match="the arms are"):
+    with pytest.raises(ConfigError, match="no row has arm 'calls'"):
         ci.DoublyRobust("id", {"none": 0.5, "calls": 0.5}).fit(problem)
-    with pytest.raises(PlanError, match="3 arms"):
+    with pytest.raises(ConfigError, match="3 arms"):
         ci.DoublyRobust("id", 0.5).fit(problem)
 
 
@@ -107,8 +107,13 @@ def test_scores_are_refused_where_they_cannot_be(data: ib.Dataset) -> None:
     problem = ci.Problem(data, "y", "t", "x")
     with pytest.raises(DuplicateColumn):
         ci.DoublyRobust("id", 0.3).fit(problem).scored("score")
-    with pytest.raises(QueryError, match="no chance"):
+    with pytest.raises(QueryError, match="with a chance of"):
         ci.DoublyRobust("id", "x").fit(problem).scored("new").to_arrow()
+    lacking = data.sql("SELECT *, CASE WHEN id <> 'unit 7' THEN chance END AS p FROM this")
+    with pytest.raises(QueryError, match="p is missing"):
+        ci.DoublyRobust("id", "p").fit(ci.Problem(lacking, "y", "t", "x")).scored("new").to_arrow()
+    with pytest.raises(PlanError, match="interactions"):
+        ci.DoublyRobust("id", 0.3).fit(ci.Problem(data, "y", "t", "x", interactions=()))
     with pytest.raises(PlanError, match="weights"):
         ci.DoublyRobust("id", 0.3).fit(ci.Problem(data, "y", "t", "x", weight="chance"))
     few = ci.Problem(data.sql("SELECT * FROM this WHERE t = 0 OR id LIKE 'unit 1_'"), "y", "t", "x + i(z)")
@@ -190,3 +195,36 @@ def test_folds_are_those_of_keys_and_not_those_of_nuisances(data: ib.Dataset) ->
     assert set(fold.tolist()) == {0, 1}
     with pytest.raises(DuplicateColumn):
         ci.folded(data, "id", column="x")
+
+
+def test_chances_near_0_are_clipped(data: ib.Dataset) -> None:
+    problem = ci.Problem(data, "y", "t", "x")
+    rare, least, lower = (
+        ci.DoublyRobust("id", chance, folds=3, clip=clip).fit(problem).scored("new").to_arrow()["new"].to_numpy()
+        for chance, clip in ((1e-6, 0.01), (0.01, 0.01), (1e-6, 0.0))
+    )
+    np.testing.assert_array_equal(rare, least)
+    assert np.abs(lower).max() > 100 * np.abs(rare).max()
+
+
+def test_a_notebook_shows_what_was_predicted(data: ib.Dataset) -> None:
+    found = ci.Calibration("effect", "score", groups=4).fit(data)
+    assert found.predicted is not None
+    shown = found._repr_html_()
+    for cell in ("predicted", f"{found.predicted[3]:.6g}"):
+        assert f">{cell}</t" in shown
+    assert "predicted" not in ci.GroupEffects("city", "score").fit(data)._repr_html_()
+
+
+def test_a_cluster_is_called_by_its_column_even_if_that_is_score(data: ib.Dataset) -> None:
+    named = ci.BestLinearPredictor("effect", "score", cluster="city").fit(data)
+    assert named.convention == "CR1 by city (3)"
+    renamed = data.rename(s="score", score="city", Heterogeneity="few")
+    found = ci.BestLinearPredictor("effect", "s", cluster=["score"]).fit(renamed)
+    np.testing.assert_array_equal(found.errors, named.errors)
+    assert ci.BestLinearPredictor("effect", "s", cluster="Heterogeneity").fit(renamed).names == found.names
+
+
+def test_a_segment_of_null_is_not_one_of_the_text_none(lake: ib.Lake) -> None:
+    table = pa.table({"who": ["None", None] * 10, "score": np.arange(20.0)})
+    assert set(ci.GroupEffects("who", "score").fit(lake.from_arrow(table)).names) == {"who=None", "who is null"}

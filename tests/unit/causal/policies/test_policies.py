@@ -13,6 +13,7 @@ import iceblink as ib
 from iceblink import causal as ci
 from iceblink.causal.policies import budget
 from iceblink.causal.policies.search import Leaf, Split
+from iceblink.errors import QueryError
 
 ROWS = 300
 
@@ -43,30 +44,30 @@ def data(lake: ib.Lake) -> ib.Dataset:
     return lake.from_arrow(pa.table(drawn()))
 
 
-def brute(features: list[Any], worth: Any, depth: int, least_rows: int) -> float:
+def brute(features: list[Any], worth: Any, depth: int, min_leaf: int) -> float:
     """Return what the best tree gains, by trying all."""
-    if worth.shape[1] < least_rows:
+    if worth.shape[1] < min_leaf:
         return -np.inf
     most = max(0.0, *worth.sum(axis=1))
     if depth:
         for of in features:
             for bound in np.unique(of)[:-1]:
                 halves = (of <= bound, of > bound)
-                found = [brute([f[h] for f in features], worth[:, h], depth - 1, least_rows) for h in halves]
+                found = [brute([f[h] for f in features], worth[:, h], depth - 1, min_leaf) for h in halves]
                 most = max(most, sum(found))
     return float(most)
 
 
-@pytest.mark.parametrize(("depth", "least_rows"), [(1, 1), (1, 40), (2, 1), (2, 40)])
-def test_trees_are_the_best_of_all(lake: ib.Lake, depth: int, least_rows: int) -> None:
+@pytest.mark.parametrize(("depth", "min_leaf"), [(1, 1), (1, 40), (2, 1), (2, 40)])
+def test_trees_are_the_best_of_all(lake: ib.Lake, depth: int, min_leaf: int) -> None:
     rows = {name: values[:80] for name, values in drawn(5).items()}
     features, names = ["x", "z", "größe m"], ("call", "letter")
     costs: dict[str, Any] = {"call": "cost", "letter": 0.05}
-    tree = ci.PolicyTree(features, {"A": "call", "B": "letter"}, {"A": "cost", "B": 0.05}, depth, 100, least_rows)
+    tree = ci.PolicyTree(features, {"A": "call", "B": "letter"}, {"A": "cost", "B": 0.05}, depth, 100, min_leaf)
     data = lake.from_arrow(pa.table(rows))
     found = tree.fit(data)
     worth = np.stack([rows[name] - (rows["cost"] if name == "call" else costs[name]) for name in names])
-    assert found.tree.gained == pytest.approx(brute([rows[name] for name in features], worth, depth, least_rows))
+    assert found.tree.gained == pytest.approx(brute([rows[name] for name in features], worth, depth, min_leaf))
     assert found.gained == pytest.approx(found.tree.gained / 80)
     told = np.array(found.assign(data, "do").to_arrow()["do"].to_pylist())
     gained = np.where(told == "A", worth[0], np.where(told == "B", worth[1], 0.0)).sum()
@@ -183,3 +184,34 @@ def test_features_of_one_value_are_never_split(lake: ib.Lake, parts: tuple[int, 
     data = lake.from_arrow(pa.table({"a": a, "b": b, "g": gain}))
     found = ci.PolicyTree(["a", "b"], "g").fit(data)
     assert found.tree.gained == pytest.approx(brute([a, b], gain[np.newaxis], 2, 1))
+
+
+def test_values_of_units_with_several_rows_are_no_surer_than_of_one(lake: ib.Lake) -> None:
+    rows = {**drawn(), "treat": (drawn()["effect"] > 0.3).astype(float)}
+    names = ("id", "call", "cost", "treat")
+    once, thrice = (
+        ci.PolicyValue("call", cost="cost", key="id").fit(
+            lake.from_arrow(pa.table({name: np.repeat(rows[name], times) for name in names}))
+        )
+        for times in (1, 3)
+    )
+    np.testing.assert_allclose(thrice.values, once.values, rtol=1e-9)
+    np.testing.assert_allclose(thrice.covariance, once.covariance, rtol=1e-9)
+    alone = ci.PolicyValue("call", cost="cost").fit(lake.from_arrow(pa.table({name: rows[name] for name in names})))
+    np.testing.assert_allclose(once.values, alone.values, rtol=1e-9)
+    np.testing.assert_allclose(once.errors, alone.errors, rtol=0.2)
+
+
+def test_names_that_are_no_action_are_not_taken_for_nothing(lake: ib.Lake) -> None:
+    table = pa.table({"a": [1.0, 2.0, 3.0], "b": [5.0, 6.0, 7.0], "do": ["a", "leave", "b"], "odd": ["a", "A", "b"]})
+    scores, data = {"a": "a", "b": "b"}, lake.from_arrow(table)
+    found = ci.PolicyValue(scores, "do", nothing="leave").fit(data)
+    assert found["policy"] == pytest.approx((1 + 0 + 7) / 3)
+    with pytest.raises(QueryError, match="odd is 'A'"):
+        ci.PolicyValue(scores, "odd").fit(data)
+
+
+def test_bounds_of_large_numbers_are_told_to_the_last_digit(lake: ib.Lake) -> None:
+    at = 1_700_000_000 + np.arange(40)
+    data = lake.from_arrow(pa.table({"at": at, "gain": np.where(at > 1_700_000_019, 1.0, -1.0)}))
+    assert "at <= 1700000019\n" in str(ci.PolicyTree(["at"], "gain", depth=1, bins=100).fit(data))

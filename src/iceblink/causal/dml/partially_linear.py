@@ -14,7 +14,7 @@ from iceblink.causal.dml.linear_nuisances import Nuisances, crossed, trained
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.matrix import Matrix, Number
 from iceblink.causal.moments import Moments
-from iceblink.causal.passes import Folds, Grouping, Missing, summed
+from iceblink.causal.passes import Folds, Grouping, Missing, check_missing, summed
 from iceblink.causal.provenance import Provenance
 from iceblink.causal.regression.design import complete
 from iceblink.causal.saved import Question, SavedMoments, saved_moments
@@ -67,8 +67,7 @@ class LinearPLR:
             )
         if isinstance(self.confounders, str):
             raise ConfigError("confounders is one text", "LinearPLR", f"a list: [{self.confounders!r}]")
-        if self.missing not in ("raise", "drop"):
-            raise ConfigError(f"missing is {self.missing!r}", "LinearPLR", 'it is "raise" or "drop"')
+        check_missing(self.missing, "LinearPLR")
         if not self.confounders:
             raise ConfigError("there are no confounders", "LinearPLR", "of a random treatment, compare means: OLS")
 

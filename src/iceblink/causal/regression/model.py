@@ -11,7 +11,7 @@ import pyarrow as pa
 from iceblink.causal.formula import Formula, Levels, parsed
 from iceblink.causal.matrix import Number
 from iceblink.causal.moments import Moments
-from iceblink.causal.passes import Missing
+from iceblink.causal.passes import Missing, check_missing
 from iceblink.causal.regression.design import Design, complete
 from iceblink.causal.regression.errors import Errors, Kind
 from iceblink.causal.saved import Question, SavedMoments, saved_moments
@@ -42,8 +42,7 @@ class Regression:
     def __post_init__(self) -> None:
         name = type(self).__name__
         Errors.of(self.errors, self.cluster, name)
-        if self.missing not in ("raise", "drop"):
-            raise ConfigError(f"missing is {self.missing!r}", name, 'it is "raise" or "drop"')
+        check_missing(self.missing, name)
         if self.no_leverage is not None and self.errors in ("HC2", "HC3"):
             raise ConfigError(f"{self.errors} {self.no_leverage}", name, "HC1 is its like here")
         self._check(parsed(self.formula))

@@ -86,7 +86,10 @@ class Implications:
             for one, r, p in zip(self.independences, self.correlations, self.p_values, strict=True)
         ]
         head = f"{'':{width}}  correlation  p, of all"
-        foot = f"rows {self.rows:,}, contradicted {len(self.contradicted)} of {len(self.independences)}"
+        untested = int(np.isnan(self.p_values).sum())  # pairs of which given columns leave nothing
+        tested = len(self.independences) - untested
+        foot = f"rows {self.rows:,}, contradicted {len(self.contradicted)} of {tested}"
+        foot += f", not tested {untested}" if untested else ""
         return "\n".join([head, *lines, foot])
 
     __repr__ = summary

@@ -275,6 +275,8 @@ def test_e_values_are_the_published_ones() -> None:
     assert ci.e_value(4.0, null=2.0) == ci.e_value(2.0)
     wrong: list[dict[str, Any]] = [
         {"estimate": -1.0},
+        {"estimate": np.nan, "scale": "standardized difference"},
+        {"estimate": 1.0, "scale": "standardized difference", "null": np.nan},
         {"estimate": 2.0, "interval": (3.0, 4.0)},
         {"estimate": 2.0, "scale": "ratio"},
     ]
@@ -293,8 +295,8 @@ def test_rosenbaum_bounds_are_the_published_ones() -> None:
     assert upper[5] == pytest.approx(0.03, abs=1e-2)
     assert upper[6] == pytest.approx(0.1, abs=2e-2)
     assert lower[6] < lower[2] < lower[1]
-    for wrong in ((0, 0), (-1, 5)):
+    for wrong in ((0, 0), (-1, 5), (10.5, 3), (np.nan, 3)):
         with pytest.raises(ConfigError):
-            ci.rosenbaum_bounds(*wrong)
+            ci.rosenbaum_bounds(*wrong)  # type: ignore[arg-type]
     with pytest.raises(ConfigError):
         ci.rosenbaum_bounds(3, 1, gammas=[0.5])

@@ -20,9 +20,10 @@ from iceblink.causal.doubt.sensitivity import (
     grid,
     sensitivity,
 )
-from iceblink.causal.matrix import Matrix, Number
+from iceblink.causal.matrix import Matrix
 from iceblink.causal.moments import Floats, Moments
-from iceblink.causal.passes import Folds, Grouping, moments, summed
+from iceblink.causal.passes import Grouping, summed
+from iceblink.causal.solve import TOLERANCE
 from iceblink.causal.sums import Sums
 from iceblink.errors import ColumnNotFound, ConfigError, PlanError
 
@@ -207,26 +208,21 @@ class ScoreSensitivity:
 @sensitivity.register(LinearPLR)
 def _(estimator: LinearPLR, data: Dataset, grouping: Grouping | None = None) -> ScoreSensitivity:
     where = f"LinearPLR {estimator.outcome} on {estimator.treatment}"
-    matrix, by = asked(estimator, grouping)
-    found = moments(data, matrix, grouping=by, where=where)
+    by = grouping or estimator.key_folds
+    question = estimator.asked(data, by)
+    matrix, found = question.matrix, question.answer(where)
+    estimator.check(found, grouping, where)
     nuisances, effect, left, representer = _elements(found, where)
+    if not left * found.rows.sum() > TOLERANCE * found.total.products[0, 0, 0]:
+        raise PlanError("the models leave nothing of the outcome", where, "there is no room for a confounder")
     scores = _Influences(matrix, by, nuisances, effect, left, representer)
     needed = list(dict.fromkeys((*matrix.inputs, *by.inputs)))
-    meat = summed(data.select(*needed), scores)["meat"]
+    meat = summed(question.data.select(*needed), scores)["meat"]
     return ScoreSensitivity(where, estimator.treatment, effect, found, left, representer, meat)
-
-
-def asked(estimator: LinearPLR, grouping: Grouping | None = None) -> tuple[Matrix, Grouping]:
-    """Return what a `LinearPLR` reads: outcome, treatment and confounders, and the fold of a row."""
-    keys = (estimator.key,) if isinstance(estimator.key, str) else tuple(estimator.key)
-    columns = (estimator.outcome, estimator.treatment, *estimator.confounders)
-    return Matrix(tuple(map(Number, columns))), grouping or Folds(keys, estimator.folds, estimator.seed)
 
 
 def _elements(found: Moments, where: str) -> tuple[Nuisances, float, float, float]:
     """Return the models, θ, σ² and ν²."""
-    if len(found.groups) < 2:
-        raise PlanError(f"all rows are in {len(found.groups)} fold", where, "is the key the same in all rows?")
     nuisances = trained(found, where)
     products, rows = crossed(found, nuisances, where), found.rows.sum()
     effect = products[0, 1] / products[1, 1]

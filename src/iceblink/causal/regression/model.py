@@ -47,7 +47,7 @@ class Regression:
             raise ConfigError(f"{self.errors} {self.no_leverage}", name, "HC1 is its like here")
         self._check(parsed(self.formula))
 
-    def _designed(self, data: Dataset, where: str, levels: Mapping[Levels, pa.Array] | None = None) -> Design:
+    def designed(self, data: Dataset, where: str, levels: Mapping[Levels, pa.Array] | None = None) -> Design:
         """Bring the formula and a dataset together, and check what else is named. As eager as `Design.of`.
 
         Raises
@@ -103,13 +103,13 @@ class OfMoments(Regression):
         return saved_moments(data, self._asks, saved, self._where)
 
     def _asks(self, data: Dataset, levels: Mapping[Levels, pa.Array] | None) -> Question:
-        design = self._designed(data, self._where, levels)
+        design = self.designed(data, self._where, levels)
         return Question(design.data, design.matrix, weight=self.weight, missing=self.missing, levels=design.levels)
 
     def _read(self, data: Dataset, saved: SavedMoments | None) -> tuple[Design, Moments]:
         """Return a dataset's design and moments, with saved ones by what changed since."""
         found = None if saved is None else self.moments(data, saved)
-        design = self._designed(data, self._where, None if found is None else found.levels)
+        design = self.designed(data, self._where, None if found is None else found.levels)
         if found is not None:
             return design, found.moments
         question = Question(design.data, design.matrix, weight=self.weight, missing=self.missing)

@@ -16,7 +16,7 @@ from iceblink.causal.moments import SCHEMA, Integers, Moments
 from iceblink.causal.sums import SCHEMA as SUMS
 from iceblink.causal.sums import Sums
 from iceblink.causal.tree import merged
-from iceblink.errors import ColumnNotFound, PlanError, QueryError
+from iceblink.errors import ColumnNotFound, ConfigError, PlanError, QueryError
 
 if TYPE_CHECKING:
     from iceblink.dataset import Dataset
@@ -25,6 +25,12 @@ BLOCK_ROWS = 65_536
 """Rows of a state. A pass gives the same bits wherever it is done, since its blocks are cut by the dataset's order."""
 
 Missing = Literal["raise", "drop"]
+
+
+def check_missing(missing: str, where: str) -> None:
+    """Raise ConfigError unless it says what to do about rows that lack a value."""
+    if missing not in ("raise", "drop"):
+        raise ConfigError(f"missing is {missing!r}", where, 'it is "raise" or "drop"')
 
 
 class Grouping(Protocol):
@@ -90,7 +96,8 @@ class _Blocks:
             values = np.ascontiguousarray(values[:, whole])
             group = None if group is None else group[whole]
             weight = None if weight is None else weight[whole]
-        return Moments.of(self.matrix.names, values, group, weight).to_batch()
+        with np.errstate(over="ignore", invalid="ignore"):  # `moments` refuses what is too large
+            return Moments.of(self.matrix.names, values, group, weight).to_batch()
 
     def _missing(self, values: Floats, weight: Floats | None) -> QueryError:
         columns = dict(zip(self.matrix.names, values, strict=True))
@@ -133,11 +140,12 @@ def moments(
 
     Raises
     ------
-    ColumnNotFound, TypeMismatch
+    ColumnNotFound, TypeMismatch, ConfigError
         Before anything is read.
     QueryError
-        A value is missing, or infinite.
+        A value is missing, infinite, or so large that its square is.
     """
+    check_missing(missing, where)
     needed = dict.fromkeys((*matrix.inputs, *(grouping.inputs if grouping else ()), *([weight] if weight else ())))
     schema = data.schema
     for name in needed:
@@ -149,8 +157,23 @@ def moments(
         _Blocks(matrix, grouping, weight, missing, where), schema=SCHEMA, batch_size=BLOCK_ROWS
     )
     names = matrix.names
-    found = merged(state for batch in blocks.to_batches() for state in Moments.from_batch(names, batch))
-    return Moments.nothing(names) if found is None else found
+    with np.errstate(over="ignore", invalid="ignore"):  # sums that are larger than a float64 are looked for below
+        found = merged(state for batch in blocks.to_batches() for state in Moments.from_batch(names, batch))
+    found = Moments.nothing(names) if found is None else found
+    _check_finite(found, where)
+    return found
+
+
+def _check_finite(found: Moments, where: str) -> None:
+    """Refuse a column whose sum of squares is no number: solvers would leave it out as if it were constant."""
+    squares = np.diagonal(found.products, axis1=1, axis2=2)
+    for name, finite in zip(found.columns, np.isfinite(squares).all(axis=0), strict=True):
+        if not finite:
+            raise QueryError(
+                f"squares of {name} are larger than a float64",
+                where,
+                "filter such rows, which may stand for missing values, or divide the column",
+            )
 
 
 def summed(data: Dataset, function: Callable[[pa.RecordBatch], Sums], block_rows: int = BLOCK_ROWS) -> Sums:

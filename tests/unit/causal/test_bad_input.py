@@ -193,3 +193,23 @@ def test_a_coefficient_that_was_left_out_says_why(lake: ib.Lake) -> None:
     found = ci.OLS("y ~ t + one").fit(lake.from_arrow(pa.table({**ROWS, "one": np.ones(COUNT)})))
     with pytest.raises(ColumnNotFound, match="'one' has no coefficient"):
         found["one"]
+
+
+@pytest.mark.parametrize("name", ["OLS", "LinearPLR", "AIPW"])
+def test_squares_larger_than_a_float_are_no_constant_column(lake: ib.Lake, name: str) -> None:
+    data = changed(lake, ("x",), lambda values: np.where(ROW == 3, 1.7e308, values))
+    assert "squares of x are larger than a float64" in said(name, data, QueryError)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        lambda data: ci.FrontDoor("y", "t", ["z"], missing="dorp"),
+        lambda data: ci.Staggered("y", "unit", "time", "first", missing="dorp"),
+        lambda data: ci.ABTest("arm", "a", [ci.Mean("y")], missing="dorp"),
+        lambda data: ci.Graph("x -> y; z -> y").check(data, missing="dorp"),
+    ],
+)
+def test_what_to_do_about_missing_values_is_spelled_right(lake: ib.Lake, asked: Callable[[Any], Any]) -> None:
+    with pytest.raises(ConfigError, match="missing is 'dorp'"):
+        asked(lake.from_arrow(pa.table(ROWS)))

@@ -11,7 +11,7 @@ from iceblink.causal.matrix import Matrix, can_be_number
 from iceblink.causal.models.fitted import Model
 from iceblink.causal.models.target import Target
 from iceblink.causal.models.task import Task
-from iceblink.causal.passes import Folds, Grouping, Missing, several
+from iceblink.causal.passes import Folds, Grouping, Missing, check_missing, several
 from iceblink.causal.provenance import Provenance
 from iceblink.causal.regression.design import Design, complete, quoted
 from iceblink.errors import ColumnNotFound, ConfigError, PlanError, TypeMismatch
@@ -70,8 +70,7 @@ class CrossFit:
             raise ConfigError(f"folds is {self.folds}", name, "two or more: a model is judged by rows it has not seen")
         if not any((self.confounders, *self._more)):
             raise ConfigError("there are no confounders", name, "of a random treatment, compare means: OLS")
-        if self.missing not in ("raise", "drop"):
-            raise ConfigError(f"missing is {self.missing!r}", name, 'it is "raise" or "drop"')
+        check_missing(self.missing, name)
 
     @property
     def title(self) -> str:

@@ -14,7 +14,7 @@ from iceblink.causal.dml.linear_nuisances import Nuisances, crossed, trained
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.matrix import Matrix, Number
 from iceblink.causal.moments import Moments
-from iceblink.causal.passes import Folds, Grouping, Missing, summed
+from iceblink.causal.passes import Folds, Grouping, Missing, check_missing, summed
 from iceblink.causal.provenance import Provenance
 from iceblink.causal.regression.design import complete
 from iceblink.causal.saved import Question, SavedMoments, saved_moments
@@ -74,8 +74,7 @@ class LinearPLR:
             )
         if isinstance(self.confounders, str):
             raise ConfigError("confounders is one text", "LinearPLR", f"a list: [{self.confounders!r}]")
-        if self.missing not in ("raise", "drop"):
-            raise ConfigError(f"missing is {self.missing!r}", "LinearPLR", 'it is "raise" or "drop"')
+        check_missing(self.missing, "LinearPLR")
         if not self.confounders:
             raise ConfigError("there are no confounders", "LinearPLR", "of a random treatment, compare means: OLS")
         for role, name in (("outcome", self.outcome), ("treatment", self.treatment)):
@@ -87,17 +86,19 @@ class LinearPLR:
 
         Eager; as `OLS.moments`. The error of θ is not in it: `fit` reads the rows for that.
         """
-        return self._saved(data, self._folds, saved)
+        return self._saved(data, self.key_folds, saved)
 
     @property
     def _where(self) -> str:
         return f"LinearPLR {self.outcome} on {self.treatment}"
 
     @property
-    def _folds(self) -> Folds:
+    def key_folds(self) -> Folds:
+        """The folds of units, by their keys."""
         return Folds.by(self.key, self.folds, self.seed)
 
-    def _asked(self, data: Dataset, by: Grouping) -> Question:
+    def asked(self, data: Dataset, by: Grouping) -> Question:
+        """Say what θ needs of a dataset, fold by fold. Lazy; raises ColumnNotFound."""
         matrix = Matrix(tuple(map(Number, (self.outcome, self.treatment, *self.confounders))))
         for name in (*matrix.inputs, *by.inputs):
             if name not in data.schema.names:
@@ -106,7 +107,7 @@ class LinearPLR:
         return Question(found, matrix, by, missing=self.missing)
 
     def _saved(self, data: Dataset, by: Grouping, saved: SavedMoments | None) -> SavedMoments:
-        return saved_moments(data, lambda rows, _: self._asked(rows, by), saved, self._where)
+        return saved_moments(data, lambda rows, _: self.asked(rows, by), saved, self._where)
 
     def fit(self, data: Dataset, *, grouping: Grouping | None = None, saved: SavedMoments | None = None) -> Estimates:
         """Estimate it. Eager: reads the data twice.
@@ -126,11 +127,11 @@ class LinearPLR:
             Nothing of the treatment is left, a fold is empty, the outcome is the same in every row, or the saved
             moments are of something else.
         """
-        where, by = self._where, grouping or self._folds
-        question = self._asked(data, by)
+        where, by = self._where, grouping or self.key_folds
+        question = self.asked(data, by)
         matrix = question.matrix
         found = question.answer(where) if saved is None else self._saved(data, by, saved).moments
-        self._check(found, grouping, where)
+        self.check(found, grouping, where)
         nuisances = trained(found, where)
         products = crossed(found, nuisances, where)
         effect = products[0, 1] / products[1, 1]
@@ -148,8 +149,8 @@ class LinearPLR:
             provenance=Provenance.of(data, folds=len(found.groups), seed=self.seed if grouping is None else None),
         )
 
-    def _check(self, found: Moments, grouping: Grouping | None, where: str) -> None:
-        """Refuse rows that no fold can learn from."""
+    def check(self, found: Moments, grouping: Grouping | None, where: str) -> None:
+        """Raise PlanError where rows are such that no fold can learn from them."""
         if not len(found.groups):
             raise PlanError("there are no rows", where, "look at the filters, and at missing values")
         total = found.total

@@ -57,13 +57,13 @@ class Chance:
 def sampled(data: Dataset, column: str, keys: tuple[str, ...], seed: int) -> pa.Array:
     """Return the values that a column has in up to 10,000 rows, as chance has chosen them. Eager: one scan.
 
-    Those of the smallest hashes: a sample without replacement that knows of no order and no files. Missing values are
-    not in it.
+    Those of the smallest hashes: a sample without replacement that knows of no order and no files. Values that are
+    missing or infinite are not in it.
 
     Raises
     ------
     PlanError
-        All are missing.
+        All are missing or infinite.
     """
     names = list(dict.fromkeys((column, *keys)))
     schema = pa.schema([pa.field("value", data.schema.field(column).type), pa.field(RANK, pa.int64())])
@@ -72,7 +72,7 @@ def sampled(data: Dataset, column: str, keys: tuple[str, ...], seed: int) -> pa.
     )
     found = ranked.order_by(RANK, "value").limit(SAMPLE_ROWS).to_arrow()
     values: pa.Array = found.column("value").combine_chunks()
-    values = values.filter(pc.invert(values.is_null(nan_is_null=True)))
+    values = values.filter(pc.invert(_lacking(values)))
     if not len(values):
         raise PlanError(f"{column} has no values", "a sample of it", "look at the filters, and at missing values")
     return values
@@ -88,6 +88,17 @@ class _Ranked:
         return pa.RecordBatch.from_arrays(columns, names=["value", RANK])
 
 
+def _lacking(values: pa.Array) -> pa.BooleanArray:
+    """Return whether values are missing or infinite, so that their rows are left out or refused."""
+    if pa.types.is_floating(values.type):
+        return pc.invert(pc.fill_null(pc.is_finite(values), False))
+    return values.is_null()
+
+
+def _decoded(values: pa.Array) -> pa.Array:
+    return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
+
+
 @dataclass(frozen=True)
 class Redrawn:
     """Gives a column values that are drawn from a sample of it, and have nothing to do with the row."""
@@ -97,10 +108,11 @@ class Redrawn:
     chance: Chance
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        values = self.sample.take(pa.array(self.chance.among(batch, len(self.sample))))
-        lacking = batch.column(self.column).is_null(nan_is_null=True)
-        values = pc.if_else(lacking, batch.column(self.column), values)  # what was missing stays so
-        return batch.set_column(batch.schema.get_field_index(self.column), batch.schema.field(self.column), values)
+        at = batch.schema.get_field_index(self.column)
+        drawn = _decoded(self.sample).take(pa.array(self.chance.among(batch, len(self.sample))))
+        given = _decoded(batch.column(at))
+        values = pc.if_else(_lacking(given), given, drawn)  # what was missing stays so
+        return batch.set_column(at, batch.schema.field(at), values.cast(batch.schema.field(at).type))
 
 
 @dataclass(frozen=True)

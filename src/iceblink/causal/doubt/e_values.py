@@ -54,7 +54,7 @@ def e_value(
     Raises
     ------
     ConfigError
-        A ratio is not above 0, the scale is none, or the interval does not hold the estimate.
+        A ratio is not above 0, a number is not finite, the scale is none, or the interval does not hold the estimate.
 
     References
     ----------
@@ -63,6 +63,8 @@ def e_value(
     """
     if scale not in SCALES:
         raise ConfigError(f"no scale {scale!r}", "e_value", f"one of {', '.join(SCALES)}")
+    if not np.isfinite([estimate, 0.0 if null is None else null]).all():
+        raise ConfigError(f"estimate is {estimate}, null {null}", "e_value", "both are to be finite")
     if interval is not None and not interval[0] <= estimate <= interval[1]:
         raise ConfigError(f"{estimate} is not between {interval[0]} and {interval[1]}", "e_value", "lower, then upper")
     difference = scale == "standardized difference"

@@ -13,13 +13,11 @@ from iceblink.causal.blas import one_thread
 from iceblink.causal.dml.linear_nuisances import crossed, trained
 from iceblink.causal.dml.partially_linear import LinearPLR
 from iceblink.causal.doubt.chance import Added, Chosen, Redrawn, Resampled
-from iceblink.causal.doubt.score_sensitivity import asked
 from iceblink.causal.doubt.subjects import Subject
 from iceblink.causal.formula import Variable, mentions, parsed
 from iceblink.causal.matrix import Matrix, Order, Term, floats
 from iceblink.causal.moments import SCHEMA, Floats, Moments
 from iceblink.causal.passes import BLOCK_ROWS, Grouping
-from iceblink.causal.regression.design import Design
 from iceblink.causal.regression.fit import fitted
 from iceblink.causal.regression.ols import OLS
 from iceblink.causal.tree import merged
@@ -59,15 +57,16 @@ def linear(subject: Subject) -> Linear | None:
     """Return the linear estimator that a subject is; None if it is another, or its treatment stands in products."""
     estimator = subject.estimator
     if isinstance(estimator, LinearPLR):
-        matrix, by = asked(estimator)
-        return Linear(subject.data, matrix, by, estimator.folds, None, lambda found, _: _partially_linear(found))
+        question = estimator.asked(subject.data, estimator.key_folds)
+        by, effect_of = question.grouping, lambda found, _: _partially_linear(found)
+        return Linear(question.data, question.matrix, by, estimator.folds, None, effect_of)
     if not isinstance(estimator, OLS):
         return None
     formula = parsed(estimator.formula)
     treatment = Variable(subject.treatment, True)
     if [term for term in formula.terms if mentions((term,), treatment)] != [(treatment,)]:
         return None
-    design = Design.of(subject.data, formula, f"refute {estimator.formula}")
+    design = estimator.designed(subject.data, f"refute {estimator.formula}")
 
     def effect(found: Moments, treatment: str) -> float:
         places = range(1, len(found.columns))

@@ -34,12 +34,14 @@ def rosenbaum_bounds(
     Raises
     ------
     ConfigError
+        A number of pairs is no whole number from 0 on, both are 0, or a factor is below 1.
 
     References
     ----------
     .. [1] Rosenbaum: Observational Studies, 2002, section 4.3.2.
     """
-    if treated_only < 0 or control_only < 0 or treated_only + control_only == 0:
+    counts = (treated_only, control_only)
+    if not all(float(one).is_integer() and one >= 0 for one in counts) or not any(counts):
         raise ConfigError(f"{treated_only} and {control_only} pairs", "rosenbaum_bounds", "pairs whose outcomes differ")
     factors = np.asarray(gammas, np.float64)
     if not len(factors) or not (factors >= 1).all():

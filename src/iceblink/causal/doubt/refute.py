@@ -208,7 +208,7 @@ def refute(
     data : Dataset or Problem
     refuters : sequence of str
     treatment : str, optional
-        Of a regression: which regressor it is.
+        Of a regression: which regressor it is. Others have named theirs.
     key : str or sequence of str, optional
         The columns of the unit. Default: the estimator's.
     draws : int

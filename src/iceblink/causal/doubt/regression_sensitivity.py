@@ -21,13 +21,11 @@ from iceblink.causal.doubt.sensitivity import (
     grid,
     sensitivity,
 )
-from iceblink.causal.formula import parsed
 from iceblink.causal.late import stats
 from iceblink.causal.matrix import Matrix
 from iceblink.causal.moments import Moments
 from iceblink.causal.passes import moments
 from iceblink.causal.provenance import UNKNOWN, Provenance
-from iceblink.causal.regression.design import Design
 from iceblink.causal.regression.fit import fitted
 from iceblink.causal.regression.ols import OLS
 from iceblink.causal.solve import TOLERANCE
@@ -240,9 +238,11 @@ class RegressionSensitivity(Sensitivity):
 
 
 @sensitivity.register(OLS)
-def _(estimator: OLS, data: Dataset, treatment: str) -> RegressionSensitivity:
+def _(estimator: OLS, data: Dataset, treatment: str | None = None) -> RegressionSensitivity:
     where = f"OLS {estimator.formula}"
-    design = Design.of(data, parsed(estimator.formula), where)
+    if treatment is None:
+        raise ConfigError("which regressor is the treatment?", where, 'treatment="coupon"')
+    design = estimator.designed(data, where)
     names = design.matrix.names
     if treatment not in names[1:]:
         raise ColumnNotFound.of(treatment, names[1:], where)

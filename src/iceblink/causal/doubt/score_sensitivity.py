@@ -23,10 +23,11 @@ from iceblink.causal.doubt.sensitivity import (
     sensitivity,
 )
 from iceblink.causal.late import optimize, stats
-from iceblink.causal.matrix import Matrix, Number
+from iceblink.causal.matrix import Matrix
 from iceblink.causal.moments import Floats, Moments
-from iceblink.causal.passes import Folds, Grouping, moments, summed
+from iceblink.causal.passes import Grouping, summed
 from iceblink.causal.provenance import UNKNOWN, Provenance
+from iceblink.causal.solve import TOLERANCE
 from iceblink.causal.sums import Sums
 from iceblink.errors import ColumnNotFound, ConfigError, PlanError
 
@@ -210,28 +211,23 @@ class ScoreSensitivity(Sensitivity):
 @sensitivity.register(LinearPLR)
 def _(estimator: LinearPLR, data: Dataset, grouping: Grouping | None = None) -> ScoreSensitivity:
     where = f"LinearPLR {estimator.outcome} on {estimator.treatment}"
-    matrix, by = asked(estimator, grouping)
-    found = moments(data, matrix, grouping=by, where=where)
+    by = grouping or estimator.key_folds
+    question = estimator.asked(data, by)
+    matrix, found = question.matrix, question.answer(where)
+    estimator.check(found, grouping, where)
     nuisances, effect, left, representer = _elements(found, where)
+    if not left * found.rows.sum() > TOLERANCE * found.total.products[0, 0, 0]:
+        raise PlanError("the models leave nothing of the outcome", where, "there is no room for a confounder")
     scores = _Influences(matrix, by, nuisances, effect, left, representer)
     needed = list(dict.fromkeys((*matrix.inputs, *by.inputs)))
-    meat = summed(data.select(*needed), scores)["meat"]
+    meat = summed(question.data.select(*needed), scores)["meat"]
     seed = estimator.seed if grouping is None else None
     origin = Provenance.of(data, folds=len(found.groups), seed=seed)
     return ScoreSensitivity(where, estimator.treatment, effect, found, left, representer, meat, origin)
 
 
-def asked(estimator: LinearPLR, grouping: Grouping | None = None) -> tuple[Matrix, Grouping]:
-    """Return what a `LinearPLR` reads: outcome, treatment and confounders, and the fold of a row."""
-    columns = (estimator.outcome, estimator.treatment, *estimator.confounders)
-    by = grouping or Folds.by(estimator.key, estimator.folds, estimator.seed)
-    return Matrix(tuple(map(Number, columns))), by
-
-
 def _elements(found: Moments, where: str) -> tuple[Nuisances, float, float, float]:
     """Return the models, θ, σ² and ν²."""
-    if len(found.groups) < 2:
-        raise PlanError(f"all rows are in {len(found.groups)} fold", where, "is the key the same in all rows?")
     nuisances = trained(found, where)
     products, rows = crossed(found, nuisances, where), found.rows.sum()
     effect = products[0, 1] / products[1, 1]

@@ -155,6 +155,8 @@ def sensitivity(estimator: Any, data: Dataset, *arguments: Any, **options: Any) 
     ------
     TypeMismatch
         It is another estimator.
+    ConfigError
+        The treatment of an `OLS` is not said.
     ColumnNotFound, PlanError, QueryError
 
     References

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from iceblink.dataset import Dataset
 
 OUTCOME = "__outcome"
+REFUTABLE = (
+    "OLS and other regressions, LinearPLR, PLR, IRM or LinearDML with a dataset; AIPW and its like with a Problem"
+)
+"""Those that say one effect, with a standard error."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +60,7 @@ class Subject:
         """
         found = self.fit(data, confounders)
         if not isinstance(found, Estimates):
-            raise TypeMismatch(f"{type(self.estimator).__name__} gives no estimates", "refute", "as OLS or AIPW does")
+            raise TypeMismatch(f"{type(self.estimator).__name__} gives no estimates", "refute", REFUTABLE)
         name = found.names[0] if self.effect is None else self.effect
         return found[name], found.error(name)
 
@@ -68,7 +72,7 @@ def subject(estimator: Any, data: Dataset | Problem, treatment: str | None, key:
     ------
     ColumnNotFound
     ConfigError
-        The key of the unit or the treatment is not said.
+        The key of the unit or the treatment is not said, or the estimator has another treatment.
     PlanError
         The outcome of a problem is an expression.
     TypeMismatch
@@ -86,10 +90,10 @@ def subject(estimator: Any, data: Dataset | Problem, treatment: str | None, key:
         found = _of_roles(estimator, data, keys)
     else:
         raise TypeMismatch(
-            f"{type(estimator).__name__} cannot be refuted with {type(data).__name__}",
-            "refute",
-            "a regression or a learner with a dataset, an estimator of studies with a Problem",
+            f"{type(estimator).__name__} cannot be refuted with {type(data).__name__}", "refute", REFUTABLE
         )
+    if treatment is not None and treatment != found.treatment:
+        raise ConfigError(f"the treatment is {found.treatment!r}, not {treatment!r}", "refute", "leave it out")
     for name in (*keys, found.treatment, found.outcome):
         if name not in found.data.schema.names:
             raise ColumnNotFound.of(name, found.data.schema.names, "refute")

@@ -20,7 +20,7 @@ from iceblink.causal.experiments.quantiles import in_arms
 from iceblink.causal.experiments.results import ABResult, Effect
 from iceblink.causal.experiments.scan import Scan
 from iceblink.causal.experiments.sequential import AlwaysValid, Looking, Once
-from iceblink.causal.passes import Missing
+from iceblink.causal.passes import Missing, check_missing
 from iceblink.causal.provenance import Provenance
 from iceblink.errors import ColumnNotFound, ConfigError, PlanError, TypeMismatch, nearest
 from iceblink.types import show_type
@@ -87,6 +87,7 @@ class ABTest:
         object.__setattr__(self, "segments", segments)
         object.__setattr__(self, "metrics", tuple(self.metrics))
         where = self.title
+        check_missing(self.missing, where)
         if not self.metrics:
             raise ConfigError("there are no metrics", where, 'metrics=[Mean("revenue")]')
         names = [metric.name for metric in self.metrics]

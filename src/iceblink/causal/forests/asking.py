@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from iceblink.causal.forests.bins import Bins
 from iceblink.causal.moments import Floats
-from iceblink.causal.passes import BLOCK_ROWS, Missing
+from iceblink.causal.passes import BLOCK_ROWS, Missing, check_missing
 from iceblink.errors import ColumnNotFound, ConfigError, DuplicateColumn, PlanError
 
 if TYPE_CHECKING:
@@ -38,8 +38,7 @@ def check_shape(trees: int, depth: int, min_leaf: int, tried: Tried, missing: Mi
         raise ConfigError(f"min_leaf is {min_leaf}", where, "one or more rows")
     if tried is not None and tried != "sqrt" and (not isinstance(tried, int) or tried < 1):
         raise ConfigError(f"max_features is {tried!r}", where, 'a number, "sqrt", or None for all')
-    if missing not in ("raise", "drop"):
-        raise ConfigError(f"missing is {missing!r}", where, 'it is "raise" or "drop"')
+    check_missing(missing, where)
 
 
 def tried_of(tried: Tried, features: int) -> int:

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 
 from iceblink.errors import PlanError
 
+QUOTED, ATTRIBUTES = r'"[^"]*"', r'\[(?:"[^"]*"|[^\]"])*\]'
 TOKEN = re.compile(
-    r'(?P<quoted>"[^"]*")|(?P<attributes>\[[^\]]*\])|(?P<arrow><->|->|<-)|(?P<end>[;\n]|//[^\n]*)'
-    r'|(?P<name>(?:[^"\[\];\n<>/-]|/(?!/))+)|(?P<strange>.)'
+    rf"(?P<quoted>{QUOTED})|(?P<attributes>{ATTRIBUTES})|(?P<arrow><->|->|<-)|(?P<end>[;\n])|(?P<equals>=)"
+    r'|(?P<name>[^"\[\];\n<>={},-]+)|(?P<strange>.)'
 )
+COMMENT = re.compile(rf"({QUOTED}|{ATTRIBUTES})|//[^\n]*|#[^\n]*|/\*.*?\*/", re.DOTALL)
 WRAPPED = re.compile(r"\s*(?:strict\s+)?(?:digraph|dag)\b[^{]*\{(?P<inside>.*)\}\s*", re.DOTALL)
-SETTING = re.compile(r"\s*[A-Za-z]+\s*=.*")
+LOOKS = {"graph", "node", "edge"}
+"""DOT's words for how all of these look: they are no nodes where attributes stand behind them."""
 LATENT = re.compile(r"\b(?:latent|unobserved)\b")
 HINT = 'coupon -> gmv; age -> coupon; "home town" -> gmv; income <-> gmv'
 
@@ -48,20 +51,21 @@ def drawn(text: str) -> Drawing:
     PlanError
         It draws no graph; the error shows the statement.
     """
+    text = COMMENT.sub(lambda found: found[1] or " ", text)
     wrapped = WRAPPED.fullmatch(text)
     nodes: dict[str, None] = {}
     edges: dict[tuple[str, str], None] = {}
     joined: dict[tuple[str, str], None] = {}
     latent: dict[str, None] = {}
     for statement in _statements(wrapped["inside"] if wrapped else text):
-        names = [token for kind, token in statement if kind == "name"]
+        names = [token.strip('"') for kind, token in statement if kind in ("name", "quoted")]
         arrows = [token for kind, token in statement if kind == "arrow"]
-        shape = [kind for kind, _ in statement if kind != "attributes"]
+        shape = ["name" if kind == "quoted" else kind for kind, _ in statement if kind != "attributes"]
         if shape != ["name", *["arrow", "name"] * len(arrows)]:
-            raise PlanError("this draws no graph", "".join(token for _, token in statement).strip(), HINT)
+            raise PlanError("this draws no graph", " ".join(token for _, token in statement), HINT)
         nodes.update(dict.fromkeys(names))
-        if any(kind == "attributes" and LATENT.search(token) for kind, token in statement):
-            latent.update(dict.fromkeys(names if not arrows else ()))
+        if not arrows and _is_latent(statement):
+            latent.update(dict.fromkeys(names))
         for left, arrow, right in zip(names, arrows, names[1:], strict=False):
             if arrow == "<->":
                 joined[left, right] = None
@@ -71,15 +75,25 @@ def drawn(text: str) -> Drawing:
 
 
 def _statements(text: str) -> Iterator[list[tuple[str, str]]]:
-    """Yield the tokens of each statement, names without their quotes."""
+    """Yield the tokens of each statement that draws something."""
     statement: list[tuple[str, str]] = []
     for match in TOKEN.finditer(text + ";"):
-        kind, token = str(match.lastgroup), match[0]
+        kind, token = str(match.lastgroup), match[0].strip()
         if kind == "end":
-            if statement and not SETTING.fullmatch("".join(part for _, part in statement)):
+            if statement and not _is_setting(statement):
                 yield statement
             statement = []
-        elif kind == "quoted":
-            statement.append(("name", token[1:-1]))
-        elif kind != "name" or token.strip():
-            statement.append((kind, token.strip()))
+        elif kind != "name" or token:
+            statement.append((kind, token))
+
+
+def _is_setting(statement: list[tuple[str, str]]) -> bool:
+    """Whether a statement says how a graph looks: ``rankdir=LR``, ``node [shape=circle]``."""
+    kinds = [kind for kind, _ in statement]
+    if kinds[:2] in (["name", "equals"], ["quoted", "equals"]):
+        return "arrow" not in kinds
+    return kinds[:2] == ["name", "attributes"] and statement[0][1].lower() in LOOKS and not _is_latent(statement)
+
+
+def _is_latent(statement: list[tuple[str, str]]) -> bool:
+    return any(kind == "attributes" and LATENT.search(token) for kind, token in statement)

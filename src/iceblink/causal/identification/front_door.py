@@ -13,9 +13,9 @@ from iceblink.causal.blas import one_thread
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.matrix import Matrix, Number
 from iceblink.causal.moments import Floats
-from iceblink.causal.passes import Missing, moments, summed
+from iceblink.causal.passes import Missing, check_missing, moments, summed
 from iceblink.causal.provenance import Provenance
-from iceblink.causal.regression.fit import fitted
+from iceblink.causal.regression.fit import check_outcome, fitted
 from iceblink.causal.sums import Sums
 from iceblink.errors import ConfigError, PlanError
 
@@ -45,7 +45,7 @@ class FrontDoor:
     Raises
     ------
     ConfigError
-        There are no mediators, or a column has two roles.
+        There are no mediators, a column has two roles, or `missing` is neither.
 
     References
     ----------
@@ -60,6 +60,7 @@ class FrontDoor:
     def __post_init__(self) -> None:
         if isinstance(self.mediators, str) or not self.mediators:
             raise ConfigError("there are no mediators", "FrontDoor", 'a list of columns: ["clicks"]')
+        check_missing(self.missing, "FrontDoor")
         roles = [self.outcome, self.treatment, *self.mediators]
         if twice := {name for name in roles if roles.count(name) > 1}:
             raise ConfigError(f"{twice.pop()!r} has two roles", "FrontDoor", "outcome, treatment, mediators")
@@ -74,11 +75,12 @@ class FrontDoor:
         ------
         ColumnNotFound, TypeMismatch, QueryError
         PlanError
-            The treatment or a mediator is constant, or one follows from the others.
+            A column is the same in every row, or the treatment or a mediator follows from the others.
         """
         where = f"FrontDoor {self.outcome} on {self.treatment}"
         matrix = Matrix(tuple(map(Number, (self.outcome, self.treatment, *self.mediators))))
         found = moments(data, matrix, missing=self.missing, where=where)
+        check_outcome(found, where)
         places = range(2, 2 + len(self.mediators))
         last = fitted(found, [1, *places], [1, *places], True, where)
         if last.dropped:

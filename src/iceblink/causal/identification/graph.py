@@ -49,6 +49,8 @@ class Graph:
 
     Raises
     ------
+    ConfigError
+        `unobserved` is one text.
     PlanError
         The text draws no graph, something causes itself, or an unobserved node is not in it.
     """
@@ -57,6 +59,8 @@ class Graph:
     unobserved: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        if isinstance(self.unobserved, str):
+            raise ConfigError("unobserved is one text", "Graph", f"a list: [{self.unobserved!r}]")
         if not len(self.directed):
             raise PlanError("the graph has no nodes", "Graph", 'Graph("coupon -> gmv; age -> gmv")')
         if not nx.is_directed_acyclic_graph(self.directed):
@@ -161,10 +165,12 @@ class Graph:
         Raises
         ------
         PlanError
-            A name is not in the graph.
+            A name is not in the graph, or is both.
         """
         for name in (treatment, outcome):
             self._check(name)
+        if treatment == outcome:
+            raise PlanError(f"{treatment!r} is treatment and outcome", "backdoor_sets", "name two nodes")
         cut = without_effects(self.directed, treatment)
         allowed = adjustable(self.directed, treatment, outcome, self.observed)
         return tuple(islice(separators(cut, treatment, outcome, allowed), most))
@@ -180,10 +186,9 @@ class Graph:
                 continue
             allowed = self.observed - {first, second}
             sets = islice(minimal_separators(self.directed, first, second, allowed), 20)
-            if smallest := min(sets, key=lambda one: (len(one), sorted(one)), default=None):
+            smallest = min(sets, key=lambda one: (len(one), sorted(one)), default=None)
+            if smallest is not None:
                 found.append(Independence(first, second, smallest))
-            elif smallest is not None:
-                found.append(Independence(first, second, frozenset()))
         return tuple(found)
 
     def check(self, data: Dataset, level: float = 0.05, missing: Missing = "raise") -> Implications:

@@ -93,7 +93,10 @@ class Implications(Result):
             [str(one), f"{r:.4f}", f"{p:.3g}", "contradicted" if p < self.level else ""]
             for one, r, p in zip(self.independences, self.correlations, self.p_values, strict=True)
         ]
-        foot = f"rows {self.rows:,}, contradicted {len(self.contradicted)} of {len(self.independences)}"
+        untested = int(np.isnan(self.p_values).sum())  # pairs of which given columns leave nothing
+        tested = len(self.independences) - untested
+        foot = f"rows {self.rows:,}, contradicted {len(self.contradicted)} of {tested}"
+        foot += f", not tested {untested}" if untested else ""
         head = ("", "correlation", "p, of all", "")
         return Sheet((self.title,), head, lines, (foot, *self.provenance.lines))
 

@@ -14,7 +14,7 @@ from iceblink.causal.matrix import Matrix, Number
 from iceblink.causal.models.fitted import Fitted, Model
 from iceblink.causal.models.target import Target
 from iceblink.causal.observational.study import arms_of
-from iceblink.causal.passes import Grouping, Missing
+from iceblink.causal.passes import Grouping, Missing, check_missing
 from iceblink.causal.regression.design import Design, complete
 from iceblink.errors import ColumnNotFound, ConfigError, PlanError
 
@@ -36,8 +36,7 @@ class Learner:
     def __post_init__(self) -> None:
         if not self.features:
             raise ConfigError("there are no features", self.title, "without them there is one effect: OLS, or ABTest")
-        if self.missing not in ("raise", "drop"):
-            raise ConfigError(f"missing is {self.missing!r}", self.title, 'it is "raise" or "drop"')
+        check_missing(self.missing, self.title)
 
     @property
     def title(self) -> str:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from iceblink.causal.formula import Formula, Levels, Terms, Variable, explained, mentions
 from iceblink.causal.observational.balance import Balance
 from iceblink.causal.observational.study import Study
-from iceblink.causal.passes import Missing
-from iceblink.errors import ColumnNotFound, ConfigError, PlanError
+from iceblink.causal.passes import Missing, check_missing
+from iceblink.errors import ColumnNotFound, PlanError
 
 if TYPE_CHECKING:
     from iceblink.dataset import Dataset
@@ -82,8 +82,7 @@ class Problem:
         for name in (self.treatment, *self._clusters, *((self.weight,) if self.weight else ())):
             if name not in names:
                 raise ColumnNotFound.of(name, names, str(self))
-        if self.missing not in ("raise", "drop"):
-            raise ConfigError(f"missing is {self.missing!r}", str(self), 'it is "raise" or "drop"')
+        check_missing(self.missing, str(self))
         for formula in self._formulas:
             if formula.absorbed or formula.instruments or not formula.terms:
                 raise PlanError("confounders are terms, with neither bars nor tildes", str(self), "age + i(race)")

@@ -14,7 +14,7 @@ from iceblink.causal.panels.doubly_robust import doubly_robust
 from iceblink.causal.panels.effects import PanelEffects
 from iceblink.causal.panels.group_time import Base, Control, GroupTimeEffects, group_time
 from iceblink.causal.panels.two_stage import two_stage
-from iceblink.causal.passes import Missing
+from iceblink.causal.passes import Missing, check_missing
 from iceblink.causal.provenance import Provenance
 from iceblink.causal.result import Result
 from iceblink.causal.sheet import Sheet
@@ -183,6 +183,7 @@ class Staggered:
     def __post_init__(self) -> None:
         if isinstance(self.covariates, str):
             raise ConfigError("covariates is one text", "Staggered", f"a list: [{self.covariates!r}]")
+        check_missing(self.missing, "Staggered")
         names = (self.outcome, self.unit, self.time, self.first_treated, *self.covariates, *self._clusters)
         if len(set(names)) < len(names):
             raise ConfigError("a column is named twice", "Staggered", "each has one part")

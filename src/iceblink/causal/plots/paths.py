@@ -62,7 +62,7 @@ def _over_time(table: pa.Table, start: float | None, ylabel: str, ax: Axes | Non
     ax = axes(ax)
     if start is not None:
         period = numbers(table, "period")
-        ax.axvline(period[period < start].max(initial=period[0]), color=FAINT, linewidth=1, linestyle="--", zorder=0)
+        ax.axvline(period[period < start].max(initial=period.min()), color=FAINT, linewidth=1, linestyle="--", zorder=0)
     whole_times(ax)
     ax.set_xlabel("period")
     ax.set_ylabel(ylabel)

@@ -58,7 +58,7 @@ class _Likelihood(Regression):
             maximum: some columns tell the outcomes apart without error; the one that does most is named.
         """
         where = f"{type(self).__name__} {self.formula}"
-        design = self._designed(data, where)
+        design = self.designed(data, where)
         found = moments(design.data, design.matrix, weight=self.weight, missing=self.missing, where=where)
         places = design.exogenous
         begun = fitted(found, places, places, design.intercept, where)

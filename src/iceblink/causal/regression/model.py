@@ -11,7 +11,7 @@ import pyarrow as pa
 from iceblink.causal.formula import Formula, Levels, parsed
 from iceblink.causal.matrix import Number
 from iceblink.causal.moments import Moments
-from iceblink.causal.passes import Missing
+from iceblink.causal.passes import Missing, check_missing
 from iceblink.causal.regression.design import Design, complete
 from iceblink.causal.regression.errors import Errors, Kind
 from iceblink.causal.saved import Question, SavedMoments, saved_moments
@@ -42,13 +42,12 @@ class Regression:
     def __post_init__(self) -> None:
         name = type(self).__name__
         Errors.of(self.errors, self.cluster, name)
-        if self.missing not in ("raise", "drop"):
-            raise ConfigError(f"missing is {self.missing!r}", name, 'it is "raise" or "drop"')
+        check_missing(self.missing, name)
         if self.no_leverage is not None and self.errors in ("HC2", "HC3"):
             raise ConfigError(f"{self.errors} {self.no_leverage}", name, "HC1 is its like here")
         self._check(parsed(self.formula))
 
-    def _designed(self, data: Dataset, where: str, levels: Mapping[Levels, pa.Array] | None = None) -> Design:
+    def designed(self, data: Dataset, where: str, levels: Mapping[Levels, pa.Array] | None = None) -> Design:
         """Bring the formula and a dataset together, and check what else is named. As eager as `Design.of`.
 
         Raises
@@ -104,13 +103,13 @@ class OfMoments(Regression):
         return saved_moments(data, self._asks, saved, self._where)
 
     def _asks(self, data: Dataset, levels: Mapping[Levels, pa.Array] | None) -> Question:
-        design = self._designed(data, self._where, levels)
+        design = self.designed(data, self._where, levels)
         return Question(design.data, design.matrix, weight=self.weight, missing=self.missing, levels=design.levels)
 
     def _read(self, data: Dataset, saved: SavedMoments | None) -> tuple[Design, Moments]:
         """Return a dataset's design and moments, with saved ones by what changed since."""
         found = None if saved is None else self.moments(data, saved)
-        design = self._designed(data, self._where, None if found is None else found.levels)
+        design = self.designed(data, self._where, None if found is None else found.levels)
         if found is not None:
             return design, found.moments
         question = Question(design.data, design.matrix, weight=self.weight, missing=self.missing)

@@ -13,7 +13,7 @@ import pytest
 
 import iceblink as ib
 from iceblink import causal as ci
-from iceblink.causal.doubt.chance import Added, applied
+from iceblink.causal.doubt.chance import Added, Chance, Redrawn, applied, sampled
 from iceblink.causal.doubt.one_scan import effects, linear
 from iceblink.causal.doubt.refute import CAUSE, DONE, _changes
 from iceblink.causal.doubt.subjects import subject
@@ -167,6 +167,8 @@ def test_products_of_the_treatment_and_other_regressions_are_run_again(data: ib.
         (ci.OLS("y ~ holes"), {"key": "id", "treatment": "holes"}, QueryError),
         (ci.TwoStage("y ~ 1 | t ~ z"), {"key": "id", "treatment": "t"}, PlanError),
         (ci.IPW(), {"key": "id"}, TypeMismatch),
+        (ci.DRLearner("y", "t", ["x"], key="id"), {}, TypeMismatch),
+        (ci.LinearPLR("y", "t", ["x"], key="id"), {"treatment": "z"}, ConfigError),
     ],
 )
 def test_what_cannot_be_refuted_is_said(
@@ -193,3 +195,42 @@ def test_names_with_spaces(data: ib.Dataset) -> None:
     found = ci.refute(named, odd, treatment="der Gutschein", key="the id", draws=2)
     plain = ci.refute(ci.OLS("y ~ t + x"), data, treatment="t", key="id", draws=2)
     assert found.effects().column("effect").equals(plain.effects().column("effect"))
+
+
+def test_refuters_read_the_rows_that_the_fit_reads(data: ib.Dataset) -> None:
+    gaps = data.sql("SELECT *, CASE WHEN id % 9 > 0 THEN unit END AS home FROM this")
+    kept = gaps.sql("SELECT * FROM this WHERE home IS NOT NULL")
+    estimator = ci.OLS("y ~ t + x", cluster="home", missing="drop")
+    found, whole = (
+        ci.refute(estimator, rows, ["random_cause", "subset", "bootstrap"], treatment="t", key="id", draws=2)
+        for rows in (gaps, kept)
+    )
+    for one, other in zip(found.found, whole.found, strict=True):
+        np.testing.assert_allclose(one.effects, other.effects, rtol=1e-9)
+
+
+def test_an_infinite_value_is_not_drawn_for_other_rows(data: ib.Dataset) -> None:
+    odd = data.sql("SELECT * REPLACE (CASE WHEN id = 5 THEN 'inf'::DOUBLE ELSE y END AS y) FROM this")
+    assert np.isfinite(sampled(odd, "y", ("id",), 0).to_numpy()).all()
+    redrawn = applied(odd, Redrawn("y", sampled(odd, "y", ("id",), 0), Chance(("id",), 0, "dummy_outcome", 0)))
+    assert np.flatnonzero(np.isinf(redrawn.to_arrow().column("y").to_numpy())).tolist() == [5]
+    estimator = ci.OLS("y ~ t + x", missing="drop")
+    alone = ci.refute(estimator, odd, ["subset"], treatment="t", key="id", draws=2)
+    beside = ci.refute(estimator, odd, ["dummy_outcome", "subset"], treatment="t", key="id", draws=2)
+    np.testing.assert_array_equal(alone["subset"].effects, beside["subset"].effects)
+
+
+def test_a_placebo_of_texts_in_a_dictionary(lake: ib.Lake) -> None:
+    rows = drawn()
+    arms = pa.array(np.where(rows["t"] == 1, "took it", "did not"))
+    found = [
+        ci.refute(
+            ci.RegressionAdjustment(),
+            ci.Problem(lake.from_arrow(pa.table({**rows, "arm": given})), "y", "arm", ["x"], control="did not"),
+            ["placebo"],
+            key="id",
+            draws=2,
+        )["placebo"].effects
+        for given in (arms, arms.dictionary_encode())
+    ]
+    np.testing.assert_array_equal(found[0], found[1])

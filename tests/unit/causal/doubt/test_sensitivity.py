@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +228,33 @@ def test_what_cannot_be_judged_is_refused(
         ci.sensitivity(ci.OLS(formula), odd, treatment)
 
 
+def test_sensitivity_reads_the_rows_that_the_fit_reads(data: ib.Dataset) -> None:
+    gaps = data.sql("SELECT *, CASE WHEN id % 9 > 0 THEN id // 3 END AS home FROM this")
+    kept = gaps.sql("SELECT * FROM this WHERE home IS NOT NULL")
+    regression = ci.OLS("y ~ t + x0", cluster="home", missing="drop")
+    found, whole = (ci.sensitivity(regression, rows, "t") for rows in (gaps, kept))
+    assert found.estimate == pytest.approx(whole.estimate, rel=1e-12)
+    holes = data.sql("SELECT * REPLACE (CASE WHEN id % 9 > 0 THEN y END AS y) FROM this")
+    dropping = replace(PLR, missing="drop")
+    found, whole = (
+        ci.sensitivity(dropping, rows) for rows in (holes, holes.sql("SELECT * FROM this WHERE id % 9 > 0"))
+    )
+    assert found.effect == pytest.approx(dropping.fit(holes)["t"], rel=1e-12)
+    assert found.bounds(0.1, 0.1).interval == pytest.approx(whole.bounds(0.1, 0.1).interval, rel=1e-12)
+
+
+def test_what_leaves_no_room_is_refused(data: ib.Dataset) -> None:
+    odd = data.sql("SELECT *, 2 * t + x0 AS told, 1.0 AS one FROM this")
+    with pytest.raises(PlanError, match="nothing of the outcome"):
+        ci.sensitivity(replace(PLR, outcome="told"), odd)
+    with pytest.raises(PlanError, match="one is 1"):
+        ci.sensitivity(replace(PLR, outcome="one"), odd)
+    with pytest.raises(PlanError, match="have no unit"):
+        ci.sensitivity(PLR, data.limit(4))
+    with pytest.raises(ConfigError, match="which regressor"):
+        ci.sensitivity(ci.OLS("y ~ t + x0"), data)
+
+
 def test_strengths_are_checked(data: ib.Dataset) -> None:
     of_scores, of_regression = ci.sensitivity(PLR, data), ci.sensitivity(ci.OLS("y ~ t + x0"), data, "t")
     wrong: list[dict[str, float]] = [
@@ -275,6 +302,8 @@ def test_e_values_are_the_published_ones() -> None:
     assert ci.e_value(4.0, null=2.0) == ci.e_value(2.0)
     wrong: list[dict[str, Any]] = [
         {"estimate": -1.0},
+        {"estimate": np.nan, "scale": "standardized difference"},
+        {"estimate": 1.0, "scale": "standardized difference", "null": np.nan},
         {"estimate": 2.0, "interval": (3.0, 4.0)},
         {"estimate": 2.0, "scale": "ratio"},
     ]
@@ -293,8 +322,8 @@ def test_rosenbaum_bounds_are_the_published_ones() -> None:
     assert upper[5] == pytest.approx(0.03, abs=1e-2)
     assert upper[6] == pytest.approx(0.1, abs=2e-2)
     assert lower[6] < lower[2] < lower[1]
-    for wrong in ((0, 0), (-1, 5)):
+    for wrong in ((0, 0), (-1, 5), (10.5, 3), (np.nan, 3)):
         with pytest.raises(ConfigError):
-            ci.rosenbaum_bounds(*wrong)
+            ci.rosenbaum_bounds(*wrong)  # type: ignore[arg-type]
     with pytest.raises(ConfigError):
         ci.rosenbaum_bounds(3, 1, gammas=[0.5])

@@ -103,8 +103,9 @@ def test_a_frontdoor_refuses_what_it_cannot_use(data: ib.Dataset) -> None:
     for mediators in (["one"], ["clicks", "twice"]):
         with pytest.raises(PlanError, match=mediators[-1]):
             ci.FrontDoor("gmv", "coupon", mediators).fit(odd)
-    with pytest.raises(PlanError):
-        ci.FrontDoor("gmv", "one", ["clicks"]).fit(odd)
+    for outcome, treatment in (("gmv", "one"), ("one", "coupon")):
+        with pytest.raises(PlanError, match="one"):
+            ci.FrontDoor(outcome, treatment, ["clicks"]).fit(odd)
     with pytest.raises(PlanError):
         ci.FrontDoor("gmv", "coupon", ["clicks"]).fit(data.limit(1))
     with pytest.raises(TypeMismatch):
@@ -146,6 +147,7 @@ def test_what_cannot_be_checked_is_refused(data: ib.Dataset) -> None:
         ci.Graph("lott -> coupon -> gmv").check(data)
     copied = graph.check(data.sql("SELECT coupon, coupon AS lot, gmv FROM this"))
     assert np.isnan(copied.correlations).all()
+    assert "contradicted 0 of 0, not tested 1" in copied.summary()
     assert copied.contradicted == ()
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from iceblink import causal as ci
 from iceblink.causal.identification.separators import minimal_separators, separators
-from iceblink.errors import IceblinkError, PlanError
+from iceblink.errors import ConfigError, IceblinkError, PlanError
 
 Floats = NDArray[np.float64]
 NAMES = "abcdef"
@@ -221,9 +221,32 @@ def test_a_text_is_read_as_dagitty_and_dot_write_it() -> None:
     assert set(shown.directed.edges) == set(told.directed.edges)
 
 
+def test_comments_and_looks_draw_nothing() -> None:
+    told = ci.Graph(
+        """/* a graph
+        of two lines */ digraph "shop" {
+            graph [label="a, b"]; node [shape=circle, label="]"]; edge [color="#ff0000"]
+            rankdir=LR; size = "7,5"  # effect -> of looks
+            "a=b" -> b [label="x -> y"] // c -> d
+            "# 1" -> b; node -> b; "edge" [pos="0,1"]
+            latent /* or so */ -> b
+        }"""
+    )
+    assert set(told.directed.edges) == {("a=b", "b"), ("# 1", "b"), ("node", "b"), ("latent", "b")}
+    assert set(told.nodes) == {"a=b", "b", "# 1", "node", "edge", "latent"}
+    hidden = ci.Graph("node -> b", unobserved=["node"])
+    assert ci.Graph(repr(hidden)).observed == {"b"}
+
+
 @pytest.mark.parametrize(
     ("edges", "unobserved", "words"),
     [
+        ("a -> b, b -> c", (), "draws no graph"),
+        ("a, b -> c", (), "draws no graph"),
+        ("a -> {b c}", (), "draws no graph"),
+        ("digraph { subgraph c { a -> b; } }", (), "draws no graph"),
+        ("a = 1 -> b", (), "draws no graph"),
+        ("a -> b [shape=circle", (), "draws no graph"),
         ("a -> b -> c -> a", (), "causes itself: "),
         ([("a", "a")], (), "causes itself"),
         ("a -> ", (), "draws no graph"),
@@ -242,6 +265,11 @@ def test_what_is_no_graph_is_refused(edges: object, unobserved: list[str], words
         ci.Graph(edges, unobserved)
 
 
+def test_one_unobserved_node_is_a_list_of_one() -> None:
+    with pytest.raises(ConfigError, match="one text"):
+        ci.Graph("income -> gmv", unobserved="income")
+
+
 @pytest.mark.parametrize(
     ("treatment", "outcome", "words"),
     [
@@ -255,5 +283,7 @@ def test_what_is_no_effect_is_refused(treatment: str, outcome: str, words: str) 
     graph = ci.Graph("coupon -> gmv; mood -> gmv", unobserved=["mood"])
     with pytest.raises(IceblinkError, match=words):
         graph.identify(treatment, outcome)
+    with pytest.raises(PlanError, match="treatment and outcome"):
+        graph.backdoor_sets("gmv", "gmv")
     with pytest.raises(PlanError):
         graph.separated("coupon", "coupon")

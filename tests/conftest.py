@@ -18,7 +18,9 @@ from iceblink.config import MIB, Settings
 if TYPE_CHECKING:
     from iceblink.run.ray.session import Session
 
-settings.register_profile("iceblink", deadline=None, derandomize="CI" in os.environ)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy is imported: threads of BLAS would wait for each other
+
+settings.register_profile("iceblink", deadline=None, derandomize="CI" in os.environ, max_examples=50)
 settings.load_profile("iceblink")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
@@ -42,8 +43,9 @@ def asked_for(name: str, extras: frozenset[str] = frozenset()) -> set[str]:
     return found
 
 
-def without_others(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run code where only what iceblink asks for can be imported."""
+@cache
+def others() -> set[str]:
+    """Return the packages that are here, and that iceblink does not ask for."""
     brought = asked_for("iceblink")
     hidden = {
         package
@@ -51,8 +53,13 @@ def without_others(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
         if not any(canonicalize_name(one) in brought for one in distributions)
     }
     assert {"pandas", "ray", "torch"} <= hidden
+    return hidden
+
+
+def without_others(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run code where only what iceblink asks for can be imported."""
     script = folder / "script.py"
-    script.write_text(f"hidden = {hidden!r}\n{HIDES}\n{code}")
+    script.write_text(f"hidden = {others()!r}\n{HIDES}\n{code}")
     return subprocess.run([sys.executable, script], cwd=folder, capture_output=True, text=True)
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+
+import benching
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # `bench` is no installed package
 
@@ -21,16 +25,36 @@ from bench.tpch_data import QUERIES, TABLES, qualified
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.fixture(scope="module")
+def benches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., tuple[str, str]]]:
+    """Run benchmarks in one process, and return what each reports and how it failed."""
+    environment = {**os.environ, "ICEBLINK_BENCH_DATA": str(tmp_path_factory.mktemp("data"))}
+    with subprocess.Popen(
+        [sys.executable, benching.__file__],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        asked, told = process.stdin, process.stdout
+
+        def ran(name: str, parts: list[str], only: list[str]) -> tuple[str, str]:
+            print(json.dumps([name, parts, only]), file=asked, flush=True)
+            report, problem = json.loads(told.readline())
+            return report, problem
+
+        yield ran
+        asked.close()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "contestant"),
     [
-        ("imports", "iceblink --help"),
         ("estimate", "iceblink, SizeStatistics"),
-        pytest.param("exchange --parts join", "iceblink", marks=pytest.mark.by_hand),  # these start a Ray
-        pytest.param("planning", "iceblink plan_scan", marks=pytest.mark.by_hand),
-        pytest.param("balance", "iceblink", marks=pytest.mark.by_hand),
-        pytest.param("splits --parts map", "iceblink, a file a task", marks=pytest.mark.by_hand),
         ("udf", "map_batches identity"),
         ("pipeline", "iceblink"),
         ("scan", "iceblink"),
@@ -44,12 +68,38 @@ ROOT = Path(__file__).resolve().parent.parent
         ("driver", "scheduler, behind"),
         ("distinct", "join with statistics"),
         ("experiments", "iceblink"),
+    ],
+)
+def test_a_benchmark_runs_small_without_a_failure(
+    benches: Callable[..., tuple[str, str]], name: str, contestant: str
+) -> None:
+    module, *parts = name.split(" --parts ")
+    report, problem = benches(module, parts, [contestant])
+    assert problem == ""
+    assert_says(report, contestant)
+
+
+def assert_says(report: str, contestant: str) -> None:
+    assert "failed" not in report
+    assert "not the same rows" not in report
+    assert f"| {contestant} " in report
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "contestant"),
+    [
+        ("imports", "iceblink --help"),
+        pytest.param("exchange --parts join", "iceblink", marks=pytest.mark.by_hand),  # these start a Ray
+        pytest.param("planning", "iceblink plan_scan", marks=pytest.mark.by_hand),
+        pytest.param("balance", "iceblink", marks=pytest.mark.by_hand),
+        pytest.param("splits --parts map", "iceblink, a file a task", marks=pytest.mark.by_hand),
         pytest.param("learners", "iceblink", marks=pytest.mark.by_hand),
         pytest.param("forests", "iceblink", marks=pytest.mark.by_hand),
         pytest.param("dml", "iceblink", marks=pytest.mark.by_hand),
     ],
 )
-def test_a_benchmark_runs_small_without_a_failure(name: str, contestant: str, tmp_path: Path) -> None:
+def test_a_command_measures_in_fresh_processes(name: str, contestant: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", *f"bench.{name}".split(), "--small", "--runs", "1", "--only", contestant]
     done = subprocess.run(
         command,
@@ -60,9 +110,7 @@ def test_a_benchmark_runs_small_without_a_failure(name: str, contestant: str, tm
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "failed" not in done.stdout
-    assert "not the same rows" not in done.stdout
-    assert f"| {contestant} " in done.stdout
+    assert_says(done.stdout, contestant)
 
 
 def test_what_is_not_done_in_time_is_ended_with_all_that_it_started() -> None:

@@ -19,7 +19,7 @@ from iceblink.lake.storage import Storage
 from servers.amazon import BUCKET, glue, s3
 from servers.disturbed import Disturbed, losing, never, sometimes
 
-RUNS, WRITES = int(os.environ.get("ICEBLINK_DISTURBED_RUNS", "3")), 6
+RUNS, WRITES = int(os.environ.get("ICEBLINK_DISTURBED_RUNS", "2")), 6
 FAULTY_SHARE = 0.12
 QUICKLY = {"s3.retry-strategy-impl": "pyarrow.fs.AwsDefaultS3RetryStrategy"}  # Amazon's first wait is half a second
 

@@ -90,7 +90,7 @@ else:
     chosen = random.Random(5)
     kills = 0
     name = "n.t1"
-    while kills < 12:
+    while kills < 8:
         status = forked(name, ends_s=chosen.uniform(0.02, 0.6))
         if status == 0:
             name = f"n.t{int(name[3:]) + 1}"

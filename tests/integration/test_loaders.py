@@ -30,7 +30,7 @@ from iceblink.errors import (
 from iceblink.events import observing
 from iceblink.load.replace import RowsReplaced
 
-ROWS = 3_000
+ROWS = 1_200
 GROUP_ROWS = 50
 QUALITIES = ["none", "block", "window", "global"]
 
@@ -51,7 +51,7 @@ def rows(first: int, count: int) -> pa.Table:
 
 @pytest.fixture
 def table(lake: ib.Lake, monkeypatch: pytest.MonkeyPatch) -> ib.Dataset:
-    """Sixty row groups, each a unit."""
+    """Twenty-four row groups, each a unit."""
     monkeypatch.setattr("iceblink.load.units.PACKED_ROWS", GROUP_ROWS)
     lake.write("n.t", rows(0, ROWS), "create", properties={"write.parquet.row-group-limit": str(GROUP_ROWS)})
     return lake.table("n.t")
@@ -85,7 +85,7 @@ def test_an_epoch_has_every_row_once_and_the_next_another_order(table: ib.Datase
     assert len(made) == len(first) == len(second) == ROWS // 24
     assert (first == second) == (quality == "none")
     assert made.epoch == 2
-    assert "60 units" in repr(made)
+    assert "24 units" in repr(made)
 
 
 @pytest.mark.parametrize("quality", QUALITIES)
@@ -107,7 +107,7 @@ def test_a_job_killed_at_any_time_goes_on_with_any_number_of_ranks(
         for one in ranks:
             one.load_state_dict(json.loads(json.dumps(state)))
         passes = [iter(one) for one in ranks]
-        epoch, steps = ranks[0].epoch, chance.randrange(1, 60)
+        epoch, steps = ranks[0].epoch, chance.randrange(1, 24)
         if epoch == 2:
             break
         for _step in range(steps):
@@ -322,7 +322,7 @@ def test_a_second_job_decodes_nothing(table: ib.Dataset, tmp_path: Path) -> None
     cache = ib.Cache(tmp_path / "cache")
     first = ids(loader(table, cache=cache))
     misses = cache.stats().misses
-    assert misses == 60
+    assert misses == 24
     assert ids(loader(table, cache=cache)) == first
     assert cache.stats().misses == misses
 
@@ -337,12 +337,12 @@ def test_an_append_uses_what_the_cache_has(lake: ib.Lake, table: ib.Dataset, tmp
 
 
 def test_all_rows_are_permuted_from_the_cache(table: ib.Dataset, tmp_path: Path) -> None:
-    few: dict[str, Any] = {"memory": "16 KiB", "quality": "global"}
+    few: dict[str, Any] = {"memory": "6 KiB", "quality": "global"}
     with pytest.raises(ConfigError, match="permutation of all rows"):
         loader(table, **few)
     assert ids(loader(table, cache=tmp_path / "cache", **few)) == ids(loader(table, quality="global"))
     with pytest.raises(ConfigError, match="permutation of all rows"):
-        loader(table, cache=ib.Cache(tmp_path / "small", limit="32 KiB"), **few)
+        loader(table, cache=ib.Cache(tmp_path / "small", limit="12 KiB"), **few)
 
 
 @pytest.mark.parametrize("quality", QUALITIES)

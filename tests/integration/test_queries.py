@@ -136,14 +136,14 @@ CONDITIONS = st.recursive(
 )
 
 
-@settings(max_examples=36, deadline=None)
+@settings(max_examples=24, deadline=None)
 @given(table=st.sampled_from("abc"), condition=CONDITIONS)
 def test_a_filter_keeps_the_rows_that_duckdb_keeps(lake: ib.Lake, table: str, condition: str) -> None:
     sql = "SELECT i, f, s, d, ts, m, b, g FROM {} WHERE " + condition
     assert normal(ours(lake, sql.format(f"n.{table}"))) == normal(oracle(sql.format(table)))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=16, deadline=None)
 @given(
     join=st.sampled_from(["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN", "SEMI JOIN", "ANTI JOIN"]),
     on=CONDITIONS,

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -28,17 +29,24 @@ SPAWNED: dict[str, Any] = {"num_workers": 2, "multiprocessing_context": "spawn"}
 IN_TORCHDATA = "ignore:'set_vital' is deprecated:UserWarning"
 
 
-@pytest.fixture
-def table(lake: ib.Lake, monkeypatch: pytest.MonkeyPatch) -> ib.Dataset:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("lakes") / "my lake ü"
+
+
+@pytest.fixture(scope="module")
+def table(folder: Path) -> Iterator[ib.Dataset]:
     """Twenty row groups, each a unit."""
-    monkeypatch.setattr("iceblink.load.units.PACKED_ROWS", GROUP_ROWS)
     numbers = np.arange(ROWS)
     rows = {
         "id": numbers,
         "text": [f"row {number}" for number in numbers],
         "emb": pa.array([[number, number + 0.5] for number in numbers], pa.list_(pa.float32())),
     }
-    return lake.write("n.t", rows, "create", properties={"write.parquet.row-group-limit": str(GROUP_ROWS)})
+    properties = {"write.parquet.row-group-limit": str(GROUP_ROWS)}
+    with pytest.MonkeyPatch.context() as patch, ib.connect(folder) as lake:
+        patch.setattr("iceblink.load.units.PACKED_ROWS", GROUP_ROWS)
+        yield lake.write("n.t", rows, "create", properties=properties)
 
 
 def loader(table: ib.Dataset, batch_size: int = BATCH, **options: Any) -> Any:
@@ -65,7 +73,7 @@ def begun(batches: Any, steps: int) -> Any:
     return passing
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def epochs(table: ib.Dataset) -> list[list[list[int]]]:
     """Two epochs in a bare loop."""
     one = loader(table)
@@ -194,33 +202,33 @@ def test_a_loader_that_was_made_before_the_ranks_were_is_refused(
 
 
 @pytest.mark.slow
-def test_ranks_that_are_killed_are_gone_on_with_by_others(table: ib.Dataset, tmp_path: Path) -> None:
-    """Two ranks end in the second epoch, one by the signal, one for the other is gone; four go on."""
+def test_ranks_that_are_killed_are_gone_on_with_by_others(table: ib.Dataset, folder: Path, tmp_path: Path) -> None:
+    """Two ranks end in the second epoch, one by the signal, one for the other is gone; three go on."""
     expected: dict[tuple[int, int], list[int]] = {}
     undisturbed = [loader(table, 24, rank=rank, world=2, drop_last=True) for rank in range(2)]
     for epoch in range(2):
         for step, parts in enumerate(zip(*undisturbed, strict=True), 1):
             expected[epoch, step] = flat(part["id"].tolist() for part in parts)
 
-    killed = ran(tmp_path, 2, killed_at=len(expected) // 2 + 15)
+    killed = ran(folder, tmp_path, 2, killed_at=len(expected) // 2 + 15)
     assert -signal.SIGKILL in killed
     assert 0 not in killed
     assert steps_of(tmp_path, 2).items() <= expected.items()
     state = json.loads((tmp_path / "state.json").read_text())
     assert (state["epoch"], state["step"]) == (1, 10), "five steps are lost with the ranks, and made again"
 
-    assert ran(tmp_path, 4) == [0] * 4
+    assert ran(folder, tmp_path, 3) == [0] * 3
     rest = {place: found for place, found in expected.items() if place > (1, 10)}
-    assert steps_of(tmp_path, 4) == rest
+    assert steps_of(tmp_path, 3) == rest
 
 
-def ran(folder: Path, world: int, killed_at: int | None = None) -> list[int]:
+def ran(lake: Path, folder: Path, world: int, killed_at: int | None = None) -> list[int]:
     """Return how the ranks of a job ended, of which the last may kill itself at a step."""
     environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "ICEBLINK_THREADS": "1"}
     environment = {name: text for name, text in environment.items() if name not in ("RANK", "WORLD_SIZE")}
     ranks = []
     for rank in range(world):
-        command = [sys.executable, JOB, "--lake", folder / "my lake ü", "--out", folder, "--run", world]
+        command = [sys.executable, JOB, "--lake", lake, "--out", folder, "--run", world]
         command += ["--rank", rank, "--world", world, "--batch-size", 48 // world, "--group-rows", GROUP_ROWS]
         if killed_at is not None and rank == world - 1:
             command += ["--killed-at", killed_at]

@@ -82,7 +82,7 @@ def write(lake: ib.Lake, mode: str, data: list[Row], **shape: Any) -> ib.Dataset
     return lake.write("n.t", arrow(data), mode, **(shape if mode == "replace" else {}))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     steps=steps,
     partition_by=st.sampled_from([["g"], ["bucket(3, g)", "g"]]),

@@ -13,8 +13,8 @@ from staged.executor import Cluster, Refused, check
 from staged.grammar import TABLES, Grammar
 from staged.tables import tables
 
-STATEMENTS = int(os.environ.get("ICEBLINK_RANDOM_STATEMENTS", "200"))
-BATCH = 50
+STATEMENTS = int(os.environ.get("ICEBLINK_RANDOM_STATEMENTS", "120"))
+BATCH = 40
 BROADCASTS = (0, 2000, 1e9)
 FEWS = (0, 1e9)
 

@@ -59,7 +59,7 @@ def path_of(table: HandMade, number: int) -> str:
     return str(table.folder / f"{number}.parquet")
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
 @given(
     positions=st.sets(st.integers(0, 29)),
     elsewhere=st.sets(st.integers(0, 29)),
@@ -95,7 +95,7 @@ def test_positions_and_vectors_take_out_their_rows(
         assert batch.exact == (values == list(range(values[0], values[0] + len(values))))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=10)
 @given(
     before=st.sets(st.integers(0, 29)),
     listed=st.sets(st.integers(0, 29)),
@@ -134,7 +134,7 @@ VALUES = st.none() | st.integers(0, 3)
 TEXTS = st.none() | st.sampled_from("abc")
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
 @given(
     rows=st.lists(st.tuples(VALUES, TEXTS), min_size=1, max_size=12),
     pairs=st.lists(st.tuples(VALUES, TEXTS), max_size=4),

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterator
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -77,12 +78,19 @@ def tables_under(engine: ib.LocalEngine, folder: Path) -> Iterator[ib.Lake]:
         yield opened
 
 
-def oracle(sql: str) -> list[tuple[Any, ...]]:
+@cache
+def rows_in_memory() -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
     for name in "abc":
         connection.register(name, ROWS)
-    rows: list[tuple[Any, ...]] = connection.execute(sql).fetchall()
+    return connection
+
+
+@cache
+def oracle(sql: str) -> list[tuple[Any, ...]]:
+    """Return the rows of DuckDB, which are the same for every engine of ours."""
+    rows: list[tuple[Any, ...]] = rows_in_memory().execute(sql).fetchall()
     return rows
 
 

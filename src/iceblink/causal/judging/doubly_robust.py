@@ -132,7 +132,7 @@ class RowScores:
         folds = self.scorer.folds
         return Provenance.of(self.study.data, folds=folds.count, seed=folds.seed)
 
-    def scored(self, name: str = "score") -> Dataset:
+    def scored(self, column: str = "score") -> Dataset:
         """Return the rows with their scores. Lazy.
 
         Of two arms the score of the other against the control; of more a column for each, ``score[arm]``.
@@ -142,10 +142,10 @@ class RowScores:
         DuplicateColumn
         """
         arms, data = self.study.arms.names[1:], self.study.data
-        names = (name,) if len(arms) == 1 else tuple(f"{name}[{arm}]" for arm in arms)
+        names = (column,) if len(arms) == 1 else tuple(f"{column}[{arm}]" for arm in arms)
         for one in names:
             if one in data.columns:
-                raise DuplicateColumn(f"there is a column {one!r} already", self.title, "scored(name=...)")
+                raise DuplicateColumn(f"there is a column {one!r} already", self.title, "scored(column=...)")
         schema = pa.schema([*data.schema, *(pa.field(one, pa.float64()) for one in names)])
         return data.map_batches(_Scored(self.scorer, names), schema=schema, batch_size=BLOCK_ROWS).select(
             *self.study.columns, *names

@@ -113,7 +113,7 @@ class Scores(Result):
         left = [f"left out, for they follow from others: {', '.join(self.dropped)}"] if self.dropped else []
         return Sheet((self.title,), ("", *names), lines, (foot, *self.provenance.lines, *left))
 
-    def scored(self, name: str = "propensity") -> Dataset:
+    def scored(self, column: str = "propensity") -> Dataset:
         """Return the rows with their scores. Lazy.
 
         Of two arms the chance of not being a control; of more a column for each arm, ``propensity[arm]``.
@@ -123,10 +123,10 @@ class Scores(Result):
         DuplicateColumn
         """
         arms, data = self.study.arms.names, self.study.data
-        names = [name] if len(arms) == 2 else [f"{name}[{arm}]" for arm in arms]
+        names = [column] if len(arms) == 2 else [f"{column}[{arm}]" for arm in arms]
         for one in names:
             if one in data.columns:
-                raise DuplicateColumn(f"there is a column {one!r} already", self.title, "scored(name=...)")
+                raise DuplicateColumn(f"there is a column {one!r} already", self.title, "scored(column=...)")
         schema = pa.schema([*data.schema, *(pa.field(one, pa.float64()) for one in names)])
         scores = _Scored(self.study.reader, self.choice, tuple(names))
         return data.map_batches(scores, schema=schema, batch_size=BLOCK_ROWS).select(*self.study.columns, *names)

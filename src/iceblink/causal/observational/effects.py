@@ -48,7 +48,7 @@ class Effects(Estimates):
     study: Study | None = None
     weighing: Callable[[Dataset, str], Dataset] | None = None
 
-    def weighted(self, name: str = "weight") -> Dataset:
+    def weighted(self, column: str = "weight") -> Dataset:
         """Return the rows with a column of the weights by which arms were balanced: sampling weights are in them.
 
         Lazy; rows outside of the target population weigh 0.
@@ -61,9 +61,9 @@ class Effects(Estimates):
             The estimator has no weights.
         """
         study, weighing = self._weighing()
-        if name in study.data.columns:
-            raise DuplicateColumn(f"there is a column {name!r} already", self.title, "weighted(name=...)")
-        return weighing(study.data, name).select(*study.columns, name)
+        if column in study.data.columns:
+            raise DuplicateColumn(f"there is a column {column!r} already", self.title, "weighted(column=...)")
+        return weighing(study.data, column).select(*study.columns, column)
 
     def balance(self) -> Balance:
         """Compare the confounders of the arms before and after weighting. Eager: one pass.

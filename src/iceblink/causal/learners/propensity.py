@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any, Protocol
 
 import numpy as np
@@ -143,7 +142,7 @@ def known(propensity: Share | Mapping[Any, Share], arms: Arms, where: str) -> Kn
                 where,
                 "only the control has what is left",
             )
-    numbers = [float(share) for share in shares if isinstance(share, Real)]
+    numbers = [float(share) for share in shares if share is not None and not isinstance(share, str)]
     for share in numbers:
         if not 0 < share < 1:
             raise ConfigError(

@@ -93,7 +93,7 @@ class Learner:
         QueryError, PlanError
             As of the models.
         """
-        if isinstance(propensity, str | Real | Mapping):
+        if isinstance(propensity, str | float | Real | Mapping):
             return setting.fit(outcomes, folds), known(propensity, setting.arms, self.title)
         chances = [(propensity, setting.chance_of(arm)) for arm in setting.others]
         fits = setting.fit([*outcomes, *chances], folds)

@@ -202,8 +202,8 @@ class _Blocks(Iterator[Few]):
             raise StopIteration
         if not self.whole:
             # Copies: a view keeps the memory that the features came in.
-            few = (array.copy() for array in (rows.fold, rows.targets, rows.weights, rows.learnt))
-            self.kept.append(_without_features(*few))
+            targets, weights, learnt = (array.copy() for array in (rows.targets, rows.weights, rows.learnt))
+            self.kept.append(_without_features(rows.fold.copy(), targets, weights, learnt))
         return np.ascontiguousarray(rows.features.T)
 
     def again(self) -> None:

@@ -201,9 +201,8 @@ def test_chances_that_are_clipped_are_counted(lake: ib.Lake) -> None:
 
 def test_a_chance_may_be_a_number_of_any_kind(lake: ib.Lake) -> None:
     data = lake.from_arrow(drawn(7))
-    told = [
-        ci.XLearner("y", "t", "x", propensity=half).fit(data).ate() for half in (0.5, Fraction(1, 2), np.float32(0.5))
-    ]
+    halves: tuple[Any, ...] = (0.5, Fraction(1, 2), np.float32(0.5))
+    told = [ci.XLearner("y", "t", "x", propensity=half).fit(data).ate() for half in halves]
     assert len({float(one["ATE"]) for one in told}) == 1
 
 

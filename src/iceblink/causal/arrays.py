@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from inspect import signature
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
@@ -98,7 +99,7 @@ class OnArrays:
         PlanError
             Numbers of rows differ, there are none, or two columns have one name.
         ConfigError
-            The estimator's class has no parameter for one of these.
+            The estimator's class has no parameter for one of these, or the settings are not its own.
         IceblinkError
             What the estimator raises.
         """
@@ -109,9 +110,7 @@ class OnArrays:
         (outcome,), (treatment,), modifiers, confounders = map(tuple, parts)
         names = [name for part in parts for name in part]
         _check_names(names)
-        key = "row"
-        while key in names:
-            key += "_"
+        key = _free("row", names)
         table = _table({name: column for part in parts for name, column in part.items()}, key)
         roles = Roles(outcome, treatment, modifiers, confounders, key)
         self._fitted = roles, self._estimator(roles).fit(self._lake.from_arrow(table))
@@ -135,15 +134,17 @@ class OnArrays:
         X : array (m, p) or frame, optional
             Columns as those of `fit`; a frame's are found by their names.
         T0, T1 : float
+            Of a treatment of arms the effect is that of one instead of the control, and these stay 0 and 1.
 
         Raises
         ------
         ConfigError
-            It was not fitted, or the estimator knows no effect of rows.
+            It was not fitted, the estimator knows no effect of rows, T0 or T1 is no number, or they are others than 0
+            and 1 of a treatment of arms.
         PlanError, ColumnNotFound
             X is not as it was in `fit`.
         """
-        return (T1 - T0) * self._of_rows(X)[0]
+        return self._degrees(T0, T1) * self._of_rows(X)[0]
 
     def const_marginal_effect(self, X: Any = None) -> Floats:
         """Return the effect (m,) of one more of the treatment; raises as `effect` does."""
@@ -161,10 +162,11 @@ class OnArrays:
         Of the normal distribution, or of Student's t with the degrees of freedom of a result that has them. Raises as
         `effect` does, and ConfigError where the estimator knows no standard errors.
         """
+        degrees = self._degrees(T0, T1)
         values, errors = self._of_rows(X, errors=True)
         freedom = getattr(self.result, "freedom", np.inf)
-        reach = stats.t.ppf(1 - alpha / 2, freedom) * errors * abs(T1 - T0)
-        return (T1 - T0) * values - reach, (T1 - T0) * values + reach
+        reach = stats.t.ppf(1 - alpha / 2, freedom) * errors * abs(degrees)
+        return degrees * values - reach, degrees * values + reach
 
     def summary(self) -> str:
         """Return the result's table. Raises ConfigError before `fit`."""
@@ -172,6 +174,7 @@ class OnArrays:
 
     def _estimator(self, roles: Roles) -> Estimator:
         if not isinstance(self.estimator, type):
+            self._check_settings(roles)
             return self.estimator(roles, **self.settings)
         known, name = signature(self.estimator).parameters, self.estimator.__name__
         differing = next((one for one in ("modifiers", "features") if one in known), None)
@@ -184,8 +187,31 @@ class OnArrays:
         named |= {"key": roles.key} if "key" in known else {}
         if unknown := next((one for one in named if one not in known), None):
             raise ConfigError(f"{name} has no parameter {unknown!r}", WHERE, "give a function of roles: lambda c: ...")
+        if twice := next((one for one in self.settings if one in named), None):
+            raise ConfigError(f"{twice} is set, and follows from the arrays", WHERE, "leave it out, or give a function")
+        self._check_settings(**named)
         made: Estimator = self.estimator(**named, **self.settings)
         return made
+
+    def _check_settings(self, *roles: Any, **named: Any) -> None:
+        """Raise ConfigError where the estimator cannot be called with these and the settings."""
+        try:
+            signature(self.estimator).bind(*roles, **named, **self.settings)
+        except TypeError as error:
+            name = getattr(self.estimator, "__name__", "the function")
+            raise ConfigError(f"{name}: {error}", WHERE, "look at its parameters") from error
+
+    def _degrees(self, T0: Any, T1: Any) -> float:
+        """Return by how many degrees a treatment changes."""
+        for name, given in (("T0", T0), ("T1", T1)):
+            if not isinstance(given, Real):
+                raise ConfigError(f"{name} is {given!r}", WHERE, "a number; of a treatment of arms leave it out")
+        arms = getattr(self.result, "arms", None)
+        if arms not in (None, (self.roles.treatment,)) and (T0, T1) != (0, 1):
+            raise ConfigError(
+                f"T0 is {T0} and T1 {T1}, of a treatment of arms", WHERE, "leave both out: an arm against the control"
+            )
+        return float(T1 - T0)
 
     @cached_property
     def _lake(self) -> Lake:
@@ -209,21 +235,25 @@ class OnArrays:
             raise ConfigError(f"{type(result).__name__} knows no standard errors of rows", WHERE, "take effect(X)")
         if X is None and roles.modifiers:
             raise PlanError("effects differ by X, and none is given", WHERE, "effect(X)")
-        columns = _like(_columns(X, "x"), roles.modifiers) if roles.modifiers else {}
-        table = _table(columns, roles.key) if columns else pa.table({roles.key: [0]})
-        names = ("effect", "error") if errors else ("effect",)
+        table = pa.table({roles.key: [0]}) if X is None else _table(self._modifiers(X), roles.key)
+        names = [_free(name, table.column_names) for name in (("effect", "error") if errors else ("effect",))]
         scored = result.effect(self._lake.from_arrow(table), *names).to_arrow()
-        if "effect" not in scored.column_names:
+        if names[0] not in scored.column_names:
             raise ConfigError("the treatment has several effects", WHERE, "keep two arms, or look at its result")
         found = [np.asarray(scored[name].to_numpy(), np.float64) for name in names]
         return found[0], found[1] if errors else np.zeros(len(found[0]))
+
+    def _modifiers(self, X: Any) -> dict[str, Any]:
+        """Return the columns of X as they were in `fit`; where that had none, all rows have one effect."""
+        columns, names = _columns(X, "x"), self.roles.modifiers
+        return _like(columns, names) if names else columns
 
     def _constant(self, X: Any) -> tuple[Floats, Floats]:
         """Return the treatment's coefficient for each row (m,), and its standard error."""
         roles, result = self._found
         if not isinstance(result, Estimates) or roles.treatment not in result.names:
             raise ConfigError(f"{type(result).__name__} says no effect of a row", WHERE, "look at its result")
-        rows = 1 if X is None else len(_table(_columns(X, "x"), roles.key))
+        rows = 1 if X is None else len(_table(self._modifiers(X), roles.key))
         return np.full(rows, result[roles.treatment]), np.full(rows, result.error(roles.treatment))
 
 
@@ -237,8 +267,8 @@ def _columns(values: Any, prefix: str) -> dict[str, Any]:
     """Return arrays (n,) by name: those of a frame, or of its series, else the prefix and a number."""
     if values is None:
         return {}
-    if hasattr(values, "columns"):
-        names: Sequence[Any] = list(values.columns)
+    if hasattr(values, "columns"):  # those of Arrow are the values
+        names: Sequence[Any] = list(getattr(values, "column_names", values.columns))
         _check_names(list(map(str, names)))
         arrays = [np.asarray(values[name]) for name in names]
     else:
@@ -258,8 +288,17 @@ def _check_names(names: Sequence[str]) -> None:
         raise PlanError(f"two columns are called {twice!r}", WHERE, "rename one")
 
 
+def _free(name: str, names: Sequence[str]) -> str:
+    """Return a name that is none of some."""
+    while name in names:
+        name += "_"
+    return name
+
+
 def _like(columns: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     """Return columns by the names that they had in `fit`: theirs, or by their order where they have none."""
+    if len(columns) > len(names):
+        raise PlanError(f"X has {len(columns)} columns", WHERE, f"{len(names)} as in fit: {', '.join(names)}")
     if set(names) <= set(columns):
         return {name: columns[name] for name in names}
     if list(columns) == [f"x{at}" for at in range(len(names))]:

@@ -167,8 +167,8 @@ def moments(
 def _check_finite(found: Moments, where: str) -> None:
     """Refuse a column whose sum of squares is no number: solvers would leave it out as if it were constant."""
     squares = np.diagonal(found.products, axis1=1, axis2=2)
-    for name, finite in zip(found.columns, np.isfinite(squares).all(axis=0), strict=True):
-        if not finite:
+    for name, of_groups in zip(found.columns, squares.T, strict=True):
+        if not np.isfinite(of_groups).all():
             raise QueryError(
                 f"squares of {name} are larger than a float64",
                 where,

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from iceblink.plan.nodes import Memory, Plan, Query, Scan, Stream
+from iceblink.plan.sql import table_functions
 
 if TYPE_CHECKING:
     from iceblink.dataset import Dataset
 
 LONGEST = 100
-"""So much of a query without tables is shown [characters]."""
+"""So much of a query without tables, or of a function in one, is shown [characters]."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,17 @@ def _sources(plan: Plan) -> Iterator[Source]:
         case Stream():
             yield Source("a stream, read once")
         case Query(sources=sources, tree=tree) if not sources:  # files, or numbers made by SQL: no node says more
-            text = str(tree.sql(dialect="duckdb"))
-            yield Source(text if len(text) <= LONGEST else text[: LONGEST - 1] + "…")
+            yield _written(tree)
+        case Query(tree=tree):
+            for source in plan.inputs:
+                yield from _sources(source)
+            yield from map(_written, table_functions(tree))  # as read_parquet(...), of files beside tables
         case _:
             for source in plan.inputs:
                 yield from _sources(source)
+
+
+def _written(tree: Any) -> Source:
+    """Return a part of a statement as it is written."""
+    text = str(tree.sql(dialect="duckdb"))
+    return Source(text if len(text) <= LONGEST else text[: LONGEST - 1] + "…")

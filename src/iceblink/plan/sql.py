@@ -159,6 +159,11 @@ def _one_query(query: QueryText) -> exp.Query:
     return statement
 
 
+def table_functions(tree: exp.Expression) -> list[exp.Expression]:
+    """Return the calls that give rows beside tables, such as ``read_parquet(...)``."""
+    return [table.this for table in tree.find_all(exp.Table) if isinstance(table.this, exp.Func)]
+
+
 def _outside_tables(tree: exp.Expression) -> list[exp.Table]:
     """Return the table references that are neither CTEs nor table functions such as ``range(...)``."""
     return [

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 from scipy import stats
 
@@ -162,3 +163,46 @@ def test_what_was_not_fitted_or_has_no_effects_of_rows_says_so(linear: ci.OnArra
     panel.fit(drawn["Y"], np.arange(ROWS) % 2)
     with pytest.raises(ConfigError, match="no effect of a row"):
         panel.effect()
+
+
+def test_settings_that_no_estimator_can_take_are_refused(drawn: dict[str, Any]) -> None:
+    wrong: list[tuple[Any, dict[str, Any], str]] = [
+        (ci.LinearDML, {"fold": 3}, "LinearDML: got an unexpected keyword argument 'fold'"),
+        (ci.LinearDML, {"outcome": "y"}, "outcome is set"),
+        (ci.PLIV, {}, "PLIV: missing a required .*argument: 'instrument'"),
+        (lambda c: ci.PLR(c.outcome, c.treatment, c.controls, c.key), {"folds": 3}, "unexpected keyword"),
+    ]
+    for estimator, settings, words in wrong:
+        with pytest.raises(ConfigError, match=words):
+            ci.OnArrays(estimator, **settings).fit(**drawn)
+
+
+def test_x_may_be_an_arrow_table_with_a_column_called_effect(drawn: dict[str, Any]) -> None:
+    x = pa.table({"effect": drawn["X"][:, 0], "error": drawn["X"][:, 1]})
+    ours = ci.OnArrays(ci.LinearDML).fit(drawn["Y"], drawn["T"], x, drawn["W"])
+    plain = ci.OnArrays(ci.LinearDML).fit(**drawn)
+    np.testing.assert_array_equal(ours.effect(x), plain.effect(drawn["X"]))
+    np.testing.assert_array_equal(ours.effect_interval(x), plain.effect_interval(drawn["X"]))
+
+
+def test_x_has_as_many_columns_as_in_fit(drawn: dict[str, Any], linear: ci.OnArrays) -> None:
+    wide = np.column_stack([drawn["X"], drawn["X"][:, 0]])
+    for fitted in (linear, ci.OnArrays(ols).fit(**drawn)):
+        with pytest.raises(PlanError, match="X has 3 columns"):
+            fitted.effect(wide)
+    alone = ci.OnArrays(ci.LinearDML).fit(drawn["Y"], drawn["T"], W=drawn["W"])
+    np.testing.assert_array_equal(alone.effect(drawn["X"]), np.repeat(alone.effect(), ROWS))
+
+
+@pytest.mark.parametrize(
+    ("learner", "arms"),
+    [(ci.OnArrays(ci.DRLearner), (0, 1)), (ci.OnArrays(ci.LinearDML, discrete=True), ("did not", "took it"))],
+    ids=["numbers", "texts"],
+)
+def test_the_effect_of_an_arm_is_that_of_one_dose(drawn: dict[str, Any], learner: Any, arms: tuple[Any, Any]) -> None:
+    learner.fit(drawn["Y"], np.array(arms)[(drawn["T"] > 0).astype(int)], drawn["X"])
+    np.testing.assert_array_equal(learner.effect(drawn["X"], T0=0, T1=1), learner.effect(drawn["X"]))
+    for doses in ((0, 5), (1, 0), ("did not", "took it")):
+        for asked in (learner.effect, learner.ate, learner.effect_interval):
+            with pytest.raises(ConfigError, match="T0 is"):
+                asked(drawn["X"], *doses)

@@ -32,6 +32,7 @@ ROWS: dict[str, Any] = {
     "treated": ((ROW // 6 < 2) & (ROW % 6 >= 4)).astype(int),
     "after": ROW // 2 % 2,
 }
+DORP: Any = "dorp"
 OUTCOMES = ("y", "yes", "count")
 TREATMENTS = ("t", "arm", "first", "treated")
 
@@ -204,10 +205,10 @@ def test_squares_larger_than_a_float_are_no_constant_column(lake: ib.Lake, name:
 @pytest.mark.parametrize(
     "asked",
     [
-        lambda data: ci.FrontDoor("y", "t", ["z"], missing="dorp"),
-        lambda data: ci.Staggered("y", "unit", "time", "first", missing="dorp"),
-        lambda data: ci.ABTest("arm", "a", [ci.Mean("y")], missing="dorp"),
-        lambda data: ci.Graph("x -> y; z -> y").check(data, missing="dorp"),
+        lambda data: ci.FrontDoor("y", "t", ["z"], missing=DORP),
+        lambda data: ci.Staggered("y", "unit", "time", "first", missing=DORP),
+        lambda data: ci.ABTest("arm", "a", [ci.Mean("y")], missing=DORP),
+        lambda data: ci.Graph("x -> y; z -> y").check(data, missing=DORP),
     ],
 )
 def test_what_to_do_about_missing_values_is_spelled_right(lake: ib.Lake, asked: Callable[[Any], Any]) -> None:

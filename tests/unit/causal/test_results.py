@@ -207,6 +207,12 @@ def test_sources_are_each_named_once_in_the_order_of_the_plan(lake: ib.Lake, tmp
     joined = other.join(panel, "unit").join(memory, "unit").join(other.select("unit"), "unit")
     assert [one.name for one in Provenance.of(joined).sources] == ["n.other", "n.panel", "3 rows in memory"]
     other.write_parquet(files)
+    beside = lake.sql(f"SELECT p.* FROM n.panel p JOIN read_parquet('{files}') AS f USING (unit), range(2)")
+    assert [one.name for one in Provenance.of(beside).sources] == [
+        "n.panel",
+        f"READ_PARQUET('{files}')"[:99] + "…" * (len(files) > 85),
+        "RANGE(0, 2)",
+    ]
     (read,) = Provenance.of(lake.read_parquet(files).filter(ib._.unit > 0)).sources
     assert read.name.startswith("SELECT * FROM READ_PARQUET")
     assert read.snapshot is None

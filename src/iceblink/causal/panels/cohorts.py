@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from iceblink.causal.constant import check_varies
 from iceblink.causal.matrix import Matrix, Number, floats
 from iceblink.causal.moments import Floats, Integers, Moments
 from iceblink.causal.passes import Missing, moments
@@ -170,8 +171,10 @@ def read(data: Dataset, layout: Layout, missing: Missing) -> tuple[Cohorts, Unit
     if not (found.groups < len(first)).any():
         raise PlanError("no treated unit is left", layout.title, "units lack outcomes in some period")
     total = found.total.chosen(outcomes)
-    if not np.diag(total.products[0]).any() and len(np.unique(total.means)) == 1:
-        raise PlanError(f"{layout.outcome} is {total.means[0, 0]:g} in every row", layout.title, "nothing changed it")
+    means, weight = total.means[0], float(total.weights[0])
+    squares = np.trace(total.products[0]) + weight * ((means - means.mean()) ** 2).sum()
+    rows = weight * len(means)
+    check_varies(layout.outcome, float(means.mean()), float(squares), rows, layout.title, "nothing changed it")
     every, by_period = np.append(first, np.inf), found.chosen(outcomes)
     cohorts = Cohorts(
         layout.title,

@@ -80,7 +80,7 @@ def two_stage(cohorts: Cohorts, dynamic: bool, units: Units | None = None) -> Pa
     if units is not None and units.clusters:
         scored = _Scores(units.matrix, units.grouping, units.found.groups, cohorts.means, scores, constant)
         needed = dict.fromkeys((*units.matrix.inputs, *units.grouping.inputs, *units.clusters))
-        meat, groups = squares_by_cluster(units.data.select(*needed), scored, units.clusters)
+        meat, groups = squares_by_cluster(units.data.select(*needed), scored, units.clusters, of="units")
         convention = f"clustered by {', '.join(units.clusters)} ({groups:,}), corrected for the first stage"
     else:
         meat = np.einsum("ctk,cts,csl->kl", scores, cohorts.products, scores, optimize=True)

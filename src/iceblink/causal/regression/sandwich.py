@@ -193,10 +193,10 @@ def clustered_meat(data: Dataset, residuals: Residuals, keys: tuple[str, ...]) -
     return squares_by_cluster(data.select(*needed), _RowScores(residuals), keys)
 
 
-def squares_by_cluster(data: Dataset, scored: Scored, keys: tuple[str, ...]) -> tuple[Floats, int]:
+def squares_by_cluster(data: Dataset, scored: Scored, keys: tuple[str, ...], of: str = "rows") -> tuple[Floats, int]:
     """Return the sum (k, k) of squared sums of scores by cluster, and how many clusters there are.
 
-    Rows are grouped by their keys as any `group_by` does it, on the engine of the dataset.
+    Rows, which errors call by `of`, are grouped by keys as any `group_by` does it, on the engine of the dataset.
 
     Raises
     ------
@@ -221,9 +221,9 @@ def squares_by_cluster(data: Dataset, scored: Scored, keys: tuple[str, ...]) -> 
     clusters = int(found["clusters"])
     if found["keyless"]:
         raise QueryError(
-            f"{', '.join(keys)} is missing in {int(found['keyless']):,} rows",
+            f"{', '.join(keys)} is missing in {int(found['keyless']):,} {of}",
             f"cluster {', '.join(keys)}",
-            'filter the rows, or say missing="drop" to leave out rows that lack a value',
+            f'filter the rows, or say missing="drop" to leave out {of} that lack a value',
         )
     if clusters < 2:
         raise PlanError(

@@ -324,6 +324,6 @@ def test_rosenbaum_bounds_are_the_published_ones() -> None:
     assert lower[6] < lower[2] < lower[1]
     for wrong in ((0, 0), (-1, 5), (10.5, 3), (np.nan, 3)):
         with pytest.raises(ConfigError):
-            ci.rosenbaum_bounds(*wrong)  # type: ignore[arg-type]
+            ci.rosenbaum_bounds(*wrong)
     with pytest.raises(ConfigError):
         ci.rosenbaum_bounds(3, 1, gammas=[0.5])

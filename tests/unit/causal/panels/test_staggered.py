@@ -270,7 +270,7 @@ def test_two_stages_by_clusters_of_units(lake: ib.Lake, dynamic: bool) -> None:
         by_place.group_time()
     with pytest.raises(PlanError, match="different values of time"):
         ci.Staggered("y", "unit", "t", "first", cluster="time").read(data.mutate(t=ib._.time))
-    with pytest.raises(QueryError, match="wo is missing in 1 rows"):
+    with pytest.raises(QueryError, match="wo is missing in 1 units"):
         ci.Staggered("y", "unit", "time", "first", cluster="wo").read(data.filter(ib._.unit != "unit 7")).two_stage()
 
 
@@ -341,6 +341,8 @@ def test_what_cannot_be_is_refused(lake: ib.Lake) -> None:
         PANEL.read(lake.from_arrow(long(outcomes, np.full(len(first), np.inf))))
     with pytest.raises(PlanError, match="periods"):
         PANEL.read(lake.from_arrow(whole.slice(0, 0)))
+    with pytest.raises(PlanError, match=r"y is 0\.1 in every row"):
+        PANEL.read(lake.from_arrow(long(np.full_like(outcomes, 0.1), first)))
     panel = PANEL.read(lake.from_arrow(long(*wide(9, never=False))))
     with pytest.raises(PlanError, match="no units to compare with"):
         panel.group_time("never")

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from iceblink.causal.judging.columns import check_numbers, numbers
-from iceblink.causal.judging.cuts import cut, part_of
+from iceblink.causal.judging.cuts import cut, part_of, shown
 from iceblink.causal.moments import Floats, Integers
 from iceblink.causal.observational.stack import added
 from iceblink.causal.passes import BLOCK_ROWS, summed
@@ -203,9 +203,9 @@ class FittedTree:
             yield f"{indent}{action}: {node.rows:,} rows, {worth:.6g} each"
             return
         name, bound = self.features[node.feature], self.bounds[node.feature][node.part]
-        yield f"{indent}{name} <= {bound:.15g}"
+        yield f"{indent}{name} <= {shown(bound)}"
         yield from self._lines(node.left, indent + "  ")
-        yield f"{indent}{name} > {bound:.15g}"
+        yield f"{indent}{name} > {shown(bound)}"
         yield from self._lines(node.right, indent + "  ")
 
 

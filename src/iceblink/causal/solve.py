@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
+from iceblink.causal.blas import one_thread
 from iceblink.causal.moments import Floats
 from iceblink.errors import PlanError
 
@@ -45,6 +46,11 @@ def solved(products: Floats, tolerance: float = TOLERANCE) -> Solved:
     if lacking := np.flatnonzero(np.isnan(np.diag(products))).tolist():
         what = f"the sum of squares of column {lacking[0]} is not a number"
         raise PlanError(what, "normal equations", "is a value missing, or too large to be squared?")
+    with one_thread():  # more of them, woken for every small column, cost milliseconds each
+        return _decomposed(products, tolerance)
+
+
+def _decomposed(products: Floats, tolerance: float) -> Solved:
     scale = np.sqrt(np.diag(products))
     width = len(products)
     factor = np.zeros((width, width))

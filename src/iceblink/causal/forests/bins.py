@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from iceblink.causal.hashing import hashed, uniform
+from iceblink.causal.judging.cuts import shown
 from iceblink.causal.matrix import Floats, floats
 from iceblink.causal.passes import BLOCK_ROWS
 from iceblink.causal.regression.design import levels_of
@@ -64,7 +65,7 @@ class Cuts:
     def told(self, left: NDArray[np.bool_]) -> str:
         """Return what is true of values whose codes go left."""
         below = int(left[: len(self)].sum())
-        return f"{self.column} <= {self.at[below - 1]:.15g}" if below < len(self) else f"{self.column} is there"
+        return f"{self.column} <= {shown(self.at[below - 1])}" if below < len(self) else f"{self.column} is there"
 
 
 @dataclass(frozen=True, eq=False)

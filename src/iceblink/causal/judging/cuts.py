@@ -79,3 +79,13 @@ def cut(data: Dataset, columns: Sequence[str], parts: int, where: str) -> tuple[
 def part_of(values: Floats, bounds: Floats) -> Integers:
     """Return for each value (n,) how many bounds it is above."""
     return np.searchsorted(bounds, values, side="left").astype(np.int64)
+
+
+def shown(bound: float) -> str:
+    """Return a bound to read by which nobody is sent to the wrong side: to 15 digits.
+
+    One that single precision holds is told in the fewest digits that tell it from its neighbours there, 42.48 rather
+    than 42.4799995422363; larger ones may be whole numbers, whose neighbours are nearer.
+    """
+    single = np.float32(bound)
+    return f"{float(str(single)) if float(single) == bound and abs(bound) < 2**24 else bound:.15g}"

@@ -72,9 +72,8 @@ class DoublyRobust:
         where = "DoublyRobust"
         check_folds(self.folds, self.clip, where)
         given = self.propensity
-        chances = [
-            float(one) for one in (given.values() if isinstance(given, Mapping) else [given]) if isinstance(one, Real)
-        ]
+        said: list[Any] = list(given.values()) if isinstance(given, Mapping) else [given]
+        chances = [float(one) for one in said if isinstance(one, Real)]
         if not all(0 < one < 1 for one in chances) or sum(chances) > 1 + 1e-9:
             raise ConfigError(f"propensity is {given}", where, "chances between 0 and 1, those of all arms 1 together")
 

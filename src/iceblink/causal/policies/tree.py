@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from iceblink.causal.judging.columns import check_numbers, numbers
-from iceblink.causal.judging.cuts import cut, part_of
+from iceblink.causal.judging.cuts import cut, part_of, shown
 from iceblink.causal.moments import Floats, Integers
 from iceblink.causal.observational.stack import added
 from iceblink.causal.passes import BLOCK_ROWS, summed
@@ -223,7 +223,7 @@ class FittedTree(Result):
     def _sides(self, split: Split) -> tuple[tuple[str, Node], tuple[str, Node]]:
         """Return what is said of rows on either side, and what comes there."""
         name, bound = self.features[split.feature], self.bounds[split.feature][split.part]
-        return (f"{name} <= {bound:.15g}", split.left), (f"{name} > {bound:.15g}", split.right)
+        return (f"{name} <= {shown(bound)}", split.left), (f"{name} > {shown(bound)}", split.right)
 
     def _lines(self, node: Node, indent: str) -> Iterator[list[str]]:
         if isinstance(node, Leaf):

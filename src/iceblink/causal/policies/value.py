@@ -152,7 +152,8 @@ class _Valued:
         if at.null_count:
             odd = text.filter(at.is_null())[0].as_py()
             raise QueryError(f"{self.assigned} is {odd!r} in some rows", self.where, nearest(odd, known, "actions"))
-        return (at.to_numpy() == np.arange(len(self.actions.names))[:, np.newaxis]).astype(np.float64)
+        done = at.to_numpy() == np.arange(len(self.actions.names))[:, np.newaxis]
+        return np.asarray(done, np.float64)
 
 
 def _values(sums: Floats) -> Floats:
@@ -175,7 +176,8 @@ def _delta(found: Moments) -> Floats:
 
 def _estimates(title: str, actions: Actions, found: Moments, provenance: Provenance, by_unit: bool) -> Estimates:
     """Return the values with their errors: of moments by bucket of units by a jackknife, else by the delta method."""
-    sums = np.concatenate([np.ones((len(found.rows), 1)), found.means], axis=1) * found.rows[:, np.newaxis]
+    count = found.rows.astype(np.float64)[:, np.newaxis]
+    sums = np.concatenate([count, count * found.means], axis=1)
     if by_unit:
         values, covariance, freedom = jackknifed(sums, _values, title)
         convention, reach = f"jackknife of {freedom + 1} groups of units", float(freedom)

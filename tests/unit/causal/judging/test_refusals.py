@@ -57,7 +57,7 @@ SETTINGS: list[Any] = [
     lambda: ci.DoublyRobust("id", folds=1),
     lambda: ci.DoublyRobust("id", clip=0.5),
     lambda: ci.DoublyRobust("id", np.float32(2.0)),  # type: ignore[arg-type]
-    lambda: ci.DoublyRobust("id", {0: 0.5, 1: np.int64(1)}),
+    lambda: ci.DoublyRobust("id", {0: 0.5, 1: np.float64(1.5)}),
     lambda: ci.Budget("e", -1, "id"),
     lambda: ci.Budget("e", float("nan"), "id"),
     lambda: ci.Budget("e", 1, "id", cost=-1),

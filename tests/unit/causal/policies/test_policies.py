@@ -11,6 +11,7 @@ import pytest
 
 import iceblink as ib
 from iceblink import causal as ci
+from iceblink.causal.judging.cuts import shown
 from iceblink.causal.policies import budget
 from iceblink.causal.policies.search import Leaf, Split
 from iceblink.errors import QueryError
@@ -215,3 +216,11 @@ def test_bounds_of_large_numbers_are_told_to_the_last_digit(lake: ib.Lake) -> No
     at = 1_700_000_000 + np.arange(40)
     data = lake.from_arrow(pa.table({"at": at, "gain": np.where(at > 1_700_000_019, 1.0, -1.0)}))
     assert "at <= 1700000019\n" in str(ci.PolicyTree(["at"], "gain", depth=1, bins=100).fit(data))
+
+
+@pytest.mark.parametrize(
+    ("bound", "text"),
+    [(float(np.float32(42.48)), "42.48"), (42.4799995, "42.4799995"), (0.5, "0.5"), (-1_700_000_128, "-1700000128")],
+)
+def test_a_bound_is_told_as_short_as_it_can_be(bound: float, text: str) -> None:
+    assert shown(bound) == text

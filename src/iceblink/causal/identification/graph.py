@@ -43,7 +43,7 @@ class Graph:
     edges : str, iterable of (str, str), or networkx.DiGraph
         As text: ``coupon -> gmv; age -> coupon``, a statement a line or between semicolons, names with signs in double
         quotes. ``a <-> b`` are two with an unobserved common cause. DOT and dagitty's own notation can be read, where
-        ``U [latent]`` marks what is unobserved.
+        ``U [latent]`` marks what is unobserved; comments and looks are skipped, lists and blocks of nodes refused.
     unobserved : sequence of str
         Nodes that are no columns.
 

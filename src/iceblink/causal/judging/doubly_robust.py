@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from iceblink.causal.blas import one_thread
+from iceblink.causal.clipping import clipped
 from iceblink.causal.judging.columns import check_numbers, keys_of
-from iceblink.causal.learners.orthogonal import check_folds, clipped
+from iceblink.causal.learners.orthogonal import check_folds
 from iceblink.causal.learners.propensity import KnownChances, Share, columns_of, known
 from iceblink.causal.moments import Floats, Integers, Moments
 from iceblink.causal.observational.choice import Choice, choice

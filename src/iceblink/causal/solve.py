@@ -10,7 +10,6 @@ from scipy.linalg import solve_triangular
 
 from iceblink.causal.blas import one_thread
 from iceblink.causal.moments import Floats
-from iceblink.errors import PlanError
 
 TOLERANCE = 1e-10
 """A column of whose variation the columns before it leave less than this part unexplained is one too many."""
@@ -37,15 +36,7 @@ def solved(products: Floats, tolerance: float = TOLERANCE) -> Solved:
 
     A Cholesky decomposition in the columns' order, after each has been scaled to 1. A column whose pivot is below the
     tolerance, which is 1 - R² of a regression on the columns before it, is skipped, as in R's ``lm``.
-
-    Raises
-    ------
-    PlanError
-        A sum of squares is not a number: a value is missing, or is too large.
     """
-    if lacking := np.flatnonzero(np.isnan(np.diag(products))).tolist():
-        what = f"the sum of squares of column {lacking[0]} is not a number"
-        raise PlanError(what, "normal equations", "is a value missing, or too large to be squared?")
     with one_thread():  # more of them, woken for every small column, cost milliseconds each
         return _decomposed(products, tolerance)
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from iceblink.causal.moments import Moments
+from iceblink.causal.regression.fit import fitted
 from iceblink.causal.tree import merged
 from iceblink.errors import PlanError
 
@@ -106,3 +107,10 @@ def test_moments_of_other_columns_do_not_add_up() -> None:
     few, many = of(*rows(4, 10)), of(*rows(4, 20))
     with pytest.raises(PlanError, match="fewer rows"):
         few.removed(many)
+
+
+def test_a_column_that_is_no_number_is_not_passed_over() -> None:
+    values, _, _ = rows(0, 20)
+    values[1, 3] = np.nan
+    with pytest.raises(PlanError, match="squares of b is not a number"):
+        fitted(Moments.of(NAMES, values), [1, 2], [1, 2], True, "a test")

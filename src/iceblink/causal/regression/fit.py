@@ -100,13 +100,18 @@ def fitted(
     Raises
     ------
     PlanError
-        There are no more rows than coefficients, or the instruments leave a regressor undetermined.
+        There are no more rows than coefficients, the instruments leave a regressor undetermined, or a column's sum of
+        squares is not a number.
     """
     if not len(found.groups) or found.rows[0] == 0:
         raise PlanError("there are no rows", where, "look at the filters, and at missing values")
     if found.weights[0] == 0:
         raise PlanError("all weights are 0", where, "look at the column of weights")
     weight, means, products = float(found.weights[0]), found.means[0], found.products[0]
+    asked = list(dict.fromkeys((outcome, *regressors, *instruments)))
+    if lacking := [found.columns[at] for at in asked if np.isnan(products[at, at])]:
+        what = f"the sum of squares of {lacking[0]} is not a number"
+        raise PlanError(what, where, "is a value missing, or too large to be squared?")
     if not intercept:
         products = products + weight * np.outer(means, means)
     by = solved(products[np.ix_(instruments, instruments)])

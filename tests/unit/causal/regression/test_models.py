@@ -136,13 +136,13 @@ def test_a_row_without_a_cluster_is_in_none(frame: Any, data: ib.Dataset) -> Non
         (lambda: ci.Logit("one ~ x"), PlanError, "in every row"),
         (lambda: ci.Poisson("u ~ x"), QueryError, "negative"),
         (lambda: ci.TwoStage("u ~ x"), PlanError, "instruments"),
-        (lambda: ci.LinearPLR("u", "x", ["x"], key="g"), PlanError, "say all of x"),
+        (lambda: ci.LinearPLR("u", "x", ["twin"], key="g"), PlanError, "say all of x"),
         (lambda: ci.LinearPLR("u", "x", ["z"], key="text"), PlanError, "1 fold"),
         (lambda: ci.LinearPLR("u", "x", ["z"], key="z"), TypeMismatch, "key"),
     ],
 )
 def test_what_cannot_be_estimated_is_refused(make: Any, error: type[Exception], says: str, data: ib.Dataset) -> None:
-    more = data.mutate(s=ib._.y * 1.0, one=ib._.y * 0 + 1)
+    more = data.mutate(s=ib._.y * 1.0, one=ib._.y * 0 + 1, twin=ib._.x * 2)
     with pytest.raises(error) as caught:
         make().fit(more)
     assert re.search(says, str(caught.value)), caught.value

@@ -170,8 +170,8 @@ def test_a_synthetic_control(data: ib.Dataset) -> None:
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("period", "y")
     np.testing.assert_array_equal(found.plot(difference=True).lines[-1].get_ydata(), rows["difference"])
     unsorted = rows.select(["period", "difference"]).sort_by([("period", "descending")])
-    line: Any = ci.plots.gap(unsorted, start=2.5).lines[0]
-    assert line.get_xdata()[0] == 2.0
+    ax = ci.plots.gap(unsorted, start=2.5)
+    assert ax.lines[0].get_xdata()[0] == 2.0
 
 
 GRID = np.array([0.0, 0.1, 0.2])

@@ -155,7 +155,8 @@ def test_rows_that_only_went_leave_categories_as_they_were(lake: ib.Lake) -> Non
 @pytest.mark.parametrize("gone", ["k0", "k2"])
 def test_a_level_whose_last_row_went_is_compared_with_no_more(lake: ib.Lake, gone: str) -> None:
     levels = ["k0"] * 20 + ["k1"] * 180 + ["k2"] * 100
-    lake.write("n.t", drawn(0, range(300)).set_column(1, "k", [levels]), "create")
+    lake.create("n.t", drawn(0, range(1)).schema, properties=FORMATS["merge on read"])
+    lake.write("n.t", drawn(0, range(300)).set_column(1, "k", [levels]))
     model = ci.OLS("y ~ t + i(k)")
     before = model.moments(lake.table("n.t"))
     lake.delete("n.t", _.k == gone)

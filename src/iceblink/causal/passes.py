@@ -33,6 +33,12 @@ def check_missing(missing: str, where: str) -> None:
         raise ConfigError(f"missing is {missing!r}", where, 'it is "raise" or "drop"')
 
 
+def check_differ(outcome: str, treatment: str, where: str) -> None:
+    """Raise ConfigError where one column is to be both."""
+    if outcome == treatment:
+        raise ConfigError(f"{outcome!r} is outcome and treatment", where, "name two columns")
+
+
 class Grouping(Protocol):
     """Says which group a row belongs to."""
 

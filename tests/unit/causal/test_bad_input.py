@@ -48,6 +48,13 @@ ESTIMATORS: dict[str, Callable[[Any], Any]] = {
     "Logit": lambda data: ci.Logit("yes ~ t + x").fit(data),
     "Poisson": lambda data: ci.Poisson("count ~ t + x").fit(data),
     "LinearPLR": lambda data: ci.LinearPLR("y", "t", ["x"], key="id", folds=2).fit(data),
+    "PLR": lambda data: ci.PLR("y", "t", ["x"], "id", folds=2).fit(data),
+    "IRM": lambda data: ci.IRM("y", "t", ["x"], "id", folds=2).fit(data),
+    "LinearDML": lambda data: ci.LinearDML("y", "t", ["z"], "id", modifiers="x", folds=2).fit(data),
+    "TLearner": lambda data: ci.TLearner("y", "t", ["x"]).fit(data),
+    "DRLearner": lambda data: ci.DRLearner("y", "t", ["x"], "id", folds=2).fit(data),
+    "UpliftForest": lambda data: ci.UpliftForest("yes", "t", ["x"], "id", trees=2, depth=1, min_leaf=5).fit(data),
+    "CausalForest": lambda data: ci.CausalForest("y", "t", ["x"], "id", trees=4, bag=2, depth=1, folds=2).fit(data),
     "ABTest": lambda data: ci.ABTest("arm", "a", [ci.Mean("y", "x")], unit="id").fit(data),
     "IPW": of(ci.IPW()),
     "RegressionAdjustment": of(ci.RegressionAdjustment()),
@@ -182,6 +189,9 @@ def test_folds_and_units(lake: ib.Lake) -> None:
         (lambda: ci.OLS("y ~ t", missing="guess"), ConfigError, "guess"),  # type: ignore[arg-type]
         (lambda: ci.LinearPLR("y", "t", "x", key="id"), ConfigError, "one text"),
         (lambda: ci.LinearPLR("y", "t", ["x"], key="nobody"), ColumnNotFound, "nobody"),
+        (lambda: ci.LinearPLR("y", "y", ["x"], key="id"), ConfigError, "outcome and treatment"),
+        (lambda: ci.IRM("y", "y", ["x"], key="id"), ConfigError, "outcome and treatment"),
+        (lambda: ci.TLearner("y", "y", ["x"]), ConfigError, "outcome and treatment"),
     ],
 )
 def test_weights_leverage_and_words(lake: ib.Lake, make: Any, error: type[IceblinkError], words: str) -> None:

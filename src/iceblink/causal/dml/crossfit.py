@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from iceblink.causal.constant import check_columns_vary
 from iceblink.causal.formula import Formula, Terms, Variable, as_sql, explained, mentions
 from iceblink.causal.matrix import Matrix, can_be_number
 from iceblink.causal.models.fitted import Model
 from iceblink.causal.models.target import Target
 from iceblink.causal.models.task import Task
-from iceblink.causal.passes import Folds, Grouping, Missing, check_missing, several
+from iceblink.causal.passes import Folds, Grouping, Missing, check_differ, check_missing, several
 from iceblink.causal.provenance import Provenance
 from iceblink.causal.regression.design import Design, complete, quoted
 from iceblink.errors import ColumnNotFound, ConfigError, PlanError, TypeMismatch
@@ -71,6 +72,7 @@ class CrossFit:
         if not any((self.confounders, *self._more)):
             raise ConfigError("there are no confounders", name, "of a random treatment, compare means: OLS")
         check_missing(self.missing, name)
+        check_differ(self.outcome, self.treatment, name)
 
     @property
     def title(self) -> str:
@@ -102,12 +104,13 @@ class CrossFit:
         ------
         ColumnNotFound, TypeMismatch, SqlError
         PlanError
-            A term cannot be read, or the outcome or the treatment is a confounder.
+            A term cannot be read, the outcome or the treatment is a confounder, or the outcome does not vary.
         """
         names = data.schema.names
         by = grouping or Folds.by(self._clusters or self.key, self.folds, self.seed)
         keys = () if grouping else several(self.key)  # looked for even where clusters decide the folds
-        for name in (*self._roles, *self._clusters, *keys, *by.inputs):
+        expected = (self.outcome,) if self.outcome.isidentifier() else ()  # else it is an expression
+        for name in (*expected, *self._roles, *self._clusters, *keys, *by.inputs):
             if name not in names:
                 raise ColumnNotFound.of(name, names, self.title)
         if self._by_degrees and not can_be_number(kind := data.schema.field(self.treatment).type):
@@ -124,6 +127,7 @@ class CrossFit:
         found, features = design.data, Matrix(design.matrix.terms[1:])
         if self.missing == "drop":
             found = complete(found, (*design.matrix.inputs, *self._roles, *self._clusters))
+        check_columns_vary(found, {self.outcome: "there is nothing to explain"}, self.title)
         return Prepared(found, Task(features, (), by, self.title))
 
     def _design(self, data: Dataset, terms: Terms) -> Design:

@@ -14,7 +14,7 @@ from iceblink.causal.dml.linear_nuisances import Nuisances, crossed, trained
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.matrix import Matrix, Number
 from iceblink.causal.moments import Moments
-from iceblink.causal.passes import Folds, Grouping, Missing, check_missing, summed
+from iceblink.causal.passes import Folds, Grouping, Missing, check_differ, check_missing, summed
 from iceblink.causal.provenance import Provenance
 from iceblink.causal.regression.design import complete
 from iceblink.causal.saved import Question, SavedMoments, saved_moments
@@ -77,6 +77,7 @@ class LinearPLR:
         check_missing(self.missing, "LinearPLR")
         if not self.confounders:
             raise ConfigError("there are no confounders", "LinearPLR", "of a random treatment, compare means: OLS")
+        check_differ(self.outcome, self.treatment, "LinearPLR")
         for role, name in (("outcome", self.outcome), ("treatment", self.treatment)):
             if name in self.confounders:
                 raise PlanError(f"the {role} {name!r} is among the confounders", self._where, "leave it out")

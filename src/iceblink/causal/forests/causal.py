@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import pyarrow as pa
 
+from iceblink.causal.constant import check_columns_vary
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.forests.asking import Tried, check_names, check_roles, check_shape, scored, tried_of
 from iceblink.causal.forests.average import Scores, average
@@ -163,6 +164,8 @@ class CausalForest:
         rows = data.count()
         if rows < 8 * self.min_leaf:
             raise PlanError(f"{rows:,} rows are too few", title, "a leaf of min_leaf rows is not filled by these")
+        hints = ("there is nothing to explain", "an effect compares different treatments")
+        check_columns_vary(data, dict(zip(left, hints, strict=True)), title)
         if rows < self.folds:
             raise PlanError(f"{rows:,} rows cannot be in {self.folds} folds", title, "fewer folds: 5 are usual")
         bins = binned(data, self.features, keys, rows, self.bins, self.seed, title)

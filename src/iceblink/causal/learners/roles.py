@@ -7,6 +7,7 @@ from dataclasses import KW_ONLY, dataclass
 from numbers import Real
 from typing import TYPE_CHECKING
 
+from iceblink.causal.constant import check_columns_vary
 from iceblink.causal.formula import Formula, Terms, Variable, explained, mentions
 from iceblink.causal.learners.propensity import Assignment, Chances, ModelledChances, known
 from iceblink.causal.learners.setting import Setting
@@ -14,7 +15,7 @@ from iceblink.causal.matrix import Matrix, Number
 from iceblink.causal.models.fitted import Fitted, Model
 from iceblink.causal.models.target import Target
 from iceblink.causal.observational.study import arms_of
-from iceblink.causal.passes import Grouping, Missing, check_missing
+from iceblink.causal.passes import Grouping, Missing, check_differ, check_missing
 from iceblink.causal.regression.design import Design, complete
 from iceblink.errors import ColumnNotFound, ConfigError, PlanError
 
@@ -37,6 +38,7 @@ class Learner:
         if not self.features:
             raise ConfigError("there are no features", self.title, "without them there is one effect: OLS, or ABTest")
         check_missing(self.missing, self.title)
+        check_differ(self.outcome, self.treatment, self.title)
 
     @property
     def title(self) -> str:
@@ -75,6 +77,7 @@ class Learner:
         if self.missing == "drop":
             data = complete(data, (self.outcome, self.treatment, *features.inputs, *chances))
         arms = arms_of(data, self.treatment, self.control, None, self.title)
+        check_columns_vary(data, {self.outcome: "there is nothing to explain"}, self.title)
         return Setting(data, self.outcome, arms, terms, features, self.title)
 
     def nuisances(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from iceblink.causal.formula import Formula, Levels, Terms, Variable, explained, mentions
 from iceblink.causal.observational.balance import Balance
 from iceblink.causal.observational.study import Study
-from iceblink.causal.passes import Missing, check_missing
+from iceblink.causal.passes import Missing, check_differ, check_missing
 from iceblink.errors import ColumnNotFound, PlanError
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ class Problem:
             if name not in names:
                 raise ColumnNotFound.of(name, names, str(self))
         check_missing(self.missing, str(self))
+        check_differ(self.outcome, self.treatment, str(self))
         for formula in self._formulas:
             if formula.absorbed or formula.instruments or not formula.terms:
                 raise PlanError("confounders are terms, with neither bars nor tildes", str(self), "age + i(race)")

@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
 from iceblink.causal.clipping import clipped
-from iceblink.causal.learners.learned import LearnedEffects
-from iceblink.causal.learners.orthogonal import check_folds, effects_by, facts_of
-from iceblink.causal.learners.propensity import Assignment, Chances, columns_of
-from iceblink.causal.learners.roles import Learner
-from iceblink.causal.learners.setting import dropped_by
+from iceblink.causal.learners.learned import AverageScores, Rule
+from iceblink.causal.learners.orthogonal import OrthogonalLearner
+from iceblink.causal.learners.propensity import Chances
+from iceblink.causal.learners.setting import Setting
 from iceblink.causal.models.fitted import Fitted, Model, predictions
-from iceblink.causal.models.linear import Linear
-from iceblink.causal.models.logistic import Logistic
 from iceblink.causal.models.target import Column, Target
 from iceblink.causal.moments import Floats
 from iceblink.causal.observational.study import Arms
-from iceblink.causal.passes import Folds, Grouping
-
-if TYPE_CHECKING:
-    from iceblink.dataset import Dataset
 
 
 @dataclass(frozen=True)
-class DRLearner(Learner):
+class DRLearner(OrthogonalLearner):
     """Effects by a regression of doubly robust scores on features: right if outcomes or chances are [1]_.
 
     The score of arm k is φ_k = μ_k(X) - μ_0(X) + 1{T = k} (Y - μ_k(X)) / p_k(X) - 1{T = 0} (Y - μ_0(X)) / p_0(X), with
@@ -60,50 +51,18 @@ class DRLearner(Learner):
        of Statistics 2023), algorithm 1.
     """
 
-    key: str | Sequence[str]
-    _: KW_ONLY
-    outcome_model: Model = field(default_factory=Linear)
-    effect_model: Model = field(default_factory=Linear)
-    propensity: Assignment = field(default_factory=Logistic)
-    folds: int = 5
-    seed: int = 0
-    clip: float = 0.01
+    def _outcomes(self, setting: Setting) -> list[tuple[Model, Target]]:
+        return [(self.outcome_model, setting.outcome_in(arm)) for arm in range(len(setting.arms))]
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_folds(self.folds, self.clip, self.title)
-
-    def fit(self, data: Dataset, grouping: Grouping | None = None) -> LearnedEffects:
-        """Fit the models. Eager: of linear ones, and a logistic one of the treatment, about eleven passes.
-
-        Parameters
-        ----------
-        data : Dataset
-        grouping : Grouping, optional
-            Folds of another kind.
-
-        Raises
-        ------
-        ColumnNotFound, TypeMismatch, QueryError
-            As of `Learner.setting` and the models.
-        ConfigError
-            The propensity that is known is not one of all arms.
-        PlanError
-            Also where a fold is empty, or the features tell the arms apart without error.
-        """
-        by = grouping or Folds.by(self.key, self.folds, self.seed)
-        setting = self.setting(data, columns_of(self.propensity), by.inputs)
-        asked = [(self.outcome_model, setting.outcome_in(arm)) for arm in range(len(setting.arms))]
-        outcomes, chances = self.nuisances(setting, asked, self.propensity, by)
+    def _targets(self, setting: Setting, outcomes: tuple[Fitted, ...], chances: Chances) -> list[Target]:
         scores = DoublyRobust(self.outcome, setting.arms, outcomes, chances, self.clip)
-        targets = [
+        return [
             Target(_Score(scores, arm - 1), name=f"scores of {self.treatment} {setting.arms.names[arm]}")
             for arm in setting.others
         ]
-        rule, linear = effects_by(self.effect_model, setting, targets, self.title, by)
-        return LearnedEffects(
-            self.title, setting, rule, scores, linear, dropped_by(outcomes), facts_of(by), setting.provenance(by)
-        )
+
+    def _scores(self, setting: Setting, rule: Rule, outcomes: tuple[Fitted, ...], chances: Chances) -> AverageScores:
+        return DoublyRobust(self.outcome, setting.arms, outcomes, chances, self.clip)
 
 
 @dataclass(frozen=True, eq=False)

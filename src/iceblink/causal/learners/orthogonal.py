@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from iceblink.causal.clipping import check_bound
 from iceblink.causal.estimates import Estimates
-from iceblink.causal.learners.learned import Rule
+from iceblink.causal.learners.learned import AverageScores, LearnedEffects, Rule
 from iceblink.causal.learners.linear_effect import linear_effects
-from iceblink.causal.learners.setting import Setting
+from iceblink.causal.learners.propensity import Assignment, Chances, columns_of
+from iceblink.causal.learners.roles import Learner
+from iceblink.causal.learners.setting import Setting, dropped_by
 from iceblink.causal.models.fitted import Fitted, Model, predictions
 from iceblink.causal.models.linear import Linear
+from iceblink.causal.models.logistic import Logistic
 from iceblink.causal.models.target import Target
 from iceblink.causal.moments import Floats
 from iceblink.causal.passes import Folds, Grouping
 from iceblink.errors import ConfigError
+
+if TYPE_CHECKING:
+    from iceblink.dataset import Dataset
 
 
 def check_folds(folds: int, clip: float, where: str) -> None:
@@ -57,3 +64,61 @@ def effects_by(
     if isinstance(model, Linear) and model.penalty == 0:
         return linear_effects(setting, targets, {"learner": title, **facts_of(folds)}, setting.provenance(folds))
     return FittedRule(setting.fit([(model, target) for target in targets])), {}
+
+
+@dataclass(frozen=True)
+class OrthogonalLearner(Learner):
+    """A learner whose effects errors of first order in the nuisances do not move; each documents its parameters."""
+
+    key: str | Sequence[str]
+    _: KW_ONLY
+    outcome_model: Model = field(default_factory=Linear)
+    effect_model: Model = field(default_factory=Linear)
+    propensity: Assignment = field(default_factory=Logistic)
+    folds: int = 5
+    seed: int = 0
+    clip: float = 0.01
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_folds(self.folds, self.clip, self.title)
+
+    def fit(self, data: Dataset, grouping: Grouping | None = None) -> LearnedEffects:
+        """Fit the models. Eager: of linear ones, and a logistic one of the treatment, about eleven passes.
+
+        Parameters
+        ----------
+        data : Dataset
+        grouping : Grouping, optional
+            Folds of another kind.
+
+        Raises
+        ------
+        ColumnNotFound, TypeMismatch, QueryError
+            As of `Learner.setting` and the models.
+        ConfigError
+            The propensity that is known is not one of all arms.
+        PlanError
+            Also where a fold is empty, or the features tell the arms apart without error.
+        """
+        by = grouping or Folds.by(self.key, self.folds, self.seed)
+        setting = self.setting(data, columns_of(self.propensity), by.inputs)
+        outcomes, chances = self.nuisances(setting, self._outcomes(setting), self.propensity, by)
+        targets = self._targets(setting, outcomes, chances)
+        rule, linear = effects_by(self.effect_model, setting, targets, self.title, by)
+        scores = self._scores(setting, rule, outcomes, chances)
+        return LearnedEffects(
+            self.title, setting, rule, scores, linear, dropped_by(outcomes), facts_of(by), setting.provenance(by)
+        )
+
+    @abstractmethod
+    def _outcomes(self, setting: Setting) -> list[tuple[Model, Target]]:
+        """Return models of outcomes, and of which rows."""
+
+    @abstractmethod
+    def _targets(self, setting: Setting, outcomes: tuple[Fitted, ...], chances: Chances) -> list[Target]:
+        """Return of each arm what its effect is a regression of."""
+
+    @abstractmethod
+    def _scores(self, setting: Setting, rule: Rule, outcomes: tuple[Fitted, ...], chances: Chances) -> AverageScores:
+        """Return scores whose mean is the average effect."""

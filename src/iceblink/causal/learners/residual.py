@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
 from iceblink.causal.clipping import clipped
-from iceblink.causal.learners.learned import LearnedEffects, Rule
-from iceblink.causal.learners.orthogonal import check_folds, effects_by, facts_of
-from iceblink.causal.learners.propensity import Assignment, Chances, against, columns_of
-from iceblink.causal.learners.roles import Learner
-from iceblink.causal.learners.setting import dropped_by
+from iceblink.causal.learners.learned import AverageScores, Rule
+from iceblink.causal.learners.orthogonal import OrthogonalLearner
+from iceblink.causal.learners.propensity import Chances, against
+from iceblink.causal.learners.setting import Setting
 from iceblink.causal.models.fitted import Fitted, Model, predictions
-from iceblink.causal.models.linear import Linear
-from iceblink.causal.models.logistic import Logistic
 from iceblink.causal.models.target import Column, Target
 from iceblink.causal.moments import Floats
 from iceblink.causal.observational.study import Arms, InArms
-from iceblink.causal.passes import Folds, Grouping
-
-if TYPE_CHECKING:
-    from iceblink.dataset import Dataset
 
 
 @dataclass(frozen=True)
-class RLearner(Learner):
+class RLearner(OrthogonalLearner):
     """Effects that minimise the R-loss, which no error of first order in outcomes or chances moves [1]_.
 
     With m(x) = E[Y | X = x] and e(x) the chance of the treatment, both by models that have not seen the row's fold, τ
@@ -65,51 +56,19 @@ class RLearner(Learner):
        Robins, Rotnitzky, Zhao, JASA 1994.
     """
 
-    key: str | Sequence[str]
-    _: KW_ONLY
-    outcome_model: Model = field(default_factory=Linear)
-    effect_model: Model = field(default_factory=Linear)
-    propensity: Assignment = field(default_factory=Logistic)
-    folds: int = 5
-    seed: int = 0
-    clip: float = 0.01
+    def _outcomes(self, setting: Setting) -> list[tuple[Model, Target]]:
+        return [(self.outcome_model, setting.outcome_in(0, arm)) for arm in setting.others]
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_folds(self.folds, self.clip, self.title)
-
-    def fit(self, data: Dataset, grouping: Grouping | None = None) -> LearnedEffects:
-        """Fit the models. Eager: of linear ones, and a logistic one of the treatment, about eleven passes.
-
-        Parameters
-        ----------
-        data : Dataset
-        grouping : Grouping, optional
-            Folds of another kind.
-
-        Raises
-        ------
-        ColumnNotFound, TypeMismatch, QueryError
-            As of `Learner.setting` and the models.
-        ConfigError
-            The propensity that is known is not one of all arms.
-        PlanError
-            Also where a fold is empty, or the features tell the arms apart without error.
-        """
-        by = grouping or Folds.by(self.key, self.folds, self.seed)
-        setting = self.setting(data, columns_of(self.propensity), by.inputs)
-        asked = [(self.outcome_model, setting.outcome_in(0, arm)) for arm in setting.others]
-        outcomes, chances = self.nuisances(setting, asked, self.propensity, by)
+    def _targets(self, setting: Setting, outcomes: tuple[Fitted, ...], chances: Chances) -> list[Target]:
         targets = []
         for arm in setting.others:
             left = Residuals(self.outcome, setting.arms, arm, outcomes[arm - 1], chances, self.clip)
             name = f"residuals of {self.treatment} {setting.arms.names[arm]}"
             targets.append(Target(_Ratio(left), rows=InArms(setting.arms, (0, arm)), weight=_Square(left), name=name))
-        rule, linear = effects_by(self.effect_model, setting, targets, self.title, by)
-        scores = _Augmented(self.outcome, setting.arms, rule, outcomes, chances, self.clip)
-        return LearnedEffects(
-            self.title, setting, rule, scores, linear, dropped_by(outcomes), facts_of(by), setting.provenance(by)
-        )
+        return targets
+
+    def _scores(self, setting: Setting, rule: Rule, outcomes: tuple[Fitted, ...], chances: Chances) -> AverageScores:
+        return _Augmented(self.outcome, setting.arms, rule, outcomes, chances, self.clip)
 
 
 @dataclass(frozen=True, eq=False)

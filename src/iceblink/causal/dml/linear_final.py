@@ -20,7 +20,7 @@ from iceblink.causal.models.linear import Linear
 from iceblink.causal.models.logistic import Logistic
 from iceblink.causal.models.target import Column, Target, Values
 from iceblink.causal.moments import SCHEMA, Floats, Moments
-from iceblink.causal.observational.study import InArms, arms_of
+from iceblink.causal.observational.study import InArms, arms_of, membership
 from iceblink.causal.passes import BLOCK_ROWS, moments, summed
 from iceblink.causal.regression.design import with_expressions
 from iceblink.causal.regression.fit import fitted
@@ -178,7 +178,7 @@ class LinearDML(CrossFit):
         Of a discrete one. Default: the smallest.
     outcome_model : Model
     treatment_model : Model, optional
-        Default: ``Linear()``, or ``Logistic()`` of a discrete treatment, for each arm against all others.
+        Default: ``Linear()``, or ``Logistic()`` of a discrete treatment, multinomial where it has more than two arms.
     errors : {"HC1", "HC0"}
         HC0: the sandwich. HC1: with the factor n / (n - k), EconML's default. With clusters these are CR1, with the
         factors G / (G - 1) and (n - 1) / (n - k), and CR0.
@@ -274,9 +274,7 @@ class LinearDML(CrossFit):
             return (Column(self.treatment),), (self.treatment,), asked
         arms = arms_of(prepared.data, self.treatment, self.control, None, self.title)
         treatments = tuple(InArms(arms, (at,)) for at in range(1, len(arms)))
-        names = tuple(f"{self.treatment}[{arm}]" for arm in arms.names[1:])
-        model = self.treatment_model or Logistic()
-        asked += [(model, Target(one, binary=True, name=name)) for one, name in zip(treatments, names, strict=True)]
+        asked.append((self.treatment_model or Logistic(), membership(arms)))
         return treatments, arms.names[1:], asked
 
     def _check_left(self, found: Moments, arms: int, width: int) -> None:
@@ -339,7 +337,8 @@ class _Stage:
                 self.where,
                 'filter the rows, fill them by mutate, or say missing="drop"',
             )
-        left = (treatments - said[1:])[:, np.newaxis] * columns[np.newaxis]
+        expected = said[-len(treatments) :]  # of several arms there is the chance of the control too
+        left = (treatments - expected)[:, np.newaxis] * columns[np.newaxis]
         return Column(self.outcome)(batch) - said[0], left.reshape(-1, batch.num_rows), treatments
 
 

@@ -25,7 +25,7 @@ class RLearner(OrthogonalLearner):
     With m(x) = E[Y | X = x] and e(x) the chance of the treatment, both by models that have not seen the row's fold, τ
     minimises Σ ((Y - m(X)) - (T - e(X)) τ(X))²: a regression of (Y - m) / (T - e) with weights (T - e)². With linear
     models it is EconML's ``LinearDML`` of a discrete treatment. Each arm is compared with the control over the rows of
-    both, and m and e are those of these rows.
+    both, and m and e are those of these rows: e = p_k / (p_0 + p_k), by a model of the chances p of all arms.
 
     The average effect is the mean of AIPW scores with μ_0 = m - e τ and μ_1 = m + (1 - e) τ, as of grf's
     ``average_treatment_effect`` [2]_. The model of the effect has seen these rows: with a flexible one the standard

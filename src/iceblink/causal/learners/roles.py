@@ -14,7 +14,7 @@ from iceblink.causal.learners.setting import Setting
 from iceblink.causal.matrix import Matrix, Number
 from iceblink.causal.models.fitted import Fitted, Model
 from iceblink.causal.models.target import Target
-from iceblink.causal.observational.study import arms_of
+from iceblink.causal.observational.study import arms_of, membership
 from iceblink.causal.passes import Grouping, Missing, check_differ, check_missing
 from iceblink.causal.regression.design import Design, complete
 from iceblink.errors import ColumnNotFound, ConfigError, PlanError
@@ -98,9 +98,8 @@ class Learner:
         """
         if isinstance(propensity, str | float | Real | Mapping):
             return setting.fit(outcomes, folds), known(propensity, setting.arms, self.title)
-        chances = [(propensity, setting.chance_of(arm)) for arm in setting.others]
-        fits = setting.fit([*outcomes, *chances], folds)
-        return fits[: len(outcomes)], ModelledChances(fits[len(outcomes) :])
+        *fits, chances = setting.fit([*outcomes, (propensity, membership(setting.arms))], folds)
+        return tuple(fits), ModelledChances(chances)
 
     def _terms(self, data: Dataset) -> Terms:
         """Read the features."""

@@ -118,6 +118,7 @@ class LinearEffects(Estimates):
             np.einsum("apbq,p,q->ab", covariance, at, at),
             self.convention,
             rows,
+            self.freedom,
             facts=self.facts,
             provenance=self.provenance,
         )
@@ -181,7 +182,7 @@ class LinearDML(CrossFit):
         Default: ``Linear()``, or ``Logistic()`` of a discrete treatment, multinomial where it has more than two arms.
     errors : {"HC1", "HC0"}
         HC0: the sandwich. HC1: with the factor n / (n - k), EconML's default. With clusters these are CR1, with the
-        factors G / (G - 1) and (n - 1) / (n - k), and CR0.
+        factors G / (G - 1) and (n - 1) / (n - k) and t of G - 1 degrees of freedom, and CR0.
 
     Raises
     ------
@@ -249,7 +250,7 @@ class LinearDML(CrossFit):
         regressors = range(1, 1 + len(effects))
         fit = fitted(found, regressors, regressors, False, where)
         kept = tuple(place - 1 for place in fit.regressors)
-        meat, factor, convention = self._meat(prepared, _Scores(stage, kept, fit.values), fit.rows)
+        meat, factor, convention, freedom = self._meat(prepared, _Scores(stage, kept, fit.values), fit.rows)
         return LinearEffects(
             title=where,
             names=fit.names,
@@ -257,6 +258,7 @@ class LinearDML(CrossFit):
             covariance=factor * fit.bread @ meat @ fit.bread,
             convention=convention,
             rows=fit.rows,
+            freedom=freedom,
             dropped=tuple(dict.fromkeys((*fit.dropped, *(name for one in fits for name in one.dropped)))),
             facts=self._facts(prepared),
             provenance=self._provenance(prepared),
@@ -289,18 +291,19 @@ class LinearDML(CrossFit):
             if not left > LITTLE * variation:
                 raise PlanError(f"the confounders say all of {name}", self.title, "nothing is left to learn from")
 
-    def _meat(self, prepared: Prepared, scores: _Scores, rows: int) -> tuple[Floats, float, str]:
-        """Return squares of scores, what the covariance is multiplied with, and its name. Eager: one pass."""
+    def _meat(self, prepared: Prepared, scores: _Scores, rows: int) -> tuple[Floats, float, str, float]:
+        """Return squares of scores, a factor of the covariance, its name and degrees of freedom. Eager: one pass."""
         clusters, small = self._clusters, self.errors == "HC1"
         width = len(scores.kept)
         if not clusters:
             factor = rows / (rows - width) if small else 1.0
             meat = summed(prepared.data.select(*scores.stage.inputs), _Squares(scores))["meat"]
-            return meat, factor, self.errors
+            return meat, factor, self.errors, np.inf
         needed = dict.fromkeys((*scores.stage.inputs, *clusters))
         meat, count = squares_by_cluster(prepared.data.select(*needed), scores, clusters)
         factor = count / (count - 1) * (rows - 1) / (rows - width) if small else 1.0
-        return meat, factor, f"CR{int(small)}, by {', '.join(clusters)} ({count:,})"
+        freedom = count - 1 if small else np.inf
+        return meat, factor, f"CR{int(small)}, by {', '.join(clusters)} ({count:,})", freedom
 
 
 @dataclass(frozen=True, eq=False)

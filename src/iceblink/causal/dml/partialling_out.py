@@ -50,8 +50,8 @@ class PLR(CrossFit):
     folds : int
     seed : int
     cluster : str or sequence of str, optional
-        Columns by which rows belong together: they decide the fold instead of the key, and errors allow for them,
-        without a factor for few clusters.
+        Columns by which rows belong together: they decide the fold instead of the key, and errors allow for them.
+        With G clusters variances have the factor G / (G - 1), and intervals t of G - 1 degrees of freedom.
     missing : {"raise", "drop"}
         What to do about rows that lack a value.
 
@@ -202,7 +202,7 @@ class _Instrumented:
 def estimates(
     title: str, names: tuple[str, ...], found: Solution, facts: dict[str, object], provenance: Provenance
 ) -> Estimates:
-    """Return parameters as estimates, with the tests of the normal distribution."""
+    """Return parameters as estimates, with the tests of the normal distribution, or with clusters of Student's t."""
     return Estimates(
         title=title,
         names=names,
@@ -210,6 +210,7 @@ def estimates(
         covariance=found.covariance,
         convention=found.convention,
         rows=found.rows,
+        freedom=found.freedom,
         dropped=found.dropped,
         facts=facts,
         provenance=provenance,

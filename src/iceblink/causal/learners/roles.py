@@ -45,7 +45,9 @@ class Learner:
         """Which learner it is, of what."""
         return f"{type(self).__name__} of {self.outcome} by {self.treatment}"
 
-    def setting(self, data: Dataset, chances: Sequence[str] = (), keys: Sequence[str] = ()) -> Setting:
+    def setting(
+        self, data: Dataset, chances: Sequence[str] = (), keys: Sequence[str] = (), clusters: Sequence[str] = ()
+    ) -> Setting:
         """Check names and types, and count the arms. Eager: a pass over the treatment, and one for each category.
 
         Parameters
@@ -55,6 +57,8 @@ class Learner:
             Columns of chances, which are numbers and may not be missing.
         keys : sequence of str
             Other columns that are needed.
+        clusters : sequence of str
+            Columns that may not be missing, of any type.
 
         Raises
         ------
@@ -66,7 +70,7 @@ class Learner:
             The treatment is missing in some rows.
         """
         names = data.schema.names
-        for name in (self.outcome, self.treatment, *chances, *keys):
+        for name in (self.outcome, self.treatment, *chances, *keys, *clusters):
             if name not in names:
                 raise ColumnNotFound.of(name, names, self.title)
         for name in chances:
@@ -75,7 +79,7 @@ class Learner:
         design = Design.of(data, Formula(Variable(self.outcome, True), terms, True), self.title)
         data, features = design.data, Matrix(design.matrix.terms[1:])
         if self.missing == "drop":
-            data = complete(data, (self.outcome, self.treatment, *features.inputs, *chances))
+            data = complete(data, (self.outcome, self.treatment, *features.inputs, *chances, *clusters))
         arms = arms_of(data, self.treatment, self.control, None, self.title)
         check_columns_vary(data, {self.outcome: "there is nothing to explain"}, self.title)
         return Setting(data, self.outcome, arms, terms, features, self.title)

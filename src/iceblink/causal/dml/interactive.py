@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 
 from iceblink.causal.clipping import ROWS_CLIPPED, check_bound, clipped
-from iceblink.causal.dml.crossfit import Asked, CrossFit
+from iceblink.causal.dml.crossfit import Asked, CrossFit, Prepared
 from iceblink.causal.dml.partialling_out import estimates
-from iceblink.causal.dml.scores import Solution, solution
+from iceblink.causal.dml.repeats import Groupings, combined
+from iceblink.causal.dml.scores import Score, Solution, solution
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.models.classes import chances_of_all
 from iceblink.causal.models.fitted import Model
@@ -24,7 +25,6 @@ from iceblink.causal.observational.study import Arms, InArms, arms_of, membershi
 from iceblink.errors import ConfigError, PlanError, nearest
 
 if TYPE_CHECKING:
-    from iceblink.causal.passes import Grouping
     from iceblink.dataset import Dataset
 
 Estimand = Literal["ATE", "ATT"]
@@ -41,7 +41,7 @@ class IRM(CrossFit):
 
     Parameters
     ----------
-    outcome, confounders, key, folds, seed, cluster, missing
+    outcome, confounders, key, folds, seed, cluster, missing, repeats
         As of `PLR`.
     treatment : str
         A column of two values or a few: numbers, texts, true and false.
@@ -83,7 +83,7 @@ class IRM(CrossFit):
     def _by_degrees(self) -> bool:
         return False
 
-    def fit(self, data: Dataset, grouping: Grouping | None = None) -> Estimates:
+    def fit(self, data: Dataset, grouping: Groupings | None = None) -> Estimates:
         """Estimate it. Eager: a pass over the treatment, the models' passes, and one more; with clusters two.
 
         Returns
@@ -104,9 +104,11 @@ class IRM(CrossFit):
             raise PlanError(
                 f"the ATT of {len(arms)} arms is of no one population", self.title, "keep two arms by a filter"
             )
-        score = (
-            _Treated(self.outcome, arms, self.clip) if self.estimand == "ATT" else _Means(self.outcome, arms, self.clip)
-        )
+        kind = _Treated if self.estimand == "ATT" else _Means
+        score: Score = kind(self.outcome, arms, self.clip)
+        return combined([self._once(one, arms, score) for one in prepared.repeats()])
+
+    def _once(self, prepared: Prepared, arms: Arms, score: Score) -> Estimates:
         found = solution(prepared, self._asked(arms), score, self._clusters)
         facts = self._facts(prepared, clip=self.clip, **{ROWS_CLIPPED: rows_clipped(found)})
         provenance = self._provenance(prepared)

@@ -12,6 +12,7 @@ import pyarrow as pa
 from iceblink.causal.blas import one_thread
 from iceblink.causal.dml.crossfit import Asked, CrossFit, Prepared, terms_of
 from iceblink.causal.dml.partialling_out import LITTLE
+from iceblink.causal.dml.repeats import Groupings, combined
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.formula import Terms
 from iceblink.causal.matrix import Matrix
@@ -30,7 +31,6 @@ from iceblink.causal.tree import merged
 from iceblink.errors import ConfigError, DuplicateColumn, PlanError, QueryError
 
 if TYPE_CHECKING:
-    from iceblink.causal.passes import Grouping
     from iceblink.dataset import Dataset
 
 INTERCEPT = "(Intercept)"
@@ -168,7 +168,7 @@ class LinearDML(CrossFit):
 
     Parameters
     ----------
-    outcome, treatment, confounders, key, folds, seed, cluster, missing
+    outcome, treatment, confounders, key, folds, seed, cluster, missing, repeats
         As of `PLR`; confounders may be empty where there are modifiers.
     modifiers : str or sequence of str
         Terms x, by which the effect may differ; they are confounders too. None of them: a constant effect.
@@ -216,14 +216,14 @@ class LinearDML(CrossFit):
     def _by_degrees(self) -> bool:
         return not self.discrete
 
-    def fit(self, data: Dataset, grouping: Grouping | None = None) -> LinearEffects:
+    def fit(self, data: Dataset, grouping: Groupings | None = None) -> LinearEffects:
         """Estimate it. Eager: the models' passes, and two more; of a discrete treatment one before.
 
         Parameters
         ----------
         data : Dataset
-        grouping : Grouping, optional
-            Folds of another kind.
+        grouping : Grouping or sequence of Grouping, optional
+            Folds of another kind; of several repeats a list of one for each.
 
         Raises
         ------
@@ -232,12 +232,22 @@ class LinearDML(CrossFit):
             Nothing of the treatment is left, or what the models refuse.
         """
         prepared = self._prepared(data, grouping)
-        where, terms = self.title, terms_of(self.modifiers, data.schema.names, self.title)
-        treatments, labels, asked = self._asked(prepared)
+        terms = terms_of(self.modifiers, data.schema.names, self.title)
+        matrix = Matrix(self._design(data, terms).matrix.terms[1:] if terms else ())
+        asked = self._asked(prepared)
+        return combined([self._once(one, terms, matrix, *asked) for one in prepared.repeats()])
+
+    def _once(
+        self,
+        prepared: Prepared,
+        terms: Terms,
+        matrix: Matrix,
+        treatments: tuple[Values, ...],
+        labels: tuple[str, ...],
+        asked: Asked,
+    ) -> LinearEffects:
+        where = self.title
         arms = tuple(f"{self.treatment}[{label}]" for label in labels) if self.discrete else labels
-        matrix = Matrix(())
-        if terms:
-            matrix = Matrix(self._design(data, terms).matrix.terms[1:])
         fits = fit_all(prepared.data, asked, prepared.task)
         stage = _Stage(fits, self.outcome, treatments, matrix, where)
         chosen = prepared.data.select(*stage.inputs)

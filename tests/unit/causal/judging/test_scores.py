@@ -274,7 +274,7 @@ def test_clusters_decide_folds_of_scores_and_parts_of_curves(data: ib.Dataset) -
     )
     assert of_problem.equals(of_key)
     for asked, same in (
-        (ci.TOC("effect", "score", "id", cluster="shop"), ci.TOC("effect", "score", "shop")),
-        (ci.UpliftCurve("effect", "y", "t", "id", cluster="shop"), ci.UpliftCurve("effect", "y", "t", "shop")),
+        (ci.TOC("effect", "score", "id", 5, cluster="shop"), ci.TOC("effect", "score", "shop", 5)),
+        (ci.UpliftCurve("effect", "y", "t", "id", 5, cluster="shop"), ci.UpliftCurve("effect", "y", "t", "shop", 5)),
     ):
         np.testing.assert_array_equal(asked.fit(data).areas.errors, same.fit(data).areas.errors)

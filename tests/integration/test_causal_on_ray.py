@@ -179,3 +179,13 @@ def test_doubt(lakes: Lakes) -> None:
     plr = ci.LinearPLR("y", "dose", ["z"], key="id")
     here, there = (ci.sensitivity(plr, lake.table("n.people")).bounds(0.1, 0.1).interval for lake in lakes)
     np.testing.assert_allclose(here, there, rtol=1e-12)
+
+
+def test_several_arms_clusters_and_repeats(lakes: Lakes) -> None:
+    learner = ci.DRLearner("y", "arm", "x", key="id", cluster="g", folds=2, propensity=ci.models.Linear())
+    plr = ci.LinearPLR("y", "dose", ["z"], key="id", folds=2, repeats=2)
+    rows = [lake.table("n.people").filter(_.id < 4_000) for lake in lakes]
+    here, there = (learner.fit(of) for of in rows)
+    close(here.coefficients("pill"), there.coefficients("pill"))
+    close(here.ate(), there.ate())
+    close(*(plr.fit(of) for of in rows))

@@ -52,11 +52,21 @@ class Grouping(Protocol):
 
 @dataclass(frozen=True)
 class Folds:
-    """Folds that the keys of a row decide: rows of one unit are in one fold, whoever asks, now and later."""
+    """Folds that the keys of a row decide: rows of one unit are in one fold, whoever asks, now and later.
+
+    Parameters
+    ----------
+    keys : tuple of str
+    count : int
+    seed : int
+    repeat : int
+        Other folds of the same seed, which have nothing to do with those of another number.
+    """
 
     keys: tuple[str, ...]
     count: int
     seed: int = 0
+    repeat: int = 0
 
     @classmethod
     def by(cls, key: str | Sequence[str], count: int, seed: int = 0) -> Self:
@@ -68,7 +78,8 @@ class Folds:
         return self.keys
 
     def numbers(self, batch: pa.RecordBatch) -> Integers:
-        return below(hashed([batch.column(key) for key in self.keys], self.seed, "fold"), self.count)
+        words = ("fold", self.repeat) if self.repeat else ("fold",)
+        return below(hashed([batch.column(key) for key in self.keys], self.seed, *words), self.count)
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from iceblink.causal.constant import check_columns_vary
+from iceblink.causal.dml.repeats import Groupings, check_repeats, folds_of
 from iceblink.causal.formula import Formula, Terms, Variable, as_sql, explained, mentions
 from iceblink.causal.matrix import Matrix, can_be_number
 from iceblink.causal.models.fitted import Model
@@ -35,10 +36,18 @@ class Prepared:
         With a column for each expression.
     task : Task
         Features and folds of the nuisances, without targets.
+    folds : tuple of Grouping
+        Of each repeat; those of the task are the first.
     """
 
     data: Dataset
     task: Task
+    folds: tuple[Grouping, ...]
+
+    def repeats(self) -> Iterator[Prepared]:
+        """Yield it with the folds of each repeat."""
+        for folds in self.folds:
+            yield replace(self, task=replace(self.task, folds=folds))
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,7 @@ class CrossFit:
     seed : int
     cluster : str or sequence of str, optional
     missing : {"raise", "drop"}
+    repeats : int
     """
 
     outcome: str
@@ -64,6 +74,7 @@ class CrossFit:
     seed: int = field(default=0, kw_only=True)
     cluster: str | Sequence[str] | None = field(default=None, kw_only=True)
     missing: Missing = field(default="raise", kw_only=True)
+    repeats: int = field(default=1, kw_only=True)
 
     def __post_init__(self) -> None:
         name = type(self).__name__
@@ -71,6 +82,7 @@ class CrossFit:
             raise ConfigError(f"folds is {self.folds}", name, "two or more: a model is judged by rows it has not seen")
         if not any((self.confounders, *self._more)):
             raise ConfigError("there are no confounders", name, "of a random treatment, compare means: OLS")
+        check_repeats(self.repeats, name)
         check_missing(self.missing, name)
         check_differ(self.outcome, self.treatment, name)
 
@@ -97,20 +109,23 @@ class CrossFit:
         """Whether the treatment is a number, instead of one of a few values."""
         return True
 
-    def _prepared(self, data: Dataset, grouping: Grouping | None) -> Prepared:
+    def _prepared(self, data: Dataset, grouping: Groupings | None) -> Prepared:
         """Check columns, and make features of the confounders.
 
         Raises
         ------
         ColumnNotFound, TypeMismatch, SqlError
+        ConfigError
+            Not as many groupings are given as there are repeats.
         PlanError
             A term cannot be read, the outcome or the treatment is a confounder, or the outcome does not vary.
         """
         names = data.schema.names
-        by = grouping or Folds.by(self._clusters or self.key, self.folds, self.seed)
+        own = Folds.by(self._clusters or self.key, self.folds, self.seed)
+        folds = folds_of(own, self.repeats, grouping, self.title)
         keys = () if grouping else several(self.key)  # looked for even where clusters decide the folds
         expected = (self.outcome,) if self.outcome.isidentifier() else ()  # else it is an expression
-        for name in (*expected, *self._roles, *self._clusters, *keys, *by.inputs):
+        for name in (*expected, *self._roles, *self._clusters, *keys, *(one for by in folds for one in by.inputs)):
             if name not in names:
                 raise ColumnNotFound.of(name, names, self.title)
         if self._by_degrees and not can_be_number(kind := data.schema.field(self.treatment).type):
@@ -128,7 +143,7 @@ class CrossFit:
         if self.missing == "drop":
             found = complete(found, (*design.matrix.inputs, *self._roles, *self._clusters))
         check_columns_vary(found, {self.outcome: "there is nothing to explain"}, self.title)
-        return Prepared(found, Task(features, (), by, self.title))
+        return Prepared(found, Task(features, (), folds[0], self.title), folds)
 
     def _design(self, data: Dataset, terms: Terms) -> Design:
         """Bring some terms and a dataset together, with a column for an outcome that is an expression."""

@@ -9,21 +9,22 @@ import numpy as np
 import pyarrow as pa
 
 from iceblink.causal.clipping import ROWS_CLIPPED, check_bound, clipped
-from iceblink.causal.dml.crossfit import Asked, CrossFit
+from iceblink.causal.dml.crossfit import Asked, CrossFit, Prepared
 from iceblink.causal.dml.partialling_out import estimates
-from iceblink.causal.dml.scores import Solution, solution
+from iceblink.causal.dml.repeats import Groupings, combined
+from iceblink.causal.dml.scores import Score, Solution, solution
 from iceblink.causal.estimates import Estimates
+from iceblink.causal.models.classes import chances_of_all
 from iceblink.causal.models.fitted import Model
 from iceblink.causal.models.linear import Linear
 from iceblink.causal.models.logistic import Logistic
 from iceblink.causal.models.target import Column, Target
 from iceblink.causal.moments import Floats
 from iceblink.causal.observational.effects import contrasts
-from iceblink.causal.observational.study import Arms, InArms, arms_of
+from iceblink.causal.observational.study import Arms, InArms, arms_of, membership
 from iceblink.errors import ConfigError, PlanError, nearest
 
 if TYPE_CHECKING:
-    from iceblink.causal.passes import Grouping
     from iceblink.dataset import Dataset
 
 Estimand = Literal["ATE", "ATT"]
@@ -40,7 +41,7 @@ class IRM(CrossFit):
 
     Parameters
     ----------
-    outcome, confounders, key, folds, seed, cluster, missing
+    outcome, confounders, key, folds, seed, cluster, missing, repeats
         As of `PLR`.
     treatment : str
         A column of two values or a few: numbers, texts, true and false.
@@ -50,7 +51,7 @@ class IRM(CrossFit):
     outcome_model : Model
         Of g, a model for each arm. ``Logistic()`` if the outcome is 0 or 1.
     treatment_model : Model
-        Of m; with more than two arms one for each, that arm against all others.
+        Of m; with more than two arms one model of all, multinomial regression with `Logistic`.
     clip : float
         Chances below it are taken to be `clip`, and above 1 - `clip` to be that: clipping, which DoubleML has called
         trimming. How many rows it touched is among the facts; to leave rows out instead is to change the population.
@@ -82,7 +83,7 @@ class IRM(CrossFit):
     def _by_degrees(self) -> bool:
         return False
 
-    def fit(self, data: Dataset, grouping: Grouping | None = None) -> Estimates:
+    def fit(self, data: Dataset, grouping: Groupings | None = None) -> Estimates:
         """Estimate it. Eager: a pass over the treatment, the models' passes, and one more; with clusters two.
 
         Returns
@@ -103,9 +104,11 @@ class IRM(CrossFit):
             raise PlanError(
                 f"the ATT of {len(arms)} arms is of no one population", self.title, "keep two arms by a filter"
             )
-        score = (
-            _Treated(self.outcome, arms, self.clip) if self.estimand == "ATT" else _Means(self.outcome, arms, self.clip)
-        )
+        kind = _Treated if self.estimand == "ATT" else _Means
+        score: Score = kind(self.outcome, arms, self.clip)
+        return combined([self._once(one, arms, score) for one in prepared.repeats()])
+
+    def _once(self, prepared: Prepared, arms: Arms, score: Score) -> Estimates:
         found = solution(prepared, self._asked(arms), score, self._clusters)
         facts = self._facts(prepared, clip=self.clip, **{ROWS_CLIPPED: rows_clipped(found)})
         provenance = self._provenance(prepared)
@@ -116,21 +119,13 @@ class IRM(CrossFit):
         return replace(means, values=turned @ means.values, covariance=turned @ means.covariance @ turned.T)
 
     def _asked(self, arms: Arms) -> Asked:
-        """Return models of outcomes of each arm, then of chances: of two arms that of the second is enough."""
+        """Return models of outcomes of each arm, then that of chances."""
         wanted = [0] if self.estimand == "ATT" else range(len(arms))
         named = [f"{self.outcome} of {arms.column} {name}" for name in arms.names]
         outcomes: Asked = [
             (self.outcome_model, Target(self.outcome, rows=InArms(arms, (arm,)), name=named[arm])) for arm in wanted
         ]
-        modelled = [1] if len(arms) == 2 else range(len(arms))
-        chances: Asked = [
-            (
-                self.treatment_model,
-                Target(InArms(arms, (arm,)), binary=True, name=f"{arms.column} {arms.names[arm]}"),
-            )
-            for arm in modelled
-        ]
-        return outcomes + chances
+        return [*outcomes, (self.treatment_model, membership(arms))]
 
 
 @dataclass(frozen=True)
@@ -152,10 +147,8 @@ class _Means:
 
     def __call__(self, batch: pa.RecordBatch, nuisances: Floats) -> Floats:
         outcome, arm = Column(self.outcome)(batch), self.arms.numbers(batch)
-        means, said = nuisances[: self.width], nuisances[self.width :]
-        chances, touched = clipped(said, self.clip)
-        if self.width == 2:
-            chances = np.concatenate([1 - chances, chances])
+        means = nuisances[: self.width]
+        chances, touched = clipped(chances_of_all(nuisances[self.width :]), self.clip)
         parts = np.empty((2 * self.width + 1, len(arm)))
         parts[: self.width] = -1.0
         for at in range(self.width):

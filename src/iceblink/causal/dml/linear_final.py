@@ -12,6 +12,7 @@ import pyarrow as pa
 from iceblink.causal.blas import one_thread
 from iceblink.causal.dml.crossfit import Asked, CrossFit, Prepared, terms_of
 from iceblink.causal.dml.partialling_out import LITTLE
+from iceblink.causal.dml.repeats import Groupings, combined
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.formula import Terms
 from iceblink.causal.matrix import Matrix
@@ -20,7 +21,7 @@ from iceblink.causal.models.linear import Linear
 from iceblink.causal.models.logistic import Logistic
 from iceblink.causal.models.target import Column, Target, Values
 from iceblink.causal.moments import SCHEMA, Floats, Moments
-from iceblink.causal.observational.study import InArms, arms_of
+from iceblink.causal.observational.study import InArms, arms_of, membership
 from iceblink.causal.passes import BLOCK_ROWS, moments, summed
 from iceblink.causal.regression.design import with_expressions
 from iceblink.causal.regression.fit import fitted
@@ -30,7 +31,6 @@ from iceblink.causal.tree import merged
 from iceblink.errors import ConfigError, DuplicateColumn, PlanError, QueryError
 
 if TYPE_CHECKING:
-    from iceblink.causal.passes import Grouping
     from iceblink.dataset import Dataset
 
 INTERCEPT = "(Intercept)"
@@ -118,6 +118,7 @@ class LinearEffects(Estimates):
             np.einsum("apbq,p,q->ab", covariance, at, at),
             self.convention,
             rows,
+            self.freedom,
             facts=self.facts,
             provenance=self.provenance,
         )
@@ -167,7 +168,7 @@ class LinearDML(CrossFit):
 
     Parameters
     ----------
-    outcome, treatment, confounders, key, folds, seed, cluster, missing
+    outcome, treatment, confounders, key, folds, seed, cluster, missing, repeats
         As of `PLR`; confounders may be empty where there are modifiers.
     modifiers : str or sequence of str
         Terms x, by which the effect may differ; they are confounders too. None of them: a constant effect.
@@ -178,10 +179,10 @@ class LinearDML(CrossFit):
         Of a discrete one. Default: the smallest.
     outcome_model : Model
     treatment_model : Model, optional
-        Default: ``Linear()``, or ``Logistic()`` of a discrete treatment, for each arm against all others.
+        Default: ``Linear()``, or ``Logistic()`` of a discrete treatment, multinomial where it has more than two arms.
     errors : {"HC1", "HC0"}
         HC0: the sandwich. HC1: with the factor n / (n - k), EconML's default. With clusters these are CR1, with the
-        factors G / (G - 1) and (n - 1) / (n - k), and CR0.
+        factors G / (G - 1) and (n - 1) / (n - k) and t of G - 1 degrees of freedom, and CR0.
 
     Raises
     ------
@@ -215,14 +216,14 @@ class LinearDML(CrossFit):
     def _by_degrees(self) -> bool:
         return not self.discrete
 
-    def fit(self, data: Dataset, grouping: Grouping | None = None) -> LinearEffects:
+    def fit(self, data: Dataset, grouping: Groupings | None = None) -> LinearEffects:
         """Estimate it. Eager: the models' passes, and two more; of a discrete treatment one before.
 
         Parameters
         ----------
         data : Dataset
-        grouping : Grouping, optional
-            Folds of another kind.
+        grouping : Grouping or sequence of Grouping, optional
+            Folds of another kind; of several repeats a list of one for each.
 
         Raises
         ------
@@ -231,12 +232,22 @@ class LinearDML(CrossFit):
             Nothing of the treatment is left, or what the models refuse.
         """
         prepared = self._prepared(data, grouping)
-        where, terms = self.title, terms_of(self.modifiers, data.schema.names, self.title)
-        treatments, labels, asked = self._asked(prepared)
+        terms = terms_of(self.modifiers, data.schema.names, self.title)
+        matrix = Matrix(self._design(data, terms).matrix.terms[1:] if terms else ())
+        asked = self._asked(prepared)
+        return combined([self._once(one, terms, matrix, *asked) for one in prepared.repeats()])
+
+    def _once(
+        self,
+        prepared: Prepared,
+        terms: Terms,
+        matrix: Matrix,
+        treatments: tuple[Values, ...],
+        labels: tuple[str, ...],
+        asked: Asked,
+    ) -> LinearEffects:
+        where = self.title
         arms = tuple(f"{self.treatment}[{label}]" for label in labels) if self.discrete else labels
-        matrix = Matrix(())
-        if terms:
-            matrix = Matrix(self._design(data, terms).matrix.terms[1:])
         fits = fit_all(prepared.data, asked, prepared.task)
         stage = _Stage(fits, self.outcome, treatments, matrix, where)
         chosen = prepared.data.select(*stage.inputs)
@@ -249,7 +260,7 @@ class LinearDML(CrossFit):
         regressors = range(1, 1 + len(effects))
         fit = fitted(found, regressors, regressors, False, where)
         kept = tuple(place - 1 for place in fit.regressors)
-        meat, factor, convention = self._meat(prepared, _Scores(stage, kept, fit.values), fit.rows)
+        meat, factor, convention, freedom = self._meat(prepared, _Scores(stage, kept, fit.values), fit.rows)
         return LinearEffects(
             title=where,
             names=fit.names,
@@ -257,6 +268,7 @@ class LinearDML(CrossFit):
             covariance=factor * fit.bread @ meat @ fit.bread,
             convention=convention,
             rows=fit.rows,
+            freedom=freedom,
             dropped=tuple(dict.fromkeys((*fit.dropped, *(name for one in fits for name in one.dropped)))),
             facts=self._facts(prepared),
             provenance=self._provenance(prepared),
@@ -274,9 +286,7 @@ class LinearDML(CrossFit):
             return (Column(self.treatment),), (self.treatment,), asked
         arms = arms_of(prepared.data, self.treatment, self.control, None, self.title)
         treatments = tuple(InArms(arms, (at,)) for at in range(1, len(arms)))
-        names = tuple(f"{self.treatment}[{arm}]" for arm in arms.names[1:])
-        model = self.treatment_model or Logistic()
-        asked += [(model, Target(one, binary=True, name=name)) for one, name in zip(treatments, names, strict=True)]
+        asked.append((self.treatment_model or Logistic(), membership(arms)))
         return treatments, arms.names[1:], asked
 
     def _check_left(self, found: Moments, arms: int, width: int) -> None:
@@ -291,18 +301,19 @@ class LinearDML(CrossFit):
             if not left > LITTLE * variation:
                 raise PlanError(f"the confounders say all of {name}", self.title, "nothing is left to learn from")
 
-    def _meat(self, prepared: Prepared, scores: _Scores, rows: int) -> tuple[Floats, float, str]:
-        """Return squares of scores, what the covariance is multiplied with, and its name. Eager: one pass."""
+    def _meat(self, prepared: Prepared, scores: _Scores, rows: int) -> tuple[Floats, float, str, float]:
+        """Return squares of scores, a factor of the covariance, its name and degrees of freedom. Eager: one pass."""
         clusters, small = self._clusters, self.errors == "HC1"
         width = len(scores.kept)
         if not clusters:
             factor = rows / (rows - width) if small else 1.0
             meat = summed(prepared.data.select(*scores.stage.inputs), _Squares(scores))["meat"]
-            return meat, factor, self.errors
+            return meat, factor, self.errors, np.inf
         needed = dict.fromkeys((*scores.stage.inputs, *clusters))
         meat, count = squares_by_cluster(prepared.data.select(*needed), scores, clusters)
         factor = count / (count - 1) * (rows - 1) / (rows - width) if small else 1.0
-        return meat, factor, f"CR{int(small)}, by {', '.join(clusters)} ({count:,})"
+        freedom = count - 1 if small else np.inf
+        return meat, factor, f"CR{int(small)}, by {', '.join(clusters)} ({count:,})", freedom
 
 
 @dataclass(frozen=True, eq=False)
@@ -339,7 +350,8 @@ class _Stage:
                 self.where,
                 'filter the rows, fill them by mutate, or say missing="drop"',
             )
-        left = (treatments - said[1:])[:, np.newaxis] * columns[np.newaxis]
+        expected = said[-len(treatments) :]  # of several arms there is the chance of the control too
+        left = (treatments - expected)[:, np.newaxis] * columns[np.newaxis]
         return Column(self.outcome)(batch) - said[0], left.reshape(-1, batch.num_rows), treatments
 
 

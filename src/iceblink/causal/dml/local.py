@@ -9,20 +9,24 @@ import numpy as np
 import pyarrow as pa
 
 from iceblink.causal.clipping import ROWS_CLIPPED, check_bound, clipped
-from iceblink.causal.dml.crossfit import Asked, CrossFit
+from iceblink.causal.dml.crossfit import Asked, CrossFit, Prepared
 from iceblink.causal.dml.interactive import rows_clipped
 from iceblink.causal.dml.partialling_out import LITTLE, estimates
+from iceblink.causal.dml.repeats import Groupings, combined
 from iceblink.causal.dml.scores import solution
 from iceblink.causal.estimates import Estimates
+from iceblink.causal.matrix import Matrix
 from iceblink.causal.models.fitted import Model
 from iceblink.causal.models.linear import Linear
 from iceblink.causal.models.logistic import Logistic
 from iceblink.causal.models.target import Column, Equals, Target
+from iceblink.causal.models.task import Task
 from iceblink.causal.moments import Floats
+from iceblink.causal.passes import summed
+from iceblink.causal.sums import Sums
 from iceblink.errors import ConfigError, PlanError, QueryError
 
 if TYPE_CHECKING:
-    from iceblink.causal.passes import Grouping
     from iceblink.dataset import Dataset
 
 
@@ -36,7 +40,7 @@ class IIVM(CrossFit):
 
     Parameters
     ----------
-    outcome, confounders, key, folds, seed, cluster, missing
+    outcome, confounders, key, folds, seed, cluster, missing, repeats
         As of `PLR`.
     treatment, instrument : str
         Columns of 0 and 1, or of true and false.
@@ -78,16 +82,39 @@ class IIVM(CrossFit):
     def _roles(self) -> tuple[str, ...]:
         return (self.treatment, self.instrument)
 
-    def fit(self, data: Dataset, grouping: Grouping | None = None) -> Estimates:
+    def fit(self, data: Dataset, grouping: Groupings | None = None) -> Estimates:
         """Estimate it, as `IRM.fit` does; the estimate is called ``LATE``.
 
         Raises
         ------
-        ColumnNotFound, TypeMismatch, SqlError, QueryError
+        ColumnNotFound, TypeMismatch, SqlError
+        QueryError
+            Also where a row is of a kind that there is said to be none of, before models are trained.
         PlanError
             The instrument has one value, or does not move the treatment.
         """
         prepared = self._prepared(data, grouping)
+        self._check_takers(prepared)
+        return combined([self._once(one) for one in prepared.repeats()])
+
+    def _check_takers(self, prepared: Prepared) -> None:
+        """Count who is treated at which value of the instrument, and refuse what there is said to be none of."""
+        targets = tuple(Target(name, binary=True) for name in (self.instrument, self.treatment))
+        asked = Task(Matrix(()), targets, None, self.title)
+        counts = summed(asked.data(prepared.data), _Takers(asked))["counts"].astype(int)
+        for value, of_value in enumerate(counts):
+            if not of_value.sum():
+                what = f"{self.instrument} is {1 - value} in every row"
+                raise PlanError(what, self.title, "an instrument of two values is compared")
+        for allowed, value, name in ((self.always_takers, 0, "always_takers"), (self.never_takers, 1, "never_takers")):
+            if not allowed and (against := counts[value, 1 - value]):
+                raise QueryError(
+                    f"{self.treatment} is {1 - value} though {self.instrument} is {value} in {against:,} rows",
+                    self.title,
+                    f"such there are: {name}=True",
+                )
+
+    def _once(self, prepared: Prepared) -> Estimates:
         asked: Asked = []
         for value in (0, 1):
             name = f"{self.outcome} of {self.instrument} {value}"
@@ -98,9 +125,7 @@ class IIVM(CrossFit):
                 name = f"{self.treatment} of {self.instrument} {value}"
                 target = Target(self.treatment, rows=Equals(self.instrument, value), binary=True, name=name)
                 asked.append((self.treatment_model, target))
-        score = _Moved(
-            self.outcome, self.treatment, self.instrument, self.always_takers, self.never_takers, self.clip, self.title
-        )
+        score = _Moved(self.outcome, self.treatment, self.instrument, self.always_takers, self.never_takers, self.clip)
         found = solution(prepared, asked, score, self._clusters)
         if not abs(found.slopes[0]) > LITTLE * found.rows:
             raise PlanError(
@@ -122,7 +147,6 @@ class _Moved:
     always_takers: bool
     never_takers: bool
     clip: float
-    where: str
     width: int = 1
     extras: tuple[str, ...] = ("clipped",)
 
@@ -132,7 +156,6 @@ class _Moved:
 
     def __call__(self, batch: pa.RecordBatch, nuisances: Floats) -> Floats:
         outcome, treatment, instrument = (Column(name)(batch) for name in self.inputs)
-        self._check(treatment, instrument)
         (chance,), touched = clipped(nuisances[2:3], self.clip)
         rest = iter(nuisances[3:])
         takers = [
@@ -152,13 +175,13 @@ class _Moved:
             ]
         )
 
-    def _check(self, treatment: Floats, instrument: Floats) -> None:
-        """Raise QueryError where a row is what there is said to be none of."""
-        for allowed, value, name in ((self.always_takers, 0, "always_takers"), (self.never_takers, 1, "never_takers")):
-            against = (instrument == value) & (treatment != value)
-            if not allowed and against.any():
-                raise QueryError(
-                    f"{self.treatment} is {1 - value} though {self.instrument} is {value} in {against.sum():,} rows",
-                    self.where,
-                    f"such there are: {name}=True",
-                )
+
+@dataclass(frozen=True)
+class _Takers:
+    """Counts the rows (2, 2) of each value of the instrument, and of the treatment at it."""
+
+    asked: Task
+
+    def __call__(self, batch: pa.RecordBatch) -> Sums:
+        instrument, treatment = self.asked.rows(batch).targets.astype(np.int64)
+        return Sums({"counts": np.bincount(2 * instrument + treatment, minlength=4).reshape(2, 2).astype(np.float64)})

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from iceblink.causal.dml.crossfit import CrossFit
+from iceblink.causal.dml.crossfit import CrossFit, Prepared
+from iceblink.causal.dml.repeats import Groupings, combined
 from iceblink.causal.dml.scores import Solution, solution
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.models.fitted import Model
@@ -19,7 +20,6 @@ from iceblink.causal.provenance import Provenance
 from iceblink.errors import PlanError
 
 if TYPE_CHECKING:
-    from iceblink.causal.passes import Grouping
     from iceblink.dataset import Dataset
 
 LITTLE = 1e-12
@@ -50,10 +50,13 @@ class PLR(CrossFit):
     folds : int
     seed : int
     cluster : str or sequence of str, optional
-        Columns by which rows belong together: they decide the fold instead of the key, and errors allow for them,
-        without a factor for few clusters.
+        Columns by which rows belong together: they decide the fold instead of the key, and errors allow for them.
+        With G clusters variances have the factor G / (G - 1), and intervals t of G - 1 degrees of freedom.
     missing : {"raise", "drop"}
         What to do about rows that lack a value.
+    repeats : int
+        How often it is all done, each time with other folds of the seed: the estimate is the median, and errors have in
+        them how far the repeats lie apart [2]_.
 
     Raises
     ------
@@ -63,19 +66,20 @@ class PLR(CrossFit):
     ----------
     .. [1] Chernozhukov et al.: Double/debiased machine learning for treatment and structural parameters, Econometrics
        Journal 2018, eq. 4.4.
+    .. [2] The same, definition 3.3.
     """
 
     outcome_model: Model = field(default=Linear(), kw_only=True)
     treatment_model: Model = field(default=Linear(), kw_only=True)
 
-    def fit(self, data: Dataset, grouping: Grouping | None = None) -> Estimates:
-        """Estimate it. Eager: the models' passes, and one more; with clusters two.
+    def fit(self, data: Dataset, grouping: Groupings | None = None) -> Estimates:
+        """Estimate it. Eager: the models' passes, and one more; with clusters two; as often as there are repeats.
 
         Parameters
         ----------
         data : Dataset
-        grouping : Grouping, optional
-            Folds of another kind.
+        grouping : Grouping or sequence of Grouping, optional
+            Folds of another kind; of several repeats a list of one for each.
 
         Raises
         ------
@@ -83,7 +87,9 @@ class PLR(CrossFit):
         PlanError
             Nothing of the treatment is left, a fold is empty, or what the models refuse.
         """
-        prepared = self._prepared(data, grouping)
+        return combined([self._once(prepared) for prepared in self._prepared(data, grouping).repeats()])
+
+    def _once(self, prepared: Prepared) -> Estimates:
         asked = [
             (self.outcome_model, Target(self.outcome)),
             (self.treatment_model, Target(self.treatment)),
@@ -126,7 +132,7 @@ class PLIV(CrossFit):
 
     Parameters
     ----------
-    outcome, treatment, confounders, key, folds, seed, cluster, missing
+    outcome, treatment, confounders, key, folds, seed, cluster, missing, repeats
         As of `PLR`.
     instrument : str
         A column of numbers.
@@ -151,7 +157,7 @@ class PLIV(CrossFit):
     def _roles(self) -> tuple[str, ...]:
         return (self.treatment, self.instrument)
 
-    def fit(self, data: Dataset, grouping: Grouping | None = None) -> Estimates:
+    def fit(self, data: Dataset, grouping: Groupings | None = None) -> Estimates:
         """Estimate it, as `PLR.fit` does.
 
         Raises
@@ -160,7 +166,9 @@ class PLIV(CrossFit):
         PlanError
             Also where the instrument does not move the treatment.
         """
-        prepared = self._prepared(data, grouping)
+        return combined([self._once(prepared) for prepared in self._prepared(data, grouping).repeats()])
+
+    def _once(self, prepared: Prepared) -> Estimates:
         asked = [
             (self.outcome_model, Target(self.outcome)),
             (self.treatment_model, Target(self.treatment)),
@@ -202,7 +210,7 @@ class _Instrumented:
 def estimates(
     title: str, names: tuple[str, ...], found: Solution, facts: dict[str, object], provenance: Provenance
 ) -> Estimates:
-    """Return parameters as estimates, with the tests of the normal distribution."""
+    """Return parameters as estimates, with the tests of the normal distribution, or with clusters of Student's t."""
     return Estimates(
         title=title,
         names=names,
@@ -210,6 +218,7 @@ def estimates(
         covariance=found.covariance,
         convention=found.convention,
         rows=found.rows,
+        freedom=found.freedom,
         dropped=found.dropped,
         facts=facts,
         provenance=provenance,

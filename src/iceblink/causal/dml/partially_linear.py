@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from iceblink.causal.constant import check_varies
 from iceblink.causal.dml.linear_nuisances import Nuisances, crossed, trained
+from iceblink.causal.dml.repeats import Groupings, check_repeats, combined, folds_of
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.matrix import Matrix, Number
 from iceblink.causal.moments import Moments
@@ -46,6 +47,8 @@ class LinearPLR:
     seed : int
     missing : {"raise", "drop"}
         What to do about rows that lack a value.
+    repeats : int
+        As of `PLR`. Moments are saved of a single one.
 
     Raises
     ------
@@ -66,6 +69,7 @@ class LinearPLR:
     folds: int = 5
     seed: int = 0
     missing: Missing = "raise"
+    repeats: int = 1
 
     def __post_init__(self) -> None:
         if self.folds < 2:
@@ -74,6 +78,7 @@ class LinearPLR:
             )
         if isinstance(self.confounders, str):
             raise ConfigError("confounders is one text", "LinearPLR", f"a list: [{self.confounders!r}]")
+        check_repeats(self.repeats, "LinearPLR")
         check_missing(self.missing, "LinearPLR")
         if not self.confounders:
             raise ConfigError("there are no confounders", "LinearPLR", "of a random treatment, compare means: OLS")
@@ -86,7 +91,13 @@ class LinearPLR:
         """Return what θ needs of a table, fold by fold, at the version that the dataset is of, to be saved.
 
         Eager; as `OLS.moments`. The error of θ is not in it: `fit` reads the rows for that.
+
+        Raises
+        ------
+        PlanError
+            There are several repeats.
         """
+        self.check_once("moments are saved")
         return self._saved(data, self.key_folds, saved)
 
     @property
@@ -110,14 +121,14 @@ class LinearPLR:
     def _saved(self, data: Dataset, by: Grouping, saved: SavedMoments | None) -> SavedMoments:
         return saved_moments(data, lambda rows, _: self.asked(rows, by), saved, self._where)
 
-    def fit(self, data: Dataset, *, grouping: Grouping | None = None, saved: SavedMoments | None = None) -> Estimates:
-        """Estimate it. Eager: reads the data twice.
+    def fit(self, data: Dataset, *, grouping: Groupings | None = None, saved: SavedMoments | None = None) -> Estimates:
+        """Estimate it. Eager: reads the data twice, as often as there are repeats.
 
         Parameters
         ----------
         data : Dataset
-        grouping : Grouping, optional
-            Folds of another kind.
+        grouping : Grouping or sequence of Grouping, optional
+            Folds of another kind; of several repeats a list of one for each.
         saved : SavedMoments, optional
             Of `moments`, of this version or an earlier one: the first time only what changed since is read.
 
@@ -125,14 +136,24 @@ class LinearPLR:
         ------
         ColumnNotFound, TypeMismatch, QueryError
         PlanError
-            Nothing of the treatment is left, a fold is empty, the outcome is the same in every row, or the saved
-            moments are of something else.
+            Nothing of the treatment is left, a fold is empty, the outcome is the same in every row, the saved
+            moments are of something else, or there are several repeats and saved moments.
         """
-        where, by = self._where, grouping or self.key_folds
-        question = self.asked(data, by)
+        if saved is not None:
+            self.check_once("moments are saved")
+        folds = folds_of(self.key_folds, self.repeats, grouping, self._where)
+        return combined([self._once(data, by, saved) for by in folds])
+
+    def check_once(self, what: str) -> None:
+        """Raise PlanError where there are several repeats."""
+        if self.repeats > 1:
+            raise PlanError(f"{what} of one repeat, and there are {self.repeats}", self._where, "leave repeats at 1")
+
+    def _once(self, data: Dataset, by: Grouping, saved: SavedMoments | None) -> Estimates:
+        where, question = self._where, self.asked(data, by)
         matrix = question.matrix
         found = question.answer(where) if saved is None else self._saved(data, by, saved).moments
-        self.check(found, grouping, where)
+        self.check(found, by, where)
         nuisances = trained(found, where)
         products = crossed(found, nuisances, where)
         effect = products[0, 1] / products[1, 1]
@@ -147,10 +168,10 @@ class LinearPLR:
             covariance=np.array([[variance]]),
             convention="influence function",
             rows=rows,
-            provenance=Provenance.of(data, folds=len(found.groups), seed=self.seed if grouping is None else None),
+            provenance=Provenance.of(data, folds=len(found.groups), seed=by.seed if isinstance(by, Folds) else None),
         )
 
-    def check(self, found: Moments, grouping: Grouping | None, where: str) -> None:
+    def check(self, found: Moments, by: Grouping, where: str) -> None:
         """Raise PlanError where rows are such that no fold can learn from them."""
         if not len(found.groups):
             raise PlanError("there are no rows", where, "look at the filters, and at missing values")
@@ -160,9 +181,9 @@ class LinearPLR:
             check_varies(found.columns[at], mean, squares, float(total.weights[0]), where, hint)
         if len(found.groups) < 2:
             raise PlanError("all rows are in 1 fold", where, "is the key the same in all rows?")
-        if grouping is None and len(found.groups) < self.folds:
+        if isinstance(by, Folds) and len(found.groups) < by.count:
             raise PlanError(
-                f"{self.folds - len(found.groups)} of {self.folds} folds have no unit",
+                f"{by.count - len(found.groups)} of {by.count} folds have no unit",
                 where,
                 "take fewer folds: each should have many units",
             )

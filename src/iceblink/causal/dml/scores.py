@@ -13,7 +13,7 @@ from iceblink.causal.dml.crossfit import Asked, Prepared
 from iceblink.causal.models.fitted import Fitted, fit_all, predictions
 from iceblink.causal.moments import SCHEMA, Floats, Moments
 from iceblink.causal.passes import BLOCK_ROWS
-from iceblink.causal.regression.sandwich import squares_by_cluster
+from iceblink.causal.regression.sandwich import squares_by_cluster, told_of_clusters
 from iceblink.causal.tree import merged
 
 
@@ -45,6 +45,8 @@ class Solution:
     values : float64 array (J,)
     covariance : float64 array (J, J)
     convention : str
+    freedom : float
+        Degrees of freedom of Student's t: with G clusters G - 1, else infinite.
     rows : int
     slopes : float64 array (J,)
         Sums of a.
@@ -57,6 +59,7 @@ class Solution:
     values: Floats
     covariance: Floats
     convention: str
+    freedom: float
     rows: int
     slopes: Floats
     extras: Moments
@@ -68,7 +71,7 @@ def solution(prepared: Prepared, asked: Asked, score: Score, clusters: tuple[str
 
     After the models' passes one more finds θ = - Σ b / Σ a, and the variance Σ ψ² / (Σ a)²: as Σ ψ = 0, the sum of
     squares is that of cross products of a and b about their means. With clusters another pass adds scores up by
-    cluster.
+    cluster [2]_, and the variance has the factor G / (G - 1), as CR1 has it.
 
     Raises
     ------
@@ -79,6 +82,7 @@ def solution(prepared: Prepared, asked: Asked, score: Score, clusters: tuple[str
     ----------
     .. [1] Chernozhukov et al.: Double/debiased machine learning for treatment and structural parameters, Econometrics
        Journal 2018, definition 3.2 and theorem 3.2.
+    .. [2] Chiang, Kato, Ma, Sasaki: Multiway cluster robust double/debiased machine learning, JBES 2022, of one way.
     """
     fits = fit_all(prepared.data, asked, prepared.task)
     task, width = prepared.task, score.width
@@ -92,17 +96,19 @@ def solution(prepared: Prepared, asked: Asked, score: Score, clusters: tuple[str
     with np.errstate(all="ignore"):  # who asks for this looks at the slopes
         values = -levels / slopes
         turned = np.concatenate([np.diag(values), np.eye(width)], axis=1) / slopes[:, np.newaxis]
-    convention = "influence function"
+    convention, freedom = "influence function", np.inf
     if clusters:
         scored = _Scores(fits, score, values)
         kept = prepared.data.select(*dict.fromkeys((*needed, *clusters)))
         meat, count = squares_by_cluster(kept, scored, clusters)
-        covariance = meat / np.outer(slopes, slopes)
-        convention += f", by {', '.join(clusters)} ({count:,})"
+        covariance = meat / np.outer(slopes, slopes) * (count / (count - 1))
+        convention, freedom = f"{convention}, {told_of_clusters(clusters, count)}", count - 1
     else:
         covariance = turned @ found.products[0, : 2 * width, : 2 * width] @ turned.T
     dropped = tuple(dict.fromkeys(name for fit in fits for name in fit.dropped))
-    return Solution(values, np.asarray(covariance), convention, int(rows), slopes, found.chosen(score.extras), dropped)
+    return Solution(
+        values, np.asarray(covariance), convention, freedom, int(rows), slopes, found.chosen(score.extras), dropped
+    )
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ class Linear:
 def linear(subject: Subject) -> Linear | None:
     """Return the linear estimator that a subject is; None if it is another, or its treatment stands in products."""
     estimator = subject.estimator
-    if isinstance(estimator, LinearPLR):
+    if isinstance(estimator, LinearPLR) and estimator.repeats == 1:
         question = estimator.asked(subject.data, estimator.key_folds)
         by, effect_of = question.grouping, lambda found, _: _partially_linear(found)
         return Linear(question.data, question.matrix, by, estimator.folds, None, effect_of)

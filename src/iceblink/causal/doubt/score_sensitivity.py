@@ -211,10 +211,11 @@ class ScoreSensitivity(Sensitivity):
 @sensitivity.register(LinearPLR)
 def _(estimator: LinearPLR, data: Dataset, grouping: Grouping | None = None) -> ScoreSensitivity:
     where = f"LinearPLR {estimator.outcome} on {estimator.treatment}"
+    estimator.check_once("sensitivity is")
     by = grouping or estimator.key_folds
     question = estimator.asked(data, by)
     matrix, found = question.matrix, question.answer(where)
-    estimator.check(found, grouping, where)
+    estimator.check(found, by, where)
     nuisances, effect, left, representer = _elements(found, where)
     if not left * found.rows.sum() > TOLERANCE * found.total.products[0, 0, 0]:
         raise PlanError("the models leave nothing of the outcome", where, "there is no room for a confounder")

@@ -36,6 +36,11 @@ def keys_of(key: str | Sequence[str], data: Dataset, where: str) -> tuple[str, .
     return keys
 
 
+def clusters_of(cluster: str | Sequence[str] | None, data: Dataset, where: str) -> tuple[str, ...]:
+    """Return the columns by which rows belong together, none if nothing is said. Raises ColumnNotFound, PlanError."""
+    return () if cluster is None else keys_of(cluster, data, where)
+
+
 def numbers(batch: pa.RecordBatch, column: str, where: str) -> Floats:
     """Return the numbers (n,) of a column. Raises QueryError where one is missing or infinite."""
     values = floats(batch.column(column)).astype(np.float64)

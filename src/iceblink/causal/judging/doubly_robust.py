@@ -44,7 +44,7 @@ class DoublyRobust:
     Parameters
     ----------
     key : str or sequence of str
-        The columns of the unit, which decide its fold.
+        The columns of the unit, which decide its fold, unless the problem has clusters: then these do.
     propensity : float, str or mapping of arm to these, optional
         In an experiment, the chance of treatment, or a column of it; of more arms than two the chance of each, by its
         value: the control has what others leave if it is not named. Default: a multinomial logit of the confounders,
@@ -99,7 +99,7 @@ class DoublyRobust:
             )
         keys = keys_of(self.key, study.data, title)
         chances = self._chances(study, title)
-        folds = Folds(keys, self.folds, self.seed)
+        folds = Folds(study.cluster or keys, self.folds, self.seed)
         found = moments(study.data, study.reader.matrix, grouping=_FoldArms(folds, study.arms), where=title)
         return RowScores(
             title, study, _Scorer(study.reader, folds, _outcomes(study, found, self.folds, title), chances, self.clip)

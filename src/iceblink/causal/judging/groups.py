@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.experiments.places import Places
-from iceblink.causal.judging.columns import check_numbers
+from iceblink.causal.judging.columns import check_numbers, clusters_of
 from iceblink.causal.judging.cuts import cut, part_of
+from iceblink.causal.judging.group_errors import GroupErrors, group_errors
 from iceblink.causal.late import stats
 from iceblink.causal.matrix import Matrix, Number, floats
 from iceblink.causal.moments import Floats, Integers, Moments
@@ -29,11 +30,13 @@ if TYPE_CHECKING:
     from iceblink.dataset import Dataset
 
 MOST_GROUPS = 1_000
+MOST_CLUSTERED = 100
+"""Groups whose errors allow for clusters: each has a score of each row, and all have covariances."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Groups(Estimates):
-    """The effect of each of k groups, which share no rows, so that their errors are independent.
+    """The effect of each of k groups, which share no rows, so that their errors are independent but for clusters.
 
     Parameters
     ----------
@@ -49,16 +52,20 @@ class Groups(Estimates):
     def joint_interval(self, level: float = 0.95) -> Floats:
         """Return bounds (k, 2) that cover all effects together with a probability.
 
-        Of independent estimates Šidák's bounds are exact: each covers with the k-th root of it.
+        Šidák's bounds: each covers with the k-th root of it, which is exact of independent estimates, and with clusters
+        that are in several groups more than enough.
         """
         return self.interval(float(level ** (1 / len(self.values))))
 
     @property
     def equal(self) -> float:
-        """The p-value of all groups having one effect: Cochran's Q, χ² of k - 1."""
-        weights = 1 / self.errors**2
-        apart = self.values - weights @ self.values / weights.sum()
-        return float(stats.chi2.sf(weights @ apart**2, len(self.values) - 1))
+        """The p-value of all groups having one effect: Cochran's Q, χ² of k - 1.
+
+        With G clusters that may be in several groups it is Wald's statistic / (k - 1), F of k - 1 and G - 1, and NaN of
+        as many groups as clusters.
+        """
+        turned = np.eye(len(self.values))[1:] - np.eye(len(self.values))[0]
+        return _p_of_nothing(turned @ self.values, turned @ self.covariance @ turned.T, self.freedom)
 
     def difference(self, name: str, other: str) -> Estimates:
         """Return how much more the effect of one group is than that of another. Raises ColumnNotFound."""
@@ -72,6 +79,7 @@ class Groups(Estimates):
             covariance=np.array([[turned @ self.covariance @ turned]]),
             convention=self.convention,
             rows=rows,
+            freedom=self.freedom,
             provenance=self.provenance,
         )
 
@@ -110,8 +118,8 @@ class Groups(Estimates):
 class GroupEffects:
     """The effect in each segment, as the mean of doubly robust scores [1]_.
 
-    Variances have the divisor n - 1, as HC2 has in a regression on the segments. They take rows for independent: where
-    a unit has several, ``OLS("score ~ i(segment)", cluster=...)`` has errors that allow for it.
+    Variances have the divisor n - 1, as HC2 has in a regression on the segments. They take rows for independent, unless
+    ``cluster=`` names what they have in common: then they are CR1, as those of `OLS` on a one for each segment.
 
     Parameters
     ----------
@@ -119,6 +127,9 @@ class GroupEffects:
         Columns whose values, together, are the segments: texts, whole numbers, true and false, dates.
     score : str
         A column of doubly robust scores of the effect, as `DoublyRobust` makes them.
+    cluster : str or sequence of str, optional
+        Columns by which rows belong together: errors allow for them, also between segments. Intervals are those of t of
+        G - 1 degrees of freedom.
 
     References
     ----------
@@ -128,15 +139,16 @@ class GroupEffects:
 
     by: str | Sequence[str]
     score: str
+    cluster: str | Sequence[str] | None = None
 
     def fit(self, data: Dataset) -> Groups:
-        """Estimate it. Eager: two passes.
+        """Estimate it. Eager: two passes, with clusters three.
 
         Raises
         ------
         ColumnNotFound, TypeMismatch, QueryError
         PlanError
-            There are no rows, more than 1,000 segments, or one of a single row.
+            There are no rows, more than 1,000 segments, with clusters 100, or one of a single row.
         """
         by = (self.by,) if isinstance(self.by, str) else tuple(self.by)
         where = f"GroupEffects of {self.score} by {', '.join(by)}"
@@ -150,16 +162,23 @@ class GroupEffects:
                 raise TypeMismatch(
                     f"column {name!r} is {show_type(kind)}, whose values are no segments", where, "cut it by mutate"
                 )
-        segments = data.select(*by).distinct().order_by(*by).limit(MOST_GROUPS + 1).to_pylist()
-        if len(segments) > MOST_GROUPS:
-            raise PlanError(f"there are more than {MOST_GROUPS:,} segments", where, "join some")
+        clusters, most = clusters_of(self.cluster, data, where), MOST_GROUPS if self.cluster is None else MOST_CLUSTERED
+        segments = data.select(*by).distinct().order_by(*by).limit(most + 1).to_pylist()
+        if len(segments) > most:
+            raise PlanError(
+                f"there are more than {most:,} segments" + (" of clusters" if clusters else ""), where, "join some"
+            )
         if not segments:
             raise PlanError("there are no rows", where, "look at the filters")
         keys = [tuple(segment[name] for name in by) for segment in segments]
         cells = _Segments(Places.of(by, keys, data.schema))
-        found = moments(data, Matrix((Number(self.score),)), grouping=cells, where=where)
+        matrix = Matrix((Number(self.score),))
+        found = moments(data, matrix, grouping=cells, where=where)
         named = [", ".join(map(_told, segment, segment.values())) for segment in segments]
-        return _groups(where, tuple(named[at] for at in found.groups), found, Provenance.of(data))
+        names = tuple(named[at] for at in found.groups)
+        _check_counts(found, names, where)
+        errors = group_errors(data, matrix, cells, found, clusters)
+        return _groups(where, names, found, errors, Provenance.of(data))
 
 
 @dataclass(frozen=True)
@@ -168,8 +187,8 @@ class Calibration:
 
     Groups of about as many rows are cut at quantiles of the predicted effect; the effect of each is the mean of its
     scores (sorted group average effects, GATES [1]_). A prediction is calibrated if in each group the mean of scores
-    less predictions is 0; the fact ``p calibrated`` is the p-value of that in all groups together, χ² of k. Rows are
-    taken for independent: where a unit has several, `BestLinearPredictor` has errors by cluster.
+    less predictions is 0; the fact ``p calibrated`` is the p-value of that in all groups together, χ² of k, or
+    with G clusters F of k and G - 1, and NaN of more groups than that.
 
     Parameters
     ----------
@@ -179,6 +198,8 @@ class Calibration:
         A column of doubly robust scores of the effect, as `DoublyRobust` makes them.
     groups : int
         How many there are at most; rows of equal predictions are in one.
+    cluster : str or sequence of str, optional
+        As of `GroupEffects`; else rows are taken for independent.
 
     References
     ----------
@@ -189,15 +210,15 @@ class Calibration:
     effect: str
     score: str
     groups: int = 5
+    cluster: str | Sequence[str] | None = None
 
     def __post_init__(self) -> None:
-        if not 2 <= self.groups <= MOST_GROUPS:
-            raise ConfigError(
-                f"groups is {self.groups}", "Calibration", f"from 2 to {MOST_GROUPS:,}; 5 to 20 are usual"
-            )
+        most = MOST_GROUPS if self.cluster is None else MOST_CLUSTERED
+        if not 2 <= self.groups <= most:
+            raise ConfigError(f"groups is {self.groups}", "Calibration", f"from 2 to {most:,}; 5 to 20 are usual")
 
     def fit(self, data: Dataset) -> Groups:
-        """Estimate it. Eager: about four passes.
+        """Estimate it. Eager: about four passes, with clusters one more.
 
         Raises
         ------
@@ -207,18 +228,18 @@ class Calibration:
         """
         where = f"Calibration of {self.effect} by {self.score}"
         check_numbers(data, (self.effect, self.score), where)
+        clusters = clusters_of(self.cluster, data, where)
         (bounds,) = cut(data.select(self.effect), (self.effect,), self.groups, where)
         matrix = Matrix((Number(self.score), Number(self.effect)))
-        found = moments(data, matrix, grouping=_Parts(self.effect, bounds), where=where)
+        parts = _Parts(self.effect, bounds)
+        found = moments(data, matrix, grouping=parts, where=where)
         names = tuple(f"group {number + 1}" for number in found.groups)
-        away = found.means[:, 0] - found.means[:, 1]
-        turned = np.array([1.0, -1.0])
         _check_counts(found, names, where)
-        variance = found.products @ turned @ turned / (found.rows - 1) / found.rows
-        with np.errstate(divide="ignore", invalid="ignore"):
-            total = float(np.where(away == 0, 0.0, away**2 / variance).sum())
-        facts = {"p calibrated": float(stats.chi2.sf(total, len(names)))}
-        return _groups(where, names, found, Provenance.of(data), facts, found.means[:, 1])
+        errors = group_errors(data, matrix, parts, found, clusters)
+        turned = np.kron([1.0, -1.0], np.eye(len(names)))
+        away = found.means[:, 0] - found.means[:, 1]
+        facts = {"p calibrated": _p_of_nothing(away, turned @ errors.covariance @ turned.T, errors.freedom)}
+        return _groups(where, names, found, errors, Provenance.of(data), facts, found.means[:, 1])
 
 
 def _told(column: str, value: object) -> str:
@@ -231,23 +252,40 @@ def _check_counts(found: Moments, names: Sequence[str], where: str) -> None:
         raise PlanError(f"{names[int(np.argmin(found.rows))]} has a single row", where, "join it with others")
 
 
+def _p_of_nothing(values: Floats, covariance: Floats, freedom: float) -> float:
+    """Return the p-value of numbers (k,) all being 0: χ² of k, or F of k and degrees of freedom."""
+    count = len(values)
+    if count > freedom:
+        return np.nan
+    doubtful = (values != 0) | (np.diag(covariance) > 0)
+    values, covariance = values[doubtful], covariance[np.ix_(doubtful, doubtful)]
+    if not (np.diag(covariance) > 0).all():
+        return 0.0
+    total = float(values @ np.linalg.solve(covariance, values))
+    if np.isinf(freedom):
+        return float(stats.chi2.sf(total, count))
+    return float(stats.f.sf(total / count, count, freedom))
+
+
 def _groups(
     title: str,
     names: tuple[str, ...],
     found: Moments,
+    errors: GroupErrors,
     provenance: Provenance,
     facts: dict[str, Any] | None = None,
     predicted: Floats | None = None,
 ) -> Groups:
     """Return the means of scores, the first column of moments, by group."""
-    _check_counts(found, names, title)
+    count = len(names)
     return Groups(
         title=title,
         names=names,
         values=found.means[:, 0],
-        covariance=np.diag(found.products[:, 0, 0] / (found.rows - 1) / found.rows),
-        convention="variances inside of groups, divisor n - 1",
+        covariance=errors.covariance[:count, :count],
+        convention=errors.convention,
         rows=int(found.rows.sum()),
+        freedom=errors.freedom,
         facts=facts or {},
         provenance=provenance,
         counts=found.rows,

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from scipy.special import digamma
 
-from iceblink.causal.judging.columns import check_numbers, keys_of, numbers
+from iceblink.causal.judging.columns import check_numbers, clusters_of, keys_of, numbers
 from iceblink.causal.judging.curves import POINTS, Curves, binned, traced
 from iceblink.causal.judging.cuts import cut
 from iceblink.causal.judging.uplift import check_bins
@@ -48,6 +48,8 @@ class TOC:
         How many points there are at most, at quantiles of the predicted effect; rows between two are taken as equal,
         and nothing is sorted. Default: areas over every value that occurs, by a sort of the rows; curves have 100
         points, and errors are those of these.
+    cluster : str or sequence of str, optional
+        Columns by which rows belong together: errors are those of parts of these instead of the units.
 
     References
     ----------
@@ -59,6 +61,7 @@ class TOC:
     score: str
     key: str | Sequence[str]
     bins: int | None = None
+    cluster: str | Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         check_bins(self.bins, "TOC")
@@ -74,7 +77,7 @@ class TOC:
         """
         where = f"TOC of {self.effect}"
         check_numbers(data, (self.effect, self.score), where)
-        keys = keys_of(self.key, data, where)
+        keys = clusters_of(self.cluster, data, where) or keys_of(self.key, data, where)
         rows = data.select(*dict.fromkeys((self.effect, self.score, *keys)))
         (bounds,) = cut(rows, (self.effect,), self.bins or POINTS, where)
         sums = binned(rows, self.effect, keys, bounds, _Scores(self.score, where))

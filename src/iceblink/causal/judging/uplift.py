@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from iceblink.causal.judging.columns import check_numbers, keys_of, numbers
+from iceblink.causal.judging.columns import check_numbers, clusters_of, keys_of, numbers
 from iceblink.causal.judging.curves import POINTS, Curves, binned, traced
 from iceblink.causal.judging.cuts import cut
 from iceblink.causal.matrix import floats
@@ -59,6 +59,8 @@ class UpliftCurve:
         How many points there are at most, at quantiles of the predicted effect: each is exact, and nothing is sorted;
         areas are those under lines through them. Default: areas under lines through every value that occurs, by a sort
         of the rows; curves have 100 points, and errors are those of these.
+    cluster : str or sequence of str, optional
+        Columns by which rows belong together: errors are those of parts of these instead of the units.
 
     References
     ----------
@@ -70,6 +72,7 @@ class UpliftCurve:
     treatment: str
     key: str | Sequence[str]
     bins: int | None = None
+    cluster: str | Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         check_bins(self.bins, "UpliftCurve")
@@ -87,7 +90,7 @@ class UpliftCurve:
         """
         where = f"UpliftCurve of {self.effect}"
         check_numbers(data, (self.effect, self.outcome, self.treatment), where)
-        keys = keys_of(self.key, data, where)
+        keys = clusters_of(self.cluster, data, where) or keys_of(self.key, data, where)
         rows = data.select(*dict.fromkeys((self.effect, self.outcome, self.treatment, *keys)))
         (bounds,) = cut(rows, (self.effect,), self.bins or POINTS, where)
         sums = binned(rows, self.effect, keys, bounds, _ByArm(self.outcome, self.treatment, where))

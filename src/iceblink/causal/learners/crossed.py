@@ -40,8 +40,9 @@ class XLearner(Learner):
     effect_model : Model, optional
         Of the imputed effects. Default: `outcome_model`, or `Linear` if that is `Logistic`.
     propensity : Model, float, str or mapping
-        A model of binary targets, each arm's rows against the control's; or the chance of not being a control where it
-        is known: a number, or the column that has it; of several arms a mapping from arms to either.
+        A model of the chance of each arm, multinomial where there are more than two; or the chance of not being a
+        control where it is known: a number, or the column that has it; of several arms a mapping from arms to either.
+        ``ci.models.Pairwise(Logistic())`` models each arm's rows with the control's instead, as EconML and CausalML do.
 
     References
     ----------

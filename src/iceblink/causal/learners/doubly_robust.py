@@ -33,7 +33,8 @@ class DRLearner(OrthogonalLearner):
     outcome, treatment, features, control, missing
         As of `SLearner`.
     key : str or sequence of str
-        The columns of the unit, which decide its fold. Errors take rows as independent of each other, of one unit too.
+        The columns of the unit, which decide its fold. Errors take rows as independent of each other, of one unit too,
+        unless ``cluster=`` names what they have in common.
     outcome_model : Model
         Of each arm's outcome.
     effect_model : Model
@@ -44,6 +45,8 @@ class DRLearner(OrthogonalLearner):
     seed : int
     clip : float
         Chances nearer to 0 or 1 than this are taken as this; how many rows had one is among the facts of `ate`.
+    cluster : str or sequence of str, optional
+        As of `PLR`: errors of the average have the factor G / (G - 1), those of coefficients and effects are CR1.
 
     References
     ----------

@@ -18,6 +18,7 @@ from iceblink.causal.moments import Floats
 from iceblink.causal.passes import BLOCK_ROWS, moments
 from iceblink.causal.provenance import UNKNOWN, Provenance
 from iceblink.causal.regression.design import with_expressions
+from iceblink.causal.regression.sandwich import squares_by_cluster, told_of_clusters
 from iceblink.causal.result import Result
 from iceblink.causal.sheet import Sheet
 from iceblink.errors import ColumnNotFound, DuplicateColumn, PlanError
@@ -71,6 +72,8 @@ class LearnedEffects(Result):
     facts : dict
         What else is known: whether folds were given.
     provenance : Provenance
+    clusters : tuple of str
+        Columns by which rows belong together.
     """
 
     keys: ClassVar[tuple[str, ...]] = ("arm", "name")
@@ -83,6 +86,7 @@ class LearnedEffects(Result):
     dropped: tuple[str, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
     provenance: Provenance = UNKNOWN
+    clusters: tuple[str, ...] = ()
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -134,7 +138,9 @@ class LearnedEffects(Result):
         return scored.select(*data.columns, *names)
 
     def ate(self) -> Estimates:
-        """Return the average effect over the rows that it learnt from, ``ATE`` or ``ATE[arm]``. Eager: one pass, once.
+        """Return the average effect over the rows that it learnt from, ``ATE`` or ``ATE[arm]``.
+
+        Eager: one pass, with clusters two, once.
 
         Standard errors are those of the scores' influence function, of `RLearner` and `DRLearner`; other learners
         average what models say of the rows that these were fitted to, which has none: they are NaN.
@@ -147,7 +153,7 @@ class LearnedEffects(Result):
         return self._average
 
     def coefficients(self, arm: object = None) -> Estimates:
-        """Return the linear model of an arm's effect: of features as they are, errors HC1.
+        """Return the linear model of an arm's effect: of features as they are, errors HC1, or CR1 by clusters.
 
         Parameters
         ----------
@@ -211,12 +217,18 @@ class LearnedEffects(Result):
         columns = dict.fromkeys(term.inputs)
         found = moments(self.setting.data.select(*columns), Matrix((term,)), where=self.title)
         rows, effects = int(found.rows[0]), len(names)
-        facts = dict(self.facts)
+        facts, freedom = dict(self.facts), np.inf
         if self.scores is None:
             covariance, convention = np.full((effects, effects), np.nan), "none, models saw these rows"
         else:
             covariance = found.products[0, :effects, :effects] / rows**2
             convention = "influence function of AIPW"
+            if self.clusters:
+                scored = _Centred(self.scores, found.means[0, :effects])
+                chosen = self.setting.data.select(*dict.fromkeys((*columns, *self.clusters)))
+                meat, count = squares_by_cluster(chosen, scored, self.clusters)
+                covariance, freedom = meat / rows**2 * (count / (count - 1)), count - 1
+                convention += f", {told_of_clusters(self.clusters, count)}"
             facts[ROWS_CLIPPED] = round(found.means[0, effects] * rows)
         return Estimates(
             title=self.title,
@@ -225,6 +237,7 @@ class LearnedEffects(Result):
             covariance=covariance,
             convention=convention,
             rows=rows,
+            freedom=freedom,
             dropped=self.dropped,
             facts=facts,
             provenance=self.provenance,
@@ -249,6 +262,22 @@ class _Beside:
             found.append(errors)
         added = [pa.array(values, pa.float64(), from_pandas=True) for values in np.concatenate(found)]
         return pa.RecordBatch.from_arrays([*batch.columns, *added], schema=self.schema)
+
+
+@dataclass(frozen=True, eq=False)
+class _Centred:
+    """Scores (K, n) less their means, to be added up by cluster."""
+
+    scores: AverageScores
+    means: Floats
+
+    @property
+    def width(self) -> int:
+        return len(self.means)
+
+    def __call__(self, batch: pa.RecordBatch) -> Floats:
+        found, _ = self.scores.of(batch)
+        return found - self.means[:, np.newaxis]
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ from iceblink.causal.models.linear import Linear
 from iceblink.causal.models.logistic import Logistic
 from iceblink.causal.models.target import Target
 from iceblink.causal.moments import Floats
-from iceblink.causal.passes import Folds, Grouping
+from iceblink.causal.passes import Folds, Grouping, several
 from iceblink.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -58,11 +58,17 @@ class FittedRule:
 
 
 def effects_by(
-    model: Model, setting: Setting, targets: Sequence[Target], title: str, folds: Grouping
+    model: Model,
+    setting: Setting,
+    targets: Sequence[Target],
+    title: str,
+    folds: Grouping,
+    clusters: tuple[str, ...] = (),
 ) -> tuple[Rule, Mapping[str, Estimates]]:
     """Fit a model of the effect of each arm; of least squares also the coefficients, with errors. Eager."""
     if isinstance(model, Linear) and model.penalty == 0:
-        return linear_effects(setting, targets, {"learner": title, **facts_of(folds)}, setting.provenance(folds))
+        facts = {"learner": title, **facts_of(folds)}
+        return linear_effects(setting, targets, facts, setting.provenance(folds), clusters)
     return FittedRule(setting.fit([(model, target) for target in targets])), {}
 
 
@@ -78,6 +84,7 @@ class OrthogonalLearner(Learner):
     folds: int = 5
     seed: int = 0
     clip: float = 0.01
+    cluster: str | Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -101,14 +108,23 @@ class OrthogonalLearner(Learner):
         PlanError
             Also where a fold is empty, or the features tell the arms apart without error.
         """
-        by = grouping or Folds.by(self.key, self.folds, self.seed)
-        setting = self.setting(data, columns_of(self.propensity), by.inputs)
+        clusters = () if self.cluster is None else several(self.cluster)
+        by = grouping or Folds.by(clusters or self.key, self.folds, self.seed)
+        keys = () if grouping else several(self.key)  # looked for even where clusters decide the folds
+        setting = self.setting(data, columns_of(self.propensity), (*keys, *by.inputs), clusters)
         outcomes, chances = self.nuisances(setting, self._outcomes(setting), self.propensity, by)
         targets = self._targets(setting, outcomes, chances)
-        rule, linear = effects_by(self.effect_model, setting, targets, self.title, by)
-        scores = self._scores(setting, rule, outcomes, chances)
+        rule, linear = effects_by(self.effect_model, setting, targets, self.title, by, clusters)
         return LearnedEffects(
-            self.title, setting, rule, scores, linear, dropped_by(outcomes), facts_of(by), setting.provenance(by)
+            self.title,
+            setting,
+            rule,
+            self._scores(setting, rule, outcomes, chances),
+            linear,
+            dropped_by(outcomes),
+            facts_of(by),
+            setting.provenance(by),
+            clusters,
         )
 
     @abstractmethod

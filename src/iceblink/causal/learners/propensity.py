@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from iceblink.causal.matrix import floats
+from iceblink.causal.models.classes import chances_of_all
 from iceblink.causal.models.fitted import Fitted, Model, predictions
 from iceblink.causal.moments import Floats
 from iceblink.causal.observational.study import Arms
@@ -20,14 +21,10 @@ Share = float | str
 Assignment = Model | Share | Mapping[Any, Share]
 """A model of who has which treatment, or what is known of it.
 
-A model is one of binary targets, `Logistic` for example; each arm has one, of its rows and the control's, and the
-chances follow from their odds [1]_. A number or the name of a column is the chance of not being a control, of two
-arms; of more a mapping says the chance of each arm: the control has what others leave if it is not named.
-
-References
-----------
-.. [1] Begg, Gray: Calculation of polychotomous logistic regression parameters using individualized regressions,
-   Biometrika 1984.
+A model is one of binary targets, or of classes where there are more arms than two: one model of all arms, whose chances
+add up to 1; of `Logistic` it is multinomial regression. A number or the name of a column is the chance of not being a
+control, of two arms; of more a mapping says the chance of each arm: the control has what others leave if it is not
+named.
 """
 
 
@@ -49,21 +46,16 @@ def against(chances: Floats, arm: int) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class ModelledChances:
-    """Chances whose odds against the control are those of a model for each other arm."""
+    """Chances that a model of all arms says."""
 
-    fits: tuple[Fitted, ...]
+    fit: Fitted
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        return self.fits[0].inputs
+        return self.fit.inputs
 
     def of(self, batch: pa.RecordBatch) -> Floats:
-        shares = np.clip(predictions(self.fits, batch), 0.0, 1.0)  # a linear model may leave them
-        if len(shares) == 1:
-            return np.concatenate([1 - shares, shares])
-        with np.errstate(divide="ignore"):
-            odds = np.minimum(shares / (1 - shares), 1e300 / len(shares))  # no infinity over infinity where one is sure
-        return np.asarray(np.concatenate([np.ones((1, odds.shape[1])), odds]) / (1 + odds.sum(axis=0)))
+        return chances_of_all(predictions([self.fit], batch))
 
 
 @dataclass(frozen=True)

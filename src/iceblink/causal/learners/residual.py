@@ -25,7 +25,7 @@ class RLearner(OrthogonalLearner):
     With m(x) = E[Y | X = x] and e(x) the chance of the treatment, both by models that have not seen the row's fold, τ
     minimises Σ ((Y - m(X)) - (T - e(X)) τ(X))²: a regression of (Y - m) / (T - e) with weights (T - e)². With linear
     models it is EconML's ``LinearDML`` of a discrete treatment. Each arm is compared with the control over the rows of
-    both, and m and e are those of these rows.
+    both, and m and e are those of these rows: e = p_k / (p_0 + p_k), by a model of the chances p of all arms.
 
     The average effect is the mean of AIPW scores with μ_0 = m - e τ and μ_1 = m + (1 - e) τ, as of grf's
     ``average_treatment_effect`` [2]_. The model of the effect has seen these rows: with a flexible one the standard
@@ -36,7 +36,8 @@ class RLearner(OrthogonalLearner):
     outcome, treatment, features, control, missing
         As of `SLearner`.
     key : str or sequence of str
-        The columns of the unit, which decide its fold. Errors take rows as independent of each other, of one unit too.
+        The columns of the unit, which decide its fold. Errors take rows as independent of each other, of one unit too,
+        unless ``cluster=`` names what they have in common.
     outcome_model : Model
         Of the outcome, whatever the treatment.
     effect_model : Model
@@ -47,6 +48,8 @@ class RLearner(OrthogonalLearner):
     seed : int
     clip : float
         Chances nearer to 0 or 1 than this are taken as this; how many rows had one is among the facts of `ate`.
+    cluster : str or sequence of str, optional
+        As of `PLR`: errors of the average have the factor G / (G - 1), those of coefficients and effects are CR1.
 
     References
     ----------

@@ -14,7 +14,7 @@ from iceblink.causal.learners.setting import Setting
 from iceblink.causal.matrix import Matrix, Number
 from iceblink.causal.models.fitted import Fitted, Model
 from iceblink.causal.models.target import Target
-from iceblink.causal.observational.study import arms_of
+from iceblink.causal.observational.study import arms_of, membership
 from iceblink.causal.passes import Grouping, Missing, check_differ, check_missing
 from iceblink.causal.regression.design import Design, complete
 from iceblink.errors import ColumnNotFound, ConfigError, PlanError
@@ -45,7 +45,9 @@ class Learner:
         """Which learner it is, of what."""
         return f"{type(self).__name__} of {self.outcome} by {self.treatment}"
 
-    def setting(self, data: Dataset, chances: Sequence[str] = (), keys: Sequence[str] = ()) -> Setting:
+    def setting(
+        self, data: Dataset, chances: Sequence[str] = (), keys: Sequence[str] = (), clusters: Sequence[str] = ()
+    ) -> Setting:
         """Check names and types, and count the arms. Eager: a pass over the treatment, and one for each category.
 
         Parameters
@@ -55,6 +57,8 @@ class Learner:
             Columns of chances, which are numbers and may not be missing.
         keys : sequence of str
             Other columns that are needed.
+        clusters : sequence of str
+            Columns that may not be missing, of any type.
 
         Raises
         ------
@@ -66,7 +70,7 @@ class Learner:
             The treatment is missing in some rows.
         """
         names = data.schema.names
-        for name in (self.outcome, self.treatment, *chances, *keys):
+        for name in (self.outcome, self.treatment, *chances, *keys, *clusters):
             if name not in names:
                 raise ColumnNotFound.of(name, names, self.title)
         for name in chances:
@@ -75,7 +79,7 @@ class Learner:
         design = Design.of(data, Formula(Variable(self.outcome, True), terms, True), self.title)
         data, features = design.data, Matrix(design.matrix.terms[1:])
         if self.missing == "drop":
-            data = complete(data, (self.outcome, self.treatment, *features.inputs, *chances))
+            data = complete(data, (self.outcome, self.treatment, *features.inputs, *chances, *clusters))
         arms = arms_of(data, self.treatment, self.control, None, self.title)
         check_columns_vary(data, {self.outcome: "there is nothing to explain"}, self.title)
         return Setting(data, self.outcome, arms, terms, features, self.title)
@@ -98,9 +102,8 @@ class Learner:
         """
         if isinstance(propensity, str | float | Real | Mapping):
             return setting.fit(outcomes, folds), known(propensity, setting.arms, self.title)
-        chances = [(propensity, setting.chance_of(arm)) for arm in setting.others]
-        fits = setting.fit([*outcomes, *chances], folds)
-        return fits[: len(outcomes)], ModelledChances(fits[len(outcomes) :])
+        *fits, chances = setting.fit([*outcomes, (propensity, membership(setting.arms))], folds)
+        return tuple(fits), ModelledChances(chances)
 
     def _terms(self, data: Dataset) -> Terms:
         """Read the features."""

@@ -57,11 +57,6 @@ class Setting:
         name = f"{self.outcome} of {self.arms.column} {' and '.join(self.arms.names[arm] for arm in arms)}"
         return Target(self.outcome, rows=InArms(self.arms, arms), binary=binary, name=name)
 
-    def chance_of(self, arm: int) -> Target:
-        """What a model learns of who is in an arm, among its rows and the control's."""
-        name = f"{self.arms.column} {self.arms.names[arm]} against {self.arms.names[0]}"
-        return Target(InArms(self.arms, (arm,)), rows=InArms(self.arms, (0, arm)), binary=True, name=name)
-
     def provenance(self, folds: Grouping | None = None) -> Provenance:
         """Return where results come from; folds that were given have no seed."""
         if isinstance(folds, Folds):

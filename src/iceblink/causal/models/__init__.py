@@ -10,11 +10,12 @@ from iceblink.causal.models.estimator import SkLearn
 from iceblink.causal.models.fitted import Fitted, Model, Predictor, fit_all, predictions
 from iceblink.causal.models.linear import Linear
 from iceblink.causal.models.logistic import Logistic
+from iceblink.causal.models.pairwise import Pairwise
 from iceblink.causal.models.target import Column, Equals, Target, Values
 from iceblink.causal.models.task import Task
 from iceblink.causal.models.trees import XGBoost
 
 __all__ = [
-    "Linear", "Logistic", "XGBoost", "SkLearn",
+    "Linear", "Logistic", "XGBoost", "SkLearn", "Pairwise",
     "Model", "Task", "Target", "Values", "Column", "Equals", "Fitted", "Predictor", "fit_all", "predictions",
 ]  # fmt: skip

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from iceblink.causal.models.classes import each_class, together
 from iceblink.causal.models.fitted import Fitted
 from iceblink.causal.models.gathering import gathered
-from iceblink.causal.models.task import Rows, Task, no_rows
+from iceblink.causal.models.task import Rows, Task, check_classes, no_rows
 from iceblink.causal.moments import Floats
 from iceblink.errors import ConfigError, PlanError
 from iceblink.interop import optional
@@ -21,27 +22,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class EstimatorPredictor:
-    """A fitted estimator; `chance` says whether it is asked for the chance of a 1."""
+    """A fitted estimator.
+
+    Parameters
+    ----------
+    estimator : object
+    chance : bool
+        Whether it is asked for the chance of a 1, or of each class.
+    width : int
+        How many classes there are; 1 where there are none.
+    """
 
     estimator: Any
     chance: bool
+    width: int = 1
 
     def of(self, features: Floats) -> Floats:
         whole = np.isfinite(features.sum(axis=0))
-        found = np.full(len(whole), np.nan)
+        found = np.full((self.width, len(whole)), np.nan)
         rows = np.ascontiguousarray(features[:, whole].T)
         if len(rows):
-            found[whole] = self.estimator.predict_proba(rows)[:, 1] if self.chance else self.estimator.predict(rows)
-        return found
+            said = self.estimator.predict_proba(rows).T if self.chance else self.estimator.predict(rows)[np.newaxis]
+            found[:, whole] = said[-self.width :]
+        return found if self.width > 1 else np.asarray(found[0])
 
 
 @dataclass(frozen=True, eq=False)
 class SkLearn:
     """Any regressor or classifier with scikit-learn's ``fit(X, y)``, trained in this process on rows in memory.
 
-    A classifier is asked for the chance of a 1, a regressor for a value, whatever the target is. Rows come in the
-    dataset's order, so that what an estimator draws by its own ``random_state`` is the same on any engine for the same
-    files; the same rows in other files have another order.
+    A classifier is asked for the chance of a 1, or of each class, a regressor for a value, whatever the target is: of
+    classes there is one for each. Rows come in the dataset's order, so that what an estimator draws by its own
+    ``random_state`` is the same on any engine for the same files; the same rows in other files have another order.
 
     Parameters
     ----------
@@ -74,17 +86,19 @@ class SkLearn:
         Raises
         ------
         PlanError
-            Also where rows take more than `memory_bytes`, and where a classifier's training set has one value.
+            Also where rows take more than `memory_bytes`, and where a classifier's training set has one value, or
+            lacks a class.
         """
-        found = self._rows(data, task)
+        own = task if optional("sklearn.base", "demo").is_classifier(self.estimator) else each_class(task)
+        found = self._rows(data, own)
         folds = np.unique(found.fold)
         task.check_folds(folds)
         fits = []
-        for at in range(len(task.targets)):
+        for at, target in enumerate(own.targets):
             outside = folds if len(folds) > 1 else [None]
-            models = tuple(self._trained(found, task, at, fold) for fold in outside)
-            fits.append(Fitted(task.features, task.folds, folds, models))
-        return tuple(fits)
+            models = tuple(self._trained(found, own, at, fold) for fold in outside)
+            fits.append(Fitted(task.features, task.folds, folds, models, width=target.width))
+        return tuple(fits) if own is task else together(fits, task)
 
     def _rows(self, data: Dataset, task: Task) -> Rows:
         parts: list[Rows] = []
@@ -122,14 +136,15 @@ class SkLearn:
             estimator.fit(np.ascontiguousarray(found.features[:, used].T), values, **weight)
         except (TypeError, ValueError) as error:
             raise PlanError(str(error).splitlines()[0], where, f"so says {type(estimator).__name__}.fit") from error
-        return EstimatorPredictor(estimator, chance)
+        return EstimatorPredictor(estimator, chance, target.width)
 
     def _check_chance(self, values: Floats, task: Task, at: int) -> None:
         target, where = task.targets[at], task.of(task.targets[at])
         if not callable(getattr(self.estimator, "predict_proba", None)):
             raise PlanError(f"{type(self.estimator).__name__} has no predict_proba", where, "take one that has chances")
+        check_classes(np.unique(values), target, where)
         other = values[(values != 0) & (values != 1)]
-        if len(other):
+        if len(other) and not target.classes:
             raise PlanError(
                 f"{target.name} has {other[0]:g}", where, "a classifier learns zeros and ones; take a regressor"
             )

@@ -25,7 +25,10 @@ class Predictor(Protocol):
     """One fitted model; it pickles."""
 
     def of(self, features: Floats) -> Floats:
-        """Return predictions, float64 (n,), of features (p, n); of a binary target chances of a 1."""
+        """Return predictions, float64 (n,), of features (p, n); of a binary target chances of a 1.
+
+        Of a target of J classes: the chance of each, float64 (J, n).
+        """
 
 
 class Model(Protocol):
@@ -60,6 +63,8 @@ class Fitted:
         Of each fold.
     dropped : tuple of str
         Features that no model uses, since they follow from others.
+    width : int
+        How many numbers each predicts of a row: of a target of classes their number.
     """
 
     features: Matrix
@@ -67,6 +72,7 @@ class Fitted:
     folds: Integers
     models: tuple[Predictor, ...]
     dropped: tuple[str, ...] = ()
+    width: int = 1
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -76,6 +82,8 @@ class Fitted:
     def predict(self, batch: pa.RecordBatch) -> Floats:
         """Return a prediction for each row, float64 (n,), NaN where features lack a value that the model needs.
 
+        Of a target of J classes the chance of each, float64 (J, n).
+
         With folds it is that of the model that was fitted without the row's fold.
 
         Raises
@@ -83,12 +91,15 @@ class Fitted:
         QueryError
             A row is in a fold that had no rows when the models were fitted.
         """
-        (found,) = predictions([self], batch)
-        return np.asarray(found)
+        found = predictions([self], batch)
+        return found[0] if self.width == 1 else found
 
 
 def predictions(fits: Sequence[Fitted], batch: pa.RecordBatch) -> Floats:
-    """Return the predictions (m, n) of models of the same features and folds: the matrix of features is made once."""
+    """Return the predictions of models of the same features and folds, one below the other: float64 (m, n).
+
+    The matrix of features is made once. A model of J classes has J of the m rows, others have one.
+    """
     first = fits[0]
     fold = np.zeros(batch.num_rows, np.int64) if first.grouping is None else first.grouping.numbers(batch)
     order = by_group(fold)
@@ -98,14 +109,16 @@ def predictions(fits: Sequence[Fitted], batch: pa.RecordBatch) -> Floats:
     if (ends - begins).sum() < len(fold):
         number = fold[~np.isin(fold, first.folds)][0]
         raise QueryError(f"no model was fitted without fold {number}", "a prediction", "fit it to the same rows")
-    out = np.empty((len(fits), len(fold)))
+    out = np.empty((sum(fit.width for fit in fits), len(fold)))
     with one_thread():
         for at, (begin, end) in enumerate(zip(begins, ends, strict=True)):
             if begin == end:
                 continue
             part = np.ascontiguousarray(features[:, begin:end])
-            for place, fit in enumerate(fits):
-                out[place, order[begin:end]] = fit.models[at].of(part)
+            place = 0
+            for fit in fits:
+                out[place : place + fit.width, order[begin:end]] = fit.models[at].of(part)
+                place += fit.width
     return out
 
 

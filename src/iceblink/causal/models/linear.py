@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from iceblink.causal.models.classes import each_class, together
 from iceblink.causal.models.fitted import Fitted
 from iceblink.causal.models.task import Task, no_rows
 from iceblink.causal.moments import Floats, Moments
@@ -33,7 +34,7 @@ class Linear:
     """Least squares with an intercept, or ridge regression: exact, in one pass over the data for all folds.
 
     Fold k's model solves the normal equations of the moments of all other folds, added up and never subtracted. Of a
-    binary target it is a linear probability, which may leave [0, 1].
+    binary target it is a linear probability, which may leave [0, 1], and of classes one for each, which add up to 1.
 
     Parameters
     ----------
@@ -54,15 +55,16 @@ class Linear:
 
     def fit(self, data: Dataset, task: Task) -> tuple[Fitted, ...]:
         """Fit one for each target of a task, as `Model.fit` says. Eager: one pass."""
-        found = task.moments(data)
+        wide = each_class(task)
+        found = wide.moments(data)
         fits = []
-        for at, target in enumerate(task.targets):
+        for at, target in enumerate(wide.targets):
             where = task.of(target)
-            parts = [self._solved(found.training(at, int(fold)), at, len(task.targets), where) for fold in found.folds]
+            parts = [self._solved(found.training(at, int(fold)), at, len(wide.targets), where) for fold in found.folds]
             dropped = dict.fromkeys(name for _, left in parts for name in left)
             models = tuple(model for model, _ in parts)
             fits.append(Fitted(task.features, task.folds, found.folds, models, tuple(dropped)))
-        return tuple(fits)
+        return together(fits, task)
 
     def _solved(self, training: Moments, outcome: int, targets: int, where: str) -> tuple[LinearPredictor, list[str]]:
         features = range(targets, len(training.columns))

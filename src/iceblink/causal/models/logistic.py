@@ -1,4 +1,4 @@
-"""Logistic regressions of all targets and folds together, a pass over the data for each of Newton's steps."""
+"""Logistic regressions of two or more classes, of all targets and folds together: a pass for each of Newton's steps."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ import pyarrow as pa
 from scipy import special
 
 from iceblink.causal.blas import one_thread
-from iceblink.causal.models.fitted import Fitted
+from iceblink.causal.models.classes import each_class
+from iceblink.causal.models.fitted import Fitted, Predictor
 from iceblink.causal.models.linear import check_penalty
-from iceblink.causal.models.task import Sampled, Task, no_rows
+from iceblink.causal.models.target import Target
+from iceblink.causal.models.task import Sampled, Task, check_classes, no_rows
 from iceblink.causal.moments import Floats, Integers
+from iceblink.causal.multinomial import Logits, curved
 from iceblink.causal.newton import Climb, Maximum, climbing
 from iceblink.causal.passes import summed
 from iceblink.causal.regression.link import Logistic as Link
@@ -25,6 +28,7 @@ from iceblink.errors import PlanError, QueryError
 if TYPE_CHECKING:
     from iceblink.dataset import Dataset
 
+LINK, LOGITS = Link(), Logits()
 SMALLEST = np.finfo(np.float64).tiny
 
 
@@ -40,6 +44,17 @@ class LogisticPredictor:
 
 
 @dataclass(frozen=True, eq=False)
+class SoftmaxPredictor:
+    """The chances (J, n) of classes; all but the first have numbers (J - 1,) and coefficients (J - 1, p)."""
+
+    intercepts: Floats
+    coefficients: Floats
+
+    def of(self, features: Floats) -> Floats:
+        return LOGITS.chances(self.coefficients @ features + self.intercepts[:, np.newaxis]).of
+
+
+@dataclass(frozen=True, eq=False)
 class _Place:
     """Which model it is, and the features that it has.
 
@@ -50,8 +65,8 @@ class _Place:
         Its place among the folds.
     kept : int array (k,)
         Places of features.
-    ridge : float64 array (1 + k,)
-        What the square of each parameter is penalised by, the intercept's first.
+    ridge : float64 array (L (1 + k), L (1 + k))
+        Half of its quadratic form is what parameters are penalised by: of L scores, the intercept of each first.
     """
 
     target: int
@@ -64,14 +79,17 @@ class _Place:
 class Logistic:
     """Logistic regression with an intercept, of a target of 0 and 1, by maximum likelihood or with a ridge penalty.
 
-    Newton's method, about six passes over the data, each of them for all folds and targets.
+    Newton's method, about six passes over the data, each of them for all folds and targets. Of a target of J classes it
+    is multinomial regression: the logarithms of odds against the first class are linear, and chances add up to 1; each
+    pass then sums a curvature of (J - 1) (1 + p) squared for each fold.
 
     Parameters
     ----------
     penalty : float
         λ of Σ w log-likelihood - λ/2 b'b, scikit-learn's ``LogisticRegression(C=1/λ)``: the intercept is not shrunk,
-        and features are as they are, so that their units matter. 0 is maximum likelihood, where features that follow
-        from those before them are left out.
+        and features are as they are, so that their units matter. Of classes b holds the coefficients of all J, as of
+        scikit-learn, none of which is taken to be 0. 0 is maximum likelihood, where features that follow from those
+        before them are left out.
 
     Raises
     ------
@@ -89,14 +107,14 @@ class Logistic:
         Raises
         ------
         PlanError
-            Also where a training set has one value of a target, and where the likelihood has no maximum: some features
-            tell zeros and ones apart without error.
+            Also where a training set has one value of a target or lacks a class, and where the likelihood has no
+            maximum: some features tell values apart without error.
         """
-        found = task.moments(data)
+        found = each_class(task).moments(data)
         total = found.found.total
-        targets = len(task.targets)
-        deviations = np.sqrt(np.diag(total.products[0])[targets:] / max(total.weights[0], SMALLEST))
-        scaling = _Scaling(total.means[0, targets:], np.where(deviations > 0, deviations, 1.0))
+        targets, columns = len(task.targets), len(found.numbers)
+        deviations = np.sqrt(np.diag(total.products[0])[columns:] / max(total.weights[0], SMALLEST))
+        scaling = _Scaling(total.means[0, columns:], np.where(deviations > 0, deviations, 1.0))
         climbs = {
             at * len(found.folds) + fold: self._begun(task, found, scaling, at, fold)
             for at in range(targets)
@@ -111,44 +129,59 @@ class Logistic:
                 models.append(self._model(task, place, scaling, maxima[at * len(found.folds) + fold]))
                 left = np.setdiff1d(np.arange(len(task.features.names)), place.kept)
                 dropped.update(dict.fromkeys(task.features.names[one] for one in left))
-            fits.append(Fitted(task.features, task.folds, found.folds, tuple(models), tuple(dropped)))
+            width = task.targets[at].width
+            fits.append(Fitted(task.features, task.folds, found.folds, tuple(models), tuple(dropped), width))
         return tuple(fits)
 
     def _begun(self, task: Task, found: Sampled, scaling: _Scaling, at: int, fold: int) -> tuple[_Place, Climb]:
-        """Return a model where all rows have the chance that is their share of ones."""
-        training, targets = found.training(at, int(found.folds[fold])), len(task.targets)
+        """Return a model where all rows have the chances that are shares of rows."""
+        columns, place = len(found.numbers), sum(target.width for target in task.targets[:at])
+        training = found.training(place, int(found.folds[fold]))
         target = task.targets[at]
         where = task.of(target)
         if not training.rows.sum():
             raise no_rows(where)
-        share = float(training.means[0, at])
-        if training.products[0, at, at] <= 0:
-            raise PlanError(f"{target.name} is {share:g} in every row", where, "a chance is learnt from zeros and ones")
-        products = training.products[0, targets:, targets:] / np.outer(scaling.scales, scaling.scales)
+        shares = training.means[0, place : place + target.width]
+        check_classes(np.flatnonzero(shares > 0), target, where)
+        if training.products[0, place, place] <= 0:
+            what = target.classes[0] if target.classes else f"{shares[0]:g}"
+            raise PlanError(f"{target.name} is {what} in every row", where, "a chance is learnt from zeros and ones")
+        products = training.products[0, columns:, columns:] / np.outer(scaling.scales, scaling.scales)
         kept = solved(products).kept if self.penalty == 0 else np.flatnonzero(np.diag(products) > 0)
-        ridge = np.concatenate([[0.0], self.penalty / scaling.scales[kept] ** 2])
-        apart = (training.means[0, targets:] - scaling.centres)[kept] / scaling.scales[kept]
+        ridge = np.diag(np.concatenate([[0.0], self.penalty / scaling.scales[kept] ** 2]))
+        apart = (training.means[0, columns:] - scaling.centres)[kept] / scaling.scales[kept]
         means = np.concatenate([[1.0], apart])
         spread = np.outer(means, means)
         spread[1:, 1:] += products[np.ix_(kept, kept)] / training.weights[0]
-        start = np.zeros(1 + len(kept))
-        if 0 < share < 1:  # else the next pass says which value is neither 0 nor 1
-            start[0] = special.logit(share)
-        return _Place(at, fold, kept, ridge), climbing(start, spread)
+        start = np.zeros((target.scores, 1 + len(kept)))
+        if target.classes:
+            start[:, 0] = LOGITS.start(shares)
+            own = np.eye(target.scores)
+            # Of the squares of J coefficients the part that no number added to all of them makes smaller.
+            ridge, spread = np.kron(own - 1 / len(shares), ridge), np.kron(own, spread)
+        elif 0 < shares[0] < 1:  # else the next pass says which value is neither 0 nor 1
+            start[0, 0] = special.logit(shares[0])
+        return _Place(at, fold, kept, ridge), climbing(start.ravel(), spread)
 
-    def _model(self, task: Task, place: _Place, scaling: _Scaling, maximum: Maximum) -> LogisticPredictor:
+    def _model(self, task: Task, place: _Place, scaling: _Scaling, maximum: Maximum) -> Predictor:
+        target = task.targets[place.target]
+        found = maximum.parameters.reshape(target.scores, -1)
         if not maximum.found:
-            far = int(np.argmax(np.abs(maximum.parameters[1:]))) if len(place.kept) else -1
+            far = int(np.argmax(np.abs(found[:, 1:]).max(axis=0))) if len(place.kept) else -1
             name = task.features.names[place.kept[far]] if len(place.kept) else "the intercept"
+            apart = "classes" if target.classes else "zeros and ones"
             raise PlanError(
                 f"the likelihood has no maximum: the coefficient of {name} grows without end",
-                task.of(task.targets[place.target]),
-                "a feature, or several together, tell zeros and ones apart without error: leave it out, join "
+                task.of(target),
+                f"a feature, or several together, tell {apart} apart without error: leave it out, join "
                 "categories, or shrink: Logistic(penalty=1.0)",
             )
-        coefficients = np.zeros(len(task.features.names))
-        coefficients[place.kept] = maximum.parameters[1:] / scaling.scales[place.kept]
-        return LogisticPredictor(float(maximum.parameters[0] - coefficients @ scaling.centres), coefficients)
+        coefficients = np.zeros((target.scores, len(task.features.names)))
+        coefficients[:, place.kept] = found[:, 1:] / scaling.scales[place.kept]
+        intercepts = found[:, 0] - coefficients @ scaling.centres
+        if target.classes:
+            return SoftmaxPredictor(intercepts, coefficients)
+        return LogisticPredictor(float(intercepts[0]), coefficients[0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,11 +204,11 @@ def _climbed(
         found = summed(chosen, _Slopes(task, folds, scaling, asked))
         here = {}
         for number, (place, parameters) in asked.items():
-            shrunk = place.ridge * parameters
+            shrunk = place.ridge @ parameters
             sums = {
                 "likelihood": found[f"likelihood {number}"] - shrunk @ parameters / 2,
                 "slope": found[f"slope {number}"] - shrunk,
-                "curvature": found[f"curvature {number}"] + np.diag(place.ridge),
+                "curvature": found[f"curvature {number}"] + place.ridge,
             }
             try:
                 here[number] = climbs[number][1].send(Sums(sums))
@@ -194,7 +227,7 @@ class _Slopes:
     asked: Mapping[int, tuple[_Place, Floats]]
 
     def __call__(self, batch: pa.RecordBatch) -> Sums:
-        link, found = Link(), {}
+        found = {}
         with one_thread():
             rows = self.task.rows(batch)
             columns = np.ones((1 + len(rows.features), len(rows.fold)))
@@ -203,15 +236,37 @@ class _Slopes:
                 used = rows.learnt[place.target]
                 if self.task.folds is not None:
                     used = used & (rows.fold != self.folds[place.fold])
+                target, mine = self.task.targets[place.target], columns[:, used][[0, *(1 + place.kept)]]
                 outcome, weight = rows.targets[place.target, used], rows.weights[place.target, used]
-                allowed = link.allows(outcome)
-                if not allowed.all():
-                    target = self.task.targets[place.target]
-                    value = float(outcome[~allowed][0])
-                    raise QueryError(f"{target.name} has {value:g}", self.task.of(target), "it is to be 0 or 1")
-                mine = columns[:, used][[0, *(1 + place.kept)]]
-                score = parameters @ mine
-                found[f"likelihood {number}"] = np.array((weight * link.likelihood(outcome, score)).sum())
-                found[f"slope {number}"] = mine @ (weight * (outcome - link.mean(score)))
-                found[f"curvature {number}"] = (mine * (weight * link.variance(score))) @ mine.T
+                if target.classes:
+                    sums = _of_classes(outcome.astype(np.int64), weight, mine, parameters)
+                else:
+                    self._check_binary(target, outcome)
+                    sums = _of_two(outcome, weight, mine, parameters)
+                found.update({f"{name} {number}": values for name, values in sums.items()})
         return Sums(found)
+
+    def _check_binary(self, target: Target, outcome: Floats) -> None:
+        if not (allowed := LINK.allows(outcome)).all():
+            value = float(outcome[~allowed][0])
+            raise QueryError(f"{target.name} has {value:g}", self.task.of(target), "it is to be 0 or 1")
+
+
+def _of_two(outcome: Floats, weight: Floats, columns: Floats, parameters: Floats) -> dict[str, Floats]:
+    score = parameters @ columns
+    return {
+        "likelihood": np.array((weight * LINK.likelihood(outcome, score)).sum()),
+        "slope": columns @ (weight * (outcome - LINK.mean(score))),
+        "curvature": (columns * (weight * LINK.variance(score))) @ columns.T,
+    }
+
+
+def _of_classes(own: Integers, weight: Floats, columns: Floats, parameters: Floats) -> dict[str, Floats]:
+    scores = parameters.reshape(-1, len(columns)) @ columns
+    chances = LOGITS.chances(scores)
+    is_own = own == np.arange(1, len(chances.of))[:, np.newaxis]
+    return {
+        "likelihood": np.array((weight * LOGITS.likelihood(scores, own)).sum()),
+        "slope": ((weight * (is_own - chances.of[1:])) @ columns.T).ravel(),
+        "curvature": curved(weight * LOGITS.curvature(scores, own, chances), columns),
+    }

@@ -65,7 +65,9 @@ class Target:
     weight : str or Values, optional
         How much a row counts, 0 or more. Default: all the same.
     binary : bool
-        Whether values are 0 and 1, and a chance is to be predicted.
+        Whether values are 0 and 1, and the chance of a 1 is to be predicted.
+    classes : tuple of str
+        Names of J classes, where values are their numbers 0, ..., J - 1, and the chance of each is to be predicted.
     name : str
         What it is called in errors. Default: its column.
     """
@@ -74,11 +76,22 @@ class Target:
     rows: Values | None = None
     weight: str | Values | None = None
     binary: bool = False
+    classes: tuple[str, ...] = ()
     name: str = ""
 
     def __post_init__(self) -> None:
         if not self.name:
             object.__setattr__(self, "name", self.of if isinstance(self.of, str) else "the target")
+
+    @property
+    def width(self) -> int:
+        """How many numbers are predicted of a row."""
+        return len(self.classes) or 1
+
+    @property
+    def scores(self) -> int:
+        """How many linear scores chances of it follow from: of J classes J - 1."""
+        return max(len(self.classes) - 1, 1)
 
     @property
     def values(self) -> Values:

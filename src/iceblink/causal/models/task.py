@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -101,7 +101,7 @@ class Task:
         Raises
         ------
         QueryError
-            A value is missing, a weight is negative, or a binary target is neither 0 nor 1.
+            A value is missing, a weight is negative, a binary target is neither 0 nor 1, or a class is none.
         """
         fold = np.zeros(batch.num_rows, np.int64) if self.folds is None else self.folds.numbers(batch)
         order = by_group(fold)
@@ -184,6 +184,11 @@ class Task:
             other = learnt & (values != 0) & (values != 1)
             if other.any():
                 raise QueryError(f"{target.name} has {values[other][0]:g}", where, "it is to be 0 or 1")
+        if target.classes:
+            other = learnt & ~np.isin(values, np.arange(len(target.classes)))
+            if other.any():
+                hint = f"it is to be the number of a class, from 0 to {len(target.classes) - 1}"
+                raise QueryError(f"{target.name} has {values[other][0]:g}", where, hint)
 
     def _missing(self, features: Floats, lacking: NDArray[np.bool_]) -> None:
         counts = lacking.sum(axis=1)
@@ -193,6 +198,17 @@ class Task:
                 f"{self.features.names[at]} is missing or infinite in {int(counts[at]):,} of {len(features.T):,} rows",
                 self.where,
                 'filter the rows, fill them by mutate, or say missing="drop" where it can be said',
+            )
+
+
+def check_classes(seen: NDArray[Any], target: Target, where: str) -> None:
+    """Raise PlanError unless each class of a target is among the numbers that a training set has."""
+    for number, name in enumerate(target.classes):
+        if number not in seen:
+            raise PlanError(
+                f"{target.name} is {name} in no row that a model learns from",
+                where,
+                "filter such rows, join them with others, or ask for fewer folds",
             )
 
 

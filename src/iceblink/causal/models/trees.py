@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from iceblink.causal.models.fitted import Fitted
 from iceblink.causal.models.gathering import gathered, without_targets
 from iceblink.causal.models.linear import check_penalty
-from iceblink.causal.models.task import Rows, Task, no_rows
+from iceblink.causal.models.task import Rows, Task, check_classes, no_rows
 from iceblink.causal.moments import Floats, Integers
 from iceblink.errors import ConfigError, PlanError
 from iceblink.interop import optional
@@ -37,9 +37,24 @@ class TreePredictor:
         return np.asarray(self.booster.inplace_predict(few, validate_features=False), np.float64) + self.level
 
 
+@dataclass(frozen=True, eq=False)
+class ClassPredictor:
+    """A booster of chances of classes."""
+
+    booster: Any
+
+    def of(self, features: Floats) -> Floats:
+        few = np.ascontiguousarray(features.T, np.float32)
+        found = np.asarray(self.booster.inplace_predict(few, validate_features=False), np.float64).T
+        return np.asarray(found / found.sum(axis=0))  # of float32, whose sums are 1 to seven digits
+
+
 @dataclass(frozen=True)
 class XGBoost:
-    """Gradient-boosted trees by XGBoost's histograms [1]_; of a binary target by logistic loss, else by squares.
+    """Gradient-boosted trees by XGBoost's histograms [1]_.
+
+    They lower the logistic loss of a binary target, the multinomial one of classes (``multi:softprob``, with a tree for
+    each in each round), and squares of others.
 
     Workers make blocks of float32 features, from which this process makes one matrix of bins, a byte for a value, and
     keeps folds, targets and weights, 8 bytes each for a row: the table is read four times, and never whole in memory.
@@ -99,7 +114,7 @@ class XGBoost:
         Raises
         ------
         PlanError
-            Also where a training set has one value of a binary target.
+            Also where a training set has one value of a binary target, or lacks a class.
         """
         with tempfile.TemporaryDirectory(prefix="iceblink-bins-") as folder:
             blocks = _Blocks(data, task)
@@ -108,10 +123,10 @@ class XGBoost:
             folds = np.unique(found.fold)
             task.check_folds(folds)
             fits = []
-            for at in range(len(task.targets)):
+            for at, target in enumerate(task.targets):
                 outside = folds if len(folds) > 1 else [None]
                 models = tuple(self._trained(matrix, found, task, at, fold) for fold in outside)
-                fits.append(Fitted(task.features, task.folds, folds, models))
+                fits.append(Fitted(task.features, task.folds, folds, models, width=target.width))
             del matrix  # before the folder that it may live in
         return tuple(fits)
 
@@ -145,25 +160,35 @@ class XGBoost:
         finally:
             blocks.again()
 
-    def _trained(self, matrix: Any, found: Rows, task: Task, at: int, fold: int | None) -> TreePredictor:
-        xgboost = optional("xgboost", "trees")
+    def _trained(
+        self, matrix: Any, found: Rows, task: Task, at: int, fold: int | None
+    ) -> TreePredictor | ClassPredictor:
         target = task.targets[at]
         weight = found.weights[at] if fold is None else found.weights[at] * (found.fold != fold)
         mass = weight.sum()
         if not mass > 0:
             raise no_rows(task.of(target))
+        if target.classes:
+            check_classes(np.unique(found.targets[at, weight > 0]), target, task.of(target))
+            objective = {"objective": "multi:softprob", "num_class": len(target.classes)}
+            return ClassPredictor(self._boosted(matrix, found.targets[at], weight, objective))
         level = float(weight @ found.targets[at] / mass)
         if target.binary and not 0 < level < 1:
             raise PlanError(
                 f"{target.name} is {level:g} in every row", task.of(target), "a chance is learnt from zeros and ones"
             )
         centre = 0.0 if target.binary else level  # labels have seven digits, of which a large level would take most
-        matrix.set_label((found.targets[at] - centre).astype(np.float32))
+        kind = "binary:logistic" if target.binary else "reg:squarederror"
+        objective = {"objective": kind, "base_score": level - centre}
+        return TreePredictor(self._boosted(matrix, found.targets[at] - centre, weight, objective), centre)
+
+    def _boosted(self, matrix: Any, labels: Floats, weight: Floats, objective: dict[str, Any]) -> Any:
+        xgboost = optional("xgboost", "trees")
+        matrix.set_label(labels.astype(np.float32))
         matrix.set_weight(weight.astype(np.float32))
         settings = {
             "tree_method": "hist",
-            "objective": "binary:logistic" if target.binary else "reg:squarederror",
-            "base_score": level - centre,
+            **objective,
             "max_depth": self.depth,
             "eta": self.learning_rate,
             "min_child_weight": self.min_child_weight,
@@ -173,7 +198,7 @@ class XGBoost:
         }
         booster = xgboost.train(settings, matrix, num_boost_round=self.rounds)
         booster.set_param({"nthread": 1})
-        return TreePredictor(booster, centre)
+        return booster
 
 
 @dataclass(eq=False)

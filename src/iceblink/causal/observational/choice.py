@@ -12,6 +12,7 @@ from scipy import special
 from iceblink.causal.blas import one_thread
 from iceblink.causal.matrix import Category
 from iceblink.causal.moments import Floats, Integers
+from iceblink.causal.multinomial import Chances, Logits, curved
 from iceblink.causal.newton import climbed
 from iceblink.causal.observational.study import Reader, Rows, Study
 from iceblink.causal.passes import summed
@@ -20,21 +21,6 @@ from iceblink.causal.sums import Sums
 from iceblink.errors import ConfigError, PlanError, nearest
 
 Link = Literal["logit", "probit"]
-
-
-@dataclass(frozen=True, eq=False)
-class Chances:
-    """The chance of each of `J` arms for each of `n` rows, and how it moves with the `L` = J - 1 linear scores.
-
-    Parameters
-    ----------
-    of : float64 array (J, n)
-    slopes : float64 array (J, L, n)
-        Derivatives of the logarithm of each chance by each score.
-    """
-
-    of: Floats
-    slopes: Floats
 
 
 class Curve(Protocol):
@@ -51,32 +37,6 @@ class Curve(Protocol):
 
     def curvature(self, scores: Floats, arm: Integers, chances: Chances) -> Floats:
         """Return the negative second derivatives (L, L, n) of that."""
-
-
-@dataclass(frozen=True)
-class Logits:
-    """Multinomial logit; of two arms logistic regression."""
-
-    def start(self, shares: Floats) -> Floats:
-        return np.asarray(np.log(shares[1:] / shares[0]))
-
-    def chances(self, scores: Floats) -> Chances:
-        of = special.softmax(np.concatenate([np.zeros((1, scores.shape[1])), scores]), axis=0)
-        slopes = np.broadcast_to(-of[1:], (len(of), *scores.shape)).copy()
-        for at in range(len(scores)):
-            slopes[at + 1, at] += 1.0
-        return Chances(of, slopes)
-
-    def likelihood(self, scores: Floats, arm: Integers) -> Floats:
-        every = np.concatenate([np.zeros((1, scores.shape[1])), scores])
-        return np.asarray(every[arm, np.arange(len(arm))] - special.logsumexp(every, axis=0))
-
-    def curvature(self, scores: Floats, arm: Integers, chances: Chances) -> Floats:
-        of = chances.of[1:]
-        curved = -of[:, np.newaxis] * of[np.newaxis]
-        for at in range(len(of)):
-            curved[at, at] += of[at]
-        return curved
 
 
 @dataclass(frozen=True)
@@ -214,17 +174,11 @@ class _Slope:
             scores = np.asarray(self.choice.coefficients @ columns)
             chances = curve.chances(scores)
             own = chances.slopes[rows.arm, :, np.arange(len(rows.arm))].T
-            curved = curve.curvature(scores, rows.arm, chances)
+            factors = curve.curvature(scores, rows.arm, chances)
             return Sums(
                 {
                     "likelihood": np.array((rows.weight * curve.likelihood(scores, rows.arm)).sum()),
                     "slope": ((own * rows.weight) @ columns.T).ravel(),
-                    "curvature": crossed(curved * rows.weight, columns, columns),
+                    "curvature": curved(factors * rows.weight, columns),
                 }
             )
-
-
-def crossed(factors: Floats, left: Floats, right: Floats) -> Floats:
-    """Return the sums over rows of factors (a, b, n) times the products of columns (k, n) and (m, n): (ak, bm)."""
-    blocks = [[(left * factor) @ right.T for factor in row] for row in factors]
-    return np.block(blocks)

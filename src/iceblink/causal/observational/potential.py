@@ -8,7 +8,8 @@ from typing import Literal
 import numpy as np
 
 from iceblink.causal.moments import Floats
-from iceblink.causal.observational.choice import Chances, Choice, crossed
+from iceblink.causal.multinomial import Chances, crossed, curved
+from iceblink.causal.observational.choice import Choice
 from iceblink.causal.observational.outcomes import Outcome
 from iceblink.causal.observational.pooled import Pooled
 from iceblink.causal.observational.stack import Terms
@@ -170,9 +171,9 @@ class _Sheet:
         rows, end = self.rows, chosen.linear.shape[0] * len(chosen.columns)
         assert self.stack.choice is not None
         own = chosen.chances.slopes[rows.arm, :, np.arange(len(rows.arm))].T * rows.weight
-        curved = self.stack.choice.curve.curvature(chosen.linear, rows.arm, chosen.chances) * rows.weight
+        factors = self.stack.choice.curve.curvature(chosen.linear, rows.arm, chosen.chances) * rows.weight
         self.scores[:end] = (own[:, np.newaxis] * chosen.columns).reshape(end, -1)
-        self.slopes[:end, :end] = -crossed(curved, chosen.columns, chosen.columns)
+        self.slopes[:end, :end] = -curved(factors, chosen.columns)
 
     def fill_weighted(self, arm: int, chosen: _Chosen) -> None:
         """Fill in the mean of an arm by weights alone."""

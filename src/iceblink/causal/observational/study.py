@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from iceblink.causal.constant import check_varies
 from iceblink.causal.formula import Formula, Terms
 from iceblink.causal.matrix import Matrix, floats
+from iceblink.causal.models.target import Target
 from iceblink.causal.moments import Floats, Integers, Moments
 from iceblink.causal.passes import Missing, moments
 from iceblink.causal.provenance import Provenance
@@ -78,6 +79,20 @@ class Arms:
 
 
 @dataclass(frozen=True)
+class ArmNumbers:
+    """The number of a row's arm, 0 for the control."""
+
+    arms: Arms
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return self.arms.inputs
+
+    def __call__(self, batch: pa.RecordBatch) -> Floats:
+        return self.arms.numbers(batch).astype(np.float64)
+
+
+@dataclass(frozen=True)
 class InArms:
     """1 where a row is in one of some arms, else 0."""
 
@@ -90,6 +105,13 @@ class InArms:
 
     def __call__(self, batch: pa.RecordBatch) -> Floats:
         return np.isin(self.arms.numbers(batch), self.of).astype(np.float64)
+
+
+def membership(arms: Arms) -> Target:
+    """Return what a model learns of who is in which arm: of two arms the chance of the second, of more that of each."""
+    if len(arms) == 2:
+        return Target(InArms(arms, (1,)), binary=True, name=f"{arms.column} {arms.names[1]}")
+    return Target(ArmNumbers(arms), classes=arms.names, name=arms.column)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ import numpy as np
 
 from iceblink.causal.clipping import check_bound
 from iceblink.causal.moments import Floats, Integers
-from iceblink.causal.observational.choice import Chances
+from iceblink.causal.multinomial import Chances
 from iceblink.causal.observational.study import Study
 from iceblink.errors import ConfigError, PlanError, nearest
 

@@ -193,6 +193,11 @@ def clustered_meat(data: Dataset, residuals: Residuals, keys: tuple[str, ...]) -
     return squares_by_cluster(data.select(*needed), _RowScores(residuals), keys)
 
 
+def told_of_clusters(keys: tuple[str, ...], count: int) -> str:
+    """Return what a convention says of errors of an influence function that allow for clusters."""
+    return f"by {', '.join(keys)} ({count:,}), times G / (G - 1)"
+
+
 def squares_by_cluster(data: Dataset, scored: Scored, keys: tuple[str, ...], of: str = "rows") -> tuple[Floats, int]:
     """Return the sum (k, k) of squared sums of scores by cluster, and how many clusters there are.
 

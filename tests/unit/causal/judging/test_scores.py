@@ -36,6 +36,7 @@ def drawn() -> dict[str, Any]:
         "score": 0.5 + x + draw.normal(size=ROWS) * 2,
         "effect": 0.4 + 0.5 * x,
         "few": np.round(x).astype(int),
+        "shop": draw.integers(0, 25, ROWS),
     }
 
 
@@ -228,3 +229,52 @@ def test_a_cluster_is_called_by_its_column_even_if_that_is_score(data: ib.Datase
 def test_a_segment_of_null_is_not_one_of_the_text_none(lake: ib.Lake) -> None:
     table = pa.table({"who": ["None", None] * 10, "score": np.arange(20.0)})
     assert set(ci.GroupEffects("who", "score").fit(lake.from_arrow(table)).names) == {"who=None", "who is null"}
+
+
+def by_shop(rows: dict[str, Any], dummies: Any, of: str | None = None) -> Any:
+    """Return statsmodels' regression of scores (less a column) on groups, with errors by shop."""
+    outcome = rows["score"] - (0 if of is None else rows[of])
+    return sm.OLS(outcome, dummies).fit(cov_type="cluster", cov_kwds={"groups": rows["shop"]}, use_t=True)
+
+
+def test_groups_of_clusters_have_the_errors_of_a_regression_on_groups(data: ib.Dataset) -> None:
+    rows = drawn()
+    dummies = (rows["z"][:, np.newaxis] == np.array([0, 2, 1])).astype(float)  # Oslo, Rome, Århus
+    theirs, found = by_shop(rows, dummies), ci.GroupEffects("city", "score", cluster="shop").fit(data)
+    assert found.convention == "CR1 by shop (25)"
+    np.testing.assert_allclose(found.values, theirs.params, rtol=1e-10)
+    np.testing.assert_allclose(found.covariance, theirs.cov_params(), rtol=1e-9, atol=1e-15)
+    np.testing.assert_allclose(found.interval(), theirs.conf_int(), rtol=1e-9)
+    alike = theirs.f_test([[1, -1, 0], [1, 0, -1]])
+    assert found.equal == pytest.approx(float(alike.pvalue), rel=1e-8)
+    apart = theirs.t_test([1, -1, 0])
+    assert found.difference("city=Oslo", "city=Rome").p_values[0] == pytest.approx(float(apart.pvalue), rel=1e-8)
+
+
+def test_a_calibration_of_clusters(data: ib.Dataset) -> None:
+    rows = drawn()
+    found = ci.Calibration("effect", "score", groups=4, cluster="shop").fit(data)
+    part = np.searchsorted(np.sort(rows["effect"])[[149, 299, 449]], rows["effect"])
+    dummies = (part[:, np.newaxis] == np.arange(4)).astype(float)
+    np.testing.assert_allclose(found.errors, by_shop(rows, dummies).bse, rtol=1e-9)
+    right = by_shop(rows, dummies, of="effect").f_test(np.eye(4))
+    assert found.facts["p calibrated"] == pytest.approx(float(right.pvalue), rel=1e-8)
+    few = ci.Calibration("effect", "score", groups=4, cluster="z").fit(data)
+    assert np.isnan(few.facts["p calibrated"])  # of three clusters nothing can be said of four groups
+    with pytest.raises(ConfigError, match="groups is 101"):
+        ci.Calibration("effect", "score", groups=101, cluster="shop")
+    with pytest.raises(PlanError, match="more than 100 segments of clusters"):
+        ci.GroupEffects("id", "score", cluster="shop").fit(data)
+
+
+def test_clusters_decide_folds_of_scores_and_parts_of_curves(data: ib.Dataset) -> None:
+    of_problem, of_key = (
+        ci.DoublyRobust(key, 0.3).fit(ci.Problem(data, "y", "t", "x", cluster=cluster)).scored("new").to_arrow()["new"]
+        for key, cluster in (("id", "shop"), ("shop", None))
+    )
+    assert of_problem.equals(of_key)
+    for asked, same in (
+        (ci.TOC("effect", "score", "id", 5, cluster="shop"), ci.TOC("effect", "score", "shop", 5)),
+        (ci.UpliftCurve("effect", "y", "t", "id", 5, cluster="shop"), ci.UpliftCurve("effect", "y", "t", "shop", 5)),
+    ):
+        np.testing.assert_array_equal(asked.fit(data).areas.errors, same.fit(data).areas.errors)

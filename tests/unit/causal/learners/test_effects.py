@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import statsmodels.api as sm
 
 import iceblink as ib
 from iceblink import causal as ci
 from iceblink.causal.passes import Folds
+from iceblink.errors import ColumnNotFound, QueryError
 
 COUNT = 300
 
@@ -222,3 +225,58 @@ def test_a_learner_of_trees_finds_what_a_linear_one_cannot(lake: ib.Lake) -> Non
         ci.RLearner("y", "t", "x + i(city)", "id", outcome_model=trees, effect_model=trees, propensity=1 / 3, folds=2),
     ):
         assert missed(learner) < linear / 1.5
+
+
+@pytest.mark.parametrize("learner", [ci.DRLearner, ci.RLearner])
+def test_clusters_decide_folds_and_their_scores_are_added_up(lake: ib.Lake, learner: Any) -> None:
+    table = drawn().append_column("shop", pa.array(np.random.default_rng(1).integers(0, 20, COUNT)))
+    options: dict[str, Any] = {"propensity": 1 / 3, "folds": 2}
+    data = lake.from_arrow(table)
+    found = learner("y", "t", "x", key="id", cluster="shop", **options).fit(data)
+    plain = learner("y", "t", "x", key="shop", **options).fit(data)  # the same folds
+    (batch,) = table.combine_chunks().to_batches()
+    of_shop = {"cov_type": "cluster", "cov_kwds": {"groups": table["shop"].to_numpy()}, "use_t": True}
+    ((scores,), _) = plain.scores.of(batch)
+    mean = sm.OLS(scores, np.ones(COUNT)).fit(**of_shop)
+    assert (found.ate()["ATE"], found.ate().error("ATE")) == pytest.approx((mean.params[0], mean.bse[0]), rel=1e-9)
+    np.testing.assert_allclose(found.ate().interval(), mean.conf_int(), rtol=1e-9)
+    assert found.ate().convention.endswith("by shop (20), times G / (G - 1)")
+    design, target, weight = sm.add_constant(table["x"].to_numpy()), scores, np.ones(COUNT)
+    if learner is ci.RLearner:
+        nuisances = (plain.setting, plain.scores.expected, plain.scores.chances)
+        ratio: Any = learner("y", "t", "x", key="shop", **options)._targets(*nuisances)[0]
+        target, weight = ratio.values(batch), ratio.weights(batch)
+    line, said = sm.WLS(target, design, weight).fit(**of_shop), found.coefficients()
+    np.testing.assert_allclose(said.values, line.params, rtol=1e-9)
+    np.testing.assert_allclose(said.errors, line.bse, rtol=1e-9)
+    assert (said.convention, said.freedom) == ("CR1 by shop (20)", 19)
+    rows = found.effect(data, error="se").limit(5).to_arrow()
+    expected = np.sqrt(np.einsum("nk,kl,nl->n", design[:5], line.cov_params(), design[:5]))
+    np.testing.assert_allclose(rows["se"].to_numpy(), expected, rtol=1e-9)
+
+
+def test_of_a_pair_of_arms_the_clusters_that_have_them_count(lake: ib.Lake) -> None:
+    draw = np.random.default_rng(2)
+    shop = draw.integers(0, 30, COUNT)
+    table = pa.table(
+        {
+            "id": np.arange(COUNT),
+            "x": draw.normal(size=COUNT),
+            "shop": shop,
+            "arm": shop % 3,
+            "y": draw.normal(size=COUNT),
+        }
+    )
+    data = lake.from_arrow(table)
+    learner = ci.RLearner("y", "arm", "x", "id", cluster="shop", folds=2, propensity={1: 1 / 3, 2: 1 / 3})
+    assert [learner.fit(data).coefficients(arm).freedom for arm in (1, 2)] == [19, 19]
+
+
+def test_a_cluster_that_is_not_there_or_missing(lake: ib.Lake) -> None:
+    data = lake.from_arrow(drawn()).sql("SELECT *, CASE WHEN id > 9 THEN id % 9 END AS shop FROM this")
+    learner = ci.DRLearner("y", "t", "x", "id", cluster="shop", propensity="p", folds=2)
+    with pytest.raises(QueryError, match="shop is missing in 10 rows"):
+        learner.fit(data)
+    assert replace(learner, missing="drop").fit(data).ate().rows == COUNT - 10
+    with pytest.raises(ColumnNotFound, match="nobody"):
+        replace(learner, cluster="nobody").fit(data)

@@ -23,6 +23,7 @@ from iceblink.causal.moments import Integers
 COUNT = 400
 FEATURES = ["age in years", "größe"]
 PILL, SHOT = "effect[pill]", "effect[shot]"
+PAIRWISE = ci.models.Pairwise(ci.models.Logistic())
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ def test_t_learner(data: ib.Dataset) -> None:
 
 def test_x_learner(data: ib.Dataset) -> None:
     ridge = ci.models.Linear(penalty=50.0)
-    learner = ci.XLearner("y", "arm", FEATURES, outcome_model=ridge, effect_model=ci.models.Linear())
+    options: dict[str, Any] = {"outcome_model": ridge, "effect_model": ci.models.Linear(), "propensity": PAIRWISE}
+    learner = ci.XLearner("y", "arm", FEATURES, **options)
     found = learner.fit(data)
     # XLearner(models=Ridge(alpha=50), cate_models=LinearRegression(), propensity_model=LogisticRegression(...))
     assert first_two(found.effect(data), PILL, SHOT) == close(
@@ -123,8 +125,26 @@ def test_x_learner_of_a_known_propensity(data: ib.Dataset) -> None:
 
 def test_dr_learner(data: ib.Dataset) -> None:
     found = ci.DRLearner("y", "arm", FEATURES, key="id").fit(data, FOLDS)
-    # LinearDRLearner(model_propensity=<logistic regressions against the control>,
-    #   model_regression=<LinearRegression of each arm>, cv=..., min_propensity=0.01), inference="statsmodels"
+    # LinearDRLearner(model_propensity=LogisticRegression(...), model_regression=<LinearRegression of each arm>,
+    #   cv=..., min_propensity=0.01), inference="statsmodels": a multinomial propensity
+    assert first_two(found.effect(data, error="se"), PILL, SHOT, "se[pill]", "se[shot]") == close(
+        [
+            [2.2428571661261323, 2.187802155415402],
+            [4.978925518876132, 5.091379635116276],
+            [0.1615712692688222, 0.2384783474594984],
+            [0.16465844127389792, 0.2296461449142072],
+        ],
+        rel=1e-8,
+    )
+    of_pill = found.coefficients("pill")
+    assert of_pill.names == ("(Intercept)", *FEATURES)
+    assert of_pill.values == close([1.7357971276227566, -0.0041533561516867165, 0.35807399674492685], rel=1e-8)
+    assert of_pill.errors == close([0.6670495599125265, 0.012764279073168293, 0.13362204527627145], rel=1e-8)
+
+
+def test_dr_learner_of_arms_in_pairs(data: ib.Dataset) -> None:
+    found = ci.DRLearner("y", "arm", FEATURES, key="id", propensity=PAIRWISE).fit(data, FOLDS)
+    # the same with model_propensity=<logistic regressions of each arm with the control>
     assert first_two(found.effect(data, error="se"), PILL, SHOT, "se[pill]", "se[shot]") == close(
         [
             [2.2392068978580406, 2.186411047362695],
@@ -134,10 +154,17 @@ def test_dr_learner(data: ib.Dataset) -> None:
         ],
         rel=1e-11,
     )
-    of_pill = found.coefficients("pill")
-    assert of_pill.names == ("(Intercept)", *FEATURES)
-    assert of_pill.values == close([1.7272751080638442, -0.0039829248529350434, 0.35621995233289083], rel=1e-10)
-    assert of_pill.errors == close([0.6788815998979049, 0.013188890203187885, 0.13374006790482615], rel=1e-10)
+
+
+def test_linear_dml_of_several_arms(data: ib.Dataset) -> None:
+    asked = ci.LinearDML("y", "arm", "`age in years`", key="id", modifiers="größe", discrete=True)
+    found = asked.fit(data, FOLDS)
+    # LinearDML(model_y=LinearRegression(), model_t=LogisticRegression(...), discrete_treatment=True, cv=...), X=größe,
+    #   W=age, inference="statsmodels"
+    values = [1.5461179400397993, 0.35505265740504854, 3.0077371837320315, 1.0029279786675256]
+    errors = [0.1972824292102516, 0.137000368495396, 0.21752980624601662, 0.14459171350895916]
+    assert found.names == ("arm[pill]", "arm[pill]:größe", "arm[shot]", "arm[shot]:größe")
+    assert (found.values, found.errors) == (close(values, rel=1e-8), close(errors, rel=1e-8))
 
 
 def test_dr_learner_of_a_known_propensity(data: ib.Dataset) -> None:
@@ -171,7 +198,7 @@ def test_r_learner(two: ib.Dataset) -> None:
 
 
 def test_r_learner_of_several_arms_takes_each_with_the_control(data: ib.Dataset, two: ib.Dataset) -> None:
-    learner = ci.RLearner("y", "arm", FEATURES, key="id")
+    learner = ci.RLearner("y", "arm", FEATURES, key="id", propensity=PAIRWISE)
     every, pair = learner.fit(data, FOLDS), learner.fit(two, FOLDS)
     assert every.coefficients("pill").values == close(pair.coefficients().values, rel=1e-10)
     assert every.coefficients("pill").errors == close(pair.coefficients().errors, rel=1e-10)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from iceblink.causal.observational.choice import Choice, Curve, Logits, Probits
+from iceblink.causal.multinomial import Logits
+from iceblink.causal.observational.choice import Choice, Curve, Probits
 from iceblink.causal.observational.entropy import Balanced
 from iceblink.causal.observational.outcomes import Outcome
 from iceblink.causal.observational.pooled import Pooled

@@ -215,7 +215,7 @@ class LinearDML(CrossFit):
     def _by_degrees(self) -> bool:
         return not self.discrete
 
-    def fit(self, data: Dataset, grouping: Grouping | None = None) -> LinearEffects:
+    def fit(self, data: Dataset, *, grouping: Grouping | None = None) -> LinearEffects:
         """Estimate it. Eager: the models' passes, and two more; of a discrete treatment one before.
 
         Parameters

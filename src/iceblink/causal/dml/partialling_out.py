@@ -68,7 +68,7 @@ class PLR(CrossFit):
     outcome_model: Model = field(default=Linear(), kw_only=True)
     treatment_model: Model = field(default=Linear(), kw_only=True)
 
-    def fit(self, data: Dataset, grouping: Grouping | None = None) -> Estimates:
+    def fit(self, data: Dataset, *, grouping: Grouping | None = None) -> Estimates:
         """Estimate it. Eager: the models' passes, and one more; with clusters two.
 
         Parameters
@@ -151,7 +151,7 @@ class PLIV(CrossFit):
     def _roles(self) -> tuple[str, ...]:
         return (self.treatment, self.instrument)
 
-    def fit(self, data: Dataset, grouping: Grouping | None = None) -> Estimates:
+    def fit(self, data: Dataset, *, grouping: Grouping | None = None) -> Estimates:
         """Estimate it, as `PLR.fit` does.
 
         Raises

@@ -82,7 +82,7 @@ class LinearPLR:
             if name in self.confounders:
                 raise PlanError(f"the {role} {name!r} is among the confounders", self._where, "leave it out")
 
-    def moments(self, data: Dataset, saved: SavedMoments | None = None) -> SavedMoments:
+    def moments(self, data: Dataset, *, saved: SavedMoments | None = None) -> SavedMoments:
         """Return what θ needs of a table, fold by fold, at the version that the dataset is of, to be saved.
 
         Eager; as `OLS.moments`. The error of θ is not in it: `fit` reads the rows for that.
@@ -110,16 +110,16 @@ class LinearPLR:
     def _saved(self, data: Dataset, by: Grouping, saved: SavedMoments | None) -> SavedMoments:
         return saved_moments(data, lambda rows, _: self.asked(rows, by), saved, self._where)
 
-    def fit(self, data: Dataset, *, grouping: Grouping | None = None, saved: SavedMoments | None = None) -> Estimates:
+    def fit(self, data: Dataset, *, saved: SavedMoments | None = None, grouping: Grouping | None = None) -> Estimates:
         """Estimate it. Eager: reads the data twice.
 
         Parameters
         ----------
         data : Dataset
-        grouping : Grouping, optional
-            Folds of another kind.
         saved : SavedMoments, optional
             Of `moments`, of this version or an earlier one: the first time only what changed since is read.
+        grouping : Grouping, optional
+            Folds of another kind.
 
         Raises
         ------

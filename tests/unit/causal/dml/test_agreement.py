@@ -75,7 +75,7 @@ def savers(lake: ib.Lake) -> ib.Dataset:
     ],
 )
 def test_savings_plans_as_doubleml_has_them(savers: ib.Dataset, estimator: Any, effect: float, error: float) -> None:
-    found = estimator.fit(savers, FOLDS)
+    found = estimator.fit(savers, grouping=FOLDS)
     assert (found.values[0], found.errors[0]) == pytest.approx((effect, error), rel=1e-10)
     assert found.rows == 9_275
 
@@ -110,7 +110,7 @@ def test_effects_by_income_and_age_as_econml_has_them(
     average: tuple[float, float],
 ) -> None:
     asked = ci.LinearDML("nettfa", "e401k", CONFOUNDERS, "row", modifiers=["inc", "age"], discrete=discrete)
-    found = asked.fit(savers, FOLDS)
+    found = asked.fit(savers, grouping=FOLDS)
     name = "e401k[1]" if discrete else "e401k"
     assert found.names == (name, f"{name}:inc", f"{name}:age")
     np.testing.assert_allclose(found.values, values, 1e-9)

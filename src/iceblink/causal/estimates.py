@@ -14,7 +14,7 @@ from iceblink.causal.moments import Floats
 from iceblink.causal.plots.intervals import intervals
 from iceblink.causal.provenance import UNKNOWN, Provenance
 from iceblink.causal.result import Result, indexed
-from iceblink.causal.sheet import Sheet
+from iceblink.causal.sheet import Sheet, cell, p_cell
 from iceblink.errors import ColumnNotFound
 from iceblink.interop import to_polars
 
@@ -147,7 +147,7 @@ class Estimates(Result):
         """Return these numbers of each, as they are shown."""
         numbers = zip(self.values, self.errors, self.statistics, self.p_values, self.interval(level), strict=True)
         return [
-            [f"{value:.6g}", f"{error:.6g}", f"{t:.2f}", f"{p:.3g}", f"{low:.6g}", f"{high:.6g}"]
+            [cell(value), cell(error), cell(t, ".2f"), p_cell(p), cell(low), cell(high)]
             for value, error, t, p, (low, high) in numbers
         ]
 

@@ -91,7 +91,7 @@ class LinearPLR:
 
     @property
     def _where(self) -> str:
-        return f"LinearPLR {self.outcome} on {self.treatment}"
+        return f"LinearPLR of {self.outcome} by {self.treatment}"
 
     @property
     def key_folds(self) -> Folds:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from textwrap import wrap
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -14,7 +13,7 @@ from iceblink.causal.experiments.power import PowerAnalysis
 from iceblink.causal.plots.intervals import intervals
 from iceblink.causal.provenance import Provenance
 from iceblink.causal.result import Result
-from iceblink.causal.sheet import Sheet
+from iceblink.causal.sheet import Sheet, cell, p_cell
 from iceblink.errors import PlanError, nearest
 
 if TYPE_CHECKING:
@@ -201,10 +200,10 @@ class ABResult(Result):
                 one.metric,
                 one.arm,
                 "" if one.by is None else f"{one.by} = {one.segment}",
-                *(f"{number:.5g}" for number in (one.control, one.value, one.difference, one.std_error)),
-                f"{one.lift:+.2%}",
-                f"{one.p_adjusted:.3g}",
-                f"[{one.lower:.5g}, {one.upper:.5g}]",
+                *(cell(number, ".5g") for number in (one.control, one.value, one.difference, one.std_error)),
+                cell(one.lift, "+.2%"),
+                p_cell(one.p_adjusted),
+                "" if np.isnan(one.lower) else f"[{one.lower:.5g}, {one.upper:.5g}]",
             ]
             for one in self.effects
         ]
@@ -217,6 +216,6 @@ class ABResult(Result):
             above=(self.title, str(self.sample_ratio)),
             head=head,
             lines=lines,
-            below=(*wrap(foot, 100), *self.provenance.lines, *left),
+            below=(foot, *self.provenance.lines, *left),
             words=3 if segmented else 2,
         )

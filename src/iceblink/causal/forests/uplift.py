@@ -122,7 +122,7 @@ class UpliftForest:
             There are not two arms, outcomes are not 0 and 1 or all the same, no feature varies, an arm has too few
             rows, or a tree drew none of some arm.
         """
-        title = f"{type(self).__name__} {self.outcome} by {self.treatment}"
+        title = f"{type(self).__name__} of {self.outcome} by {self.treatment}"
         keys = keys_of(self.key, data, title)
         check_roles(data, (self.outcome, self.treatment), self.features, title)
         check_features(data.schema, self.features, self.bins, title)

@@ -169,6 +169,9 @@ class PLIV(CrossFit):
         score = _Instrumented(self.outcome, self.treatment, self.instrument)
         found = solution(prepared, asked, score, self._clusters)
         treatment, instrument = np.sqrt(np.diag(found.extras.products[0]))
+        for name, deviation, mean in zip(self._roles, (treatment, instrument), found.extras.means[0], strict=True):
+            if not deviation > 0:
+                raise PlanError(f"{name} is {mean:g} in every row", self.title, "an effect wants two values")
         if not abs(found.slopes[0]) > LITTLE * treatment * instrument:
             raise PlanError(
                 f"given the confounders, {self.instrument} does not move {self.treatment}",

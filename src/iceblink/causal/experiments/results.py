@@ -98,6 +98,12 @@ class ABResult(Result):
     left_out: tuple[str, ...]
     provenance: Provenance
 
+    @property
+    def constant(self) -> tuple[str, ...]:
+        """Metrics that vary in neither of two arms, among all rows or in a segment: they have no test."""
+        still = [one for one in self.effects if np.isnan(one.statistic)]
+        return tuple(dict.fromkeys(f"{one.metric}{_segment(one, ' of ')}" for one in still))
+
     def effect(self, metric: str, arm: Any = None, *, by: str | None = None, segment: Any = None) -> Effect:
         """Return one effect.
 
@@ -199,11 +205,11 @@ class ABResult(Result):
             [
                 one.metric,
                 one.arm,
-                "" if one.by is None else f"{one.by} = {one.segment}",
+                _segment(one),
                 *(cell(number, ".5g") for number in (one.control, one.value, one.difference, one.std_error)),
                 cell(one.lift, "+.2%"),
                 p_cell(one.p_adjusted),
-                "" if np.isnan(one.lower) else f"[{one.lower:.5g}, {one.upper:.5g}]",
+                "" if np.isnan(one.statistic) else f"[{one.lower:.5g}, {one.upper:.5g}]",
             ]
             for one in self.effects
         ]
@@ -212,6 +218,7 @@ class ABResult(Result):
             head, *lines = ([*line[:2], *line[3:]] for line in (head, *lines))
         foot = "; ".join([f"rows {self.rows:,}", f"level {self.level:.4g}", *self.provenance.conventions])
         left = [f"too few rows: {', '.join(self.left_out)}"] if self.left_out else []
+        left += [f"warning: nothing varies in {', '.join(self.constant)}"] if self.constant else []
         return Sheet(
             above=(self.title, str(self.sample_ratio)),
             head=head,
@@ -219,3 +226,7 @@ class ABResult(Result):
             below=(foot, *self.provenance.lines, *left),
             words=3 if segmented else 2,
         )
+
+
+def _segment(effect: Effect, before: str = "") -> str:
+    return "" if effect.by is None else f"{before}{effect.by} = {effect.segment}"

@@ -126,10 +126,8 @@ class Estimates(Result):
 
     def sheet(self, level: float = 0.95) -> Sheet:
         """Return what `summary` and notebooks show."""
-        facts = {"rows": f"{self.rows:,}", "errors": self.convention, **self.facts}
-        foot = ", ".join(
-            f"{name} {value:.6g}" if isinstance(value, float) else f"{name} {value}" for name, value in facts.items()
-        )
+        facts = {"rows": self.rows, "errors": self.convention, **self.facts}
+        foot = ", ".join(f"{name} {_fact(value)}" for name, value in facts.items())
         left = [f"left out, for they follow from others: {', '.join(self.dropped)}"] if self.dropped else []
         return Sheet(
             above=(self.title,),
@@ -190,3 +188,8 @@ class Estimates(Result):
 def _tails(level: float) -> tuple[float, float]:
     """Return which parts of a distribution are below the bounds of an interval."""
     return (1 - level) / 2, (1 + level) / 2
+
+
+def _fact(value: Any) -> str:
+    form = ".6g" if isinstance(value, float) else "," if isinstance(value, int) else ""
+    return f"{value:{form}}"

@@ -227,7 +227,7 @@ def test_squares_larger_than_a_float_are_no_constant_column(lake: ib.Lake, name:
 
 
 def test_a_metric_that_does_not_vary_hinders_no_other(lake: ib.Lake) -> None:
-    metrics = [ci.Mean("y"), ci.Conversion("one"), ci.Quantile("one", 0.5)]
+    metrics: list[Any] = [ci.Mean("y"), ci.Conversion("one"), ci.Quantile("one", 0.5)]
     data = lake.from_arrow(pa.table({**ROWS, "one": np.ones(COUNT)}))
     found = ci.ABTest("arm", "a", metrics, correction="holm").fit(data)
     alone = ci.ABTest("arm", "a", metrics[:1]).fit(data).effect("y")

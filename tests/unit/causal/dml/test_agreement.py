@@ -311,7 +311,7 @@ def test_rows_that_lack_a_value_are_an_error_or_left_out(doses: ib.Dataset) -> N
         (lambda: ci.PLR("dose", "d", ["x"], **KEYS), TypeMismatch, "dose"),
         (lambda: ci.PLR("y", "d", ["x"], key="x"), TypeMismatch, "key"),
         (lambda: ci.PLR("y", "d", ["x"], treatment_model=LOGISTIC, **KEYS), QueryError, "0 or 1"),
-        (lambda: ci.PLIV("y", "d", ["x"], instrument="one", **KEYS), PlanError, "does not move"),
+        (lambda: ci.PLIV("y", "d", ["x"], instrument="one", **KEYS), PlanError, "one is 1 in every row"),
         (lambda: ci.PLIV("y", "d", ["x"], instrument="q", **KEYS), ColumnNotFound, "q"),
         (lambda: ci.IRM("y", "one", ["x"], **KEYS), PlanError, "is 1.0 in every row"),
         (lambda: ci.IRM("y", "id", ["x"], **KEYS), PlanError, "more than 20 values"),

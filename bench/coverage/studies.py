@@ -67,15 +67,21 @@ def observational(seed: int) -> Held:
 
 
 def like_with_like(seed: int) -> Held:
-    """500 rows in eight cells, so that the score says all; an effect of 1, noise that differs between arms."""
+    """500 rows in eight cells, so that the score says all; effects of 1, or by cell; noise that differs by arm."""
     draw = np.random.default_rng(seed)
     f, g = draw.integers(0, 4, 500), draw.integers(0, 2, 500)
     treated = draw.uniform(size=500) < 1 / (1 + np.exp(-(0.5 * (f - 1.5) - 0.7 * g)))
     outcome = f + g + treated + draw.normal(size=500) * (1 + treated)
-    problem = ci.Problem(Memory.of(y=outcome, t=treated.astype(int), f=f, g=g), "y", "t", "i(f) + i(g)")
+    data = Memory.of(y=outcome, varied=outcome + treated * (f - 1.5), t=treated.astype(int), f=f, g=g)
     for name, estimator in LIKE_WITH_LIKE.items():
-        low, high = estimator.fit(problem).interval()[0]
+        low, high = estimator.fit(ci.Problem(data, "y", "t", "i(f) + i(g)")).interval()[0]
         yield name, low, high, 1.0
+    at = np.arange(4)[:, np.newaxis] - 1.5
+    chance = 1 / (1 + np.exp(-(0.5 * at - 0.7 * np.arange(2))))
+    for estimand, truth in (("ATT", 1 + float((chance * at).sum() / chance.sum())), ("ATE", 1.0)):
+        matching: Any = ci.CoarsenedMatching(estimand=estimand)  # type: ignore[arg-type]
+        low, high = matching.fit(ci.Problem(data, "varied", "t", "i(f) + i(g)")).interval()[0]
+        yield f"coarsened, {estimand} of effects that differ", low, high, truth
 
 
 def regressions(seed: int) -> Held:

@@ -85,7 +85,7 @@ def test_moments_that_follow_a_table(lakes: Lakes) -> None:
     before = linear.moments(local.table("n.changed"))
     local.write("n.changed", people().slice(5_000, 1_000), "append")
     local.delete("n.changed", _.id == 4_000)
-    here, there = (linear.moments(lake.table("n.changed"), before) for lake in lakes)
+    here, there = (linear.moments(lake.table("n.changed"), saved=before) for lake in lakes)
     assert (there.rows, there.refreshes) == (5_999, 1)
     np.testing.assert_array_equal(there.moments.products, here.moments.products)
 

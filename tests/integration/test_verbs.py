@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import ibis
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 import iceblink as ib
 from iceblink import _
-from iceblink.errors import ColumnNotFound, ConfigError, WriteError
+from iceblink.errors import ColumnNotFound, ConfigError, TypeMismatch, WriteError
 from iceblink.verbs import JoinHow
 
 ROWS = [{"k": n % 7, "x": n, "tags": [f"t{n % 3}"] * (n % 3)} for n in range(2000)]
@@ -155,3 +156,21 @@ def test_choosing_columns_of_a_table_is_a_narrower_scan(lake: ib.Lake) -> None:
     assert both.to_arrow().to_pylist() == t.order_by("id").to_arrow().to_pylist()
     with pytest.raises(ColumnNotFound, match="no column 'x'"):
         narrow.select("x")
+
+
+def test_unsigned_numbers_beyond_long_stay_what_they_are_and_are_stored_as_decimals(lake: ib.Lake) -> None:
+    numbers = [2**64 - 1, 0, 2**63, 2**63 - 1, 2**63]
+    rows = lake.from_arrow(pa.table({"u": pa.array(numbers, pa.uint64()), "x": range(5)}))
+    big = ibis.literal(2**63, "uint64")
+    assert [row["u"] for row in rows.order_by("-u").to_pylist()] == sorted(numbers, reverse=True)
+    assert [row["x"] for row in rows.filter(_.u >= big).to_pylist()] == [0, 2, 4]
+    assert {row["u"]: row["n"] for row in rows.group_by("u").agg(n=_.count()).to_pylist()}[2**63] == 2
+    assert len(rows.join(rows.select("u").distinct(), "u").to_pylist()) == 5
+    for wrong in (_.u >= 2**63, _.u == 2**63, _.x + 2**63 > 0):
+        with pytest.raises(TypeMismatch, match=r"its type, as ibis\.literal"):
+            rows.filter(wrong)
+    for unsigned in (rows, rows.filter(_.x < 2)):
+        with pytest.raises(TypeMismatch, match=r"cast it to decimal\(20,0\)"):
+            lake.write("n.unsigned", unsigned, "create")
+    stored = lake.write("n.unsigned", rows.mutate(u=_.u.cast("decimal(20, 0)")), "create")
+    assert sorted(int(row["u"]) for row in stored.to_pylist()) == sorted(numbers)

@@ -14,7 +14,7 @@ from iceblink.causal.moments import Floats
 from iceblink.causal.plots.intervals import intervals
 from iceblink.causal.provenance import UNKNOWN, Provenance
 from iceblink.causal.result import Result, indexed
-from iceblink.causal.sheet import Sheet
+from iceblink.causal.sheet import Sheet, cell, p_cell
 from iceblink.errors import ColumnNotFound
 from iceblink.interop import to_polars
 
@@ -126,10 +126,8 @@ class Estimates(Result):
 
     def sheet(self, level: float = 0.95) -> Sheet:
         """Return what `summary` and notebooks show."""
-        facts = {"rows": f"{self.rows:,}", "errors": self.convention, **self.facts}
-        foot = ", ".join(
-            f"{name} {value:.6g}" if isinstance(value, float) else f"{name} {value}" for name, value in facts.items()
-        )
+        facts = {"rows": self.rows, "errors": self.convention, **self.facts}
+        foot = ", ".join(f"{name} {_fact(value)}" for name, value in facts.items())
         left = [f"left out, for they follow from others: {', '.join(self.dropped)}"] if self.dropped else []
         return Sheet(
             above=(self.title,),
@@ -147,7 +145,7 @@ class Estimates(Result):
         """Return these numbers of each, as they are shown."""
         numbers = zip(self.values, self.errors, self.statistics, self.p_values, self.interval(level), strict=True)
         return [
-            [f"{value:.6g}", f"{error:.6g}", f"{t:.2f}", f"{p:.3g}", f"{low:.6g}", f"{high:.6g}"]
+            [cell(value), cell(error), cell(t, ".2f"), p_cell(p), cell(low), cell(high)]
             for value, error, t, p, (low, high) in numbers
         ]
 
@@ -190,3 +188,8 @@ class Estimates(Result):
 def _tails(level: float) -> tuple[float, float]:
     """Return which parts of a distribution are below the bounds of an interval."""
     return (1 - level) / 2, (1 + level) / 2
+
+
+def _fact(value: Any) -> str:
+    form = ".6g" if isinstance(value, float) else "," if isinstance(value, int) else ""
+    return f"{value:{form}}"

@@ -149,16 +149,14 @@ class Moments:
         left, right = self.spread(groups), other.spread(groups)
         weights = left.weights + right.weights
         share = np.divide(right.weights, weights, out=np.zeros_like(weights), where=weights != 0)
-        apart = right.means - left.means
-        means = left.means + apart * share[:, np.newaxis]
-        between = apart[:, :, np.newaxis] * apart[:, np.newaxis, :] * (left.weights * share)[:, np.newaxis, np.newaxis]
+        pairs = (left.weights * share)[:, np.newaxis, np.newaxis]
+        with np.errstate(over="ignore", invalid="ignore"):  # whoever reads a column refuses what is too large
+            apart = right.means - left.means
+            means = left.means + apart * share[:, np.newaxis]
+            between = apart[:, :, np.newaxis] * apart[:, np.newaxis, :] * pairs
+            products = left.products + right.products + between
         return replace(
-            self,
-            groups=groups,
-            rows=left.rows + right.rows,
-            weights=weights,
-            means=means,
-            products=left.products + right.products + between,
+            self, groups=groups, rows=left.rows + right.rows, weights=weights, means=means, products=products
         )
 
     def removed(self, other: Self) -> Self:

@@ -177,20 +177,22 @@ def moments(
     with np.errstate(over="ignore", invalid="ignore"):  # sums that are larger than a float64 are looked for below
         found = merged(state for batch in blocks.to_batches() for state in Moments.from_batch(names, batch))
     found = Moments.nothing(names) if found is None else found
-    _check_finite(found, where)
+    check_finite(found, where)
     return found
 
 
-def _check_finite(found: Moments, where: str) -> None:
+def check_finite(found: Moments, where: str) -> None:
     """Refuse a column whose sum of squares is no number: solvers would leave it out as if it were constant."""
     squares = np.diagonal(found.products, axis1=1, axis2=2)
     for name, of_groups in zip(found.columns, squares.T, strict=True):
         if not np.isfinite(of_groups).all():
-            raise QueryError(
-                f"squares of {name} are larger than a float64",
-                where,
-                "filter such rows, which may stand for missing values, or divide the column",
-            )
+            raise too_large(name, where)
+
+
+def too_large(name: str, where: str) -> QueryError:
+    """Return the error of a column whose values have squares that no float64 holds."""
+    hint = "filter such rows, which may stand for missing values, or divide the column"
+    return QueryError(f"squares of {name} are larger than a float64", where, hint)
 
 
 def summed(data: Dataset, function: Callable[[pa.RecordBatch], Sums], block_rows: int = BLOCK_ROWS) -> Sums:

@@ -83,12 +83,13 @@ Asks = Callable[["Dataset", Mapping[Levels, pa.Array] | None], Question]
 """Asks a model's question of a dataset, which has these levels of categories, or those that it is read for."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SavedMoments:
     """What a linear model needs of a table's rows, at a version of the table; made by a model's ``moments``.
 
     A few kilobytes, from which the model is fitted without those rows. `to_arrow` is a row of a table, to be written to
-    the lake or anywhere, and `from_arrow` brings it back. A model's ``moments(data, saved)`` reads what changed since.
+    the lake or anywhere, and `from_arrow` brings it back. A model's ``moments(data, saved=...)`` reads what changed
+    since.
 
     Parameters
     ----------
@@ -111,6 +112,10 @@ class SavedMoments:
     moments: Moments
     noise: Floats
     refreshes: int = 0
+
+    def __repr__(self) -> str:
+        at = f"{self.rows:,} rows at snapshot {self.snapshot_id}, refreshed {self.refreshes} times"
+        return f"moments of {', '.join(self.moments.columns)}: {at}"
 
     @property
     def snapshot_id(self) -> int | None:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from textwrap import wrap
+
+COLUMNS = 100
+"""Words under a table go on in the next line of a terminal after so many letters."""
+SMALL = 1e-16
+"""A p-value below this is no number to read: rounding of what it was computed from moves it."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,8 @@ class Sheet:
             ).rstrip()
             for line in (self.head, *self.lines)
         ]
-        return "\n".join([*self.above, *table, *self.below])
+        below = [part for line in self.below for part in wrap(line, COLUMNS, break_long_words=False)]
+        return "\n".join([*self.above, *table, *below])
 
     def html(self) -> str:
         """Return it as an HTML table; nothing in it is taken for HTML."""
@@ -55,6 +63,19 @@ class Sheet:
     def _cell(self, tag: str, at: int, cell: str) -> str:
         side = "left" if at < self.words else "right"
         return f'<{tag} style="text-align: {side}; white-space: pre">{escape(cell)}</{tag}>'
+
+
+def cell(value: float, form: str = ".6g") -> str:
+    """Return a number as it stands in a cell; nothing of one that is not known."""
+    text = f"{value:{form}}"
+    if math.isnan(value):
+        return ""
+    return text.removeprefix("-") if float(text.rstrip("%").replace(",", "")) == 0 else text
+
+
+def p_cell(value: float) -> str:
+    """Return a p-value as it stands in a cell."""
+    return f"<{SMALL:.0e}" if value < SMALL else cell(value, ".3g")
 
 
 def _paragraph(line: str) -> str:

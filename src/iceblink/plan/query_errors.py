@@ -15,6 +15,10 @@ _NO_COLUMN = re.compile(r"[Cc]olumn ['\"]?(.+?)['\"]? is not found|'Table' objec
 _NO_METHOD = re.compile(r"'(\w+?)(?:Column|Scalar|Value)' object has no attribute '(\w+)'")
 _USED = re.compile(r"\br\d+\.(\w+)")
 _OPERATION = re.compile(r"(\w+)\(")
+_BEYOND_LONG = re.compile(r"'(Integer|Floating|Decimal)\w+' and 'int'|'int' and '(Integer|Floating|Decimal)\w+'")
+_NO_EXPRESSION = "'bool' object has no attribute 'op'"  # what Python makes of == and != that Ibis does not take
+
+_TYPED = "write a number of 9,223,372,036,854,775,808 or more with its type, as ibis.literal(value, 'uint64')"
 
 
 def ibis_errors() -> tuple[type[Exception], ...]:
@@ -44,6 +48,10 @@ def said_plainly(error: Exception, verb: str, types: Mapping[str, pa.DataType]) 
     if isinstance(error, ibis_annotations.SignatureValidationError):
         return TypeMismatch(_misfit(text, types), verb, "see the types with .schema; convert with .cast('type')")
     line = text.strip().split("\n")[0][:300]
+    if _BEYOND_LONG.search(line):
+        return TypeMismatch("an integer is beyond long", verb, _TYPED)
+    if line == _NO_EXPRESSION:
+        return TypeMismatch("a condition is True or False, not an expression", verb, f"compare columns; {_TYPED}")
     if isinstance(error, TypeError) or "comparable" in line:
         return TypeMismatch(line, verb, "see the types with .schema")
     return PlanError(line, verb)

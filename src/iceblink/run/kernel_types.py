@@ -21,7 +21,7 @@ _TO_ARROW: dict[str, pa.DataType] = {
     "utinyint": pa.int32(),
     "usmallint": pa.int32(),
     "uinteger": pa.int64(),
-    "ubigint": pa.int64(),
+    "ubigint": pa.uint64(),  # Iceberg has no such type: `types.storable` says what to cast it to
     "uhugeint": pa.int64(),
     "float": pa.float32(),
     "double": pa.float64(),
@@ -81,6 +81,7 @@ _TO_KERNEL: dict[pa.DataType, str] = {
     pa.uint8(): "UTINYINT",
     pa.uint16(): "USMALLINT",
     pa.uint32(): "UINTEGER",
+    pa.uint64(): "UBIGINT",
     pa.float32(): "FLOAT",
     pa.float64(): "DOUBLE",
     pa.string(): "VARCHAR",

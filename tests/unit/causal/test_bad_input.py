@@ -51,10 +51,19 @@ ESTIMATORS: dict[str, Callable[[Any], Any]] = {
     "PLR": lambda data: ci.PLR("y", "t", ["x"], "id", folds=2).fit(data),
     "IRM": lambda data: ci.IRM("y", "t", ["x"], "id", folds=2).fit(data),
     "LinearDML": lambda data: ci.LinearDML("y", "t", ["z"], "id", modifiers="x", folds=2).fit(data),
+    "PLIV": lambda data: ci.PLIV("y", "t", ["x"], "id", instrument="z", folds=2).fit(data),
+    "IIVM": lambda data: ci.IIVM("y", "t", ["x"], "id", instrument="after", folds=2).fit(data),
+    "SLearner": lambda data: ci.SLearner("y", "t", ["x"]).fit(data),
     "TLearner": lambda data: ci.TLearner("y", "t", ["x"]).fit(data),
+    "XLearner": lambda data: ci.XLearner("y", "t", ["x"]).fit(data),
+    "RLearner": lambda data: ci.RLearner("y", "t", ["x"], "id", folds=2).fit(data),
     "DRLearner": lambda data: ci.DRLearner("y", "t", ["x"], "id", folds=2).fit(data),
+    "UpliftTree": lambda data: ci.UpliftTree("yes", "t", ["x"], "id", depth=1, min_leaf=5).fit(data),
     "UpliftForest": lambda data: ci.UpliftForest("yes", "t", ["x"], "id", trees=2, depth=1, min_leaf=5).fit(data),
     "CausalForest": lambda data: ci.CausalForest("y", "t", ["x"], "id", trees=4, bag=2, depth=1, folds=2).fit(data),
+    "FrontDoor": lambda data: ci.FrontDoor("y", "t", ["z"]).fit(data),
+    "DoublyRobust": lambda data: ci.DoublyRobust("id", folds=2).fit(ci.Problem(data, "y", "t", "x")),
+    "UpliftCurve": lambda data: ci.UpliftCurve("z", "y", "t", "id").fit(data),
     "ABTest": lambda data: ci.ABTest("arm", "a", [ci.Mean("y", "x")], unit="id").fit(data),
     "IPW": of(ci.IPW()),
     "RegressionAdjustment": of(ci.RegressionAdjustment()),
@@ -106,7 +115,7 @@ def test_what_is_bad_for_all(lake: ib.Lake, estimator: str) -> None:
     if estimator not in ("Logit", "Poisson"):
         assert "string, not a number" in said(estimator, texts, TypeMismatch)
     constant = said_or_shown(estimator, changed(lake, OUTCOMES, lambda _: np.ones(COUNT)))
-    assert "in every row" in constant or estimator in ("ABTest", "Poisson")
+    assert "in every row" in constant or "warning: nothing varies in y" in constant
     assert "lack" in (words := said(estimator, changed(lake, OUTCOMES, without_one), QueryError)) or "missing" in words
     words = said(estimator, changed(lake, OUTCOMES, lambda _: pa.nulls(COUNT, pa.float64())), QueryError)
     assert "lack" in words or "missing" in words
@@ -122,7 +131,7 @@ def said_or_shown(estimator: str, data: Any) -> str:
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_a_treatment_with_one_value(lake: ib.Lake, estimator: str) -> None:
     shown = said_or_shown(estimator, changed(lake, TREATMENTS, lambda values: np.repeat(values[:1], COUNT)))
-    words = ("every row", "all rows", "left out", "tell t", "four cells", "no unit", "no units")
+    words = ("every row", "all rows", "left out", "tell t", "four cells", "no unit", "no row", "constant")
     assert any(word in shown for word in words), shown
 
 
@@ -206,21 +215,47 @@ def test_a_coefficient_that_was_left_out_says_why(lake: ib.Lake) -> None:
         found["one"]
 
 
-@pytest.mark.parametrize("name", ["OLS", "LinearPLR", "AIPW"])
-def test_squares_larger_than_a_float_are_no_constant_column(lake: ib.Lake, name: str) -> None:
-    data = changed(lake, ("x",), lambda values: np.where(ROW == 3, 1.7e308, values))
-    assert "squares of x are larger than a float64" in said(name, data, QueryError)
+OF_X = ("OLS", "Logit", "LinearPLR", "AIPW", "PLR", "TLearner", "RLearner", "DoublyRobust", "TwoByTwo", "ABTest")
 
 
 @pytest.mark.parametrize(
-    "asked",
-    [
-        lambda data: ci.FrontDoor("y", "t", ["z"], missing=DORP),
-        lambda data: ci.Staggered("y", "unit", "time", "first", missing=DORP),
-        lambda data: ci.ABTest("arm", "a", [ci.Mean("y")], missing=DORP),
-        lambda data: ci.Graph("x -> y; z -> y").check(data, missing=DORP),
-    ],
+    ("name", "column"), [*((name, "x") for name in OF_X), ("SyntheticControl", "y"), ("UpliftCurve", "y")]
 )
-def test_what_to_do_about_missing_values_is_spelled_right(lake: ib.Lake, asked: Callable[[Any], Any]) -> None:
-    with pytest.raises(ConfigError, match="missing is 'dorp'"):
-        asked(lake.from_arrow(pa.table(ROWS)))
+def test_squares_larger_than_a_float_are_no_constant_column(lake: ib.Lake, name: str, column: str) -> None:
+    data = changed(lake, (column,), lambda values: np.where(ROW == 3, 1.7e308, values))
+    assert f"squares of {column} are larger than a float64" in said(name, data, QueryError)
+
+
+def test_a_metric_that_does_not_vary_hinders_no_other(lake: ib.Lake) -> None:
+    metrics: list[Any] = [ci.Mean("y"), ci.Conversion("one"), ci.Quantile("one", 0.5)]
+    data = lake.from_arrow(pa.table({**ROWS, "one": np.ones(COUNT)}))
+    found = ci.ABTest("arm", "a", metrics, correction="holm").fit(data)
+    alone = ci.ABTest("arm", "a", metrics[:1]).fit(data).effect("y")
+    assert found.effect("y").p_adjusted == alone.p_value
+    assert found.constant == ("one", "one at 0.5")
+    assert "warning: nothing varies in one, one at 0.5" in found.summary()
+
+
+JUDGES: dict[str, Callable[[Any], Any]] = {
+    "TOC": lambda data: ci.TOC("z", "y", "id").fit(data),
+    "BestLinearPredictor": lambda data: ci.BestLinearPredictor("z", "y").fit(data),
+    "Calibration": lambda data: ci.Calibration("z", "y", groups=2).fit(data),
+    "GroupEffects": lambda data: ci.GroupEffects("arm", "y").fit(data),
+    "PolicyTree": lambda data: ci.PolicyTree(["x"], "y", depth=1).fit(data),
+    "PolicyValue": lambda data: ci.PolicyValue("y", "t").fit(data.mutate(t=ib._.t == 1)),
+    "Budget": lambda data: ci.Budget("y", 5.0, "id").fit(data),
+}
+
+
+@pytest.mark.parametrize("judge", JUDGES)
+def test_scores_and_predictions_that_are_bad(lake: ib.Lake, judge: str) -> None:
+    def told(data: ib.Dataset, *kinds: type[IceblinkError]) -> str:
+        with pytest.raises(kinds) as caught:
+            JUDGES[judge](data)
+        assert caught.value.hint
+        return caught.value.what
+
+    told(lake.from_arrow(pa.table(ROWS).slice(0, 0)), PlanError)
+    assert "no column 'y'" in told(lake.from_arrow(pa.table(ROWS).drop_columns(["y"])), ColumnNotFound)
+    assert "not a number" in told(changed(lake, ("y",), lambda values: [str(one) for one in values]), TypeMismatch)
+    assert "missing" in (words := told(changed(lake, ("y",), without_one), QueryError)) or "lack" in words

@@ -299,3 +299,20 @@ def test_a_sheet_without_lines_is_its_head() -> None:
     sheet = Sheet(("nothing <found>",), ("", "mean"), ())
     assert sheet.text() == "nothing <found>\n  mean"
     assert "<found>" not in sheet.html()
+
+
+def test_words_under_a_table_end_at_a_hundred_letters_and_cells_hide_what_is_no_number() -> None:
+    made = ci.Estimates("a title", ("a", "b"), np.array([30.0, -1e-9]), np.diag([1.0, np.nan]), "word " * 40, 9_999)
+    first, head, *lines = made.summary().splitlines()
+    assert (first, head.split()[:3]) == ("a title", ["estimate", "std.", "error"])
+    assert [line.split()[0] for line in lines[:2]] == ["a", "b"]
+    assert "<1e-16" in lines[0]
+    assert "nan" not in made.summary()
+    assert len(lines[2:]) > 1
+    assert max(map(len, lines)) <= 100
+    assert " ".join(lines[2:]) == f"rows 9,999, errors {('word ' * 40).strip()}"
+
+
+def test_curves_and_their_areas_have_one_title(table: ib.Dataset) -> None:
+    found = ci.UpliftCurve("x", "y", "t", "id").fit(table)
+    assert found.summary().count(found.title) == found._repr_html_().count(found.title) == 1

@@ -87,12 +87,12 @@ def test_refreshed_moments_are_those_of_all_rows(lake: ib.Lake, kind: str, seed:
             lake.compact("n.t", min_files=2)
         now = lake.table("n.t")
         for model, before in kept.items():
-            kept[model] = ci.SavedMoments.from_arrow(model.moments(now, before).to_arrow())
+            kept[model] = ci.SavedMoments.from_arrow(model.moments(now, saved=before).to_arrow())
             assert kept[model].refreshes in (0, before.refreshes + 1)
             followed += kept[model].refreshes > 0
             near(kept[model].moments, model.moments(now).moments)
     assert followed >= 6  # of 8: a file of deletes may name many files, and all rows are read then
-    same(OLS.fit(now, kept[OLS]), OLS.fit(now))
+    same(OLS.fit(now, saved=kept[OLS]), OLS.fit(now))
 
 
 def test_they_are_kept_in_the_lake_beside_what_they_are_of(lake: ib.Lake) -> None:
@@ -100,9 +100,9 @@ def test_they_are_kept_in_the_lake_beside_what_they_are_of(lake: ib.Lake) -> Non
     lake.write("audit.moments", OLS.moments(lake.table("n.t")).to_arrow(), "create")
     lake.write("n.t", drawn(1, range(300, 400)))
     before = ci.SavedMoments.from_arrow(lake.table("audit.moments").to_arrow())
-    now = OLS.moments(lake.table("n.t"), before)
+    now = OLS.moments(lake.table("n.t"), saved=before)
     assert (before.rows, now.rows, now.refreshes) == (300, 400, 1)
-    same(OLS.fit(lake.table("n.t"), before), OLS.fit(lake.table("n.t")))
+    same(OLS.fit(lake.table("n.t"), saved=before), OLS.fit(lake.table("n.t")))
     with pytest.raises(PlanError, match="0 rows"):
         ci.SavedMoments.from_arrow(lake.table("audit.moments").filter(_.snapshot_id == 0).to_arrow())
     with pytest.raises(PlanError, match="'subject' is missing"):
@@ -118,8 +118,8 @@ def test_filters_and_computed_columns_are_looked_through(lake: ib.Lake) -> None:
     model = ci.OLS("y ~ t + s + I(x ** 3)")
     before = model.moments(seen())
     lake.write("n.t", drawn(1, range(450, 550)), "upsert", on="id")
-    assert model.moments(seen(), before).refreshes == 1
-    same(model.fit(seen(), before), model.fit(seen()))
+    assert model.moments(seen(), saved=before).refreshes == 1
+    same(model.fit(seen(), saved=before), model.fit(seen()))
 
 
 def test_just_what_changed_is_read(lake: ib.Lake) -> None:
@@ -129,8 +129,8 @@ def test_just_what_changed_is_read(lake: ib.Lake) -> None:
     lake.write("n.t", drawn(1, range(300, 400)))
     with open(old, "r+b") as file:
         file.truncate(10)
-    assert IV.moments(lake.table("n.t"), before).rows == 400
-    assert IV.moments(lake.table("n.t", snapshot=before.snapshot_id), before) is before
+    assert IV.moments(lake.table("n.t"), saved=before).rows == 400
+    assert IV.moments(lake.table("n.t", snapshot=before.snapshot_id), saved=before) is before
 
 
 def test_all_rows_are_read_where_that_is_better(lake: ib.Lake) -> None:
@@ -138,10 +138,10 @@ def test_all_rows_are_read_where_that_is_better(lake: ib.Lake) -> None:
     before = OLS.moments(lake.table("n.t"))
     other = drawn(1, range(300, 310))
     lake.write("n.t", other.set_column(1, "k", [["new"] * 10]))  # a level that was not
-    now = OLS.moments(lake.table("n.t"), before)
+    now = OLS.moments(lake.table("n.t"), saved=before)
     assert (now.refreshes, now.rows) == (0, 310)
     lake.delete("n.t", _.id >= 5)  # more went than are left
-    assert PLR.moments(lake.table("n.t"), PLR.moments(lake.table("n.t", snapshot=now.snapshot_id))).refreshes == 0
+    assert PLR.moments(lake.table("n.t"), saved=PLR.moments(lake.table("n.t", snapshot=now.snapshot_id))).refreshes == 0
 
 
 def test_rows_that_only_went_leave_categories_as_they_were(lake: ib.Lake) -> None:
@@ -149,7 +149,7 @@ def test_rows_that_only_went_leave_categories_as_they_were(lake: ib.Lake) -> Non
     model = ci.OLS("y ~ t + i(k)")
     before = model.moments(lake.table("n.t"))
     lake.delete("n.t", _.id < 30)
-    assert model.moments(lake.table("n.t"), before).refreshes == 1
+    assert model.moments(lake.table("n.t"), saved=before).refreshes == 1
 
 
 @pytest.mark.parametrize("gone", ["k0", "k2"])
@@ -160,10 +160,10 @@ def test_a_level_whose_last_row_went_is_compared_with_no_more(lake: ib.Lake, gon
     model = ci.OLS("y ~ t + i(k)")
     before = model.moments(lake.table("n.t"))
     lake.delete("n.t", _.k == gone)
-    now = model.moments(lake.table("n.t"), before)
+    now = model.moments(lake.table("n.t"), saved=before)
     if gone == "k0":
         assert now.refreshes == 0
-    assert model.fit(lake.table("n.t"), now).names == model.fit(lake.table("n.t")).names
+    assert model.fit(lake.table("n.t"), saved=now).names == model.fit(lake.table("n.t")).names
 
 
 def test_moments_are_taken_by_the_model_that_saved_them_alone(lake: ib.Lake) -> None:
@@ -191,10 +191,10 @@ def test_an_empty_table_begins(lake: ib.Lake) -> None:
     assert (before.rows, before.snapshot_id) == (0, None)
     lake.write("n.t", data)
     before = ci.SavedMoments.from_arrow(before.to_arrow())
-    same(IV.fit(lake.table("n.t"), before), IV.fit(lake.table("n.t")))
+    same(IV.fit(lake.table("n.t"), saved=before), IV.fit(lake.table("n.t")))
     lake.delete("n.t", _.id >= 0)
     with pytest.raises(PlanError, match="no rows"):
-        IV.fit(lake.table("n.t"), IV.moments(lake.table("n.t"), before))
+        IV.fit(lake.table("n.t"), saved=IV.moments(lake.table("n.t"), saved=before))
 
 
 def test_what_is_not_theirs_is_refused(lake: ib.Lake) -> None:
@@ -211,18 +211,18 @@ def test_what_is_not_theirs_is_refused(lake: ib.Lake) -> None:
         (OLS, lake.from_arrow(drawn(0, range(300))), "one table, row by row"),
     ):
         with pytest.raises(PlanError, match=what):
-            model.moments(rows, before)
+            model.moments(rows, saved=before)
     lake.write("n.t", drawn(1, range(500, 530)))
     again = OLS.moments(lake.table("n.t"))
     with pytest.raises(SnapshotNotFound):
-        OLS.moments(data, again)
+        OLS.moments(data, saved=again)
     lake.rollback("n.t", snapshot=before.snapshot_id)
     with pytest.raises(PlanError, match="was not made from"):
-        OLS.moments(lake.table("n.t"), again)
+        OLS.moments(lake.table("n.t"), saved=again)
     lake.write("n.t", drawn(1, range(500, 530)))
     lake.alter("n.t", rename={"x": "t", "t": "x"})
     with pytest.raises(PlanError, match="'t' is another one"):
-        OLS.moments(lake.table("n.t"), before)
+        OLS.moments(lake.table("n.t"), saved=before)
 
 
 def test_rounding_is_watched() -> None:
@@ -249,6 +249,6 @@ def test_rows_that_lack_a_value_are_neither_added_nor_subtracted(lake: ib.Lake) 
     before = model.moments(lake.table("n.t"))
     lake.delete("n.t", _.id < 6)
     lake.write("n.t", rows.slice(60))
-    now = model.moments(lake.table("n.t"), before)
+    now = model.moments(lake.table("n.t"), saved=before)
     assert (before.rows, now.refreshes, now.rows) == (45, 1, 63)
     near(now.moments, model.moments(lake.table("n.t")).moments)

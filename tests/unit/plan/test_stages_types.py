@@ -13,6 +13,7 @@ from staged.executor import Cluster, check
 
 COLUMNS = {
     "small": pa.array([1, None, 1, -3], pa.int32()),
+    "unsigned": pa.array([0, None, 2**63, 2**64 - 1], pa.uint64()),
     "single": pa.array([0.5, None, 0.5, float("nan")], pa.float32()),
     "double": pa.array([-0.0, None, 0.0, float("inf")], pa.float64()),
     "wide": pa.array([Decimal("1.5"), None, Decimal("1.5"), Decimal("9" * 26)], pa.decimal128(38, 10)),

@@ -83,7 +83,7 @@ class IRM(CrossFit):
     def _by_degrees(self) -> bool:
         return False
 
-    def fit(self, data: Dataset, grouping: Groupings | None = None) -> Estimates:
+    def fit(self, data: Dataset, *, grouping: Groupings | None = None) -> Estimates:
         """Estimate it. Eager: a pass over the treatment, the models' passes, and one more; with clusters two.
 
         Returns

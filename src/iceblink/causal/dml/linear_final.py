@@ -46,7 +46,8 @@ class LinearEffects(Estimates):
     matrix : Matrix
         Of the modifiers.
     arms : tuple of str
-        The arms but the control; of a treatment by degrees its own name, and the effect is that of a degree.
+        The arms that have an effect, each but the control; of a treatment by degrees its own name, and the effect is
+        that of a degree.
     kept : int array (k,)
         Which coefficients there are, among ones and modifiers of the first arm, then of the next.
     """
@@ -216,7 +217,7 @@ class LinearDML(CrossFit):
     def _by_degrees(self) -> bool:
         return not self.discrete
 
-    def fit(self, data: Dataset, grouping: Groupings | None = None) -> LinearEffects:
+    def fit(self, data: Dataset, *, grouping: Groupings | None = None) -> LinearEffects:
         """Estimate it. Eager: the models' passes, and two more; of a discrete treatment one before.
 
         Parameters

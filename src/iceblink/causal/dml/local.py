@@ -82,7 +82,7 @@ class IIVM(CrossFit):
     def _roles(self) -> tuple[str, ...]:
         return (self.treatment, self.instrument)
 
-    def fit(self, data: Dataset, grouping: Groupings | None = None) -> Estimates:
+    def fit(self, data: Dataset, *, grouping: Groupings | None = None) -> Estimates:
         """Estimate it, as `IRM.fit` does; the estimate is called ``LATE``.
 
         Raises

@@ -72,7 +72,7 @@ class PLR(CrossFit):
     outcome_model: Model = field(default=Linear(), kw_only=True)
     treatment_model: Model = field(default=Linear(), kw_only=True)
 
-    def fit(self, data: Dataset, grouping: Groupings | None = None) -> Estimates:
+    def fit(self, data: Dataset, *, grouping: Groupings | None = None) -> Estimates:
         """Estimate it. Eager: the models' passes, and one more; with clusters two; as often as there are repeats.
 
         Parameters
@@ -157,7 +157,7 @@ class PLIV(CrossFit):
     def _roles(self) -> tuple[str, ...]:
         return (self.treatment, self.instrument)
 
-    def fit(self, data: Dataset, grouping: Groupings | None = None) -> Estimates:
+    def fit(self, data: Dataset, *, grouping: Groupings | None = None) -> Estimates:
         """Estimate it, as `PLR.fit` does.
 
         Raises
@@ -177,6 +177,9 @@ class PLIV(CrossFit):
         score = _Instrumented(self.outcome, self.treatment, self.instrument)
         found = solution(prepared, asked, score, self._clusters)
         treatment, instrument = np.sqrt(np.diag(found.extras.products[0]))
+        for name, deviation, mean in zip(self._roles, (treatment, instrument), found.extras.means[0], strict=True):
+            if not deviation > 0:
+                raise PlanError(f"{name} is {mean:g} in every row", self.title, "an effect wants two values")
         if not abs(found.slopes[0]) > LITTLE * treatment * instrument:
             raise PlanError(
                 f"given the confounders, {self.instrument} does not move {self.treatment}",

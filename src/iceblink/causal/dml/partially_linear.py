@@ -87,7 +87,7 @@ class LinearPLR:
             if name in self.confounders:
                 raise PlanError(f"the {role} {name!r} is among the confounders", self._where, "leave it out")
 
-    def moments(self, data: Dataset, saved: SavedMoments | None = None) -> SavedMoments:
+    def moments(self, data: Dataset, *, saved: SavedMoments | None = None) -> SavedMoments:
         """Return what θ needs of a table, fold by fold, at the version that the dataset is of, to be saved.
 
         Eager; as `OLS.moments`. The error of θ is not in it: `fit` reads the rows for that.
@@ -102,7 +102,7 @@ class LinearPLR:
 
     @property
     def _where(self) -> str:
-        return f"LinearPLR {self.outcome} on {self.treatment}"
+        return f"LinearPLR of {self.outcome} by {self.treatment}"
 
     @property
     def key_folds(self) -> Folds:
@@ -121,16 +121,16 @@ class LinearPLR:
     def _saved(self, data: Dataset, by: Grouping, saved: SavedMoments | None) -> SavedMoments:
         return saved_moments(data, lambda rows, _: self.asked(rows, by), saved, self._where)
 
-    def fit(self, data: Dataset, *, grouping: Groupings | None = None, saved: SavedMoments | None = None) -> Estimates:
+    def fit(self, data: Dataset, *, saved: SavedMoments | None = None, grouping: Groupings | None = None) -> Estimates:
         """Estimate it. Eager: reads the data twice, as often as there are repeats.
 
         Parameters
         ----------
         data : Dataset
-        grouping : Grouping or sequence of Grouping, optional
-            Folds of another kind; of several repeats a list of one for each.
         saved : SavedMoments, optional
             Of `moments`, of this version or an earlier one: the first time only what changed since is read.
+        grouping : Grouping or sequence of Grouping, optional
+            Folds of another kind; of several repeats a list of one for each.
 
         Raises
         ------

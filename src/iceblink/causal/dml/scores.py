@@ -104,7 +104,8 @@ def solution(prepared: Prepared, asked: Asked, score: Score, clusters: tuple[str
         covariance = meat / np.outer(slopes, slopes) * (count / (count - 1))
         convention, freedom = f"{convention}, {told_of_clusters(clusters, count)}", count - 1
     else:
-        covariance = turned @ found.products[0, : 2 * width, : 2 * width] @ turned.T
+        with np.errstate(all="ignore"):
+            covariance = turned @ found.products[0, : 2 * width, : 2 * width] @ turned.T
     dropped = tuple(dict.fromkeys(name for fit in fits for name in fit.dropped))
     return Solution(
         values, np.asarray(covariance), convention, freedom, int(rows), slopes, found.chosen(score.extras), dropped

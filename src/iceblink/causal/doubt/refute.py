@@ -20,7 +20,7 @@ from iceblink.causal.observational.problem import Problem
 from iceblink.causal.provenance import UNKNOWN, Provenance
 from iceblink.causal.regression.model import Regression
 from iceblink.causal.result import Result
-from iceblink.causal.sheet import Sheet
+from iceblink.causal.sheet import Sheet, p_cell
 from iceblink.errors import ConfigError, PlanError, nearest
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class Refutation(Result):
                 f"{one.expected:.5g}",
                 f"{one.after:.5g}",
                 f"{one.spread:.3g}",
-                f"{one.p_value:.3g}",
+                p_cell(one.p_value),
             ]
             for one in self.found
         ]

@@ -210,7 +210,7 @@ class ScoreSensitivity(Sensitivity):
 
 @sensitivity.register(LinearPLR)
 def _(estimator: LinearPLR, data: Dataset, grouping: Grouping | None = None) -> ScoreSensitivity:
-    where = f"LinearPLR {estimator.outcome} on {estimator.treatment}"
+    where = f"LinearPLR of {estimator.outcome} by {estimator.treatment}"
     estimator.check_once("sensitivity is")
     by = grouping or estimator.key_folds
     question = estimator.asked(data, by)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ROBUSTNESS, ROBUSTNESS_95, PARTIAL_R2 = "robustness value", "robustness value, 95 % interval", "partial R²"
 PARTS = (ROBUSTNESS, ROBUSTNESS_95, PARTIAL_R2)
-MEANT = "a confounder that explains the robustness value of what is left of treatment and outcome brings it to 0"
+MEANT = "a confounder that explains the robustness value of both residuals brings the effect to 0"
 WIDE = 0.4
 """So strong confounders are drawn, at least."""
 

@@ -13,6 +13,7 @@ from iceblink.causal.experiments.metrics import Averaged
 from iceblink.causal.experiments.scan import MOST_CELLS, Scan
 from iceblink.causal.matrix import floats
 from iceblink.causal.moments import Floats
+from iceblink.causal.passes import too_large
 from iceblink.causal.regression.design import quoted
 from iceblink.errors import PlanError, QueryError
 
@@ -161,6 +162,13 @@ def _missing(data: Dataset, scan: Scan) -> QueryError:
     (counts,) = data.sql(f"SELECT {made} FROM this").to_pylist()
     column, count = max(zip(scan.columns, counts.values(), strict=True), key=lambda one: one[1])
     if not count:
-        return QueryError("squares are larger than a float64 can hold", scan.where, "divide the columns by a constant")
+        return too_large(_largest(data, scan), scan.where)
     hint = 'filter the rows, fill them by mutate, or say missing="drop" to leave them out of the metrics that lack them'
     return QueryError(f"{column} is missing or infinite in {count:,} rows", scan.where, hint)
+
+
+def _largest(data: Dataset, scan: Scan) -> str:
+    """Return the column with the largest value, one more scan."""
+    made = ", ".join(f"max(abs(CAST({quoted(name)} AS DOUBLE))) AS c{at}" for at, name in enumerate(scan.columns))
+    (found,) = data.sql(f"SELECT {made} FROM this").to_pylist()
+    return max(zip(found.values(), scan.columns, strict=True))[1]

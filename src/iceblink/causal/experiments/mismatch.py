@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from iceblink.causal.late import stats
+from iceblink.causal.sheet import p_cell
 from iceblink.errors import ConfigError, nearest
 
 ALARM = 1e-3
@@ -45,7 +46,7 @@ class SampleRatio:
 
     def __str__(self) -> str:
         shown = ", ".join(f"{arm} {count:,}" for arm, count in zip(self.arms, self.counts, strict=True))
-        said = f"sample ratio: {shown}; p {self.p_value:.3g}"
+        said = f"sample ratio: {shown}; p {p_cell(self.p_value)}"
         return said if not self.alarming else f"{said}: MISMATCH, do not believe what follows"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from textwrap import wrap
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -14,7 +13,7 @@ from iceblink.causal.experiments.power import PowerAnalysis
 from iceblink.causal.plots.intervals import intervals
 from iceblink.causal.provenance import Provenance
 from iceblink.causal.result import Result
-from iceblink.causal.sheet import Sheet
+from iceblink.causal.sheet import Sheet, cell, p_cell
 from iceblink.errors import PlanError, nearest
 
 if TYPE_CHECKING:
@@ -98,6 +97,12 @@ class ABResult(Result):
     rows: int
     left_out: tuple[str, ...]
     provenance: Provenance
+
+    @property
+    def constant(self) -> tuple[str, ...]:
+        """Metrics that vary in neither of two arms, among all rows or in a segment: they have no test."""
+        still = [one for one in self.effects if np.isnan(one.statistic)]
+        return tuple(dict.fromkeys(f"{one.metric}{_segment(one, ' of ')}" for one in still))
 
     def effect(self, metric: str, arm: Any = None, *, by: str | None = None, segment: Any = None) -> Effect:
         """Return one effect.
@@ -200,11 +205,11 @@ class ABResult(Result):
             [
                 one.metric,
                 one.arm,
-                "" if one.by is None else f"{one.by} = {one.segment}",
-                *(f"{number:.5g}" for number in (one.control, one.value, one.difference, one.std_error)),
-                f"{one.lift:+.2%}",
-                f"{one.p_adjusted:.3g}",
-                f"[{one.lower:.5g}, {one.upper:.5g}]",
+                _segment(one),
+                *(cell(number, ".5g") for number in (one.control, one.value, one.difference, one.std_error)),
+                cell(one.lift, "+.2%"),
+                p_cell(one.p_adjusted),
+                "" if np.isnan(one.statistic) else f"[{one.lower:.5g}, {one.upper:.5g}]",
             ]
             for one in self.effects
         ]
@@ -213,10 +218,15 @@ class ABResult(Result):
             head, *lines = ([*line[:2], *line[3:]] for line in (head, *lines))
         foot = "; ".join([f"rows {self.rows:,}", f"level {self.level:.4g}", *self.provenance.conventions])
         left = [f"too few rows: {', '.join(self.left_out)}"] if self.left_out else []
+        left += [f"warning: nothing varies in {', '.join(self.constant)}"] if self.constant else []
         return Sheet(
             above=(self.title, str(self.sample_ratio)),
             head=head,
             lines=lines,
-            below=(*wrap(foot, 100), *self.provenance.lines, *left),
+            below=(foot, *self.provenance.lines, *left),
             words=3 if segmented else 2,
         )
+
+
+def _segment(effect: Effect, before: str = "") -> str:
+    return "" if effect.by is None else f"{before}{effect.by} = {effect.segment}"

@@ -149,7 +149,7 @@ class CausalForest:
         PlanError
             A column has two roles, nothing of the treatment is left, no feature varies, or there are too few rows.
         """
-        title = f"CausalForest {self.outcome} by {self.treatment}"
+        title = f"CausalForest of {self.outcome} by {self.treatment}"
         keys = keys_of(self.key, data, title)
         roles = (self.outcome, self.treatment)
         left = self.residuals or roles
@@ -271,7 +271,7 @@ class GrownForest(Result):
             There is one unit, the treatment is not of 0 and 1, chances of it are near 0 or 1, or some rows are in every
             tree.
         """
-        title = f"ATE of {self.title}"
+        title = f"{self.title}: ATE"
         self.bins.check(data.schema, title)
         scores = Scores(self.binner, self.residuals, self.treatment, self._effects(False), self.drawing)
         for name in scores.inputs:

@@ -122,7 +122,7 @@ class UpliftForest:
             There are not two arms, outcomes are not 0 and 1 or all the same, no feature varies, an arm has too few
             rows, or a tree drew none of some arm.
         """
-        title = f"{type(self).__name__} {self.outcome} by {self.treatment}"
+        title = f"{type(self).__name__} of {self.outcome} by {self.treatment}"
         keys = keys_of(self.key, data, title)
         check_roles(data, (self.outcome, self.treatment), self.features, title)
         check_features(data.schema, self.features, self.bins, title)
@@ -180,8 +180,8 @@ class GrownUplift(Result):
     ----------
     title : str
     bins : Bins
-    arms : Arms
-        The control first.
+    counted : Arms
+        The arms of the rows that it learnt from, the control first.
     trees : tuple of Tree
     sums : tuple of float64 array (m, 2 J)
         Rows of each node of each tree by arm and outcome, those drawn twice counted twice.
@@ -192,10 +192,20 @@ class GrownUplift(Result):
 
     title: str
     bins: Bins
-    arms: Arms
+    counted: Arms
     trees: tuple[Tree, ...]
     sums: tuple[Floats, ...]
     provenance: Provenance = UNKNOWN
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The arms that have an effect, each but the control."""
+        return self.counted.names[1:]
+
+    @property
+    def control(self) -> str:
+        """The arm that they are compared with."""
+        return self.counted.names[0]
 
     def effect(self, data: Dataset, column: str = "effect") -> Dataset:
         """Return the rows with what each treatment adds to the chance of outcome 1, over the control. Lazy.
@@ -211,8 +221,7 @@ class GrownUplift(Result):
         ------
         ColumnNotFound, TypeMismatch, DuplicateColumn
         """
-        others = self.arms.names[1:]
-        names = [column] if len(others) == 1 else [f"{column}[{arm}]" for arm in others]
+        names = [column] if len(self.arms) == 1 else [f"{column}[{arm}]" for arm in self.arms]
         chances = tuple(self._chances(at) for at in range(len(self.trees)))
         effects = tuple(chance[:, 1:] - chance[:, :1] for chance in chances)
         return scored(data, self.bins, _Mean(self.bins, self.trees, effects), names, self.title)
@@ -234,9 +243,9 @@ class GrownUplift(Result):
         labels = []
         for sums, chance in zip(self.sums[tree], self._chances(tree), strict=True):
             added = ", ".join(
-                f"{name} {value - chance[0]:+.4f}" for name, value in zip(self.arms.names[1:], chance[1:], strict=True)
+                f"{name} {value - chance[0]:+.4f}" for name, value in zip(self.arms, chance[1:], strict=True)
             )
-            labels.append(f"{int(sums.sum()):,} rows, {self.arms.names[0]} {chance[0]:.4f}, {added}")
+            labels.append(f"{int(sums.sum()):,} rows, {self.control} {chance[0]:.4f}, {added}")
         return self.trees[tree].shown(self.bins, labels)
 
     def to_arrow(self) -> pa.Table:
@@ -246,7 +255,7 @@ class GrownUplift(Result):
     def sheet(self) -> Sheet:
         """Return what `summary` and notebooks show: how large they are, and what their features are worth."""
         leaves = sum(int((tree.feature < 0).sum()) for tree in self.trees)
-        size = f"{len(self.trees)} trees, {leaves:,} leaves, arms {', '.join(self.arms.names)}"
+        size = f"{len(self.trees)} trees, {leaves:,} leaves, arms {', '.join(self.counted.names)}"
         return importance_sheet(f"{self.title}: {size}", self.importance(), self.provenance)
 
     def _chances(self, tree: int) -> Floats:

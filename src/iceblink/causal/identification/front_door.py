@@ -77,7 +77,7 @@ class FrontDoor:
         PlanError
             A column is the same in every row, or the treatment or a mediator follows from the others.
         """
-        where = f"FrontDoor {self.outcome} on {self.treatment}"
+        where = f"FrontDoor of {self.outcome} by {self.treatment}"
         matrix = Matrix(tuple(map(Number, (self.outcome, self.treatment, *self.mediators))))
         found = moments(data, matrix, missing=self.missing, where=where)
         check_outcome(found, where)

@@ -18,7 +18,7 @@ from iceblink.causal.moments import Floats
 from iceblink.causal.passes import Missing, moments
 from iceblink.causal.provenance import UNKNOWN, Provenance
 from iceblink.causal.result import Result
-from iceblink.causal.sheet import Sheet
+from iceblink.causal.sheet import Sheet, cell, p_cell
 from iceblink.causal.solve import TOLERANCE, solved
 from iceblink.errors import ConfigError, PlanError
 
@@ -90,7 +90,7 @@ class Implications(Result):
     def sheet(self) -> Sheet:
         """Return what `summary` and notebooks show."""
         lines = [
-            [str(one), f"{r:.4f}", f"{p:.3g}", "contradicted" if p < self.level else ""]
+            [str(one), cell(r, ".4f"), p_cell(p), "contradicted" if p < self.level else ""]
             for one, r, p in zip(self.independences, self.correlations, self.p_values, strict=True)
         ]
         untested = int(np.isnan(self.p_values).sum())  # pairs of which given columns leave nothing

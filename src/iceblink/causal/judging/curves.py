@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -20,7 +20,7 @@ from iceblink.causal.passes import summed
 from iceblink.causal.plots.curve import curve
 from iceblink.causal.provenance import Provenance
 from iceblink.causal.result import Result, indexed
-from iceblink.causal.sheet import Sheet
+from iceblink.causal.sheet import Sheet, cell
 from iceblink.causal.sums import Sums
 from iceblink.errors import ColumnNotFound, nearest
 from iceblink.interop import to_polars
@@ -98,7 +98,7 @@ class Curves(Result):
         lines = [
             [
                 f"{self.shares[place]:.1%}",
-                *(f"{of[name][place]:.4g}" for name in self.values for of in (self.values, self.errors)),
+                *(cell(of[name][place], ".4g") for name in self.values for of in (self.values, self.errors)),
             ]
             for place in at
         ]
@@ -107,10 +107,14 @@ class Curves(Result):
 
     def summary(self, level: float = 0.95) -> str:
         """Return the curves at about ten shares, and the areas."""
-        return f"{self.sheet().text()}\n\n{self.areas.summary(level)}"
+        return f"{self.sheet().text()}\n\n{self._areas(level).text()}"
 
     def _repr_html_(self) -> str:
-        return f"{self.sheet().html()}{self.areas._repr_html_()}"
+        return f"{self.sheet().html()}{self._areas().html()}"
+
+    def _areas(self, level: float = 0.95) -> Sheet:
+        """What the areas' own summary shows, under a title that says only what it is of."""
+        return replace(self.areas.sheet(level), above=("areas",))
 
     def plot(self, ax: Axes | None = None, *, name: str | None = None, level: float = 0.95) -> Axes:
         """Draw a curve with the bounds of each point, beside what a random order gives.

@@ -112,7 +112,7 @@ class DoublyRobust:
         return _Known(known(self.propensity, study.arms, title))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RowScores:
     """Models by which rows are scored.
 
@@ -125,6 +125,10 @@ class RowScores:
     title: str
     study: Study
     scorer: _Scorer
+
+    def __repr__(self) -> str:
+        control, *others = self.study.arms.names
+        return f"{self.title}: scores of {', '.join(others)} against {control}"
 
     @property
     def provenance(self) -> Provenance:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from iceblink.causal.constant import ROUNDING
 from iceblink.causal.judging.columns import check_numbers, clusters_of, keys_of, numbers
 from iceblink.causal.judging.curves import POINTS, Curves, binned, traced
 from iceblink.causal.judging.cuts import cut
 from iceblink.causal.matrix import floats
 from iceblink.causal.moments import Floats
+from iceblink.causal.passes import too_large
 from iceblink.causal.provenance import Provenance
 from iceblink.causal.regression.design import quoted
 from iceblink.errors import ConfigError, PlanError
@@ -84,9 +86,9 @@ class UpliftCurve:
         ------
         ColumnNotFound, TypeMismatch
         QueryError
-            A value is missing.
+            A value is missing, or so large that its square is.
         PlanError
-            The treatment has other values than 0 and 1, or only one of them.
+            The treatment has other values than 0 and 1, or only one of them; the outcome does not vary.
         """
         where = f"UpliftCurve of {self.effect}"
         check_numbers(data, (self.effect, self.outcome, self.treatment), where)
@@ -98,6 +100,7 @@ class UpliftCurve:
         for arm, count in (("1", counts[0]), ("0", counts[2])):
             if count == 0:
                 raise PlanError(f"no row has {self.treatment} {arm}", where, "an effect compares two arms")
+        _check_outcome(self.outcome, sums, where)
         exact = None if self.bins else _areas_of(_in_order(rows, self.effect, self.outcome, self.treatment))
         facts = {"points": len(bounds) + 1, "treated": f"{int(counts[0]):,}"}
         return traced(
@@ -124,6 +127,19 @@ class _ByArm:
         if odd := treated[(treated != 0) & (treated != 1)].tolist():
             raise PlanError(f"{self.treatment} is {odd[0]:g}", self.where, "1 where treated, else 0: make it by mutate")
         return np.stack([treated, treated * outcome, 1 - treated, (1 - treated) * outcome])
+
+
+def _check_outcome(outcome: str, sums: Floats, where: str) -> None:
+    """Refuse an outcome that does not vary, or whose squares are no numbers, by the sums (buckets, parts, 4)."""
+    count, total = sums[..., ::2].sum(axis=-1), sums[..., 1::2].sum(axis=-1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = (total**2).sum()
+        mean = total.sum() / count.sum()
+        apart = np.abs(total - mean * count).max()
+    if not np.isfinite(squares):
+        raise too_large(outcome, where)
+    if apart <= ROUNDING * np.abs(mean) * count.max():
+        raise PlanError(f"{outcome} is {mean:g} in every row", where, "there is no gain to be drawn")
 
 
 def _curves(sums: Floats) -> tuple[Floats, dict[str, Floats]]:

@@ -90,8 +90,13 @@ class LearnedEffects(Result):
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """The arms, that of the control first."""
-        return self.setting.arms.names
+        """The arms that have an effect, each but the control."""
+        return self.setting.arms.names[1:]
+
+    @property
+    def control(self) -> str:
+        """The arm that they are compared with."""
+        return self.setting.arms.names[0]
 
     def effect(self, data: Dataset, column: str = "effect", error: str | None = None) -> Dataset:
         """Return rows with the effect on each of them. Lazy.
@@ -171,12 +176,11 @@ class LearnedEffects(Result):
                 self.title,
                 "those of RLearner and DRLearner with Linear()",
             )
-        others = self.arms[1:]
-        if arm is None and len(others) > 1:
-            raise PlanError("there are several arms", self.title, f"name one of {', '.join(others)}")
-        name = others[0] if arm is None else str(arm)
-        if name not in others:
-            raise PlanError(f"no effect of {arm!r}", self.title, f"there is that of {', '.join(others)}")
+        if arm is None and len(self.arms) > 1:
+            raise PlanError("there are several arms", self.title, f"name one of {', '.join(self.arms)}")
+        name = self.arms[0] if arm is None else str(arm)
+        if name not in self.arms:
+            raise PlanError(f"no effect of {arm!r}", self.title, f"there is that of {', '.join(self.arms)}")
         return self.linear[name]
 
     def to_arrow(self, level: float = 0.95) -> pa.Table:
@@ -185,7 +189,7 @@ class LearnedEffects(Result):
         Columns are arm, name, and those of `Estimates.to_arrow`. Eager: a pass, unless `ate` was asked for before.
         """
         parts = []
-        for at, arm in enumerate(self.arms[1:]):
+        for at, arm in enumerate(self.arms):
             tables = [self.ate().to_arrow(level).slice(at, 1)]
             tables += [self.linear[arm].to_arrow(level)] if arm in self.linear else []
             whole = pa.concat_tables(tables)
@@ -198,9 +202,8 @@ class LearnedEffects(Result):
         Eager: a pass, unless `ate` was asked for before.
         """
         average = self.ate().sheet(level)
-        averages, others = list(zip(self.ate().names, self.ate().cells(level), strict=True)), self.arms[1:]
         lines = []
-        for arm, (name, cells) in zip(others, averages, strict=True):
+        for arm, name, cells in zip(self.arms, self.ate().names, self.ate().cells(level), strict=True):
             lines.append([name, *cells])
             if linear := self.linear.get(arm):
                 lines += [[f"  {name}", *cells] for name, cells in zip(linear.names, linear.cells(level), strict=True)]
@@ -208,7 +211,7 @@ class LearnedEffects(Result):
         return Sheet(average.above, average.head, lines, (*average.below[:1], *below, *average.below[1:]))
 
     def __repr__(self) -> str:  # reads nothing, as a summary may
-        return f"{self.title}: effects of {', '.join(self.arms[1:])} against {self.arms[0]}"
+        return f"{self.title}: effects of {', '.join(self.arms)} against {self.control}"
 
     @cached_property
     def _average(self) -> Estimates:
@@ -244,8 +247,7 @@ class LearnedEffects(Result):
         )
 
     def _named(self, name: str) -> tuple[str, ...]:
-        others = self.arms[1:]
-        return (name,) if len(others) == 1 else tuple(f"{name}[{arm}]" for arm in others)
+        return (name,) if len(self.arms) == 1 else tuple(f"{name}[{arm}]" for arm in self.arms)
 
 
 @dataclass(frozen=True, eq=False)

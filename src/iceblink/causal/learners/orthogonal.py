@@ -90,7 +90,7 @@ class OrthogonalLearner(Learner):
         super().__post_init__()
         check_folds(self.folds, self.clip, self.title)
 
-    def fit(self, data: Dataset, grouping: Grouping | None = None) -> LearnedEffects:
+    def fit(self, data: Dataset, *, grouping: Grouping | None = None) -> LearnedEffects:
         """Fit the models. Eager: of linear ones, and a logistic one of the treatment, about eleven passes.
 
         Parameters

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from iceblink.causal.matrix import Matrix
 from iceblink.causal.models.target import Target
 from iceblink.causal.moments import SCHEMA, Floats, Integers, Moments
-from iceblink.causal.passes import BLOCK_ROWS, Folds, Grouping, by_group
+from iceblink.causal.passes import BLOCK_ROWS, Folds, Grouping, by_group, check_finite
 from iceblink.causal.tree import merged
 from iceblink.errors import ColumnNotFound, PlanError, QueryError
 
@@ -142,6 +142,7 @@ class Task:
         found = merged(state for batch in blocks.to_batches() for state in Moments.from_batch(names, batch))
         if found is None or not len(found.groups):
             raise no_rows(self.where)
+        check_finite(found, self.where)
         samples = len(set(self.sample_of))
         folds = np.unique(found.groups // samples)
         self.check_folds(folds)
@@ -252,7 +253,8 @@ class _Blocks:
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         rows = self.task.rows(batch)
         samples = len(set(self.task.sample_of))
-        found = merged(self._of(rows, number, samples) for number in range(samples))
+        with np.errstate(over="ignore", invalid="ignore"):  # `moments` refuses what is too large
+            found = merged(self._of(rows, number, samples) for number in range(samples))
         return (found or Moments.nothing(self.names)).to_batch()
 
     def _of(self, rows: Rows, number: int, samples: int) -> Moments:

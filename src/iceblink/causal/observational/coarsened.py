@@ -35,9 +35,11 @@ ARM, LEFT, CELL = "__arm", "__left", "__cell{}"
 class CoarsenedMatching:
     """Coarsened exact matching [1]_: a cell is a bin of each number and a level of each category.
 
-    Inside of a cell each arm is weighted to the cell's rows of the target population. Errors are those of weighted
-    least squares of the outcome on the treatment, HC0, with the weights as given: they take what differs between cells
-    for noise, so that intervals hold at least as often as they say. Which rows are left out changes the target
+    The mean of an arm is Σ π_c ȳ_jc, π_c being the part of the target population in cell c. What is estimated is the
+    effect on the population that the compared rows are drawn from. So the variance has two parts: that of outcomes
+    within cells, Σ π_c² s²_jc / n_jc as of strata [2]_, and that of which cells the rows are drawn from, the spread of
+    cells' means about Σ π_c ȳ_jc over the target rows, less what is noise in it. A cell with a single row of an arm has
+    the arm's variance within the other cells. Rows of cells that lack an arm are left out, which changes the
     population: ``facts`` say how many are in it.
 
     Parameters
@@ -51,6 +53,7 @@ class CoarsenedMatching:
     ----------
     .. [1] Iacus, King, Porro: Causal inference without balance checking: coarsened exact matching, Political Analysis
        2012.
+    .. [2] Imbens, Rubin: Causal Inference for Statistics, Social, and Biomedical Sciences, 2015, section 17.5.
     """
 
     bins: Mapping[str, Bins] = field(default_factory=dict)
@@ -69,27 +72,27 @@ class CoarsenedMatching:
         ------
         ColumnNotFound, TypeMismatch, QueryError
         PlanError
-            A confounder is a product or an expression, bins name a column that is none, no cell has both arms, or there
-            are more than two arms, weights or clusters.
+            A confounder is a product or an expression, bins name a column that is none, no cell has both arms or two
+            rows of one, or there are more than two arms, weights or clusters.
         """
         title, study = f"CoarsenedMatching of {problem}", problem.study
         check_plain(study, title)
         cells = _Cells.of(study, self.bins, Target(self.estimand).arm, title)
         found = summed(cells.counted(study.needed()), _CellSums())
-        mass, sums = found["mass"], found["sums"]
-        if not (mass > 0).all():
-            raise PlanError("no cell has both arms", title, "take wider bins, or fewer confounders")
-        left = sums[1] / mass
-        squares = found["squares"]
-        meat = squares[2] - 2 * left * squares[1] + left**2 * squares[0]
+        mass, wide = float(found["mass"]), "take wider bins, or fewer confounders"
+        if not mass > 0:
+            raise PlanError("no cell has both arms", title, wide)
+        lone = [name for name, rows in zip(study.arms.names, found["freedom"], strict=True) if not rows > 0]
+        if lone:
+            raise PlanError(f"no cell has two rows of {study.arms.column} {lone[0]}", title, wide)
         solved = Means(
-            values=study.means + left,
-            covariance=np.diag(meat / mass**2),
-            convention="HC0, weights as given",
-            effective=mass**2 / squares[0],
+            values=study.means + found["means"] / mass,
+            covariance=_covariance(found, mass),
+            convention="variances within cells and between them, divisor n - 1",
+            effective=mass**2 / found["weights"],
             heavy=0,
         )
-        facts = {"cells": int(found["cells"]), "rows compared": int(sums[0].sum())}
+        facts = {"cells": int(found["cells"]), "rows compared": int(found["rows"])}
         return effects_of(title, self.estimand, study, solved, facts, (), cells)
 
 
@@ -177,23 +180,47 @@ class _Coded:
 
 @dataclass(frozen=True)
 class _CellSums:
-    """What weights make of the rows of those cells that have both arms."""
+    """Sums over those cells that have both arms: T_c is the target population in a cell, m_jc an arm's mean outcome.
+
+    ``mass`` Σ T, ``means`` Σ T m_j, ``pairs`` Σ T m_j m_k; ``within`` is Σ T² s²_j / n_j and Σ T s²_j / n_j over cells
+    with several rows of the arm, ``single`` Σ T² and Σ T over those with one; ``left`` and ``freedom`` are the squares
+    that are left within cells, and their divisor; ``weights`` is Σ T² / n_j, the sum of rows' squared weights.
+    """
 
     def __call__(self, batch: pa.RecordBatch) -> Sums:
         cells = {name: floats(batch.column(name)).astype(np.float64) for name in batch.schema.names}
         both = (cells["n0"] > 0) & (cells["n1"] > 0)
         cells = {name: values[both] for name, values in cells.items()}
-        of = np.array([[cells[f"{what}{arm}"] for arm in (0, 1)] for what in "nsq"])  # (3, 2, cells)
-        weights = cells["target"] / of[0]
+        rows, sums, squares = (np.array([cells[f"{what}{arm}"] for arm in (0, 1)]) for what in "nsq")  # (2, cells)
+        target, means, one = cells["target"], sums / rows, rows == 1
+        left = np.where(one, 0.0, np.maximum(squares - sums * means, 0.0))
+        variance = left / np.maximum(rows - 1, 1) / rows
         with one_thread():
             return Sums(
                 {
-                    "mass": (weights * of[0]).sum(axis=1),
-                    "sums": np.stack([of[0].sum(axis=1), (weights * of[1]).sum(axis=1)]),
-                    "squares": (weights**2 * of).sum(axis=2),
+                    "mass": np.array(target.sum()),
+                    "means": means @ target,
+                    "pairs": (means * target) @ means.T,
+                    "within": np.array([variance @ target**2, variance @ target]),
+                    "single": np.array([one @ target**2, one @ target]),
+                    "left": left.sum(axis=1),
+                    "freedom": (rows - 1).sum(axis=1),
+                    "weights": (target**2 / rows).sum(axis=1),
+                    "rows": np.array(rows.sum()),
                     "cells": np.array(float(both.sum())),
                 }
             )
+
+
+def _covariance(found: Sums, mass: float) -> Floats:
+    """Return the covariance (2, 2) of the arms' means: within cells, and of which cells are drawn."""
+    pooled = found["left"] / found["freedom"]
+    squared, plain = found["within"] + pooled * found["single"]
+    within = squared / mass**2
+    means = found["means"] / mass
+    spread = found["pairs"] / mass - np.outer(means, means) - np.diag(plain / mass - within)
+    values, vectors = np.linalg.eigh(spread)  # less the noise, a spread may come out below none
+    return np.asarray(np.diag(within) + (vectors * np.maximum(values, 0.0)) @ vectors.T / mass)
 
 
 def _bounds(study: Study, column: str, bins: Bins | None) -> list[float]:

@@ -96,6 +96,10 @@ class Effects(Estimates):
         return super().plot(ax, names=effects if names is None else names, level=level)
 
 
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)
+
+
 @dataclass(frozen=True)
 class RowWeights:
     """Gives rows the weights of a stack."""
@@ -144,7 +148,7 @@ def effects_of(
     names, turned = contrasts(estimand, arms.names)
     warnings = []
     if weighing is not None:
-        facts = {**facts, "effective rows": " and ".join(f"{rows:,.0f}" for rows in means.effective)}
+        facts = {**facts, "effective rows": _listed([f"{rows:,.0f}" for rows in means.effective])}
         warnings += [
             f"the weights of {arms.column} {arm} leave {effective:,.0f} effective rows of {rows:,}: little overlap"
             for arm, effective, rows in zip(arms.names, means.effective, study.found.rows, strict=True)

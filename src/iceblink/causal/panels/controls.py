@@ -11,6 +11,7 @@ import pyarrow as pa
 from iceblink.causal.constant import check_varies
 from iceblink.causal.matrix import Number, floats
 from iceblink.causal.moments import Floats
+from iceblink.causal.passes import too_large
 from iceblink.causal.provenance import Provenance
 from iceblink.causal.regression.design import quoted
 from iceblink.errors import ColumnNotFound, PlanError, QueryError, TypeMismatch
@@ -62,7 +63,7 @@ class Controls:
             There are more than 4,000,000 units times periods; units are treated from different periods on, or not all
             the time from then on; there are no controls, or fewer than two periods before treatment.
         QueryError
-            A unit lacks the outcome in a period.
+            A unit lacks the outcome in a period, or has one so large that its square is.
         """
         where = f"{outcome} of {unit} by {time}"
         for name in (outcome, unit, time, treated):
@@ -105,7 +106,11 @@ def _arranged(found: pa.Table, outcome: str, treated: str, provenance: Provenanc
             where,
             "filter units or periods: weights are of whole histories",
         )
-    check_varies(outcome, float(observed.mean()), float(observed.var() * len(observed)), len(observed), where, CONSTANT)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, squares = float(observed.mean()), float(observed.var() * len(observed))
+    if not np.isfinite(squares):
+        raise too_large(outcome, where)
+    check_varies(outcome, mean, squares, len(observed), where, CONSTANT)
     low, high = (floats(found.column(name)).reshape(count, -1) for name in ("low", "high"))
     if not ((low == high) & np.isin(low, (0.0, 1.0))).all():
         raise PlanError(f"{treated} is not 0 or 1 for a unit in a period", where, "1 from treatment on, 0 before it")

@@ -61,7 +61,7 @@ class TwoByTwo:
         PlanError
             A column has other values than 0 and 1, or one of the four cells is empty.
         """
-        where = f"TwoByTwo {self.outcome} by {self.treated} and {self.after}"
+        where = f"TwoByTwo of {self.outcome} by {self.treated} and {self.after}"
         for name in (self.treated, self.after):
             if name not in data.schema.names:
                 raise ColumnNotFound.of(name, data.schema.names, where)

@@ -79,7 +79,7 @@ class OfMoments(Regression):
     def _where(self) -> str:
         return f"{type(self).__name__} {self.formula}"
 
-    def moments(self, data: Dataset, saved: SavedMoments | None = None) -> SavedMoments:
+    def moments(self, data: Dataset, *, saved: SavedMoments | None = None) -> SavedMoments:
         """Return what the coefficients need of a table, at the version that the dataset is of, to be saved.
 
         Eager. With moments that were saved at an earlier version only the rows that came and went since are read, where
@@ -108,7 +108,7 @@ class OfMoments(Regression):
 
     def _read(self, data: Dataset, saved: SavedMoments | None) -> tuple[Design, Moments]:
         """Return a dataset's design and moments, with saved ones by what changed since."""
-        found = None if saved is None else self.moments(data, saved)
+        found = None if saved is None else self.moments(data, saved=saved)
         design = self.designed(data, self._where, None if found is None else found.levels)
         if found is not None:
             return design, found.moments

@@ -56,7 +56,7 @@ class OLS(OfMoments):
         if formula.instruments:
             raise PlanError("OLS has no instruments", self.formula, "use TwoStage")
 
-    def fit(self, data: Dataset, saved: SavedMoments | None = None) -> Estimates:
+    def fit(self, data: Dataset, *, saved: SavedMoments | None = None) -> Estimates:
         """Estimate it. Eager: reads the data once, or twice unless the errors are classical.
 
         Parameters

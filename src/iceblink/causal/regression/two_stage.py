@@ -55,7 +55,7 @@ class TwoStage(OfMoments):
         if formula.absorbed:
             raise PlanError("TwoStage absorbs no fixed effects", self.formula, "use FixedEffects")
 
-    def fit(self, data: Dataset, saved: SavedMoments | None = None) -> Estimates:
+    def fit(self, data: Dataset, *, saved: SavedMoments | None = None) -> Estimates:
         """Estimate it. Eager: reads the data once, or twice unless the errors are classical.
 
         Parameters

@@ -78,7 +78,7 @@ def savers(lake: ib.Lake) -> ib.Dataset:
     ],
 )
 def test_savings_plans_as_doubleml_has_them(savers: ib.Dataset, estimator: Any, effect: float, error: float) -> None:
-    found = estimator.fit(savers, FOLDS)
+    found = estimator.fit(savers, grouping=FOLDS)
     assert (found.values[0], found.errors[0]) == pytest.approx((effect, error), rel=1e-10)
     assert found.rows == 9_275
 
@@ -113,7 +113,7 @@ def test_effects_by_income_and_age_as_econml_has_them(
     average: tuple[float, float],
 ) -> None:
     asked = ci.LinearDML("nettfa", "e401k", CONFOUNDERS, "row", modifiers=["inc", "age"], discrete=discrete)
-    found = asked.fit(savers, FOLDS)
+    found = asked.fit(savers, grouping=FOLDS)
     name = "e401k[1]" if discrete else "e401k"
     assert found.names == (name, f"{name}:inc", f"{name}:age")
     np.testing.assert_allclose(found.values, values, 1e-9)
@@ -317,7 +317,8 @@ def test_rows_that_lack_a_value_are_an_error_or_left_out(doses: ib.Dataset) -> N
         (lambda: ci.PLR("dose", "d", ["x"], **KEYS), TypeMismatch, "dose"),
         (lambda: ci.PLR("y", "d", ["x"], key="x"), TypeMismatch, "key"),
         (lambda: ci.PLR("y", "d", ["x"], treatment_model=LOGISTIC, **KEYS), QueryError, "0 or 1"),
-        (lambda: ci.PLIV("y", "d", ["x"], instrument="one", **KEYS), PlanError, "does not move"),
+        (lambda: ci.PLIV("y", "d", ["x"], instrument="one", **KEYS), PlanError, "one is 1 in every row"),
+        (lambda: ci.PLIV("y", "d", "twin + x", instrument="sent", **KEYS), PlanError, "sent does not move d"),
         (lambda: ci.PLIV("y", "d", ["x"], instrument="q", **KEYS), ColumnNotFound, "q"),
         (lambda: ci.IRM("y", "one", ["x"], **KEYS), PlanError, "is 1.0 in every row"),
         (lambda: ci.IRM("y", "id", ["x"], **KEYS), PlanError, "more than 20 values"),
@@ -357,6 +358,7 @@ def test_what_cannot_be_estimated_is_refused(doses: ib.Dataset, make: Any, error
         ci.PLR("y", "d", ["x"], **KEYS),
         ci.IRM("y", "d", ["x"], **KEYS),
         ci.PLIV("y", "d", ["x"], instrument="one", **KEYS),
+        (lambda: ci.PLIV("y", "d", "twin + x", instrument="sent", **KEYS), PlanError, "sent does not move d"),
         ci.IIVM("y", "d", ["x"], instrument="one", **KEYS),
         ci.LinearDML("y", "d", [], modifiers=["x"], **KEYS),
     ],

@@ -269,7 +269,7 @@ def changed(**columns: Any) -> pa.Table:
         (changed(y=[1.0, None, 2.0, 3.0, 4.0]), {}, QueryError, "y is missing or infinite in 1 rows"),
         (changed(y=[1.0, float("nan"), 2.0, 3.0, 4.0]), {}, QueryError, "y is missing or infinite in 1 rows"),
         (changed(y=pa.nulls(5, pa.float64())), {"missing": "drop"}, PlanError, "too few rows"),
-        (changed(y=[1e200, 2e200, 3e200, 0, 0]), {}, QueryError, "squares are larger"),
+        (changed(y=[1e200, 2e200, 3e200, 0, 0]), {}, QueryError, "squares of y are larger"),
         (SIMPLE.slice(0, 0), {}, PlanError, "there are no rows"),
         (SIMPLE.slice(2, 2), {}, PlanError, "too few rows"),
         (SIMPLE, {"strata": "unit"}, PlanError, "too few rows"),

@@ -95,7 +95,7 @@ def test_trees_of_a_forest_differ_and_their_mean_is_the_effect(lake: ib.Lake) ->
     grown = ci.UpliftForest("y", "t", FEATURES, "id", trees=4, depth=2).fit(data)
     assert len({grown.show(tree) for tree in range(4)}) == 4
     alone = [
-        effects(ci.GrownUplift(grown.title, grown.bins, grown.arms, (tree,), (sums,)), data)
+        effects(ci.GrownUplift(grown.title, grown.bins, grown.counted, (tree,), (sums,)), data)
         for tree, sums in zip(grown.trees, grown.sums, strict=True)
     ]
     np.testing.assert_allclose(effects(grown, data), np.mean(alone, axis=0), rtol=1e-12)

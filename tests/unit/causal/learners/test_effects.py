@@ -65,6 +65,23 @@ def spread(lake: ib.Lake) -> list[ib.Dataset]:
     return found
 
 
+def test_arms_are_those_that_have_an_effect_whoever_estimates_it(lake: ib.Lake) -> None:
+    draw = np.random.default_rng(0)
+    arm = np.array(["b", "none", "a"])[np.arange(90) % 3]
+    data = lake.from_arrow(
+        pa.table({"id": np.arange(90), "y": draw.integers(0, 2, 90), "arm": arm, "x": draw.normal(size=90)})
+    )
+    for estimator in (
+        ci.TLearner("y", "arm", ["x"], control="none"),
+        ci.LinearDML("y", "arm", ["x"], "id", folds=2, discrete=True, control="none"),
+        ci.UpliftTree("y", "arm", ["x"], "id", control="none", depth=1, min_leaf=5, min_arm=1),
+    ):
+        fit: Any = estimator.fit(data)
+        assert fit.arms == ("a", "b")
+        assert fit.effect(data).columns[-2:] == [f"effect[{arm}]" for arm in fit.arms]
+        assert isinstance(fit, ci.LinearEffects) or fit.control == "none"
+
+
 @pytest.mark.parametrize("learner", LEARNERS, ids=lambda one: type(one).__name__)
 def test_shares_of_rows_change_no_digit_that_counts(spread: list[ib.Dataset], learner: Any) -> None:
     found = []

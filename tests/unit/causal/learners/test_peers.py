@@ -124,7 +124,7 @@ def test_x_learner_of_a_known_propensity(data: ib.Dataset) -> None:
 
 
 def test_dr_learner(data: ib.Dataset) -> None:
-    found = ci.DRLearner("y", "arm", FEATURES, key="id").fit(data, FOLDS)
+    found = ci.DRLearner("y", "arm", FEATURES, key="id").fit(data, grouping=FOLDS)
     # LinearDRLearner(model_propensity=LogisticRegression(...), model_regression=<LinearRegression of each arm>,
     #   cv=..., min_propensity=0.01), inference="statsmodels": a multinomial propensity
     assert first_two(found.effect(data, error="se"), PILL, SHOT, "se[pill]", "se[shot]") == close(
@@ -143,7 +143,7 @@ def test_dr_learner(data: ib.Dataset) -> None:
 
 
 def test_dr_learner_of_arms_in_pairs(data: ib.Dataset) -> None:
-    found = ci.DRLearner("y", "arm", FEATURES, key="id", propensity=PAIRWISE).fit(data, FOLDS)
+    found = ci.DRLearner("y", "arm", FEATURES, key="id", propensity=PAIRWISE).fit(data, grouping=FOLDS)
     # the same with model_propensity=<logistic regressions of each arm with the control>
     assert first_two(found.effect(data, error="se"), PILL, SHOT, "se[pill]", "se[shot]") == close(
         [
@@ -158,7 +158,7 @@ def test_dr_learner_of_arms_in_pairs(data: ib.Dataset) -> None:
 
 def test_linear_dml_of_several_arms(data: ib.Dataset) -> None:
     asked = ci.LinearDML("y", "arm", "`age in years`", key="id", modifiers="größe", discrete=True)
-    found = asked.fit(data, FOLDS)
+    found = asked.fit(data, grouping=FOLDS)
     # LinearDML(model_y=LinearRegression(), model_t=LogisticRegression(...), discrete_treatment=True, cv=...), X=größe,
     #   W=age, inference="statsmodels"
     values = [1.5461179400397993, 0.35505265740504854, 3.0077371837320315, 1.0029279786675256]
@@ -169,7 +169,7 @@ def test_linear_dml_of_several_arms(data: ib.Dataset) -> None:
 
 def test_dr_learner_of_a_known_propensity(data: ib.Dataset) -> None:
     learner = ci.DRLearner("y", "arm", FEATURES, key="id", propensity={"pill": 0.3, "shot": 0.2})
-    found = learner.fit(data, FOLDS)
+    found = learner.fit(data, grouping=FOLDS)
     # the same with a model_propensity whose predict_proba is (0.5, 0.3, 0.2)
     assert first_two(found.effect(data, error="se"), PILL, SHOT, "se[pill]", "se[shot]") == close(
         [
@@ -183,13 +183,13 @@ def test_dr_learner_of_a_known_propensity(data: ib.Dataset) -> None:
 
 
 def test_the_average_effect_of_a_dr_learner_is_that_of_the_interactive_model(two: ib.Dataset) -> None:
-    found = ci.DRLearner("y", "arm", FEATURES, key="id").fit(two, FOLDS).ate()
+    found = ci.DRLearner("y", "arm", FEATURES, key="id").fit(two, grouping=FOLDS).ate()
     # DoubleMLIRM(data, LinearRegression(), LogisticRegression(...), score="ATE"), set_sample_splitting; coef, se
     assert (found["ATE"], found.error("ATE")) == pytest.approx((1.8701714085809316, 0.12681287477654085), rel=1e-11)
 
 
 def test_r_learner(two: ib.Dataset) -> None:
-    found = ci.RLearner("y", "given?", FEATURES, key="id").fit(two, FOLDS)
+    found = ci.RLearner("y", "given?", FEATURES, key="id").fit(two, grouping=FOLDS)
     # NonParamDML(model_y=LinearRegression(), model_t=LogisticRegression(...), model_final=LinearRegression(),
     #   discrete_treatment=True, cv=...); errors of LinearDML of the same models, inference="statsmodels"
     assert first_two(found.effect(two, error="se"), "effect", "se") == close(
@@ -199,6 +199,6 @@ def test_r_learner(two: ib.Dataset) -> None:
 
 def test_r_learner_of_several_arms_takes_each_with_the_control(data: ib.Dataset, two: ib.Dataset) -> None:
     learner = ci.RLearner("y", "arm", FEATURES, key="id", propensity=PAIRWISE)
-    every, pair = learner.fit(data, FOLDS), learner.fit(two, FOLDS)
+    every, pair = learner.fit(data, grouping=FOLDS), learner.fit(two, grouping=FOLDS)
     assert every.coefficients("pill").values == close(pair.coefficients().values, rel=1e-10)
     assert every.coefficients("pill").errors == close(pair.coefficients().errors, rel=1e-10)

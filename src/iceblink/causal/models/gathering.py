@@ -105,9 +105,10 @@ def kept(data: Dataset, task: Task) -> Kept:
     return Kept.of(blocks)
 
 
-def _blocks(data: Dataset, task: Task, kind: DTypeLike, gaps: bool) -> Dataset:
+def packed_schema(kind: DTypeLike) -> pa.Schema:
+    """Return the schema of blocks whose features are of a kind, float32 or float64; each row of it is a block."""
     item = pa.from_numpy_dtype(np.dtype(kind))
-    schema = pa.schema(
+    return pa.schema(
         {
             "fold": pa.large_list(pa.int64()),
             "features": pa.large_list(item),
@@ -116,6 +117,19 @@ def _blocks(data: Dataset, task: Task, kind: DTypeLike, gaps: bool) -> Dataset:
             "learnt": pa.large_list(pa.bool_()),
         }
     )
+
+
+def packed(rows: Rows, schema: pa.Schema) -> pa.RecordBatch:
+    """Return a block of rows as one row of lists."""
+    arrays = []
+    for field in schema:
+        values = pa.array(np.ravel(getattr(rows, field.name)), field.type.value_type)
+        arrays.append(pa.LargeListArray.from_arrays(pa.array([0, len(values)], pa.int64()), values))
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _blocks(data: Dataset, task: Task, kind: DTypeLike, gaps: bool) -> Dataset:
+    schema = packed_schema(kind)
     return task.data(data).map_batches(_Block(task, schema, gaps), schema=schema, batch_size=BLOCK_ROWS)
 
 
@@ -133,9 +147,4 @@ class _Block:
     gaps: bool
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        rows = self.task.rows(batch, self.gaps)
-        arrays = []
-        for field in self.schema:
-            values = pa.array(np.ravel(getattr(rows, field.name)), field.type.value_type)
-            arrays.append(pa.LargeListArray.from_arrays(pa.array([0, len(values)], pa.int64()), values))
-        return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+        return packed(self.task.rows(batch, self.gaps), self.schema)

@@ -209,7 +209,8 @@ class _Slopes:
                     target = self.task.targets[place.target]
                     value = float(outcome[~allowed][0])
                     raise QueryError(f"{target.name} has {value:g}", self.task.of(target), "it is to be 0 or 1")
-                mine = columns[:, used][[0, *(1 + place.kept)]]
+                mine = columns if len(place.kept) == len(rows.features) else columns[[0, *(1 + place.kept)]]
+                mine = mine if used.all() else mine[:, used]
                 score = parameters @ mine
                 found[f"likelihood {number}"] = np.array((weight * link.likelihood(outcome, score)).sum())
                 found[f"slope {number}"] = mine @ (weight * (outcome - link.mean(score)))

@@ -113,7 +113,7 @@ class Task:
                 learnt[at] = target.rows(batch) != 0
             if target.weights is not None:
                 weights[at] = target.weights(batch)
-            values = target.values(batch)
+            values = target.values_where(learnt[at], batch)
             self._refuse(target, values, weights[at], learnt[at])
             learnt[at] &= weights[at] > 0
             targets[at] = np.where(learnt[at], values, 0.0)

@@ -14,6 +14,7 @@ from iceblink.causal.models.fitted import Fitted
 from iceblink.causal.models.gathering import kept
 from iceblink.causal.models.linear import check_penalty
 from iceblink.causal.models.task import Task
+from iceblink.causal.models.together import trained_together
 from iceblink.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -46,9 +47,14 @@ class XGBoost:
     bins : int
         A feature's, at most.
     threads : int
-        Of training; 0 for one for each CPU. Sums in another number of threads have other last digits.
+        Of training; 0 for one for each CPU, of several workers one for each of them. Sums in another number of threads
+        have other last digits.
     on_disk : bool
-        Keep the matrix of bins in a temporary folder instead of memory.
+        Keep the matrix of bins in a temporary folder instead of memory; of one worker alone.
+    workers : int
+        Who train together, each on its share of the rows: 1 is this process. More are processes of a `RayEngine`, which
+        reserves `threads` CPUs for each; rows go to them from those who read, and edges of bins, which several make
+        together, are a little different for each number of workers, and so are trees.
 
     Raises
     ------
@@ -68,15 +74,25 @@ class XGBoost:
     bins: int = 256
     threads: int = 0
     on_disk: bool = False
+    workers: int = 1
 
     def __post_init__(self) -> None:
         library()
         check_penalty(self.penalty, "XGBoost")
-        for name, least in (("rounds", 1), ("depth", 1), ("min_child_weight", 0), ("bins", 2), ("threads", 0)):
+        for name, least in (
+            ("rounds", 1),
+            ("depth", 1),
+            ("min_child_weight", 0),
+            ("bins", 2),
+            ("threads", 0),
+            ("workers", 1),
+        ):
             if not getattr(self, name) >= least:
                 raise ConfigError(f"{name} is {getattr(self, name)}", "XGBoost", f"{least} or more")
         if not 0 < self.learning_rate <= 1:
             raise ConfigError(f"learning_rate is {self.learning_rate}", "XGBoost", "it is above 0, and at most 1")
+        if self.on_disk and self.workers > 1:
+            raise ConfigError("on_disk is of one worker", "XGBoost", "more workers have more memory: on_disk=False")
 
     def fit(self, data: Dataset, task: Task) -> tuple[Fitted, ...]:
         """Fit one for each target of a task, as `Model.fit` says. Eager: one pass, and all of the training.
@@ -88,6 +104,9 @@ class XGBoost:
         WriteError
             The disk that features are written to is full.
         """
+        if self.workers > 1:
+            folds, models = trained_together(self, data, task)
+            return tuple(Fitted(task.features, task.folds, folds, one) for one in models)
         rows = kept(data, task)
         folds = np.unique(rows.fold)
         task.check_folds(folds)

@@ -121,7 +121,7 @@ class Boosting:
             """Blocks, as often as XGBoost asks for them; who has no rows says how many features there are."""
 
             def __init__(self) -> None:
-                self.reset()
+                self.blocks, self.told = rows.blocks(used), False
                 super().__init__(cache_prefix=cache)
 
             def next(self, input_data: Any) -> bool:

@@ -71,12 +71,12 @@ class Kept:
     def of(cls, blocks: pa.Table) -> Kept:
         """Return the rows of some blocks, at least one, which keep what `blocks` lies in."""
         fold = [_array(one.values) for one in blocks["fold"]]
-        features, targets, weights, learnt = (
+        features, *wide = (
             [_array(one.values).reshape(-1, len(of)) for one, of in zip(blocks[name], fold, strict=True)]
             for name in ("features", "targets", "weights", "learnt")
         )
-        wide = (np.concatenate(part, axis=1) for part in (targets, weights, learnt))
-        return cls(np.concatenate(fold), *wide, tuple(features))
+        targets, weights, learnt = (np.concatenate(part, axis=1) for part in wide)
+        return cls(np.concatenate(fold), targets, weights, learnt, tuple(features))
 
     def blocks(self, used: NDArray[np.bool_]) -> Iterator[Few]:
         """Yield, of each block that has any, the features (k, p) of the rows that are used (n,)."""

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from iceblink.causal.models.boosting import Boosting, TreePredictor, library
 from iceblink.causal.models.gathering import Kept, packed, packed_schema
-from iceblink.causal.models.task import Rows, Task, no_rows
+from iceblink.causal.models.task import Task, no_rows
 from iceblink.causal.moments import Floats, Integers
 from iceblink.causal.passes import BLOCK_ROWS
 from iceblink.errors import PlanError
@@ -77,9 +77,8 @@ class _Deal:
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         name, rows = uuid4().hex, self.task.rows(batch, gaps=True)  # a call that is made again has another name
         for member in range(min(self.count, len(rows.fold))):
-            mine = slice(member, None, self.count)
-            wide = (array[:, mine] for array in (rows.features, rows.targets, rows.weights, rows.learnt))
-            self.post.tell(member, "take", name, packed(Rows(rows.fold[mine], *wide), packed_schema(np.float32)))
+            mine = rows.among(slice(member, None, self.count))
+            self.post.tell(member, "take", name, packed(mine, packed_schema(np.float32)))
         told = {"name": [name], "rows": [len(rows.fold)], "folds": [np.unique(rows.fold).tolist()]}
         return pa.RecordBatch.from_pydict(told, schema=DEALT)
 

@@ -53,8 +53,9 @@ class XGBoost:
         Keep the matrix of bins in a temporary folder instead of memory; of one worker alone.
     workers : int
         Who train together, each on its share of the rows: 1 is this process. More are processes of a `RayEngine`, which
-        reserves `threads` CPUs for each; rows go to them from those who read, and edges of bins, which several make
-        together, are a little different for each number of workers, and so are trees.
+        reserves `threads` CPUs for each. Rows go to them from those who read, into a file in the temporary folder of
+        each. Edges of bins, which several make together, are a little different for each number of workers, and so are
+        trees.
 
     Raises
     ------
@@ -79,14 +80,8 @@ class XGBoost:
     def __post_init__(self) -> None:
         library()
         check_penalty(self.penalty, "XGBoost")
-        for name, least in (
-            ("rounds", 1),
-            ("depth", 1),
-            ("min_child_weight", 0),
-            ("bins", 2),
-            ("threads", 0),
-            ("workers", 1),
-        ):
+        leasts = {"rounds": 1, "depth": 1, "min_child_weight": 0, "bins": 2, "threads": 0, "workers": 1}
+        for name, least in leasts.items():
             if not getattr(self, name) >= least:
                 raise ConfigError(f"{name} is {getattr(self, name)}", "XGBoost", f"{least} or more")
         if not 0 < self.learning_rate <= 1:
@@ -103,6 +98,10 @@ class XGBoost:
             Also where a training set has one value of a binary target.
         WriteError
             The disk that features are written to is full.
+        ConfigError
+            The engine has not so many workers, or no room for all of them.
+        FunctionError
+            One of several workers died: none is left, and the fit can be tried again.
         """
         if self.workers > 1:
             folds, models = trained_together(self, data, task)

@@ -20,6 +20,7 @@ import iceblink as ib
 from iceblink import causal as ci
 from iceblink.causal.matrix import Matrix, Number
 from iceblink.causal.models import Column, Equals, Fitted, Linear, Logistic, SkLearn, Target, Task, XGBoost, boosting
+from iceblink.causal.models.boosting import TreePredictor
 from iceblink.causal.models.fitted import fit_all
 from iceblink.causal.moments import Floats
 from iceblink.causal.passes import Folds
@@ -154,6 +155,8 @@ def test_trees_of_an_arm_are_those_of_its_rows_alone(data: ib.Dataset) -> None:
     for at, arm in ((0, data.filter(ib._.t == 0)), (1, data), (2, data.filter(ib._.t == 1))):
         (alone,) = TREES.fit(arm, task(Target("y")))
         for one, other in zip(fits[at].models, alone.models, strict=True):
+            assert isinstance(one, TreePredictor)
+            assert isinstance(other, TreePredictor)
             assert one.booster.save_raw() == other.booster.save_raw()
     assert np.isfinite(fits[3].predict(whole(data.to_arrow()))).all()
 

@@ -16,6 +16,7 @@ import pytest
 import iceblink as ib
 from iceblink.causal.matrix import Matrix, Number
 from iceblink.causal.models import Column, Equals, Target, Task, XGBoost, together
+from iceblink.causal.models.boosting import TreePredictor
 from iceblink.causal.passes import Folds
 from iceblink.errors import ConfigError, PlanError, QueryError
 
@@ -134,6 +135,8 @@ def test_what_a_call_dealt_that_was_made_again_does_not_count(lake: ib.Lake, row
         (found,) = replace(TREES, workers=2).fit(data, task(Target("y")))
     assert len(seen) == 4
     for one, other in zip(found.models, expected.models, strict=True):
+        assert isinstance(one, TreePredictor)
+        assert isinstance(other, TreePredictor)
         assert one.booster.save_raw() == other.booster.save_raw()
 
 

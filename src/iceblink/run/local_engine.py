@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from iceblink.config import MIB, Settings
+from iceblink.errors import ConfigError
 from iceblink.lake.files import NewFile
 from iceblink.lake.table import Table
 from iceblink.lake.write import TableWriter
@@ -20,6 +21,7 @@ from iceblink.plan.function import Function
 from iceblink.plan.lineage import restored
 from iceblink.plan.nodes import MapBatches, Plan, Query, Tree
 from iceblink.plan.query import sql_of
+from iceblink.run.gang import Gang
 from iceblink.run.kernel import Kernel
 from iceblink.run.lower import Batches, Job, Prepared, run
 from iceblink.run.pipeline.backend import Backend
@@ -158,6 +160,26 @@ class LocalEngine:
             threads=max(1, settings.threads // width), memory_bytes=max(64 * MIB, settings.memory_bytes // width)
         )
         yield from here(Each(label, partial(work, share, stopped.is_set), cost_s, width, stopped.set), items)
+
+    def gang(self, label: str, count: int, cpus: int, build: Callable[[int], Any]) -> Gang:
+        """Begin workers that are there together, or not at all.
+
+        Parameters
+        ----------
+        label : str
+            What they are for.
+        count : int
+        cpus : int
+            Of each.
+        build : callable
+            Given its number, makes what a member is; picklable.
+
+        Raises
+        ------
+        ConfigError
+            There is no room for them; in this engine there never is.
+        """
+        raise ConfigError(f"{count} workers are asked for, and this engine is one process", label, "RayEngine has them")
 
     def close(self) -> None:
         """Free what the engine holds; it opens again when next used."""

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import DTypeLike, NDArray
 
-from iceblink.causal.models.task import Rows, Task
+from iceblink.causal.models.task import Rows, Task, no_rows
+from iceblink.causal.moments import Floats, Integers
 from iceblink.causal.passes import BLOCK_ROWS
+from iceblink.run.staging import staged
 
 if TYPE_CHECKING:
     from iceblink.dataset import Dataset
+
+Few = NDArray[np.float32]
 
 
 def gathered(data: Dataset, task: Task, kind: DTypeLike, gaps: bool = False) -> Iterator[Rows]:
@@ -35,8 +39,76 @@ def gathered(data: Dataset, task: Task, kind: DTypeLike, gaps: bool = False) -> 
     ------
     ColumnNotFound, TypeMismatch, QueryError
     """
+    for batch in _blocks(data, task, kind, gaps).to_batches():
+        for at in range(batch.num_rows):
+            fold, *wide = (_array(column[at].values) for column in batch.columns)
+            features, targets, weights, learnt = (array.reshape(-1, len(fold)) for array in wide)
+            yield Rows(fold, features, targets, weights, learnt)
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """Rows that were read once, to be gone through again and again: what there is of each in memory, but for features.
+
+    Parameters
+    ----------
+    fold : int64 array (n,)
+        Ascending in each block.
+    targets, weights : float64 array (m, n)
+    learnt : bool array (m, n)
+        As of `Rows`.
+    features : tuple of float32 array (p, rows of a block)
+        Of each block, as they lie in a file, if they came from one.
+    """
+
+    fold: Integers
+    targets: Floats
+    weights: Floats
+    learnt: NDArray[np.bool_]
+    features: tuple[Few, ...]
+
+    @classmethod
+    def of(cls, blocks: pa.Table) -> Kept:
+        """Return the rows of some blocks, at least one, which keep what `blocks` lies in."""
+        fold = [_array(one.values) for one in blocks["fold"]]
+        features, *wide = (
+            [_array(one.values).reshape(-1, len(of)) for one, of in zip(blocks[name], fold, strict=True)]
+            for name in ("features", "targets", "weights", "learnt")
+        )
+        targets, weights, learnt = (np.concatenate(part, axis=1) for part in wide)
+        return cls(np.concatenate(fold), targets, weights, learnt, tuple(features))
+
+    def blocks(self, used: NDArray[np.bool_]) -> Iterator[Few]:
+        """Yield, of each block that has any, the features (k, p) of the rows that are used (n,)."""
+        begin = 0
+        for block in self.features:
+            mine = used[begin : begin + block.shape[1]]
+            begin += len(mine)
+            if mine.any():
+                yield np.ascontiguousarray((block if mine.all() else block[:, mine]).T)
+
+
+def kept(data: Dataset, task: Task) -> Kept:
+    """Read a dataset, whose features may lack values, into a file in the engine's ``spill_dir``. Eager: one pass.
+
+    Raises
+    ------
+    ColumnNotFound, TypeMismatch, QueryError
+    PlanError
+        There are no rows.
+    WriteError
+        The disk is full.
+    """
+    blocks = staged(data.session.engine, _blocks(data, task, np.float32, gaps=True).plan).data
+    if not blocks.num_rows:
+        raise no_rows(task.where)
+    return Kept.of(blocks)
+
+
+def packed_schema(kind: DTypeLike) -> pa.Schema:
+    """Return the schema of blocks whose features are of a kind, float32 or float64; each row of it is a block."""
     item = pa.from_numpy_dtype(np.dtype(kind))
-    schema = pa.schema(
+    return pa.schema(
         {
             "fold": pa.large_list(pa.int64()),
             "features": pa.large_list(item),
@@ -45,17 +117,20 @@ def gathered(data: Dataset, task: Task, kind: DTypeLike, gaps: bool = False) -> 
             "learnt": pa.large_list(pa.bool_()),
         }
     )
-    blocks = task.data(data).map_batches(_Block(task, schema, gaps), schema=schema, batch_size=BLOCK_ROWS)
-    for batch in blocks.to_batches():
-        for at in range(batch.num_rows):
-            fold, *wide = (_array(column[at].values) for column in batch.columns)
-            features, targets, weights, learnt = (array.reshape(-1, len(fold)) for array in wide)
-            yield Rows(fold, features, targets, weights, learnt)
 
 
-def without_targets(task: Task) -> Task:
-    """Return a task that reads the features, and nothing else."""
-    return replace(task, targets=())
+def packed(rows: Rows, schema: pa.Schema) -> pa.RecordBatch:
+    """Return a block of rows as one row of lists."""
+    arrays = []
+    for field in schema:
+        values = pa.array(np.ravel(getattr(rows, field.name)), field.type.value_type)
+        arrays.append(pa.LargeListArray.from_arrays(pa.array([0, len(values)], pa.int64()), values))
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _blocks(data: Dataset, task: Task, kind: DTypeLike, gaps: bool) -> Dataset:
+    schema = packed_schema(kind)
+    return task.data(data).map_batches(_Block(task, schema, gaps), schema=schema, batch_size=BLOCK_ROWS)
 
 
 def _array(values: pa.Array) -> NDArray[Any]:
@@ -72,9 +147,4 @@ class _Block:
     gaps: bool
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        rows = self.task.rows(batch, self.gaps)
-        arrays = []
-        for field in self.schema:
-            values = pa.array(np.ravel(getattr(rows, field.name)), field.type.value_type)
-            arrays.append(pa.LargeListArray.from_arrays(pa.array([0, len(values)], pa.int64()), values))
-        return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+        return packed(self.task.rows(batch, self.gaps), self.schema)

@@ -236,7 +236,9 @@ class _Slopes:
                 used = rows.learnt[place.target]
                 if self.task.folds is not None:
                     used = used & (rows.fold != self.folds[place.fold])
-                target, mine = self.task.targets[place.target], columns[:, used][[0, *(1 + place.kept)]]
+                target = self.task.targets[place.target]
+                mine = columns if len(place.kept) == len(rows.features) else columns[[0, *(1 + place.kept)]]
+                mine = mine if used.all() else mine[:, used]
                 outcome, weight = rows.targets[place.target, used], rows.weights[place.target, used]
                 if target.classes:
                     sums = _of_classes(outcome.astype(np.int64), weight, mine, parameters)

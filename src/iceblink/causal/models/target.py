@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from iceblink.causal.matrix import Number, floats
 from iceblink.causal.moments import Floats
@@ -96,6 +97,14 @@ class Target:
     @property
     def values(self) -> Values:
         return Column(self.of) if isinstance(self.of, str) else self.of
+
+    def values_where(self, learnt: NDArray[np.bool_], batch: pa.RecordBatch) -> Floats:
+        """Return values (n,) of a batch; where nothing is learnt (n,) they are 0 if they would have to be computed."""
+        if isinstance(self.of, str) or learnt.all():
+            return self.values(batch)
+        values = np.zeros(len(learnt))
+        values[learnt] = self.values(batch.select(self.values.inputs).filter(pa.array(learnt)))
+        return values
 
     @property
     def weights(self) -> Values | None:

@@ -45,6 +45,11 @@ class Rows:
     weights: Floats
     learnt: NDArray[np.bool_]
 
+    def among(self, some: slice) -> Rows:
+        """Return some of the rows, in their order."""
+        features, targets, weights = (array[:, some] for array in (self.features, self.targets, self.weights))
+        return Rows(self.fold[some], features, targets, weights, self.learnt[:, some])
+
 
 @dataclass(frozen=True, eq=False)
 class Task:
@@ -113,7 +118,7 @@ class Task:
                 learnt[at] = target.rows(batch) != 0
             if target.weights is not None:
                 weights[at] = target.weights(batch)
-            values = target.values(batch)
+            values = target.values_where(learnt[at], batch)
             self._refuse(target, values, weights[at], learnt[at])
             learnt[at] &= weights[at] > 0
             targets[at] = np.where(learnt[at], values, 0.0)

@@ -73,6 +73,11 @@ class Capacity:
         """Return the nodes that live."""
         return self._look().nodes
 
+    @property
+    def grows(self) -> bool:
+        """Whether more nodes may come when they are asked for."""
+        return self._look().most is not None
+
     def gone(self) -> frozenset[str]:
         """Return the ids of nodes that were there and are lost."""
         return self._look().gone

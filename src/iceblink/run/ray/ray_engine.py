@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from iceblink.config import Settings
 from iceblink.run.distributed.engine import DistributedEngine
 from iceblink.run.distributed.lowering import BROADCAST_BYTES, SMALL_BYTES
+from iceblink.run.gang import Gang
 from iceblink.run.pipeline.backend import Backend
+from iceblink.run.ray.gang import RayGang
 from iceblink.run.ray.ray_backend import RayBackend
 from iceblink.run.ray.session import Session
 
@@ -69,11 +71,26 @@ class RayEngine(DistributedEngine):
             session.close()
         super().close()
 
+    def gang(self, label: str, count: int, cpus: int, build: Callable[[int], Any]) -> Gang:
+        """Begin workers that are there together, or not at all; see `LocalEngine.gang`.
+
+        Raises
+        ------
+        ConfigError
+            The cluster has no room for them, or none in a minute.
+        FunctionError
+            One died while it was built.
+        """
+        return RayGang(self._joined(), label, count, cpus, build)
+
     def _opened(self) -> Backend:
+        return RayBackend(self._joined())
+
+    def _joined(self) -> Session:
         with self._lock:
             if self._session is None:
                 self._session = Session(self.settings, self._address, self._runtime_env, self._memory_bytes)
-            return RayBackend(self._session)
+            return self._session
 
     def __repr__(self) -> str:
         return f"RayEngine({self._address or ''})"

@@ -111,7 +111,7 @@ class Session:
     ) -> None:
         self._membership = Membership(settings, address)
         self.capacity = Capacity(settings.memory_bytes if self._membership.started_here else memory_bytes)
-        self._runtime_env = dict(runtime_env or {})
+        self.runtime_env = dict(runtime_env or {})
         self._numbers = itertools.count(1)
         self._hosts: dict[int, RayHost] = {}
         self._dying: dict[int, RayHost] = {}  # dismissed, and may still be doing something
@@ -159,7 +159,7 @@ class Session:
                 memory=order.memory_bytes or _A_BYTE,
                 resources=dict(order.resources),
                 label_selector=dict(order.labels),
-                runtime_env=self._runtime_env,
+                runtime_env=self.runtime_env,
                 **options,
             )
         except ValueError as error:
@@ -297,7 +297,7 @@ class Session:
                     seen = steward.rounds()
                 else:
                     where = NodeAffinitySchedulingStrategy(node, soft=False)
-                    options = {"num_cpus": 0, "scheduling_strategy": where, "runtime_env": self._runtime_env}
+                    options = {"num_cpus": 0, "scheduling_strategy": where, "runtime_env": self.runtime_env}
                     actor = ray.remote(concurrency_groups={"rounds": 1})(Steward).options(**options).remote()
                     self._stewards[node] = actor
                     rounds = actor.rounds.options(num_returns="streaming", concurrency_group="rounds").remote()

@@ -427,7 +427,7 @@ def test_repeats_are_those_of_doubleml(dealt: ib.Dataset) -> None:
         assert len(found.provenance.conventions) == 1
     roles = {"d_cols": "p401k", "z_cols": "e401k"}
     theirs = doubleml_of(doubleml.DoubleMLPLIV, dealt, roles, ml_r=LinearRegression(), **linear)
-    moved = ci.PLIV("nettfa", "p401k", CONFOUNDERS, "row", instrument="e401k", repeats=3).fit(dealt, REPEATS)
+    moved = ci.PLIV("nettfa", "p401k", CONFOUNDERS, "row", instrument="e401k", repeats=3).fit(dealt, grouping=REPEATS)
     assert (moved.values[0], moved.errors[0]) == pytest.approx(theirs, rel=1e-10)
 
 
@@ -444,7 +444,7 @@ def test_repeats_are_combined_by_medians(doses: ib.Dataset, estimator: Any) -> N
     rows = doses.sql("SELECT *, CAST(x > (id * 37 % 11) / 5.0 - 1 AS int) AS sent FROM this")
     rows = rows.sql("SELECT *, CASE WHEN id % 4 = 0 THEN d % 2 ELSE sent END AS took FROM this")
     found = replace(estimator, repeats=3).fit(rows)
-    alone = [estimator.fit(rows, Folds(("id",), 3, 0, at)) for at in range(3)]
+    alone = [estimator.fit(rows, grouping=Folds(("id",), 3, 0, at)) for at in range(3)]
     assert estimator.fit(rows).values.tolist() == alone[0].values.tolist()  # the first repeat is what one is
     for at, name in enumerate(found.names):
         assert (found[name], found.error(name)) == pytest.approx(

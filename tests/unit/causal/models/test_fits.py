@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,10 +21,22 @@ from statsmodels.api import MNLogit, add_constant
 import iceblink as ib
 from iceblink import causal as ci
 from iceblink.causal.matrix import Matrix, Number
-from iceblink.causal.models import Column, Equals, Fitted, Linear, Logistic, Pairwise, SkLearn, Target, Task, XGBoost
+from iceblink.causal.models import (
+    Column,
+    Equals,
+    Fitted,
+    Linear,
+    Logistic,
+    Pairwise,
+    SkLearn,
+    Target,
+    Task,
+    XGBoost,
+    boosting,
+)
+from iceblink.causal.models.boosting import TreePredictor
 from iceblink.causal.models.classes import chances_of_all
 from iceblink.causal.models.fitted import fit_all
-from iceblink.causal.models.trees import _Blocks
 from iceblink.causal.moments import Floats
 from iceblink.causal.passes import Folds
 from iceblink.errors import ColumnNotFound, ConfigError, PlanError, QueryError, TypeMismatch
@@ -215,10 +229,10 @@ def test_trees_are_those_of_xgboost(rows: pa.Table, data: ib.Dataset) -> None:
 
     target = Target("y", rows=Equals("t", 1), weight="w")
     (fit,) = TREES.fit(data, task(target, folds=None))
-    x = np.column_stack([rows[name].to_numpy() for name in FEATURES])
-    y, weight = rows["y"].to_numpy(), rows["w"].to_numpy() * (rows["t"].to_numpy() == 1)
-    matrix = xgboost.QuantileDMatrix(x, y, weight=np.ones(ROWS), nthread=1)
-    matrix.set_weight(weight)
+    x, used = np.column_stack([rows[name].to_numpy() for name in FEATURES]), rows["t"].to_numpy() == 1
+    y, weight = rows["y"].to_numpy()[used], rows["w"].to_numpy()[used]
+    matrix = xgboost.QuantileDMatrix(x[used], y, nthread=1)
+    matrix.set_weight(weight)  # edges of bins know of none
     settings = {"max_depth": 2, "eta": 0.5, "nthread": 1, "base_score": float(weight @ y / weight.sum())}
     theirs = xgboost.train(settings, matrix, 8)
     np.testing.assert_allclose(fit.predict(whole(rows)), theirs.inplace_predict(x), 1e-5, 1e-5)
@@ -232,11 +246,42 @@ def test_trees_learn_differences_of_large_values(rows: pa.Table, data: ib.Datase
     np.testing.assert_allclose(raised.predict(whole(rows)) - 1e9, plain.predict(whole(rows)), atol=1e-4)
 
 
-def test_of_rows_that_trees_learnt_from_features_are_not_kept(data: ib.Dataset) -> None:
-    blocks = _Blocks(data, task(Target("y")))
-    assert sum(len(block) for block in blocks) == ROWS
-    (kept,) = blocks.kept
-    assert all(array.base is None for array in (kept.fold, kept.targets, kept.weights, kept.learnt, kept.features))
+def test_trees_read_once_and_leave_no_file(rows: pa.Table, tmp_path: Path) -> None:
+    seen = []
+
+    def noted(batch: pa.RecordBatch) -> pa.RecordBatch:
+        seen.append(batch.num_rows)
+        return batch
+
+    with ib.connect(tmp_path / "lake", engine=ib.LocalEngine(spill_dir=str(tmp_path / "spill"))) as lake:
+        watched = lake.from_arrow(rows).map_batches(noted, schema=rows.schema)
+        TREES.fit(watched, task(Target("y"), Target("t", rows=Column("t"), weight="w"), Target("w")))
+    assert sum(seen) == ROWS
+    assert list((tmp_path / "spill").iterdir()) == []
+
+
+def test_trees_of_an_arm_are_those_of_its_rows_alone(data: ib.Dataset) -> None:
+    asked = (Target("y", rows=Equals("t", 0)), Target("y"), Target("y", rows=Equals("t", 1)), Target("x2", Column("t")))
+    fits = TREES.fit(data, task(*asked))
+    for at, arm in ((0, data.filter(ib._.t == 0)), (1, data), (2, data.filter(ib._.t == 1))):
+        (alone,) = TREES.fit(arm, task(Target("y")))
+        for one, other in zip(fits[at].models, alone.models, strict=True):
+            assert isinstance(one, TreePredictor)
+            assert isinstance(other, TreePredictor)
+            assert one.booster.save_raw() == other.booster.save_raw()
+    assert np.isfinite(fits[3].predict(whole(data.to_arrow()))).all()
+
+
+@pytest.mark.parametrize(("said", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_xgboost_is_loaded_so_that_its_threads_sleep_while_they_wait(
+    monkeypatch: pytest.MonkeyPatch, said: str | None, expected: str
+) -> None:
+    monkeypatch.delenv(boosting.WAITING, raising=False)
+    if said is not None:
+        monkeypatch.setenv(boosting.WAITING, said)
+    monkeypatch.setattr(boosting, "optional", lambda package, extra: os.environ[boosting.WAITING])
+    assert boosting.library() == expected
+    assert os.environ.get(boosting.WAITING) == said
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ class CausalForest:
     sample: float = 0.45
     bag: int = 4
     max_features: Tried = None
-    bins: int = 64
+    bins: int = 254
     folds: int = 5
     missing: Missing = "raise"
     seed: int = 0

@@ -134,6 +134,23 @@ class Bins:
             found[place] = feature.codes(batch.column(feature.column), self.width - 1)
         return found
 
+    def coarse(self, most: int) -> Codes:
+        """Return what each code becomes (p, B) where neighbouring bins of numbers are one, so that there are few.
+
+        Categories keep their codes; what is missing has the last.
+
+        Parameters
+        ----------
+        most : int
+            Bins of a feature of numbers, at most.
+        """
+        sizes = np.array([len(feature) for feature in self.features])[:, np.newaxis]
+        ordered = np.array([feature.ordered for feature in self.features])[:, np.newaxis]
+        joined = np.where(ordered, -(-sizes // most), 1)
+        codes = np.minimum(np.arange(self.width), sizes - 1) // joined
+        codes[:, -1] = codes.max() + 1
+        return np.asarray(codes.astype(np.uint8))
+
     def check(self, schema: pa.Schema, where: str) -> None:
         """Raise ColumnNotFound or TypeMismatch where a dataset has not what the features are made of."""
         for feature in self.features:

@@ -77,7 +77,8 @@ class CausalForest:
     max_features : int, "sqrt" or None
         How many features, drawn anew, are tried in each node; None: all.
     bins : int
-        Of a feature of numbers, at most 254.
+        Of a feature of numbers, at most 254; where a level of a tree has many nodes, splits are between coarser ones,
+        but of 64 bins at least.
     folds : int
     missing : {"raise", "drop"}
         What to do about rows that lack a value. With `residuals`, features may be missing: that is a value of its own.
@@ -106,7 +107,7 @@ class CausalForest:
     sample: float = 0.45
     bag: int = 4
     max_features: Tried = None
-    bins: int = 64
+    bins: int = 254
     folds: int = 5
     missing: Missing = "raise"
     seed: int = 0
@@ -141,7 +142,8 @@ class CausalForest:
     def fit(self, data: Dataset) -> GrownForest:
         """Grow it. Eager: three passes, one for each level, and one for the leaves.
 
-        Binned rows of less than 256 MiB are kept in memory between passes.
+        Binned rows of less than 256 MiB are kept in memory between passes. Trees whose histograms have no room in a
+        pass take turns, so that a level may need several.
 
         Raises
         ------
@@ -244,7 +246,9 @@ class GrownForest(Result):
         column : str
             What is added.
         error : str, optional
-            A second column, of standard errors: the effect plus and minus 1.96 of them is a 95 % interval.
+            A second column, of standard errors: the effect plus and minus 1.96 of them is a 95 % interval, for each
+            row alone, of what forests of such rows say on average. That is the effect only where it changes little in
+            a leaf: near a step intervals hold it less often.
 
         Raises
         ------

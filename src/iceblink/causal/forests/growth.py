@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from iceblink.causal.forests.bins import Bins
+from iceblink.causal.forests.bins import Bins, Codes
 from iceblink.causal.forests.rows import Rows, Values
 from iceblink.causal.forests.trees import Places, Tree
 from iceblink.causal.hashing import Hashes
 from iceblink.causal.moments import Floats
 from iceblink.causal.passes import summed
 from iceblink.causal.sums import Sums
+from iceblink.plan.nodes import Memory
 from iceblink.splitmix import numbers, start_of
 
 if TYPE_CHECKING:
@@ -33,7 +34,13 @@ if TYPE_CHECKING:
 LEVEL_ROWS = 262_144
 """Rows of a block: of more rows than cells of a histogram, which is what travels."""
 PASS_BYTES = 16 << 20
-"""Of the histograms of a pass; trees that need more take turns."""
+"""Of the histograms of a pass that reads and bins rows; trees that need more take turns."""
+KEPT_PASS_BYTES = 4 << 20
+"""Of those of a pass over binned rows in memory, of which another costs little."""
+TREE_BYTES = 8 << 20
+"""Of the histograms of a tree: where they would be larger, neighbouring bins are counted as one."""
+LEAST_BINS = 64
+"""Of a feature that has more, those that are left of them at least."""
 
 
 class Drawing(Protocol):
@@ -112,9 +119,9 @@ class _Open:
     tried: Places
     priors: Floats | None
 
-    def pieces(self, cells: int) -> Iterator[_Open]:
-        """Yield it with as many of its nodes at a time as a pass has room for, of some cells for each feature tried."""
-        most = max(PASS_BYTES // (8 * cells * self.tried.shape[1]), 1)
+    def pieces(self, cells: int, room: int) -> Iterator[_Open]:
+        """Yield it with as many of its nodes at a time as so many bytes hold, of some cells for each feature tried."""
+        most = max(room // (8 * cells * self.tried.shape[1]), 1)
         for begin in range(0, len(self.nodes), most):
             some = slice(begin, begin + most)
             above = None if self.priors is None else self.priors[some]
@@ -123,20 +130,40 @@ class _Open:
 
 @dataclass(frozen=True, eq=False)
 class _Level:
-    """Histograms of a block of rows, of one tree after the other."""
+    """Histograms of a block of rows, of one tree after the other.
+
+    Parameters
+    ----------
+    open : tuple of _Open
+    rule : Rule
+    drawing : Drawing
+    coarse : uint8 array (p, B)
+        What is counted as one code.
+    """
 
     open: tuple[_Open, ...]
     rule: Rule
     drawing: Drawing
-    features: int
-    width: int
+    coarse: Codes
+
+    @property
+    def width(self) -> int:
+        """How many codes are counted (C)."""
+        return int(self.coarse[0, -1]) + 1
+
+    def sizes(self) -> list[int]:
+        """Return the cells of the histogram of each tree."""
+        return [one.tried.size * self.width * self.rule.cells for one in self.open]
 
     def __call__(self, batch: pa.RecordBatch) -> Sums:
-        rows = Rows.of(batch, self.features)
-        return Sums({"histogram": np.concatenate([self._of(rows, one).ravel() for one in self.open])})
+        rows, sizes = Rows.of(batch, len(self.coarse)), self.sizes()
+        found = np.empty(sum(sizes))
+        for one, part in zip(self.open, np.split(found, np.cumsum(sizes)[:-1]), strict=True):
+            self._count(rows, one, part.reshape(*one.tried.shape, self.width, self.rule.cells))
+        return Sums({"histogram": found})
 
-    def _of(self, rows: Rows, one: _Open) -> Floats:
-        """Return the histogram (k, t, B, S) of a tree."""
+    def _count(self, rows: Rows, one: _Open, found: Floats) -> None:
+        """Fill the histogram (k, t, C, S) of a tree."""
         mine = rows.among(self.drawing.splitting(rows.places, one.number))
         slot_of = np.full(len(one.tree), -1, np.intp)
         slot_of[one.nodes] = np.arange(len(one.nodes))
@@ -145,14 +172,15 @@ class _Level:
             inside = np.flatnonzero(slot >= 0)
             mine, slot = mine.among(inside), slot[inside]
         count, tried, size = len(slot), one.tried.shape[1], len(one.nodes) * self.width
-        found = np.empty((len(one.nodes), tried, self.width, self.rule.cells))
-        flat, row = mine.codes.ravel(), np.arange(count)
+        flat, row, begin = mine.codes.ravel(), np.arange(count), slot * self.width
         for at in range(tried):
-            every = tried == self.features  # then all nodes try the same one
-            code = mine.codes[at] if every else flat[one.tried[:, at][slot] * count + row]
-            sums = self.rule.counted(mine.values, slot * self.width + code, size)
+            if tried == len(self.coarse):  # then all nodes try the same one
+                code = self.coarse[at][mine.codes[at]]
+            else:
+                feature = one.tried[:, at][slot]
+                code = self.coarse[feature, flat[feature * count + row]]
+            sums = self.rule.counted(mine.values, begin + code, size)
             found[:, at] = sums.reshape(len(one.nodes), self.width, self.rule.cells)
-        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +202,7 @@ class _Leaves:
 
 
 def grown(rows: Dataset, bins: Bins, rule: Rule, drawing: Drawing, shape: Shape) -> list[Tree]:
-    """Grow trees. Eager: a pass for each level, or more where their histograms take more than 16 MiB.
+    """Grow trees. Eager: a pass for each level, or more where histograms are larger than is allowed for.
 
     Parameters
     ----------
@@ -186,20 +214,22 @@ def grown(rows: Dataset, bins: Bins, rule: Rule, drawing: Drawing, shape: Shape)
     shape : Shape
     """
     features, width = len(bins.features), bins.width
+    room = _room(rows)
     categories = np.array([not feature.ordered for feature in bins.features])
     begun = Tree.root(width)
     trees = [begun] * shape.trees
     top = np.zeros(1, np.intp)
     open_ = [_Open(at, begun, top, _tried(shape, features, at, 0, 1), None) for at in range(len(trees))]
     for _ in range(shape.depth):
-        pieces = [piece for one in open_ for piece in one.pieces(width * rule.cells)]
+        coarse = _coarse(bins, max((one.tried.size for one in open_), default=1) * rule.cells)
+        cells = (int(coarse[0, -1]) + 1) * rule.cells
+        pieces = [piece for one in open_ for piece in one.pieces(cells, room)]
         found: dict[int, list[_Best]] = {one.number: [] for one in open_}
-        for some, sizes in _turns(pieces, [piece.tried.size * width * rule.cells for piece in pieces]):
-            level = _Level(tuple(some), rule, drawing, features, width)
-            counted = summed(rows, level, LEVEL_ROWS)["histogram"]
+        for some, sizes in _turns(pieces, [piece.tried.size * cells for piece in pieces], room):
+            counted = summed(rows, _Level(tuple(some), rule, drawing, coarse), LEVEL_ROWS)["histogram"]
             for piece, part in zip(some, np.split(counted, np.cumsum(sizes)[:-1]), strict=True):
-                histogram = part.reshape(*piece.tried.shape, width, rule.cells)
-                found[piece.number].append(_best(piece, histogram, rule, categories[piece.tried]))
+                histogram = part.reshape(*piece.tried.shape, -1, rule.cells)
+                found[piece.number].append(_best(piece, histogram, rule, categories[piece.tried], coarse))
         split = [_split(one, _Best.joined(found[one.number]), rule, shape, features) for one in open_]
         for one in split:
             trees[one.number] = one.tree
@@ -211,19 +241,32 @@ def filled(rows: Dataset, trees: Sequence[Tree], rule: Rule, drawing: Drawing, f
     """Return the sums (m, S) over the rows of each node of each tree. Eager: one pass."""
     numbered = list(enumerate(trees))
     found: list[Floats] = []
-    for some, sizes in _turns(numbered, [len(tree) * rule.cells for tree in trees]):
+    for some, sizes in _turns(numbered, [len(tree) * rule.cells for tree in trees], _room(rows)):
         counted = summed(rows, _Leaves(tuple(some), rule, drawing, features), LEVEL_ROWS)["leaves"]
         for (_, tree), part in zip(some, np.split(counted, np.cumsum(sizes)[:-1]), strict=True):
             found.append(tree.summed_up(part.reshape(len(tree), rule.cells)))
     return found
 
 
-def _turns(items: Sequence[Any], cells: Sequence[int]) -> Iterator[tuple[list[Any], list[int]]]:
-    """Yield items and their sizes, as many at a time as a pass has room for."""
+def _coarse(bins: Bins, cells: int) -> Codes:
+    """Return what codes (p, B) are counted as, so that a tree with some cells for each code has room."""
+    most = bins.width - 1
+    while most > LEAST_BINS and 8 * cells * (most + 1) > TREE_BYTES:
+        most = max((most + 1) // 2, LEAST_BINS)
+    return bins.coarse(most)
+
+
+def _room(rows: Dataset) -> int:
+    """Return the bytes that the sums of a pass may have."""
+    return KEPT_PASS_BYTES if isinstance(rows.plan, Memory) else PASS_BYTES
+
+
+def _turns(items: Sequence[Any], cells: Sequence[int], room: int) -> Iterator[tuple[list[Any], list[int]]]:
+    """Yield items and their sizes, as many at a time as there is room for."""
     some: list[Any] = []
     sizes: list[int] = []
     for item, size in zip(items, cells, strict=True):
-        if some and 8 * (sum(sizes) + size) > PASS_BYTES:
+        if some and 8 * (sum(sizes) + size) > room:
             yield some, sizes
             some, sizes = [], []
         some.append(item)
@@ -288,8 +331,8 @@ def _split(one: _Open, best: _Best, rule: Rule, shape: Shape, features: int) -> 
     return _Open(one.number, tree, first + kept, tried, np.repeat(best.priors[splits], 2, axis=0)[kept])
 
 
-def _best(one: _Open, histogram: Floats, rule: Rule, categories: NDArray[np.bool_]) -> _Best:
-    """Find the best splits of nodes by their histograms (k, t, B, S).
+def _best(one: _Open, histogram: Floats, rule: Rule, categories: NDArray[np.bool_], coarse: Codes) -> _Best:
+    """Find the best splits of nodes by their histograms (k, t, C, S) of coarse codes.
 
     Bins are in their order, those of a category (k, t) in the rule's; what is missing is tried on either side.
     """
@@ -321,4 +364,6 @@ def _best(one: _Open, histogram: Floats, rule: Rule, categories: NDArray[np.bool
     larger = 2 * rule.rows(sums) >= rule.rows(nodes)
     goes_left = np.where(unseen, larger[:, np.newaxis], goes_left)
     sides = np.stack([sums, nodes - sums], axis=1)
-    return _Best(flat[row, chosen], one.tried[row, at], goes_left, ~unseen[:, -1], sides, priors)
+    feature = one.tried[row, at]
+    goes_left = np.take_along_axis(goes_left, coarse[feature].astype(np.intp), axis=1)
+    return _Best(flat[row, chosen], feature, goes_left, ~unseen[:, -1], sides, priors)

@@ -27,7 +27,7 @@ class Heterogeneity:
     - het: (Σ_L δ)² / n_L + (Σ_R δ)² / n_R, with δ = (w - w̄) (y - ȳ - θ (w - w̄)) n / A: to first order the squared
       difference of effects (eqs. 8 and 9 of [1]_);
     - mse: n_L ȳ_L² + A_L θ_L² + n_R ȳ_R² + A_R θ_R² - n ȳ² - A θ²: by how much the squared residuals of regressions
-      of y on w fall if each child has its own. Unlike EconML's criterion of this name it is not to first order.
+      of y on w fall if each child has its own, exactly, as EconML's criterion of this name for one treatment.
 
     Both follow from the sums of w, w², y and w y, which is what is counted: a pass for each level, and not another for
     its gradients.

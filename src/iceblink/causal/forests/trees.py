@@ -30,7 +30,7 @@ class Tree:
     goes_left : bool array (m, B)
         Which codes of it go to the left child.
     left, right : int arrays (m,)
-        The children; of a leaf itself.
+        The children, of which the right one follows the left one; of a leaf itself.
     gain : float64 array (m,)
         What the split was worth by the criterion; 0 of a leaf.
     gaps : bool array (m,)
@@ -57,9 +57,9 @@ class Tree:
         return len(self.feature)
 
     @cached_property
-    def _next(self) -> Places:
-        """The node (m * B,) after each node and code."""
-        return np.where(self.goes_left, self.left[:, np.newaxis], self.right[:, np.newaxis]).ravel()
+    def _goes_right(self) -> NDArray[np.bool_]:
+        """Which codes (m * B,) go to the right child; none of a leaf."""
+        return np.asarray((~self.goes_left & (self.feature >= 0)[:, np.newaxis]).ravel())
 
     def leaves(self, codes: Codes) -> Places:
         """Return the leaf (n,) of rows of codes (p, n)."""
@@ -67,7 +67,7 @@ class Tree:
         flat, row, node = codes.ravel(), np.arange(count), np.zeros(count, np.intp)
         start = np.maximum(self.feature, 0) * count
         for _ in range(self.depth):  # a leaf leads to itself, whatever the code
-            node = self._next[node * width + flat[start[node] + row]]
+            node = self.left[node] + self._goes_right[node * width + flat[start[node] + row]]
         return node
 
     def split(

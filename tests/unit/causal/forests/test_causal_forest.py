@@ -141,16 +141,34 @@ def test_a_forest_is_the_same_in_any_files_turns_and_passes(lake: ib.Lake, monke
         data = lake.table(name)
         if data.select("id").to_arrow()["id"].to_pylist() != table["id"].to_pylist():
             data = data.order_by("id")
-        if files == 3:
-            monkeypatch.setattr(growth, "PASS_BYTES", 1)
-            monkeypatch.setattr(rows, "KEPT_BYTES", 0)
+        monkeypatch.setattr(growth, "PASS_BYTES", 1 if files == 3 else 16 << 20)
+        monkeypatch.setattr(growth, "KEPT_PASS_BYTES", 1 if files == 7 else 4 << 20)
+        monkeypatch.setattr(rows, "KEPT_BYTES", 0 if files == 3 else 64 << 20)
         found = forest.fit(data)
-        monkeypatch.setattr(growth, "PASS_BYTES", 16 << 20)
-        monkeypatch.setattr(rows, "KEPT_BYTES", 64 << 20)
         for one, other in zip(found.trees, expected.trees, strict=True):
             np.testing.assert_array_equal(one.goes_left, other.goes_left)
             np.testing.assert_array_equal(one.gain, other.gain)
         np.testing.assert_array_equal(np.concatenate(found.sums), np.concatenate(expected.sums))
+
+
+def test_where_bins_are_many_for_a_tree_neighbours_are_counted_as_one(
+    lake: ib.Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = lake.from_arrow(drawn(600))
+    forest = ci.CausalForest("y", "w", ["a", "town"], "id", residuals=("y", "w"), trees=4, bag=2, depth=2, bins=200)
+    fine = forest.fit(data)
+    (cuts, levels), last = fine.bins.features, fine.bins.width - 1
+    monkeypatch.setattr(growth, "TREE_BYTES", 1)
+    coarse = forest.fit(data)
+    assert (len(cuts), len(levels), last) == (200, 3, 200)
+    joined = fine.bins.coarse(64)
+    np.testing.assert_array_equal(joined[0, :200], np.arange(200) // 4)
+    np.testing.assert_array_equal(joined[1, :3], range(3))
+    assert (joined[:, -1] == 50).all()
+    for tree in coarse.trees:
+        below = tree.goes_left[tree.feature == 0, :200].sum(axis=1)
+        assert (below % 4 == 0).all()
+    assert any((tree.goes_left[tree.feature == 0, :200].sum(axis=1) % 4 != 0).any() for tree in fine.trees)
 
 
 def test_residuals_of_ones_own_replace_the_linear_models(lake: ib.Lake) -> None:

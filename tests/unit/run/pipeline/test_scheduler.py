@@ -181,8 +181,8 @@ def test_a_source_is_no_further_ahead_than_workers_can_have_tasks() -> None:
 
     reading = Operator("source", Order("source", lambda: many), cpus=0.0)
     backend = SimulatedBackend(Slots(1, 0, 64 << 30), 7)
-    found = run(backend, reading, operator(lambda given: iter([batch([1])])))
-    assert len(found) == 100
+    found = run(backend, reading, operator(lambda given: iter([batch(given.data["x"].to_pylist())])))
+    assert values(found) == [1, 2] * 100
     at_work = DEPTH * (TASK_BYTES + large.nbytes)
     assert backend.most_bytes <= at_work + DEPTH * TASK_BYTES + (CREDIT + 2) * large.nbytes
 

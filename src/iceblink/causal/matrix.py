@@ -65,10 +65,7 @@ class Number:
 
     def fill(self, batch: pa.RecordBatch, order: Order | None, out: Floats) -> None:
         values = floats(batch.column(self.column))
-        if order is None:
-            out[0] = values
-        else:
-            out[0] = values[order]
+        out[0] = values if order is None else values.take(order)
 
 
 @dataclass(frozen=True)

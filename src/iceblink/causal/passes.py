@@ -104,16 +104,14 @@ class _Blocks:
         if order is not None and group is not None:
             group = group[order]
             weight = None if weight is None else weight[order]
-        whole = np.isfinite(values.sum(axis=0))
-        if weight is not None:
-            whole &= np.isfinite(weight)
-        if not whole.all():
-            if self.missing == "raise":
-                raise self._missing(values, weight)
-            values = np.ascontiguousarray(values[:, whole])
-            group = None if group is None else group[whole]
-            weight = None if weight is None else weight[whole]
         with np.errstate(over="ignore", invalid="ignore"):  # `moments` refuses what is too large
+            if not np.isfinite(values.sum() + (0.0 if weight is None else weight.sum())):  # one look at all rows
+                whole = np.isfinite(values).all(axis=0) & (True if weight is None else np.isfinite(weight))
+                if self.missing == "raise" and not whole.all():
+                    raise self._missing(values, weight)
+                values = np.ascontiguousarray(values[:, whole])
+                group = None if group is None else group[whole]
+                weight = None if weight is None else weight[whole]
             return Moments.of(self.matrix.names, values, group, weight).to_batch()
 
     def _missing(self, values: Floats, weight: Floats | None) -> QueryError:

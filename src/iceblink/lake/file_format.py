@@ -15,7 +15,8 @@ from pyiceberg.table.sorting import NullOrder, SortDirection, SortOrder
 from pyiceberg.transforms import IdentityTransform
 from pyiceberg.types import BooleanType, DoubleType, FloatType
 
-from iceblink.errors import ConfigError, nearest
+from iceblink.errors import ConfigError
+from iceblink.lake.codecs import USUAL, codecs, named_codec
 from iceblink.lake.late import iceberg_arrow
 from iceblink.lake.schemas import byte_tensors
 
@@ -23,9 +24,6 @@ Number = TypeVar("Number", int, float)
 
 SAMPLE_ROWS = 4096
 
-CODECS = {name: name for name in ("zstd", "snappy", "gzip", "lz4", "brotli")} | {"uncompressed": "none"}
-CODEC = "write.parquet.compression-codec"
-CODEC_OF = f"{CODEC}.column."
 ROW_GROUP_ROWS = "write.parquet.row-group-limit"
 LEVEL = "write.parquet.compression-level"
 BLOOM_ENABLED = "write.parquet.bloom-filter-enabled.column."
@@ -69,8 +67,8 @@ def writer_arguments(
     sort_order : pyiceberg SortOrder
         What the rows are sorted by, or the unsorted order.
     rows : pa.Table
-        The first row group. A Bloom filter is made for that many distinct values unless told otherwise, and a column
-        gets dictionaries if its values repeat there.
+        The first row group, as it is stored. A Bloom filter is made for that many distinct values unless told
+        otherwise; a column gets dictionaries if its values repeat there, and the usual codec if that saves something.
 
     Raises
     ------
@@ -83,16 +81,18 @@ def writer_arguments(
     """
     paths = list(iceberg_arrow.parquet_path_to_id_mapping(schema))
     tensors = byte_tensors(schema, properties)  # as bytes they neither repeat nor have an order
-    codecs = {path: _codec(path, properties) for path in paths}
+    dictionaries = _dictionary_columns(schema, rows, tensors)
+    level = number(properties, LEVEL, 1) if LEVEL in properties else None
+    of_columns = codecs(paths, properties, rows, dictionaries, level)
     return {
-        "compression": codecs,
-        "compression_level": _levels(codecs, properties),
+        "compression": of_columns,
+        "compression_level": _levels(level, of_columns, properties),
         "data_page_size": number(properties, "write.parquet.page-size-bytes", 1 << 20),
         "dictionary_pagesize_limit": number(properties, "write.parquet.dict-size-bytes", 2 << 20),
         "max_rows_per_page": number(properties, "write.parquet.page-row-limit", 20_000),
         "bloom_filter_options": _bloom_filters(schema, properties, rows.num_rows) or None,
         "sorting_columns": _sorting_columns(schema, sort_order) or None,
-        "use_dictionary": _dictionary_columns(schema, rows, tensors),
+        "use_dictionary": dictionaries,
         "write_statistics": [path for path in paths if path not in tensors],
         "write_page_index": True,
         "write_page_checksum": True,
@@ -100,21 +100,11 @@ def writer_arguments(
     }
 
 
-def _codec(path: str, properties: Mapping[str, str]) -> str:
-    """Return the codec of a leaf column: that of the innermost field around it which has one, else the table's."""
-    around = [path[:end] for end, sign in enumerate(path) if sign == "."]
-    names = [f"{CODEC_OF}{name}" for name in reversed([*around, path])]
-    codec = next((properties[name] for name in (*names, CODEC) if name in properties), "zstd").lower()
-    if codec not in CODECS:
-        raise ConfigError(f"no compression codec {codec!r}", "table properties", nearest(codec, CODECS, "codecs"))
-    return CODECS[codec]
-
-
-def _levels(codecs: Mapping[str, str], properties: Mapping[str, str]) -> dict[str, int] | None:
+def _levels(level: int | None, codecs: Mapping[str, str], properties: Mapping[str, str]) -> dict[str, int] | None:
     """Return the level of the columns that have the table's codec: to another it would mean another thing."""
-    if LEVEL not in properties:
+    if level is None:
         return None
-    level, usual = number(properties, LEVEL, 1), _codec("", properties)
+    usual = named_codec("", properties) or USUAL
     return {path: level for path, codec in codecs.items() if codec == usual}
 
 

@@ -161,13 +161,9 @@ class ParquetFile:
             A tensor that is stored as bytes has nulls inside.
         """
         with self._explained():
-            rows = rows.rename_columns(self._schema.names)
-            if self._writer is None:
-                self._open(rows)
             stored = [self._stored(column, field) for column, field in zip(rows.columns, self._schema, strict=True)]
-            assert self._writer is not None
-            made = pa.Table.from_arrays(stored, schema=self._schema)
-            self._writer.write_table(made, row_group_size=max(1, rows.num_rows))
+            rows = pa.Table.from_arrays(stored, schema=self._schema)
+            self._opened(rows).write_table(rows, row_group_size=max(1, rows.num_rows))
 
     def close(self) -> NewFile:
         """Write the footer and return what a commit needs.
@@ -208,10 +204,13 @@ class ParquetFile:
             with contextlib.suppress(OSError, pa.ArrowException, ValueError):
                 self._sink.close()
 
-    def _open(self, rows: pa.Table) -> None:
-        arguments = writer_arguments(self.kind.schema, self.kind.properties, self.kind.sort_order, rows)
-        self._sink = self.kind.storage.open_output(self.path)
-        self._writer = pq.ParquetWriter(self._sink, self._schema, **arguments)
+    def _opened(self, rows: pa.Table) -> pq.ParquetWriter:
+        """Return the writer, made for the first row group."""
+        if self._writer is None:
+            arguments = writer_arguments(self.kind.schema, self.kind.properties, self.kind.sort_order, rows)
+            self._sink = self.kind.storage.open_output(self.path)
+            self._writer = pq.ParquetWriter(self._sink, self._schema, **arguments)
+        return self._writer
 
     def _metrics(self) -> dict[str, str]:
         """Return the table's properties, and that only sizes are known of some columns.

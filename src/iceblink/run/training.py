@@ -9,8 +9,9 @@ import pyarrow as pa
 
 from iceblink.casts import is_list_like
 from iceblink.errors import ColumnNotFound, ConfigError, TypeMismatch, nearest
+from iceblink.lake.codecs import CODEC_OF
 from iceblink.lake.commit import Commit
-from iceblink.lake.file_format import CODEC_OF, ROW_GROUP_ROWS
+from iceblink.lake.file_format import ROW_GROUP_ROWS
 from iceblink.lake.format_version import check_writable
 from iceblink.lake.replacement import Replacement, replaced
 from iceblink.lake.table import Table

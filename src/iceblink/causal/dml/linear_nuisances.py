@@ -14,6 +14,9 @@ from iceblink.causal.passes import Grouping
 from iceblink.causal.regression.fit import fitted
 from iceblink.errors import PlanError
 
+PART_ROWS = 8_192
+"""Rows that models are multiplied with at a time: what comes of it stays in a core's cache."""
+
 
 @dataclass(frozen=True, eq=False)
 class Nuisances:
@@ -34,12 +37,17 @@ class Nuisances:
 
     def residuals(self, matrix: Matrix, grouping: Grouping, batch: pa.RecordBatch) -> Floats:
         """Return what the models leave of outcome and treatment (2, n) of the rows of a batch."""
-        values = matrix.filled(batch)
-        count, rows = len(self.folds), np.arange(batch.num_rows)
         own = np.searchsorted(self.folds, grouping.numbers(batch))
-        with one_thread():  # all models of all rows: cheaper than to put rows in order of folds
-            of_all = self.weights.reshape(2 * count, -1) @ values
-        return np.asarray(of_all.reshape(count, 2, -1)[own, :, rows].T + self.offsets[own].T)
+        found = self.offsets.T.take(own, axis=1)
+        models = self.weights.reshape(2 * len(self.folds), -1)
+        for start in range(0, batch.num_rows, PART_ROWS):
+            values = matrix.filled(batch.slice(start, PART_ROWS))
+            rows = values.shape[1]
+            with one_thread():  # all models of all rows: cheaper than to put rows in order of folds
+                of_all = models @ values
+            of_outcome = own[start : start + rows] * (2 * rows) + np.arange(rows)
+            found[:, start : start + rows] += of_all.take(np.stack([of_outcome, of_outcome + rows]))
+        return found
 
 
 def trained(found: Moments, where: str) -> Nuisances:

@@ -266,6 +266,8 @@ class Scheduler:
     def _ask_on(self, index: int) -> None:
         """Give credit to the tasks of a stage, the front one first, while there is room for what they make."""
         stage = self.stages[index]
+        if index == 0 and len(self.stages) > 1 and self.stages[1].sated:
+            return  # a source takes no CPU of ours, so that nothing else keeps it from running far ahead
         for lane in () if stage.operator.atomic else stage.lanes:  # atomic tasks have all the credit that they want
             if lane.task is None:
                 continue

@@ -162,6 +162,15 @@ class Stage:
         return math.ceil(self.waiting_rows / rows)
 
     @property
+    def sated(self) -> bool:
+        """Whether so much waits that every worker could be given all the tasks that it may have."""
+        if not self.queue or not (rows := self.queue[0].block.rows):
+            return False
+        tasks = DEPTH * self.operator.most
+        waiting_bytes = self.waiting_rows * self.queue[0].block.nbytes // rows
+        return waiting_bytes >= tasks * TASK_BYTES and self.waiting_calls >= tasks
+
+    @property
     def drained(self) -> bool:
         """Whether nothing is left to do, to run or to hand on."""
         return self.ended and not self.queue and not self.lanes

@@ -17,6 +17,7 @@ from iceblink.plan.function import OnError
 from iceblink.run.pipeline.backend import Block, Call, Order, Output, Signal, Slots, Stored, Work
 from iceblink.run.pipeline.operator import Operator
 from iceblink.run.pipeline.scheduler import CREDIT, Scheduler
+from iceblink.run.pipeline.stage import DEPTH, TASK_BYTES
 from iceblink.run.pipeline.stats import Recorder
 from iceblink.scan.batch import Batch
 
@@ -169,6 +170,21 @@ def test_blocks_keep_to_their_part_of_the_memory() -> None:
     assert sum(given.data.num_rows for _, _, given in found) == 200 * 8192
     # two more: what the taker has is his, and who feeds an operator that has nothing makes one thing
     assert 3 * MIB < backend.most_bytes <= 4 * MIB + 2 * large.nbytes
+
+
+def test_a_source_is_no_further_ahead_than_workers_can_have_tasks() -> None:
+    large = pa.record_batch({"x": [1, 2], "image": [bytes(4 * MIB)] * 2})
+
+    def many(call: Call, begun: Callable[[int], None]) -> Iterator[Output]:
+        for number in range(100):
+            yield Output("rows", Batch(large, "f", 2 * number))
+
+    reading = Operator("source", Order("source", lambda: many), cpus=0.0)
+    backend = SimulatedBackend(Slots(1, 0, 64 << 30), 7)
+    found = run(backend, reading, operator(lambda given: iter([batch(given.data["x"].to_pylist())])))
+    assert values(found) == [1, 2] * 100
+    at_work = DEPTH * (TASK_BYTES + large.nbytes)
+    assert backend.most_bytes <= at_work + DEPTH * TASK_BYTES + (CREDIT + 2) * large.nbytes
 
 
 def test_an_error_that_is_kept_keeps_no_rows() -> None:

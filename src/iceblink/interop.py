@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import Any
 
 import pyarrow as pa
@@ -79,4 +80,20 @@ def optional(package: str, extra: str = "") -> Any:
     try:
         return importlib.import_module(package)
     except ImportError as error:
-        raise ConfigError(f"{package} is not installed", hint=f"pip install 'iceblink[{extra or package}]'") from error
+        raise _not_installed(package, extra or package) from error
+
+
+def required(extra: str, *packages: str) -> None:
+    """Say which extra installs packages, unless they are there. Nothing is imported.
+
+    Raises
+    ------
+    ConfigError
+    """
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise _not_installed(package, extra)
+
+
+def _not_installed(package: str, extra: str) -> ConfigError:
+    return ConfigError(f"{package} is not installed", hint=f"pip install 'iceblink[{extra}]'")

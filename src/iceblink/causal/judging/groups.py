@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from iceblink.causal.distributions import chi2_above
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.experiments.places import Places
 from iceblink.causal.judging.columns import check_numbers
 from iceblink.causal.judging.cuts import cut, part_of
-from iceblink.causal.late import stats
 from iceblink.causal.matrix import Matrix, Number, floats
 from iceblink.causal.moments import Floats, Integers, Moments
 from iceblink.causal.passes import moments
@@ -58,7 +58,7 @@ class Groups(Estimates):
         """The p-value of all groups having one effect: Cochran's Q, χ² of k - 1."""
         weights = 1 / self.errors**2
         apart = self.values - weights @ self.values / weights.sum()
-        return float(stats.chi2.sf(weights @ apart**2, len(self.values) - 1))
+        return float(chi2_above(weights @ apart**2, len(self.values) - 1))
 
     def difference(self, name: str, other: str) -> Estimates:
         """Return how much more the effect of one group is than that of another. Raises ColumnNotFound."""
@@ -217,7 +217,7 @@ class Calibration:
         variance = found.products @ turned @ turned / (found.rows - 1) / found.rows
         with np.errstate(divide="ignore", invalid="ignore"):
             total = float(np.where(away == 0, 0.0, away**2 / variance).sum())
-        facts = {"p calibrated": float(stats.chi2.sf(total, len(names)))}
+        facts = {"p calibrated": float(chi2_above(total, len(names)))}
         return _groups(where, names, found, Provenance.of(data), facts, found.means[:, 1])
 
 

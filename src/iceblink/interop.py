@@ -91,8 +91,15 @@ def required(extra: str, *packages: str) -> None:
     ConfigError
     """
     for package in packages:
-        if importlib.util.find_spec(package) is None:
+        if not _is_there(package):
             raise _not_installed(package, extra)
+
+
+def _is_there(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except (ImportError, ValueError):  # hidden by a finder, or by None in sys.modules
+        return False
 
 
 def _not_installed(package: str, extra: str) -> ConfigError:

@@ -1,7 +1,7 @@
 """SciPy and networkx, opened when first used: effects of moments need neither, and a fit no distribution.
 
-Importing any part of SciPy takes about as long as a fit of 100,000 rows. The `distributions` are written with its special
-functions, so that no summary waits for ``scipy.stats``, which takes four times as long.
+Importing any part of SciPy takes about as long as a fit of 100,000 rows. The `distributions` are written with its
+special functions, so that no summary waits for ``scipy.stats``, which takes four times as long.
 """
 
 from __future__ import annotations

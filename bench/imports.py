@@ -15,6 +15,10 @@ from bench.tpch_data import ensure_lake
 
 TITLE = "Start-up"
 NATION = "tpch.nation"
+FIT = (
+    "from iceblink import causal as ci; ci.LinearPLR('c_acctbal', 'c_nationkey', ['c_custkey'], key='c_custkey')"
+    ".fit(lake.table('tpch.customer'))"
+)
 SCALE = 0.01
 
 
@@ -64,6 +68,18 @@ def run_verb(folder: str) -> Job:
     return used(folder, f"lake.table({NATION!r}).filter(ib._.n_nationkey < 5).to_arrow()")
 
 
+def import_causal() -> Job:
+    return starting(sys.executable, "-c", "from iceblink import causal")
+
+
+def fit(folder: str) -> Job:
+    return used(folder, FIT)
+
+
+def summarize(folder: str) -> Job:
+    return used(folder, f"{FIT}.summary()")
+
+
 def import_pyarrow() -> Job:
     return starting(sys.executable, "-c", "import pyarrow")
 
@@ -92,6 +108,7 @@ STARTS = (
     Contestant("python -c pass", bare),
     Contestant("import iceblink", import_iceblink, ("iceblink",)),
     Contestant("iceblink --help", iceblink_help, ("iceblink",)),
+    Contestant("import iceblink.causal", import_causal, ("iceblink", "scipy")),
     Contestant("import pyarrow", import_pyarrow, ("pyarrow",)),
     Contestant("import duckdb", import_duckdb, ("duckdb",)),
     Contestant("import pyiceberg.catalog.sql", import_pyiceberg, ("pyiceberg",)),
@@ -104,6 +121,8 @@ FIRST_ANSWERS = (
     Contestant("scan a table", scan_table, ("iceblink",)),
     Contestant("a SQL query", run_sql, ("iceblink",)),
     Contestant("a verb", run_verb, ("iceblink",)),
+    Contestant("an effect", fit, ("iceblink", "scipy")),
+    Contestant("its summary", summarize, ("iceblink", "scipy")),
 )
 
 

@@ -72,3 +72,7 @@ def test_the_readme_runs_with_what_is_installed_by_itself(tmp_path: Path) -> Non
 
 def test_what_is_not_asked_for_cannot_be_imported(tmp_path: Path) -> None:
     assert "No module named 'pandas'" in without_others("import pandas", tmp_path).stderr
+
+
+def test_effects_say_which_extra_they_need(tmp_path: Path) -> None:
+    assert "pip install 'iceblink[causal]'" in without_others("from iceblink import causal", tmp_path).stderr

@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from iceblink.late import late_names
 
 if TYPE_CHECKING:
     from iceblink import media as media
@@ -31,27 +32,26 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0.dev0"
 
-# Heavy parts (PyIceberg, Ibis, DuckDB: over a second together) are imported when a name is first used.
-_HOMES = {
-    "connect": ("iceblink.lakehouse", "connect"),
-    "Lake": ("iceblink.lakehouse", "Lake"),
-    "Dataset": ("iceblink.dataset", "Dataset"),
-    "LocalEngine": ("iceblink.run.local_engine", "LocalEngine"),
-    "RayEngine": ("iceblink.run.ray.ray_engine", "RayEngine"),
-    "Cache": ("iceblink.load.cache.disk", "Cache"),
-    "Pack": ("iceblink.load.sequences", "Pack"),
-    "Bucket": ("iceblink.load.sequences", "Bucket"),
-    "mix": ("iceblink.mixed", "mix"),
-    "IceblinkError": ("iceblink.errors", "IceblinkError"),
-    "_": ("iceblink.plan.row", "row"),
-    "pure_python": ("iceblink.plan.function", "pure_python"),
-    "when_matched": ("iceblink.plan.clauses", "when_matched"),
-    "when_not_matched": ("iceblink.plan.clauses", "when_not_matched"),
-    "when_not_matched_by_source": ("iceblink.plan.clauses", "when_not_matched_by_source"),
-    "media": ("iceblink.media", ""),
-    "ray": ("iceblink.ray", ""),
-    "watching": ("iceblink.watch.watching", "watching"),
-}
+if not TYPE_CHECKING:  # PyIceberg, Ibis and DuckDB take most of a second together: what needs them is imported late
+    __getattr__, __dir__ = late_names(
+        __name__,
+        {
+            "lakehouse": "connect, Lake",
+            "dataset": "Dataset",
+            "run.local_engine": "LocalEngine",
+            "run.ray.ray_engine": "RayEngine",
+            "load.cache.disk": "Cache",
+            "load.sequences": "Bucket, Pack",
+            "mixed": "mix",
+            "errors": "IceblinkError",
+            "plan.row": "row as _",
+            "plan.function": "pure_python",
+            "plan.clauses": "when_matched, when_not_matched, when_not_matched_by_source",
+            "media": "",
+            "ray": "",
+            "watch.watching": "watching",
+        },
+    )
 
 __all__ = [
     "connect",
@@ -74,15 +74,3 @@ __all__ = [
     "watching",
     "__version__",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'iceblink' has no attribute {name!r}")
-    home, attribute = _HOMES[name]
-    module = importlib.import_module(home)
-    return getattr(module, attribute) if attribute else module
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)

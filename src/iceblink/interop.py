@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import Any
 
 import pyarrow as pa
@@ -79,4 +80,27 @@ def optional(package: str, extra: str = "") -> Any:
     try:
         return importlib.import_module(package)
     except ImportError as error:
-        raise ConfigError(f"{package} is not installed", hint=f"pip install 'iceblink[{extra or package}]'") from error
+        raise _not_installed(package, extra or package) from error
+
+
+def required(extra: str, *packages: str) -> None:
+    """Say which extra installs packages, unless they are there. Nothing is imported.
+
+    Raises
+    ------
+    ConfigError
+    """
+    for package in packages:
+        if not _is_there(package):
+            raise _not_installed(package, extra)
+
+
+def _is_there(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except (ImportError, ValueError):  # hidden by a finder, or by None in sys.modules
+        return False
+
+
+def _not_installed(package: str, extra: str) -> ConfigError:
+    return ConfigError(f"{package} is not installed", hint=f"pip install 'iceblink[{extra}]'")

@@ -24,12 +24,11 @@ from iceblink.maintaining import Maintaining
 from iceblink.neighbours.late import dask_frames, needs_dask, needs_ray, ray_data
 from iceblink.plan.nodes import Memory, Plan, Query, Stream
 from iceblink.plan.sql import file_query
-from iceblink.run.late import ray_engine
+from iceblink.run.late import ray_engine, training
 from iceblink.run.local_engine import LocalEngine
 from iceblink.run.once import Once
 from iceblink.run.session import Session
 from iceblink.run.statements import answer
-from iceblink.run.training import TrainingLayout, laid_out
 from iceblink.types import to_schema
 from iceblink.viewing import Viewing
 
@@ -236,8 +235,8 @@ class Lake(Altering, Changing, Following, Importing, Maintaining, Viewing):
         """
         if for_ != "training":
             raise ConfigError(f"no layout for {for_!r}", "optimize", nearest(for_, ("training",), "layouts"))
-        layout = TrainingLayout(dict(embeddings or {}), row_group_rows, codec, seed, shuffle)
-        return self._dataset(laid_out(self.session, name, layout))
+        layout = training.TrainingLayout(dict(embeddings or {}), row_group_rows, codec, seed, shuffle)
+        return self._dataset(training.laid_out(self.session, name, layout))
 
     def history(self, name: str) -> Dataset:
         """Return the snapshots of a table as rows, oldest first. Raises TableNotFound."""

@@ -7,17 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from iceblink.load.batches import Ragged, Text
-from iceblink.load.cache.disk import Cache
-from iceblink.load.late import jax_loader, needs_jax, needs_tf, needs_torch, tf_loader, torch_loader
-from iceblink.load.loader import Loader, Setup
-from iceblink.load.opening import Options, setup_of
-from iceblink.load.order import Quality
-from iceblink.load.sequences import Bucket, Pack
+from iceblink.load.late import jax_loader, loader, needs_jax, needs_tf, needs_torch, opening, tf_loader, torch_loader
 from iceblink.plan.function import OnError
 from iceblink.verbs import Verbs
 
 if TYPE_CHECKING:
+    from iceblink.load.batches import Ragged, Text
+    from iceblink.load.cache.disk import Cache
+    from iceblink.load.loader import Loader, Setup
+    from iceblink.load.opening import Options
+    from iceblink.load.order import Quality
+    from iceblink.load.sequences import Bucket, Pack
     from iceblink.load.tf_loader import TfLoader
     from iceblink.load.torch_loader import TorchLoader
 
@@ -33,7 +33,7 @@ class Feeding(ABC):
 
     def to_numpy(self, batch_size: int, **options: Any) -> Loader:
         """Return a loader of batches as dicts of NumPy arrays; options: those of `Dataset.to_torch` but `device`."""
-        return Loader(self._setup(Options.of(batch_size, options, "to_numpy"), "to_numpy"))
+        return loader.Loader(self._setup(opening.Options.of(batch_size, options, "to_numpy"), "to_numpy"))
 
     def to_tf(self, batch_size: int, *, signature: Any = None, **options: Any) -> TfLoader:
         """Return a loader whose ``dataset`` is a ``tf.data.Dataset``; other options are those of `Dataset.to_torch`.
@@ -178,7 +178,7 @@ class Loading(Verbs, Feeding):
             While iterating: the quarantine could not be written to.
         """
         needs_torch()
-        options = Options(
+        options = opening.Options(
             batch_size, columns, shuffle, quality, seed, drop_last, pad, rank, world, memory, prefetch, cache,
             nulls, tensors or {}, ragged, text, transform, collate, on_error, quarantine, workers, processes, sequences,
         )  # fmt: skip
@@ -186,4 +186,4 @@ class Loading(Verbs, Feeding):
         return torch_loader.TorchLoader(self._setup(options, "to_torch", *made))
 
     def _setup(self, options: Options, where: str, convert: Made = None, move: Made = None) -> Setup:
-        return setup_of(self.plan, self.session, options, where, convert, move)
+        return opening.setup_of(self.plan, self.session, options, where, convert, move)

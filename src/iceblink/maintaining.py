@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from iceblink.config import parse_bytes
 from iceblink.dataset import Dataset
@@ -16,10 +16,11 @@ from iceblink.lake.orphans import ORPHAN_AGE, Orphans, remove_orphans
 from iceblink.lake.statistics import Statistics
 from iceblink.lake.table import milliseconds
 from iceblink.plan.nodes import Memory
-from iceblink.run.analysis import computed
-from iceblink.run.compaction import Compacted, CompactOptions, compacted
-from iceblink.run.health import health
+from iceblink.run.late import analysis, compaction, health
 from iceblink.run.session import Session
+
+if TYPE_CHECKING:
+    from iceblink.run.compaction import Compacted
 
 Age = datetime | timedelta | str | int
 """A time, or how long ago: a datetime or ISO text (UTC unless it says otherwise), milliseconds since 1970, a
@@ -99,7 +100,7 @@ class Maintaining:
         ----------
         .. [1] Orenstein and Merrett, "A Class of Data Structures for Associative Searching", PODS 1984.
         """
-        options = CompactOptions(
+        options = compaction.CompactOptions(
             where=where,
             target_bytes=_size(target_size),
             sort_by=None if sort_by is None else tuple(sort_by),
@@ -109,7 +110,7 @@ class Maintaining:
             commits=max_commits if partial_progress else 1,
             branch=branch,
         )
-        return compacted(self.session, name, options)
+        return compaction.compacted(self.session, name, options)
 
     def expire_snapshots(
         self,
@@ -271,7 +272,7 @@ class Maintaining:
         ----------
         .. [1] Iceberg Puffin spec, "apache-datasketches-theta-v1 blob type".
         """
-        return computed(self.session, name, columns)
+        return analysis.computed(self.session, name, columns)
 
     def health(self, name: str, *, orphans: bool = False) -> Dataset:
         """Return how a table is: a row for each check, with a verdict and the call that would mend it.
@@ -293,7 +294,7 @@ class Maintaining:
         ------
         TableNotFound, DataCorrupt
         """
-        rows = health(self.session, name, orphans)
+        rows = health.health(self.session, name, orphans)
         return Dataset(Memory(rows.schema, rows, label="health"), self.session)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from iceblink.dataset import Dataset
+from iceblink.lake.late import views
 from iceblink.plan.sql import QueryText
-from iceblink.run.late import views
 from iceblink.run.session import Session
 from iceblink.run.viewing import created_view
 

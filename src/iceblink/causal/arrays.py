@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import numpy as np
 import pyarrow as pa
 
+from iceblink.causal.distributions import t_quantile
 from iceblink.causal.estimates import Estimates
-from iceblink.causal.late import stats
 from iceblink.causal.moments import Floats
 from iceblink.errors import ColumnNotFound, ConfigError, PlanError, QueryError
 from iceblink.lake.catalog import Catalog
@@ -165,7 +165,7 @@ class OnArrays:
         degrees = self._degrees(T0, T1)
         values, errors = self._of_rows(X, errors=True)
         freedom = getattr(self.result, "freedom", np.inf)
-        reach = stats.t.ppf(1 - alpha / 2, freedom) * errors * abs(degrees)
+        reach = t_quantile(1 - alpha / 2, freedom) * errors * abs(degrees)
         return degrees * values - reach, degrees * values + reach
 
     def summary(self) -> str:

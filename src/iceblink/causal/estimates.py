@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from iceblink.causal.late import stats
+from iceblink.causal.distributions import t_above, t_quantile
 from iceblink.causal.moments import Floats
 from iceblink.causal.plots.intervals import intervals
 from iceblink.causal.provenance import UNKNOWN, Provenance
@@ -86,11 +86,11 @@ class Estimates(Result):
     @property
     def p_values(self) -> Floats:
         """Two-sided, of being 0 (k,)."""
-        return np.asarray(2 * stats.t.sf(np.abs(self.statistics), self.freedom))
+        return np.asarray(2 * t_above(np.abs(self.statistics), self.freedom))
 
     def interval(self, level: float = 0.95) -> Floats:
         """Return the bounds (k, 2) of the interval of each coefficient that covers it with a probability."""
-        reach = stats.t.ppf((1 + level) / 2, self.freedom) * self.errors
+        reach = t_quantile((1 + level) / 2, self.freedom) * self.errors
         return np.column_stack([self.values - reach, self.values + reach])
 
     def __getitem__(self, name: str) -> float:

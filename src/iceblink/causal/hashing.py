@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from iceblink.buffers import data_of, valid_of
 from iceblink.errors import TypeMismatch
 from iceblink.splitmix import numbers, start_of
 from iceblink.types import show_type
@@ -69,8 +69,7 @@ def _words(key: pa.Array) -> Hashes:
     """Return 64 bits of each value, of equal values the same ones."""
     if pa.types.is_dictionary(key.type):
         inside = np.append(_words(key.dictionary), _NULL)
-        at = pc.fill_null(key.indices, len(key.dictionary)).to_numpy(zero_copy_only=False)
-        return np.asarray(inside[at])
+        return np.asarray(inside[np.where(valid_of(key.indices), data_of(key.indices), len(key.dictionary))])
     kind = key.type
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
         whole = key.cast(pa.uint64() if pa.types.is_uint64(kind) else pa.int64())
@@ -82,8 +81,8 @@ def _words(key: pa.Array) -> Hashes:
         return _texts(key.cast(pa.string()).cast(pa.large_binary()) if pa.types.is_decimal(kind) else _bytes(key))
     else:
         raise TypeMismatch(f"{show_type(kind)} cannot be a key", "folds", "name a column of whole numbers or texts")
-    values = pc.fill_null(whole, 0).to_numpy(zero_copy_only=False).view(np.uint64)
-    return np.where(key.is_null().to_numpy(zero_copy_only=False), _NULL, values) if key.null_count else values
+    values = data_of(whole).view(np.uint64)
+    return np.where(valid_of(key), values, _NULL) if key.null_count else values
 
 
 def _bytes(key: pa.Array) -> pa.Array:
@@ -108,4 +107,4 @@ def _texts(values: pa.Array) -> Hashes:
         bits = np.minimum(lengths[rows] - begin, 8).astype(np.uint64) * np.uint64(8)
         mask = np.where(bits == 64, ~np.uint64(0), (np.uint64(1) << (bits % np.uint64(64))) - np.uint64(1))
         found[rows] = numbers(0, found[rows] ^ (word & mask))
-    return np.where(values.is_null().to_numpy(zero_copy_only=False), _NULL, found) if values.null_count else found
+    return np.where(valid_of(values), found, _NULL) if values.null_count else found

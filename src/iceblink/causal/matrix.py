@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from iceblink.buffers import numpy_of
 from iceblink.errors import QueryError, TypeMismatch
 from iceblink.types import is_number, show_type
 
@@ -99,7 +100,7 @@ class Category:
         if codes.null_count > values.null_count:
             value = values.filter(pc.and_(codes.is_null(), values.is_valid()))[0].as_py()
             raise QueryError(f"column {self.column!r} has {value!r}, which is none of its levels", "matrix", "")
-        numbers = codes.to_numpy(zero_copy_only=False)  # as floats where one is missing: NaN
+        numbers = numpy_of(codes)  # as floats where one is missing: NaN
         numbers = numbers if order is None else numbers[order]
         for at in range(len(out)):
             np.equal(numbers, at + 1, out=out[at])
@@ -171,5 +172,4 @@ def floats(values: pa.Array) -> NDArray[Any]:
     kind = values.type
     if pa.types.is_boolean(kind) or pa.types.is_decimal(kind):
         values = values.cast(pa.float64())
-    found: NDArray[Any] = values.to_numpy(zero_copy_only=False)
-    return found
+    return numpy_of(values)

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from iceblink.buffers import arrow_of, list_of, numpy_of
 from iceblink.causal.blas import one_thread
 from iceblink.errors import PlanError
 
@@ -197,10 +198,7 @@ class Moments:
         """Return them as one row of `SCHEMA`, the upper triangle of the products row by row."""
         above = np.triu_indices(len(self.columns))
         lists = [self.groups, self.rows, self.weights, self.means.ravel(), self.products[:, above[0], above[1]].ravel()]
-        arrays = [
-            pa.ListArray.from_arrays(pa.array([0, len(values)], pa.int32()), pa.array(values)) for values in lists
-        ]
-        return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
+        return pa.RecordBatch.from_arrays([list_of(arrow_of(values)) for values in lists], schema=SCHEMA)
 
     @classmethod
     def from_batch(cls, columns: Sequence[str], batch: pa.RecordBatch) -> Iterator[Self]:
@@ -208,7 +206,7 @@ class Moments:
         width = len(columns)
         above = np.triu_indices(width)
         for at in range(batch.num_rows):
-            groups, rows, weights, means, packed = (column[at].values.to_numpy() for column in batch.columns)
+            groups, rows, weights, means, packed = (numpy_of(column[at].values) for column in batch.columns)
             products = np.empty((len(groups), width, width))
             products[:, above[0], above[1]] = packed.reshape(len(groups), len(above[0]))
             products[:, above[1], above[0]] = products[:, above[0], above[1]]

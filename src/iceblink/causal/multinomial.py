@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
 
+from iceblink.causal.late import special
 from iceblink.causal.moments import Floats, Integers
 
 

@@ -1,8 +1,7 @@
-"""What all of this stands on is installed, or the import says what to do."""
+"""All of this stands on packages of an extra, or the import says what to do."""
 
 from __future__ import annotations
 
-from iceblink.interop import optional
+from iceblink.interop import required
 
-for _package in ("scipy", "threadpoolctl", "networkx"):
-    optional(_package, "causal")
+required("causal", "scipy", "threadpoolctl", "networkx")

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
 
 from iceblink.causal.blas import one_thread
 from iceblink.causal.moments import Floats
@@ -35,30 +34,32 @@ def solved(products: Floats, tolerance: float = TOLERANCE) -> Solved:
     """Invert a positive semidefinite matrix (p, p) of cross products.
 
     A Cholesky decomposition in the columns' order, after each has been scaled to 1. A column whose pivot is below the
-    tolerance, which is 1 - R² of a regression on the columns before it, is skipped, as in R's ``lm``.
+    tolerance, which is 1 - R² of a regression on the columns before it, is skipped, as in R's ``lm``. The rows of the
+    factor's inverse come by forward substitution as its own rows do.
     """
     with one_thread():  # more of them, woken for every small column, cost milliseconds each
         return _decomposed(products, tolerance)
 
 
 def _decomposed(products: Floats, tolerance: float) -> Solved:
-    scale = np.sqrt(np.diag(products))
     width = len(products)
-    factor = np.zeros((width, width))
+    scale = np.sqrt(np.diag(products))
+    varies = np.flatnonzero(scale > 0)
+    left = np.zeros((width, width))  # what the columns kept so far do not explain of correlations
+    left[np.ix_(varies, varies)] = products[np.ix_(varies, varies)] / np.outer(scale[varies], scale[varies])
+    factor, half = np.zeros((width, width)), np.zeros((width, width))
     kept: list[int] = []
-    for column in range(width):
-        if not scale[column] > 0:
-            continue
-        correlations = products[column, kept] / (scale[column] * scale[kept])
-        row = np.zeros(0)
-        if kept:
-            row = solve_triangular(factor[: len(kept), : len(kept)], correlations, lower=True)
-        left = 1.0 - row @ row
-        if left <= tolerance:
+    for column in varies:
+        pivot = left[column, column]
+        if pivot <= tolerance:
             continue
         at = len(kept)
-        factor[at, :at], factor[at, at] = row, np.sqrt(left)
-        kept.append(column)
-    lower = factor[: len(kept), : len(kept)]
-    half = solve_triangular(lower, np.diag(1.0 / scale[kept]), lower=True) if kept else np.zeros((0, 0))
+        step = left[column:, column] / np.sqrt(pivot)
+        left[column:, column:] -= np.outer(step, step)
+        factor[column:, at] = step
+        half[at, at] = 1.0 / scale[column]
+        half[at] -= factor[column, :at] @ half[:at]
+        half[at] /= step[0]
+        kept.append(int(column))
+    half = half[: len(kept), : len(kept)]
     return Solved(np.array(kept, np.intp), half.T @ half)

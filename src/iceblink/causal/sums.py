@@ -9,6 +9,7 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 
+from iceblink.buffers import arrow_of, list_of, numpy_of, texts_of
 from iceblink.causal.moments import Floats
 
 SCHEMA = pa.schema(
@@ -33,21 +34,18 @@ class Sums:
     def to_batch(self) -> pa.RecordBatch:
         """Return them as one row of `SCHEMA`."""
         values = np.concatenate([np.ravel(array) for array in self.arrays.values()])
-        row = {
-            "names": list(self.arrays),
-            "shapes": [list(np.shape(one)) for one in self.arrays.values()],
-            "values": values,
-        }
-        return pa.RecordBatch.from_arrays(
-            [pa.array([row[name]], SCHEMA.field(name).type) for name in SCHEMA.names], schema=SCHEMA
-        )
+        shapes = [np.array(np.shape(array), np.int64) for array in self.arrays.values()]
+        ends = np.cumsum([0, *map(len, shapes)]).astype(np.int32)
+        lists = pa.ListArray.from_arrays(arrow_of(ends), arrow_of(np.concatenate(shapes)))
+        arrays = map(list_of, (texts_of(list(self.arrays)), lists, arrow_of(values.astype(np.float64, copy=False))))
+        return pa.RecordBatch.from_arrays(list(arrays), schema=SCHEMA)
 
     @classmethod
     def from_batch(cls, batch: pa.RecordBatch) -> Iterator[Self]:
         """Yield the sums of each row of `SCHEMA`."""
         for at in range(batch.num_rows):
             names, shapes = batch["names"][at].as_py(), batch["shapes"][at].as_py()
-            values = batch["values"][at].values.to_numpy()
+            values = numpy_of(batch["values"][at].values)
             ends = np.cumsum([np.prod(shape, dtype=np.int64) for shape in shapes])
             parts = np.split(values, ends[:-1])
             yield cls({name: part.reshape(shape) for name, shape, part in zip(names, shapes, parts, strict=True)})

@@ -1,6 +1,7 @@
 """The parts of PyIceberg that bring much along, opened when first used: a local lake is read without them.
 
-Its Arrow file systems import pandas, its SQL catalog SQLAlchemy; ours of HDFS, HTTP, S3 and Hive import their clients.
+Its Arrow file systems import pandas, its SQL catalog SQLAlchemy; ours of HDFS, HTTP, S3 and Hive import their clients,
+and views the models of the REST catalog.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ __all__ = [
     "iceberg_sql",
     "s3_objects",
     "sqlalchemy",
+    "views",
 ]
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     import pyiceberg.io.pyarrow as iceberg_arrow
     import sqlalchemy
 
-    from iceblink.lake import hdfs_files, hive_metastore, http_files, s3_objects
+    from iceblink.lake import hdfs_files, hive_metastore, http_files, s3_objects, views
 else:
     hdfs_files = Late("iceblink.lake.hdfs_files")
     hive_metastore = Late("iceblink.lake.hive_metastore")
@@ -36,3 +38,4 @@ else:
     iceberg_sql = Late("pyiceberg.catalog.sql")
     s3_objects = Late("iceblink.lake.s3_objects")
     sqlalchemy = Late("sqlalchemy")
+    views = Late("iceblink.lake.views")

@@ -25,10 +25,10 @@ from pyiceberg.table import Table as IcebergTable
 from iceblink.config import MIB
 from iceblink.errors import ConfigError, DataCorrupt, IceblinkError, WriteError
 from iceblink.lake.expiry import check_garbage
+from iceblink.lake.late import views
 from iceblink.lake.leftovers import RunningWrites, delete_all, deleted
 from iceblink.lake.reachable import listed_in, reached, read_content
 from iceblink.lake.table import Table
-from iceblink.lake.views import view_files
 
 WHERE = "remove_orphan_files"
 LEAST_AGE, ORPHAN_AGE = timedelta(days=1), timedelta(days=3)
@@ -85,7 +85,7 @@ def remove_orphans(table: Table, age: timedelta, dry_run: bool = False, force: b
         )
     table = table.refresh()
     used = _Used(table, oldest_s)
-    strangers = tuple({*_nested(own, found), *_others(table, own), *map(_key, view_files(table.catalog))})
+    strangers = tuple({*_nested(own, found), *_others(table, own), *map(_key, views.view_files(table.catalog))})
     orphans = [
         one
         for one in found

@@ -17,6 +17,7 @@ from iceblink.errors import (
     nearest,
 )
 from iceblink.lake.catalog import Catalog
+from iceblink.lake.late import views
 from iceblink.lake.metadata_tables import KINDS
 from iceblink.lake.row_lineage import Traced
 from iceblink.lake.table import Table
@@ -24,7 +25,6 @@ from iceblink.plan.change_statements import read_change
 from iceblink.plan.changes import RowChange
 from iceblink.plan.nodes import Memory, Plan, Query, Scan
 from iceblink.plan.sql import QueryText, Version, parse, pointed, renamed_query, union_query
-from iceblink.run.late import views
 from iceblink.run.local_engine import LocalEngine
 from iceblink.run.quarantine import Quarantine, quarantine
 

@@ -10,13 +10,13 @@ import pyarrow as pa
 
 from iceblink.errors import TableNotFound
 from iceblink.lake.format_version import DEFAULT, PROPERTY
+from iceblink.lake.late import views
 from iceblink.lake.schemas import NAME_MAPPING
 from iceblink.lake.table import Table
 from iceblink.lake.tensors import PROPERTY as TENSOR
 from iceblink.plan.nodes import Memory, Plan, Scan
 from iceblink.plan.statements.column_types import DOC, quoted, show_column, text
 from iceblink.plan.statements.kinds import Describe, ShowNamespaces, ShowTables, ShowViews
-from iceblink.run.late import views
 from iceblink.run.outcome import rows
 from iceblink.run.session import Session
 from iceblink.types import show_type

@@ -19,6 +19,7 @@ from iceblink.errors import (
 )
 from iceblink.lake.alteration import altered, without_missing, without_present
 from iceblink.lake.format_version import check_types, version_asked
+from iceblink.lake.late import views
 from iceblink.lake.references import drop_reference, has_reference, set_reference
 from iceblink.lake.truncation import truncated
 from iceblink.plan.change_statements import CHANGES
@@ -26,13 +27,11 @@ from iceblink.plan.nodes import Memory, Plan
 from iceblink.plan.sql import point_at_word
 from iceblink.plan.statements import kinds
 from iceblink.plan.statements.reading import READERS, leading_word, read
-from iceblink.run.analysis import computed
 from iceblink.run.explain import explained
 from iceblink.run.full_names import in_full
 from iceblink.run.inserting import inserted
-from iceblink.run.late import views
+from iceblink.run.late import analysis, procedures
 from iceblink.run.outcome import Written, outcome, replaced_files, rows, rows_in
-from iceblink.run.procedures import called
 from iceblink.run.row_changes import change_rows
 from iceblink.run.session import Session
 from iceblink.run.showing import (
@@ -226,7 +225,7 @@ def _(statement: kinds.Insert, session: Session) -> Plan:
 
 @_run.register
 def _(statement: kinds.Analyze, session: Session) -> Plan:
-    computed(session, statement.name, statement.columns)
+    analysis.computed(session, statement.name, statement.columns)
     return outcome("ANALYZE TABLE", statement.name)
 
 
@@ -278,4 +277,4 @@ def _(statement: kinds.ShowCreateTable, session: Session) -> Plan:
 
 @_run.register
 def _(statement: kinds.Call, session: Session) -> Plan:
-    return called(session, statement)
+    return procedures.called(session, statement)

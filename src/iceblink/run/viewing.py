@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from iceblink.errors import SqlError
+from iceblink.lake.late import views
 from iceblink.plan.sql import QueryText, point_at_place
 from iceblink.plan.statements.column_types import DOC, quoted
-from iceblink.run.late import views
 from iceblink.run.session import Session
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from scipy import special
 
 from iceblink.causal.hashing import Hashes, below, hashed, poisson, uniform
+from iceblink.causal.late import special
 from iceblink.causal.moments import Floats, Integers
 from iceblink.causal.passes import BLOCK_ROWS
 from iceblink.errors import PlanError

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from iceblink.causal.late import stats
+from iceblink.causal.distributions import binomial_above
 from iceblink.errors import ConfigError
 
 
@@ -47,5 +47,5 @@ def rosenbaum_bounds(
     if not len(factors) or not (factors >= 1).all():
         raise ConfigError(f"gammas are {list(gammas)}", "rosenbaum_bounds", "factors of 1, no confounder, or more")
     pairs = treated_only + control_only
-    lower, upper = (stats.binom.sf(treated_only - 1, pairs, share / (1 + factors)) for share in (1.0, factors))
+    lower, upper = (binomial_above(treated_only - 1, pairs, share / (1 + factors)) for share in (1.0, factors))
     return pa.table({"gamma": factors, "lower": lower, "upper": upper})

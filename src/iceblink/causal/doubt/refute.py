@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 import pyarrow as pa
 
+from iceblink.causal.distributions import chi2_below, t_above
 from iceblink.causal.doubt.chance import Added, Chance, Chosen, Redrawn, Resampled, applied, sampled
 from iceblink.causal.doubt.one_scan import Change, effects, linear
 from iceblink.causal.doubt.subjects import Subject, subject
 from iceblink.causal.experiments.multiple import adjusted
 from iceblink.causal.formula import parsed
-from iceblink.causal.late import stats
 from iceblink.causal.moments import Floats
 from iceblink.causal.observational.problem import Problem
 from iceblink.causal.provenance import UNKNOWN, Provenance
@@ -287,12 +287,12 @@ def _p_value(found: Refuted) -> float:
     """Return how likely draws are that are as far from what they should be."""
     freedom = len(found.effects) - 1
     if found.refuter == "bootstrap":
-        below = stats.chi2.cdf(freedom * (found.spread / found.error) ** 2, freedom)
+        below = chi2_below(freedom * (found.spread / found.error) ** 2, freedom)
         return float(2 * min(below, 1 - below))
     apart = found.after - found.expected
     if not found.spread > 0:
         return 1.0 if apart == 0 else 0.0
-    return float(2 * stats.t.sf(abs(apart) / found.spread * np.sqrt(freedom + 1), freedom))
+    return float(2 * t_above(abs(apart) / found.spread * np.sqrt(freedom + 1), freedom))
 
 
 def _far(found: Refuted) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from iceblink.causal.distributions import t_quantile
 from iceblink.causal.doubt.sensitivity import (
     PARTIAL_R2,
     ROBUSTNESS,
@@ -21,7 +22,6 @@ from iceblink.causal.doubt.sensitivity import (
     grid,
     sensitivity,
 )
-from iceblink.causal.late import stats
 from iceblink.causal.matrix import Matrix
 from iceblink.causal.moments import Moments
 from iceblink.causal.passes import moments
@@ -64,7 +64,7 @@ def robustness_value(statistic: float, freedom: float, q: float = 1.0, level: fl
     needed = 0.0
     if level is not None:
         check_level(level, "robustness_value")
-        needed = stats.t.ppf((1 + level) / 2, freedom - 1) / np.sqrt(freedom - 1)
+        needed = t_quantile((1 + level) / 2, freedom - 1) / np.sqrt(freedom - 1)
     left = strength - needed
     if left <= 0:
         return 0.0
@@ -131,7 +131,7 @@ class RegressionSensitivity(Sensitivity):
         bias = self.error * np.sqrt(self.freedom * r2_outcome * r2_treatment / (1 - r2_treatment))
         scale = (1 - r2_outcome) / (1 - r2_treatment) * self.freedom / (self.freedom - 1)
         error = float(self.error * np.sqrt(scale))
-        reach = stats.t.ppf((1 + level) / 2, self.freedom - 1) * error
+        reach = t_quantile((1 + level) / 2, self.freedom - 1) * error
         lower, upper = float(self.estimate - bias), float(self.estimate + bias)
         ends = (float(lower - reach), float(upper + reach))
         return Bounds(r2_treatment, r2_outcome, lower, upper, error, error, ends)

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from iceblink.causal.blas import one_thread
+from iceblink.causal.distributions import normal_quantile
 from iceblink.causal.dml.linear_nuisances import Nuisances, crossed, trained
 from iceblink.causal.dml.partially_linear import LinearPLR
 from iceblink.causal.doubt.sensitivity import (
@@ -22,7 +23,7 @@ from iceblink.causal.doubt.sensitivity import (
     grid,
     sensitivity,
 )
-from iceblink.causal.late import optimize, stats
+from iceblink.causal.late import optimize
 from iceblink.causal.matrix import Matrix
 from iceblink.causal.moments import Floats, Moments
 from iceblink.causal.passes import Grouping, summed
@@ -132,7 +133,7 @@ class ScoreSensitivity(Sensitivity):
             turned = np.array([1.0, *(sign * strength * slopes)])
             errors.append(float(np.sqrt(turned @ self.meat @ turned)) / self.rows)
         lower, upper = self.effect - strength * most, self.effect + strength * most
-        reach = stats.norm.ppf(level)
+        reach = normal_quantile(level)
         interval = (float(lower - reach * errors[0]), float(upper + reach * errors[1]))
         return Bounds(r2_treatment, r2_outcome, float(lower), float(upper), errors[0], errors[1], interval)
 

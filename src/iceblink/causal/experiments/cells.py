@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import pyarrow as pa
 
+from iceblink.buffers import data_of, numpy_of, valid_of
 from iceblink.causal.experiments.metrics import Averaged
 from iceblink.causal.experiments.scan import MOST_CELLS, Scan
 from iceblink.causal.matrix import floats
@@ -120,9 +121,9 @@ def read_cells(data: Dataset, scan: Scan, shifts: Mapping[str, float], segments:
         raise TooManyCells(what, scan.where, "have coarser segments or strata")
     keys = list(zip(*(found.column(f"k{at}").to_pylist() for at in range(len(parts))), strict=True))
     sums = [name for name in found.column_names if name[0] not in "klh"]
-    values = np.array([found.column(name).cast("float64").fill_null(0).to_numpy() for name in sums]).T
+    values = np.array([_or_0(found.column(name).combine_chunks().cast("float64")) for name in sums]).T
     low, high = (
-        np.array([found.column(f"{side}{at}").to_numpy() for at in range(len(scan.quantiles))], float)
+        np.array([numpy_of(found.column(f"{side}{at}")) for at in range(len(scan.quantiles))], float)
         .reshape(len(scan.quantiles), len(keys))
         .T
         for side in "lh"
@@ -172,3 +173,8 @@ def _largest(data: Dataset, scan: Scan) -> str:
     made = ", ".join(f"max(abs(CAST({quoted(name)} AS DOUBLE))) AS c{at}" for at, name in enumerate(scan.columns))
     (found,) = data.sql(f"SELECT {made} FROM this").to_pylist()
     return max(zip(found.values(), scan.columns, strict=True))[1]
+
+
+def _or_0(values: pa.Array) -> Floats:
+    """Return float64 (n,), 0 where there is none."""
+    return np.where(valid_of(values), data_of(values), 0.0)

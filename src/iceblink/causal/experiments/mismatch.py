@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from iceblink.causal.late import stats
+from iceblink.causal.distributions import chi2_above
 from iceblink.causal.sheet import p_cell
 from iceblink.errors import ConfigError, nearest
 
@@ -76,5 +76,5 @@ def sample_ratio(
     weights = np.array([shares[arm] for arm in arms], float)
     expected = weights / weights.sum() * sum(counts)
     statistic = float(((np.array(counts) - expected) ** 2 / expected).sum())
-    p_value = float(stats.chi2.sf(statistic, len(arms) - 1))
+    p_value = float(chi2_above(statistic, len(arms) - 1))
     return SampleRatio(tuple(arms), tuple(counts), tuple(map(float, expected)), statistic, p_value)

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from iceblink.buffers import data_of, valid_of
 from iceblink.causal.experiments.cells import Keys
 from iceblink.causal.moments import Integers
 
@@ -53,8 +54,8 @@ class Places:
             values = batch.column(name)
             values = values.cast(levels.type) if values.type != levels.type else values
             at = pc.index_in(values, levels)
-            known &= at.is_valid().to_numpy(zero_copy_only=False)
-            codes = codes * len(levels) + at.fill_null(0).to_numpy(zero_copy_only=False)
+            known &= valid_of(at)
+            codes = codes * len(levels) + data_of(at)
         found = np.minimum(np.searchsorted(self.codes, codes), len(self.codes) - 1)
         return np.where(known & (self.codes[found] == codes), self.numbers[found], -1)
 

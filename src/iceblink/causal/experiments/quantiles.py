@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy import special
 
+from iceblink.buffers import arrow_of, numpy_of
 from iceblink.causal.experiments.grid import Grid, InArms
 from iceblink.causal.experiments.metrics import Quantile
 from iceblink.causal.experiments.places import Places
@@ -33,7 +33,8 @@ MOST_COUNTS = 1_000_000
 """Numbers that a pass counts at once."""
 
 FEW_ROWS = 1_000_000
-Z = float(special.ndtri(0.975))
+Z = 1.959963984540054
+"""What a standard normal number is below with probability 0.975."""
 SIGN = np.uint64(1 << 63)
 FETCHED = pa.schema({"bracket": pa.int64(), "value": pa.uint64()})
 
@@ -131,7 +132,7 @@ class _Fetched(_Rows):
         found = [(at, self.brackets.inside(at, values)) for at, values in self.parts(batch)]
         brackets = np.repeat(np.array([at for at, _ in found], np.int64), [len(values) for _, values in found])
         values = np.concatenate([values for _, values in found]) if found else np.zeros(0, np.uint64)
-        return pa.RecordBatch.from_arrays([pa.array(brackets), pa.array(values, pa.uint64())], schema=FETCHED)
+        return pa.RecordBatch.from_arrays([arrow_of(brackets), arrow_of(values)], schema=FETCHED)
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,9 +163,9 @@ def selected(data: Dataset, columns: Sequence[str], places: Sequence[Places], ra
         if inside is not None and inside[open_][np.unique(of, return_index=True)[1]].sum() <= FEW_ROWS:
             fetch = _Fetched(tuple(columns), tuple(places), brackets)
             found = rows.map_batches(fetch, schema=FETCHED, batch_size=BLOCK_ROWS).to_arrow()
-            bracket, value = (column.to_numpy() for column in found.columns)
-            order = np.lexsort((value, bracket))
-            begins = np.searchsorted(bracket[order], of)
+            fetched, value = (numpy_of(column) for column in found.columns)
+            order = np.lexsort((value, fetched))
+            begins = np.searchsorted(fetched[order], of)
             low[open_] = value[order][begins + rank[open_] - 1]
             break
         counts = summed(rows, _Counted(tuple(columns), tuple(places), brackets))["counts"].astype(np.int64)

@@ -8,9 +8,9 @@ from itertools import pairwise
 from typing import Literal, Protocol
 
 import numpy as np
-from scipy import special
 
-from iceblink.causal.late import interpolate, optimize, stats
+from iceblink.causal.distributions import normal_above, normal_quantile
+from iceblink.causal.late import interpolate, optimize, special
 from iceblink.causal.moments import Floats
 from iceblink.errors import ConfigError
 
@@ -42,11 +42,11 @@ class Once:
 
     def reach(self, errors: Floats, rows: Floats, level: float) -> Floats:
         """Return half the width of intervals."""
-        return np.asarray(stats.norm.ppf((1 + level) / 2) * errors)
+        return np.asarray(normal_quantile((1 + level) / 2) * errors)
 
     def p_values(self, estimates: Floats, errors: Floats, rows: Floats, level: float) -> Floats:
         """Return two-sided p-values."""
-        return np.asarray(2 * stats.norm.sf(np.abs(estimates / errors)))
+        return np.asarray(2 * normal_above(np.abs(estimates / errors)))
 
 
 @dataclass(frozen=True)

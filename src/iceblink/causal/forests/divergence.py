@@ -8,10 +8,10 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import xlogy
 
 from iceblink.causal.forests.rows import Values
 from iceblink.causal.forests.trees import Places
+from iceblink.causal.late import special
 from iceblink.causal.moments import Floats
 
 Criterion = Literal["KL", "ED", "Chi"]
@@ -24,7 +24,7 @@ ALPHA = 0.9
 def _kl(p: Floats, q: Floats) -> Floats:
     """Return KL(p : q) of two outcomes; of none of the second 0, as CausalML has it."""
     near = np.clip(q, TINY, 1 - TINY)
-    found = xlogy(p, p) + xlogy(1 - p, 1 - p) - xlogy(p, near) - xlogy(1 - p, 1 - near)
+    found = special.xlogy(p, p) + special.xlogy(1 - p, 1 - p) - special.xlogy(p, near) - special.xlogy(1 - p, 1 - near)
     return np.asarray(np.where(q == 0, 0.0, found))
 
 
@@ -135,11 +135,11 @@ def _normalisation(node: Floats, child: Floats) -> Floats:
     treated, control = node[..., 1:].sum(axis=-1), node[..., 0]
     rows = treated + control
     of_treated, of_control = child[..., 1:].sum(axis=-1) / (treated + 0.1), child[..., 0] / (control + 0.1)
-    found = ALPHA * -xlogy(treated / rows, control / rows) * _kl(of_treated, of_control)
+    found = ALPHA * -special.xlogy(treated / rows, control / rows) * _kl(of_treated, of_control)
     for arm in range(1, node.shape[-1]):
         here = node[..., arm]
         part = child[..., arm] / (here + 0.1)
         both = here + control
-        found = found + (1 - ALPHA) * -xlogy(here / both, control / both) * _kl(part, of_control)
-        found = found - here / rows * xlogy(part, part)
-    return np.asarray(found - control / rows * xlogy(of_control, of_control) + 0.5)
+        found = found + (1 - ALPHA) * -special.xlogy(here / both, control / both) * _kl(part, of_control)
+        found = found - here / rows * special.xlogy(part, part)
+    return np.asarray(found - control / rows * special.xlogy(of_control, of_control) + 0.5)

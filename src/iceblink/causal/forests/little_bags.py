@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy import special
 
 from iceblink.causal.forests.bins import Bins, Codes
 from iceblink.causal.forests.trees import Tree
+from iceblink.causal.late import special
 from iceblink.causal.moments import Floats
 
 STRIPE_ROWS = 4_096

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from itertools import combinations, islice
 from typing import Any
 
-import networkx as nx
-
 from iceblink.causal.identification.separators import Names, minimal_separators
+from iceblink.causal.late import nx
 
 MOST_MEDIATORS = 3
 """Frontdoor sets are looked for up to this size."""

@@ -8,8 +8,6 @@ from functools import cached_property
 from itertools import combinations, islice
 from typing import TYPE_CHECKING, Any
 
-import networkx as nx
-
 from iceblink.causal.identification.arrows import Drawing, drawn
 from iceblink.causal.identification.criteria import (
     adjustable,
@@ -22,6 +20,7 @@ from iceblink.causal.identification.criteria import (
 from iceblink.causal.identification.identified import Identification
 from iceblink.causal.identification.implications import Implications, Independence, checked
 from iceblink.causal.identification.separators import Names, minimal_separators, separators
+from iceblink.causal.late import nx
 from iceblink.causal.passes import Missing
 from iceblink.errors import ConfigError, PlanError, nearest
 

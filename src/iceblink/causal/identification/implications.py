@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import pyarrow as pa
 
+from iceblink.causal.distributions import normal_above
 from iceblink.causal.experiments.multiple import adjusted
 from iceblink.causal.identification.criteria import shown
 from iceblink.causal.identification.separators import Names
-from iceblink.causal.late import stats
 from iceblink.causal.matrix import Matrix, Number
 from iceblink.causal.moments import Floats
 from iceblink.causal.passes import Missing, moments
@@ -141,7 +141,7 @@ def checked(
         ]
     )
     left = rows - np.array([len(one.given) for one in independences]) - 3
-    p_values = 2 * stats.norm.sf(np.abs(np.arctanh(correlations)) * np.sqrt(left))
+    p_values = 2 * normal_above(np.abs(np.arctanh(correlations)) * np.sqrt(left))
     return Implications(
         tuple(independences), correlations, adjusted(p_values, "holm"), rows, level, Provenance.of(data)
     )

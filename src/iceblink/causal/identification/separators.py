@@ -16,7 +16,7 @@ from collections.abc import Iterator, Set
 from itertools import combinations
 from typing import Any
 
-import networkx as nx
+from iceblink.causal.late import nx
 
 Names = frozenset[str]
 

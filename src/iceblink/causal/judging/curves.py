@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 import pyarrow as pa
 
+from iceblink.causal.distributions import t_quantile
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.judging.cuts import part_of
 from iceblink.causal.judging.jackknife import BUCKETS, buckets_of, jackknifed
-from iceblink.causal.late import stats
 from iceblink.causal.matrix import floats
 from iceblink.causal.moments import Floats
 from iceblink.causal.observational.stack import added
@@ -72,7 +72,7 @@ class Curves(Result):
         """Return the bounds (k, 2) of each point of a curve, for itself. Raises ColumnNotFound."""
         if name not in self.values:
             raise ColumnNotFound(f"no curve {name!r}", self.title, nearest(name, list(self.values), "curves"))
-        reach = stats.t.ppf((1 + level) / 2, self.areas.freedom) * self.errors[name]
+        reach = t_quantile((1 + level) / 2, self.areas.freedom) * self.errors[name]
         return np.column_stack([self.values[name] - reach, self.values[name] + reach])
 
     def to_arrow(self, level: float = 0.95) -> pa.Table:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from iceblink.causal.distributions import chi2_above, f_above
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.experiments.places import Places
 from iceblink.causal.judging.columns import check_numbers, clusters_of
 from iceblink.causal.judging.cuts import cut, part_of
 from iceblink.causal.judging.group_errors import GroupErrors, group_errors
-from iceblink.causal.late import stats
 from iceblink.causal.matrix import Matrix, Number, floats
 from iceblink.causal.moments import Floats, Integers, Moments
 from iceblink.causal.passes import moments
@@ -263,8 +263,8 @@ def _p_of_nothing(values: Floats, covariance: Floats, freedom: float) -> float:
         return 0.0
     total = float(values @ np.linalg.solve(covariance, values))
     if np.isinf(freedom):
-        return float(stats.chi2.sf(total, count))
-    return float(stats.f.sf(total / count, count, freedom))
+        return float(chi2_above(total, count))
+    return float(f_above(total / count, count, freedom))
 
 
 def _groups(

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-from scipy.special import digamma
 
 from iceblink.causal.judging.columns import check_numbers, clusters_of, keys_of, numbers
 from iceblink.causal.judging.curves import POINTS, Curves, binned, traced
 from iceblink.causal.judging.cuts import cut
 from iceblink.causal.judging.uplift import check_bins
+from iceblink.causal.late import special
 from iceblink.causal.matrix import floats
 from iceblink.causal.moments import Floats
 from iceblink.causal.provenance import Provenance
@@ -121,7 +121,7 @@ def _of_groups(count: Floats, total: Floats, before: Floats, total_before: Float
     below: 1 / (a + 1) + ... + 1 / (a + m) = ψ(a + m + 1) - ψ(a + 1).
     """
     mean = np.divide(total, count, out=np.zeros_like(total), where=count > 0)
-    harmonic = digamma(before + count + 1) - digamma(before + 1)
+    harmonic = special.digamma(before + count + 1) - special.digamma(before + 1)
     first = count * mean + (total_before - before * mean) * harmonic
     second = count * total_before + mean * count * (count + 1) / 2
     return np.stack([first.sum(axis=-1), second.sum(axis=-1)], axis=-1)

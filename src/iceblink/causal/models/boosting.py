@@ -103,7 +103,8 @@ class Boosting:
         Raises
         ------
         PlanError
-            A training set has no rows, one value of a binary target, or not all classes; or XGBoost refuses the features.
+            A training set has no rows, one value of a binary target, or not all classes; or XGBoost refuses
+            the features.
         """
         found: dict[int, tuple[TreePredictor | ClassPredictor, ...]] = {}
         for sample in self._samples():

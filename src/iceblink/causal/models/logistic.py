@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-from scipy import special
 
 from iceblink.causal.blas import one_thread
+from iceblink.causal.late import special
 from iceblink.causal.models.classes import each_class
 from iceblink.causal.models.fitted import Fitted, Predictor
 from iceblink.causal.models.linear import check_penalty

@@ -7,9 +7,9 @@ from typing import Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
-from scipy import special
 
 from iceblink.causal.blas import one_thread
+from iceblink.causal.late import special
 from iceblink.causal.matrix import Category
 from iceblink.causal.moments import Floats, Integers
 from iceblink.causal.multinomial import Chances, Logits, curved

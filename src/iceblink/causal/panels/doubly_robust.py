@@ -13,9 +13,9 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy import special
 
 from iceblink.causal.blas import one_thread
+from iceblink.causal.late import special
 from iceblink.causal.matrix import Matrix
 from iceblink.causal.moments import Floats
 from iceblink.causal.panels.cohorts import ByCohort, Cohorts, Units

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from scipy import linalg
 
+from iceblink.causal.distributions import chi2_above
 from iceblink.causal.estimates import Estimates
-from iceblink.causal.late import stats
+from iceblink.causal.late import linalg
 from iceblink.causal.moments import Floats
 from iceblink.causal.plots.event_study import event_study
 from iceblink.errors import ConfigError
@@ -120,7 +120,7 @@ def wald(values: Floats, covariance: Floats) -> tuple[float, float] | None:
     if not len(values) or linalg.eigvalsh(scaled)[0] < SINGULAR:
         return None
     statistic = float(values / scale @ linalg.solve(scaled, values / scale, assume_a="pos"))
-    return statistic, float(stats.chi2.sf(statistic, len(values)))
+    return statistic, float(chi2_above(statistic, len(values)))
 
 
 def shown(facts: dict[str, Any]) -> dict[str, Any]:

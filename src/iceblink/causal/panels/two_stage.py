@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy import linalg
 
 from iceblink.causal.blas import one_thread
+from iceblink.causal.late import linalg
 from iceblink.causal.matrix import Matrix
 from iceblink.causal.moments import Floats, Integers
 from iceblink.causal.panels.cohorts import ByCohort, Cohorts, Units

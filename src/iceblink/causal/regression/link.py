@@ -7,8 +7,8 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
+from iceblink.causal.late import special
 from iceblink.causal.moments import Floats
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from iceblink.causal.distributions import chi2_above
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.formula import Formula
-from iceblink.causal.late import stats
 from iceblink.causal.moments import Floats, Moments
 from iceblink.causal.regression.design import Design
 from iceblink.causal.regression.errors import Errors
@@ -120,4 +120,4 @@ def overidentified(found: Moments, design: Design, fit: LinearFit) -> dict[str, 
     statistic = (
         fit.rows * float(of @ solved(products[np.ix_(fit.instruments, fit.instruments)]).inverse @ of) / fit.squares
     )
-    return {"Sargan": statistic, "p of Sargan": float(stats.chi2.sf(statistic, more))}
+    return {"Sargan": statistic, "p of Sargan": float(chi2_above(statistic, more))}

@@ -22,6 +22,7 @@ from iceblink.causal.experiments.scan import Scan
 from iceblink.causal.experiments.sequential import AlwaysValid, Looking, Once
 from iceblink.causal.passes import Missing, check_missing
 from iceblink.causal.provenance import Provenance
+from iceblink.causal.regression.design import quoted
 from iceblink.errors import ColumnNotFound, ConfigError, PlanError, TypeMismatch, nearest
 from iceblink.types import show_type
 
@@ -176,13 +177,12 @@ class ABTest:
                 raise TypeMismatch(f"column {name!r} is {show_type(kind)}, not a category", self.title, hint)
         for metric in self.metrics:
             check_metric(metric, schema, self.title)
-        booleans = frozenset(one.name for one in schema if pa.types.is_boolean(one.type))
-        return Scan(self.arm, self.strata, self.cluster, tuple(self.metrics), booleans, self.missing, self.title)
+        return Scan(self.arm, self.strata, self.cluster, tuple(self.metrics), schema, self.missing, self.title)
 
     def _cells(self, data: Dataset, scan: Scan) -> Iterator[Cells]:
         """Yield the cells of all rows, then those by each column of segments."""
         names = dict.fromkeys((*scan.keys, *self.segments, *scan.columns))
-        first = data.select(*names).limit(FIRST_ROWS).to_arrow()
+        first = data.sql(f"SELECT {', '.join(map(quoted, names))} FROM this LIMIT {FIRST_ROWS}").to_arrow()
         shifts = constants(first, scan)
         fixed = list(range(len(scan.keys)))
         if scan.cluster is not None:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 Keys = tuple[Any, ...]
 
+FAR = 4.0
+"""So many standard deviations from 0 a mean is subtracted: before, squares lose four bits, a subtraction costs more."""
+
 
 class TooManyCells(PlanError):
     """There are more combinations of keys than are held here."""
@@ -91,13 +94,14 @@ class Cells:
 
 
 def constants(first: pa.Table, scan: Scan) -> dict[str, float]:
-    """Return a number near the mean of each column, of a few digits, by some rows; 0 for what is 0 or 1."""
+    """Return a number near the mean of each column, of a few digits, by some rows; 0 for what is 0 or 1, or near 0."""
     found = {name: 0.0 for group in scan.groups for name in group.columns}
     for name in found:
         values = floats(first.column(name).combine_chunks()).astype(np.float64)
         values = values[np.isfinite(values)]
-        if len(values) and name not in scan.binary:
-            found[name] = float(f"{values.mean():.12g}")
+        with np.errstate(over="ignore"):  # what has no square has no constant, and is refused after the scan
+            if len(values) and name not in scan.binary and abs(values.mean()) > FAR * values.std():
+                found[name] = float(f"{values.mean():.11e}")
     return found
 
 
@@ -137,18 +141,19 @@ def _check(data: Dataset, cells: Cells) -> None:
     if not cells.keys:
         raise PlanError("there are no rows", where, "look at the filters")
     drop = 'filter the rows, or say missing="drop"'
-    for name, column in (("unassigned", scan.arm), ("unclustered", scan.cluster)):
-        if name in names and (count := int(cells[name].sum())):
-            what = f"{column} is missing in {count:,} rows" if name == "unassigned" else f"{column} is missing in rows"
-            raise QueryError(what, where, drop)
+    nowhere = cells["unassigned"] if "unassigned" in names else cells["rows"][[key[0] is None for key in cells.keys]]
+    if count := int(nowhere.sum()):
+        raise QueryError(f"{scan.arm} is missing in {count:,} rows", where, drop)
+    if "unclustered" in names and cells["unclustered"].any():
+        raise QueryError(f"{scan.cluster} is missing in rows", where, drop)
     if "crossed" in names and (count := int(cells["crossed"].sum())):
         what = f"{count:,} of {int(cells.units.sum()):,} values of {scan.cluster} are in several arms or strata"
         raise PlanError(what, where, "a cluster has one arm and one stratum: look at how they were assigned")
     if "odd" in names and (count := int(cells["odd"].sum())):
-        converted = ", ".join(sorted(scan.binary - scan.booleans))
+        converted = ", ".join(sorted(scan.checked))
         raise QueryError(f"{converted}: {count:,} rows have neither 0 nor 1", where, "a mean of numbers is Mean")
     rows = cells["rows"]
-    counted = [f"whole{number}" for number in range(len(scan.groups)) if f"whole{number}" in names]
+    counted = [name for name in names if name[0] == "v"]
     counted += [f"q{at}" for at in range(len(scan.quantiles))] if scan.missing == "raise" else []
     if any((cells[name] < rows).any() for name in counted) or not np.isfinite(cells.values).all():
         raise _missing(data, scan)

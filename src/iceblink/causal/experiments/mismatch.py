@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy import special
 
-from iceblink.causal.late import stats
 from iceblink.errors import ConfigError, nearest
 
 ALARM = 1e-3
@@ -75,5 +75,5 @@ def sample_ratio(
     weights = np.array([shares[arm] for arm in arms], float)
     expected = weights / weights.sum() * sum(counts)
     statistic = float(((np.array(counts) - expected) ** 2 / expected).sum())
-    p_value = float(stats.chi2.sf(statistic, len(arms) - 1))
+    p_value = float(special.chdtrc(len(arms) - 1, statistic))
     return SampleRatio(tuple(arms), tuple(counts), tuple(map(float, expected)), statistic, p_value)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+from scipy import special
 
-from iceblink.causal.late import optimize, stats
+from iceblink.causal.late import optimize
 from iceblink.errors import ConfigError
 
 WHERE = "PowerAnalysis"
@@ -51,9 +52,9 @@ class PowerAnalysis:
 
     def power(self, effect: float, rows: float) -> float:
         """Return the chance to find an effect with this many rows in both arms together."""
-        z = stats.norm.ppf((1 + self.level) / 2)
+        z = special.ndtri((1 + self.level) / 2)
         apart = abs(effect) / np.sqrt(self.variance / rows)
-        return float(stats.norm.sf(z - apart) + stats.norm.cdf(-z - apart))
+        return float(special.ndtr(apart - z) + special.ndtr(-z - apart))
 
     def effect(self, rows: float, power: float = 0.8) -> float:
         """Return the smallest effect that is found with a chance of `power` (the MDE)."""
@@ -70,11 +71,11 @@ class PowerAnalysis:
         _inside(power, "power")
         if power <= 1 - self.level:
             raise ConfigError(f"power is {power}", WHERE, f"more than {1 - self.level:.3g}, which chance alone has")
-        z = stats.norm.ppf((1 + self.level) / 2)
-        most = z + stats.norm.ppf(power) + 1.0
+        z = special.ndtri((1 + self.level) / 2)
+        most = z + special.ndtri(power) + 1.0
         return float(
             optimize.brentq(
-                lambda apart: stats.norm.sf(z - apart) + stats.norm.cdf(-z - apart) - power, 0, most, xtol=1e-13
+                lambda apart: special.ndtr(apart - z) + special.ndtr(-z - apart) - power, 0, most, xtol=1e-13
             )
         )
 

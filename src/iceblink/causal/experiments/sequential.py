@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 import numpy as np
 from scipy import special
 
-from iceblink.causal.late import interpolate, optimize, stats
+from iceblink.causal.late import interpolate, optimize
 from iceblink.causal.moments import Floats
 from iceblink.errors import ConfigError
 
@@ -42,11 +42,11 @@ class Once:
 
     def reach(self, errors: Floats, rows: Floats, level: float) -> Floats:
         """Return half the width of intervals."""
-        return np.asarray(stats.norm.ppf((1 + level) / 2) * errors)
+        return np.asarray(special.ndtri((1 + level) / 2) * errors)
 
     def p_values(self, estimates: Floats, errors: Floats, rows: Floats, level: float) -> Floats:
         """Return two-sided p-values."""
-        return np.asarray(2 * stats.norm.sf(np.abs(estimates / errors)))
+        return np.asarray(2 * special.ndtr(-np.abs(estimates / errors)))
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from iceblink.causal.experiments.ab_test import ABTest
 from iceblink.causal.experiments.metrics import Conversion, Mean, Quantile, Ratio
 from iceblink.causal.experiments.power import PowerAnalysis
 from iceblink.causal.experiments.results import ABResult, Effect
+from iceblink.causal.experiments.saved import SavedCells
 from iceblink.causal.experiments.sequential import AlwaysValid, GroupSequential
 from iceblink.causal.forests.causal import CausalForest, GrownForest
 from iceblink.causal.forests.uplift import GrownUplift, UpliftForest, UpliftTree
@@ -80,7 +81,7 @@ __all__ = [
     "models", "PLR", "PLIV", "IRM", "IIVM", "LinearDML", "LinearEffects",
     "UpliftTree", "UpliftForest", "GrownUplift", "CausalForest", "GrownForest",
     "ABTest", "Mean", "Conversion", "Ratio", "Quantile", "AlwaysValid", "GroupSequential", "ABResult", "Effect",
-    "PowerAnalysis",
+    "SavedCells", "PowerAnalysis",
     "Problem", "Propensity", "Scores", "Overlap", "Balance", "Effects",
     "IPW", "RegressionAdjustment", "AIPW", "IPWRA", "EntropyBalancing", "Stratification", "CoarsenedMatching",
     "NearestNeighbour",

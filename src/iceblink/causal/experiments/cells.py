@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 Keys = tuple[Any, ...]
 
+FIRST_ROWS = 10_000
+"""Rows that are looked at before the scan: for constants near the means, any of which are right, and many segments."""
 FAR = 4.0
-"""So many standard deviations from 0 a mean is subtracted: before, squares lose four bits, a subtraction costs more."""
+"""So many standard deviations from 0 a mean is subtracted; nearer, squares lose about four bits without that."""
 
 
 class TooManyCells(PlanError):
@@ -36,10 +38,11 @@ class Cells:
     Parameters
     ----------
     scan : Scan
+    parts : tuple of str
+        The columns of keys: arm, stratum if there are strata, segments.
     shifts : mapping
         Of a column to what was subtracted from its values.
     keys : list of tuple
-        Arm, stratum if there are strata, segments.
     names : mapping
         Of a sum to its place in `values`.
     values : float64 array (cells, sums)
@@ -48,6 +51,7 @@ class Cells:
     """
 
     scan: Scan
+    parts: tuple[str, ...]
     shifts: Mapping[str, float]
     keys: list[Keys]
     names: Mapping[str, int]
@@ -73,7 +77,19 @@ class Cells:
         np.add.at(values, at, self.values)
         np.fmin.at(low, at, self.low)
         np.fmax.at(high, at, self.high)
-        return replace(self, keys=list(found), values=values, low=low, high=high)
+        parts = tuple(self.parts[place] for place in places)
+        return replace(self, parts=parts, keys=list(found), values=values, low=low, high=high)
+
+    def merged(self, other: Self) -> Self:
+        """Return those over the rows of both, which were summed by the same keys with the same constants."""
+        together = replace(
+            self,
+            keys=[*self.keys, *other.keys],
+            values=np.concatenate([self.values, other.values]),
+            low=np.concatenate([self.low, other.low]),
+            high=np.concatenate([self.high, other.high]),
+        )
+        return together.by(range(len(self.parts)))
 
     def only(self, chosen: Sequence[int]) -> Self:
         """Return some of the cells."""
@@ -91,6 +107,12 @@ class Cells:
         ones = f"n{number}" if self.scan.cluster is None else f"s{number}_0"
         sums = np.stack([self[ones], *(self[f"s{number}_{place}"] for place in places[1:])], axis=1)
         return self[f"n{number}"], sums, products
+
+
+def first_rows(data: Dataset, scan: Scan, segments: Sequence[str]) -> pa.Table:
+    """Return the first rows, of the columns that are scanned. Eager."""
+    names = dict.fromkeys((*scan.keys, *segments, *scan.columns))
+    return data.sql(f"SELECT {', '.join(map(quoted, names))} FROM this LIMIT {FIRST_ROWS}").to_arrow()
 
 
 def constants(first: pa.Table, scan: Scan) -> dict[str, float]:
@@ -117,7 +139,7 @@ def read_cells(data: Dataset, scan: Scan, shifts: Mapping[str, float], segments:
         A value is missing or infinite, or a conversion is neither 0 nor 1.
     """
     found = data.sql(scan.statement(shifts, segments)).to_arrow().combine_chunks()
-    parts = [*scan.keys, *segments]
+    parts = (*scan.keys, *segments)
     if found.num_rows > MOST_CELLS:
         what = f"{', '.join(parts)} make more than {MOST_CELLS:,} cells"
         raise TooManyCells(what, scan.where, "have coarser segments or strata")
@@ -130,7 +152,7 @@ def read_cells(data: Dataset, scan: Scan, shifts: Mapping[str, float], segments:
         .T
         for side in "lh"
     )
-    cells = Cells(scan, shifts, keys, {name: at for at, name in enumerate(sums)}, values, low, high)
+    cells = Cells(scan, parts, shifts, keys, {name: at for at, name in enumerate(sums)}, values, low, high)
     _check(data, cells)
     return cells
 
@@ -138,8 +160,6 @@ def read_cells(data: Dataset, scan: Scan, shifts: Mapping[str, float], segments:
 def _check(data: Dataset, cells: Cells) -> None:
     """Raise what the scan found to be wrong."""
     scan, where, names = cells.scan, cells.scan.where, cells.names
-    if not cells.keys:
-        raise PlanError("there are no rows", where, "look at the filters")
     drop = 'filter the rows, or say missing="drop"'
     nowhere = cells["unassigned"] if "unassigned" in names else cells["rows"][[key[0] is None for key in cells.keys]]
     if count := int(nowhere.sum()):

@@ -124,6 +124,11 @@ class Scan:
                 return f"s{number}_{right}"
         return f"p{number}_{left}_{right}"
 
+    @property
+    def sums(self) -> tuple[str, ...]:
+        """The names of all that adds up: counts, sums, sums of products."""
+        return tuple(one.rpartition(" AS ")[2] for one in (*self._tallied(), *self._summed()))
+
     def statement(self, shifts: Mapping[str, float], segments: Sequence[str]) -> str:
         """Return the statement over `this`, a row for each cell.
 

@@ -195,9 +195,7 @@ def saved_moments(data: Dataset, asks: Asks, saved: SavedMoments | None, where: 
 
 def _refreshed(saved: SavedMoments, data: Dataset, asks: Asks, source: Source, where: str) -> SavedMoments | None:
     """Return saved moments at another version; None where it is better to read that version as a whole."""
-    if (source.table, source.statement) != (saved.source.table, saved.source.statement):
-        of = "table" if source.table != saved.source.table else "statement"
-        raise PlanError(f"the saved moments are of another {of}", where, "leave them out: all rows are read then")
+    source.check_follows(saved.source, where)
     question = asks(data, saved.levels)
     if (question.subject, question.matrix.names) != (saved.subject, saved.moments.columns):
         what = f"the saved moments are of {', '.join(saved.moments.columns)} with {saved.subject}"

@@ -58,6 +58,12 @@ class Source:
         steps = [text for name, text in parts_of(data.plan).items() if not name.startswith("table ")]
         return cls(table.uuid, table.snapshot_id, "\n".join(steps))
 
+    def check_follows(self, saved: Self, where: str) -> None:
+        """Raise PlanError where what was saved is no earlier version of this."""
+        if (self.table, self.statement) != (saved.table, saved.statement):
+            of = "table" if self.table != saved.table else "statement"
+            raise PlanError(f"what was saved is of another {of}", where, "leave it out: all rows are read then")
+
 
 @dataclass(frozen=True, eq=False)
 class Changed:

@@ -10,7 +10,14 @@ import numpy as np
 import pyarrow as pa
 
 from iceblink.causal.experiments.assignment import check_units
-from iceblink.causal.experiments.cells import Cells, TooManyCells, constants, read_cells
+from iceblink.causal.experiments.cells import (
+    FIRST_ROWS,
+    Cells,
+    TooManyCells,
+    constants,
+    first_rows,
+    read_cells,
+)
 from iceblink.causal.experiments.grid import Grid, InArms, averaged
 from iceblink.causal.experiments.lin import lined
 from iceblink.causal.experiments.metrics import Mean, Metric, Quantile, Ratio, check_metric
@@ -18,6 +25,7 @@ from iceblink.causal.experiments.mismatch import sample_ratio
 from iceblink.causal.experiments.multiple import CORRECTIONS, Correction, adjusted
 from iceblink.causal.experiments.quantiles import in_arms
 from iceblink.causal.experiments.results import ABResult, Effect
+from iceblink.causal.experiments.saved import SavedCells, saved_cells
 from iceblink.causal.experiments.scan import Scan
 from iceblink.causal.experiments.sequential import AlwaysValid, Looking, Once
 from iceblink.causal.passes import Missing, check_missing
@@ -29,8 +37,6 @@ if TYPE_CHECKING:
     from iceblink.dataset import Dataset
 
 MOST_ARMS = 100
-FIRST_ROWS = 10_000
-"""Rows that are looked at before the scan: for constants near the means, any of which are right, and many segments."""
 
 
 @dataclass(frozen=True)
@@ -110,13 +116,49 @@ class ABTest:
         """What is compared."""
         return f"ABTest of {self.arm}, control {self.control}"
 
-    def fit(self, data: Dataset) -> ABResult:
+    def cells(self, data: Dataset, saved: SavedCells | None = None) -> SavedCells:
+        """Return what the report needs of a table, at the version that the dataset is of, to be saved.
+
+        Eager. With cells that were saved at an earlier version only the rows that came and went since are read, where
+        these are fewer than all and rounding stays below 1e-10 of what each column varies by; else all rows are.
+
+        Parameters
+        ----------
+        data : Dataset
+            A table, with filters and computed columns as they were then.
+        saved : SavedCells, optional
+
+        Raises
+        ------
+        ColumnNotFound, TypeMismatch, QueryError
+        SnapshotNotFound
+            Snapshots between the two versions were expired.
+        PlanError
+            The dataset is not one table, row by row; the saved cells are of something else; the version was not made
+            from theirs; there are more cells by all segments together than are held.
+        ConfigError
+            The test has what only all rows can tell: units, clusters, quantiles or Lin's errors.
+        """
+        asked = {"unit": self.unit, "cluster": self.cluster}
+        rowful = [name for name, value in asked.items() if value is not None]
+        rowful += [one.name for one in self.metrics if isinstance(one, Quantile) or getattr(one, "method", "") == "lin"]
+        if rowful:
+            raise ConfigError(f"{', '.join(rowful)}: only all rows can tell", self.title, "make a test of the rest")
+        return saved_cells(data, self._scan(data), tuple(self.segments), saved)
+
+    def fit(self, data: Dataset, saved: SavedCells | None = None) -> ABResult:
         """Compare the arms. Eager: reads the data once, whatever the number of metrics and segments.
 
         Before, it looks at the first 10,000 rows (rows that have to be computed first, as those of a `group_by`, are
         better written to a table). There are more scans for `unit` (one, of two columns), with `cluster` for each
         column of segments, for ``method="lin"`` (one, of these metrics' columns), for quantiles (about three, of their
         columns), and for segments that together make more cells than are held (one for each).
+
+        Parameters
+        ----------
+        data : Dataset
+        saved : SavedCells, optional
+            Of `cells`, of this version or an earlier one: only what changed since is read.
 
         Raises
         ------
@@ -128,12 +170,17 @@ class ABTest:
             A value is missing.
         ConfigError
             The allocation has other arms.
+        SnapshotNotFound, PlanError, ConfigError
+            With `saved` those of `cells`.
         """
         scan = self._scan(data)
         if self.unit is not None:
             check_units(data, self.unit, self.arm, self.missing, self.title)
         cuts = [None, *self.segments]
-        cells = list(self._cells(data, scan))
+        if saved is None:
+            cells = list(self._cells(data, scan))
+        else:
+            cells = self._cut(self.cells(data, saved).cells(scan, self.segments))
         arms = self._arms(cells[0])
         grids = [Grid.of(one, arms, cut is not None) for one, cut in zip(cells, cuts, strict=True)]
         sizes = grids[0].spread(grids[0].cells.units).sum(axis=(0, 2)).astype(int).tolist()
@@ -176,13 +223,11 @@ class ABTest:
                 raise TypeMismatch(f"column {name!r} is {show_type(kind)}, not a category", self.title, hint)
         for metric in self.metrics:
             check_metric(metric, schema, self.title)
-        booleans = frozenset(one.name for one in schema if pa.types.is_boolean(one.type))
-        return Scan(self.arm, self.strata, self.cluster, tuple(self.metrics), booleans, self.missing, self.title)
+        return Scan(self.arm, self.strata, self.cluster, tuple(self.metrics), schema, self.missing, self.title)
 
     def _cells(self, data: Dataset, scan: Scan) -> Iterator[Cells]:
         """Yield the cells of all rows, then those by each column of segments."""
-        names = dict.fromkeys((*scan.keys, *self.segments, *scan.columns))
-        first = data.select(*names).limit(FIRST_ROWS).to_arrow()
+        first = first_rows(data, scan, self.segments)
         shifts = constants(first, scan)
         fixed = list(range(len(scan.keys)))
         if scan.cluster is not None:
@@ -191,12 +236,16 @@ class ABTest:
             return
         together = self._together(data, scan, shifts, first)
         if together is not None:
-            yield together.by(fixed)
-            yield from (together.by([*fixed, len(fixed) + at]) for at in range(len(self.segments)))
+            yield from self._cut(together)
             return
         apart = [read_cells(data, scan, shifts, (segment,)) for segment in self.segments]
         yield apart[0].by(fixed)
         yield from apart
+
+    def _cut(self, together: Cells) -> list[Cells]:
+        """Return the cells of all rows, then those by each column of segments, of cells by all of them at once."""
+        fixed = list(range(len(together.scan.keys)))
+        return [together.by(fixed), *(together.by([*fixed, len(fixed) + at]) for at in range(len(self.segments)))]
 
     def _together(self, data: Dataset, scan: Scan, shifts: Mapping[str, float], first: pa.Table) -> Cells | None:
         """Return cells by all segments at once, which add up to those by each; None where there are too many."""
@@ -213,6 +262,8 @@ class ABTest:
 
     def _arms(self, cells: Cells) -> list[Any]:
         """Return the arms, the control first."""
+        if not cells.keys:
+            raise PlanError("there are no rows", self.title, "look at the filters")
         found = sorted({key[0] for key in cells.keys if key[0] is not None}, key=str)
         if len(found) > MOST_ARMS:
             raise PlanError(f"{self.arm} has {len(found):,} values", self.title, "is it the column of arms?")

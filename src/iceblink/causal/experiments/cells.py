@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
 Keys = tuple[Any, ...]
 
+FIRST_ROWS = 10_000
+"""Rows that are looked at before the scan: for constants near the means, any of which are right, and many segments."""
+FAR = 4.0
+"""So many standard deviations from 0 a mean is subtracted; nearer, squares lose about four bits without that."""
+
 
 class TooManyCells(PlanError):
     """There are more combinations of keys than are held here."""
@@ -35,10 +40,11 @@ class Cells:
     Parameters
     ----------
     scan : Scan
+    parts : tuple of str
+        The columns of keys: arm, stratum if there are strata, segments.
     shifts : mapping
         Of a column to what was subtracted from its values.
     keys : list of tuple
-        Arm, stratum if there are strata, segments.
     names : mapping
         Of a sum to its place in `values`.
     values : float64 array (cells, sums)
@@ -47,6 +53,7 @@ class Cells:
     """
 
     scan: Scan
+    parts: tuple[str, ...]
     shifts: Mapping[str, float]
     keys: list[Keys]
     names: Mapping[str, int]
@@ -72,7 +79,19 @@ class Cells:
         np.add.at(values, at, self.values)
         np.fmin.at(low, at, self.low)
         np.fmax.at(high, at, self.high)
-        return replace(self, keys=list(found), values=values, low=low, high=high)
+        parts = tuple(self.parts[place] for place in places)
+        return replace(self, parts=parts, keys=list(found), values=values, low=low, high=high)
+
+    def merged(self, other: Self) -> Self:
+        """Return those over the rows of both, which were summed by the same keys with the same constants."""
+        together = replace(
+            self,
+            keys=[*self.keys, *other.keys],
+            values=np.concatenate([self.values, other.values]),
+            low=np.concatenate([self.low, other.low]),
+            high=np.concatenate([self.high, other.high]),
+        )
+        return together.by(range(len(self.parts)))
 
     def only(self, chosen: Sequence[int]) -> Self:
         """Return some of the cells."""
@@ -92,14 +111,21 @@ class Cells:
         return self[f"n{number}"], sums, products
 
 
+def first_rows(data: Dataset, scan: Scan, segments: Sequence[str]) -> pa.Table:
+    """Return the first rows, of the columns that are scanned. Eager."""
+    names = dict.fromkeys((*scan.keys, *segments, *scan.columns))
+    return data.sql(f"SELECT {', '.join(map(quoted, names))} FROM this LIMIT {FIRST_ROWS}").to_arrow()
+
+
 def constants(first: pa.Table, scan: Scan) -> dict[str, float]:
-    """Return a number near the mean of each column, of a few digits, by some rows; 0 for what is 0 or 1."""
+    """Return a number near the mean of each column, of a few digits, by some rows; 0 for what is 0 or 1, or near 0."""
     found = {name: 0.0 for group in scan.groups for name in group.columns}
     for name in found:
         values = floats(first.column(name).combine_chunks()).astype(np.float64)
         values = values[np.isfinite(values)]
-        if len(values) and name not in scan.binary:
-            found[name] = float(f"{values.mean():.12g}")
+        with np.errstate(over="ignore"):  # what has no square has no constant, and is refused after the scan
+            if len(values) and name not in scan.binary and abs(values.mean()) > FAR * values.std():
+                found[name] = float(f"{values.mean():.11e}")
     return found
 
 
@@ -115,7 +141,7 @@ def read_cells(data: Dataset, scan: Scan, shifts: Mapping[str, float], segments:
         A value is missing or infinite, or a conversion is neither 0 nor 1.
     """
     found = data.sql(scan.statement(shifts, segments)).to_arrow().combine_chunks()
-    parts = [*scan.keys, *segments]
+    parts = (*scan.keys, *segments)
     if found.num_rows > MOST_CELLS:
         what = f"{', '.join(parts)} make more than {MOST_CELLS:,} cells"
         raise TooManyCells(what, scan.where, "have coarser segments or strata")
@@ -128,7 +154,7 @@ def read_cells(data: Dataset, scan: Scan, shifts: Mapping[str, float], segments:
         .T
         for side in "lh"
     )
-    cells = Cells(scan, shifts, keys, {name: at for at, name in enumerate(sums)}, values, low, high)
+    cells = Cells(scan, parts, shifts, keys, {name: at for at, name in enumerate(sums)}, values, low, high)
     _check(data, cells)
     return cells
 
@@ -136,21 +162,20 @@ def read_cells(data: Dataset, scan: Scan, shifts: Mapping[str, float], segments:
 def _check(data: Dataset, cells: Cells) -> None:
     """Raise what the scan found to be wrong."""
     scan, where, names = cells.scan, cells.scan.where, cells.names
-    if not cells.keys:
-        raise PlanError("there are no rows", where, "look at the filters")
     drop = 'filter the rows, or say missing="drop"'
-    for name, column in (("unassigned", scan.arm), ("unclustered", scan.cluster)):
-        if name in names and (count := int(cells[name].sum())):
-            what = f"{column} is missing in {count:,} rows" if name == "unassigned" else f"{column} is missing in rows"
-            raise QueryError(what, where, drop)
+    nowhere = cells["unassigned"] if "unassigned" in names else cells["rows"][[key[0] is None for key in cells.keys]]
+    if count := int(nowhere.sum()):
+        raise QueryError(f"{scan.arm} is missing in {count:,} rows", where, drop)
+    if "unclustered" in names and cells["unclustered"].any():
+        raise QueryError(f"{scan.cluster} is missing in rows", where, drop)
     if "crossed" in names and (count := int(cells["crossed"].sum())):
         what = f"{count:,} of {int(cells.units.sum()):,} values of {scan.cluster} are in several arms or strata"
         raise PlanError(what, where, "a cluster has one arm and one stratum: look at how they were assigned")
     if "odd" in names and (count := int(cells["odd"].sum())):
-        converted = ", ".join(sorted(scan.binary - scan.booleans))
+        converted = ", ".join(sorted(scan.checked))
         raise QueryError(f"{converted}: {count:,} rows have neither 0 nor 1", where, "a mean of numbers is Mean")
     rows = cells["rows"]
-    counted = [f"whole{number}" for number in range(len(scan.groups)) if f"whole{number}" in names]
+    counted = [name for name in names if name[0] == "v"]
     counted += [f"q{at}" for at in range(len(scan.quantiles))] if scan.missing == "raise" else []
     if any((cells[name] < rows).any() for name in counted) or not np.isfinite(cells.values).all():
         raise _missing(data, scan)

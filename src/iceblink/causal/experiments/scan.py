@@ -1,14 +1,17 @@
 """One scan: what metrics need of rows, by arm, stratum and segment, as a statement in SQL.
 
 Sums of raw squares would lose the digits of a column whose values are large and close. So a constant near the mean is
-subtracted from each value first, one and the same everywhere: then sums add up over cells as they are.
+subtracted from each value of such a column first, one and the same everywhere: sums add up over cells as they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import combinations_with_replacement
+
+import pyarrow as pa
 
 from iceblink.causal.experiments.metrics import Averaged, Conversion, Metric, Quantile, columns_of
 from iceblink.causal.passes import Missing
@@ -52,8 +55,8 @@ class Scan:
     strata, cluster : str or None
         The columns of strata, and of what was randomised where rows are only parts of that.
     metrics : tuple
-    booleans : frozenset of str
-        The columns that are true or false.
+    schema : pa.Schema
+        Of the rows.
     missing : {"raise", "drop"}
         With ``drop`` a metric has the rows that have all of its columns; other metrics may have more.
     where : str
@@ -64,7 +67,7 @@ class Scan:
     strata: str | None
     cluster: str | None
     metrics: tuple[Metric, ...]
-    booleans: frozenset[str]
+    schema: pa.Schema
     missing: Missing
     where: str
     groups: tuple[Group, ...] = field(init=False)
@@ -85,10 +88,15 @@ class Scan:
         """The columns of which quantiles are wanted."""
         return tuple(dict.fromkeys(one.column for one in self.metrics if isinstance(one, Quantile)))
 
-    @property
+    @cached_property
     def binary(self) -> frozenset[str]:
         """The columns that are 0 or 1, and so their own squares."""
         return frozenset(one.column for one in self.metrics if isinstance(one, Conversion))
+
+    @cached_property
+    def checked(self) -> frozenset[str]:
+        """The columns of numbers that have to be 0 or 1."""
+        return frozenset(name for name in self.binary if not pa.types.is_boolean(self.schema.field(name).type))
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -116,6 +124,11 @@ class Scan:
                 return f"s{number}_{right}"
         return f"p{number}_{left}_{right}"
 
+    @property
+    def sums(self) -> tuple[str, ...]:
+        """The names of all that adds up: counts, sums, sums of products."""
+        return tuple(one.rpartition(" AS ")[2] for one in (*self._tallied(), *self._summed()))
+
     def statement(self, shifts: Mapping[str, float], segments: Sequence[str]) -> str:
         """Return the statement over `this`, a row for each cell.
 
@@ -134,14 +147,16 @@ class Scan:
         """Return the rows: keys, and values with their constants subtracted."""
         made = [f"{quoted(name)} AS k{at}" for at, name in enumerate(keys)]
         for number, group in enumerate(self.groups):
-            complete = " AND ".join(f"isfinite({_number(name)})" for name in group.columns)
+            complete = " AND ".join(f"isfinite({self._number(name)})" for name in group.columns)
             for at, name in enumerate(group.columns, 1):
-                value = f"{_number(name)} - CAST({shifts[name]!r} AS DOUBLE)" if shifts[name] else _number(name)
+                value = self._number(name)
+                if shifts[name]:
+                    value += f" - {shifts[name]:.11e}"  # with an exponent a number is a DOUBLE and no DECIMAL
                 if self.missing == "drop":
                     value = f"CASE WHEN {complete} THEN {value} END"
                 made.append(f"{value} AS c{number}_{at}")
         for at, name in enumerate(self.quantiles):
-            value = _number(name)
+            value = self._number(name)
             made.append(f"CASE WHEN NOT isnan({value}) THEN {value} END AS c_{at}")
         needed = [self.arm]
         if self.cluster is not None:
@@ -170,14 +185,16 @@ class Scan:
     @property
     def _tallies(self) -> dict[str, str]:
         """What is counted over rows: that it is not null."""
-        found = {"rows": "1", "unassigned": "CASE WHEN k0 IS NULL THEN 1 END"}
+        found = {"rows": "1"}
+        if self.cluster is not None:
+            found["unassigned"] = "CASE WHEN k0 IS NULL THEN 1 END"
         odd = []
         for number, group in enumerate(self.groups):
             columns = [f"c{number}_{at}" for at in range(1, len(group.columns) + 1)]
             if self.missing == "raise":
-                found[f"whole{number}"] = " + ".join(columns)
-            checked = [name in self.binary and name not in self.booleans for name in group.columns]
-            odd += [f"{one} <> 0 AND {one} <> 1" for one, check in zip(columns, checked, strict=True) if check]
+                found |= {f"v{one[1:]}": one for one in columns}
+            named = zip(columns, group.columns, strict=True)
+            odd += [f"{one} <> 0 AND {one} <> 1" for one, name in named if name in self.checked]
         if odd:
             found["odd"] = f"CASE WHEN {' OR '.join(f'({one})' for one in odd)} THEN 1 END"
         return found
@@ -213,6 +230,6 @@ class Scan:
             f"count(c_{at}) AS q{at}, min(c_{at}) AS l{at}, max(c_{at}) AS h{at}" for at in range(len(self.quantiles))
         ]
 
-
-def _number(name: str) -> str:
-    return f"CAST({quoted(name)} AS DOUBLE)"
+    def _number(self, name: str) -> str:
+        is_double = pa.types.is_float64(self.schema.field(name).type)
+        return quoted(name) if is_double else f"CAST({quoted(name)} AS DOUBLE)"

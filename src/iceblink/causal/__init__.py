@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from iceblink.causal.experiments.metrics import Conversion, Mean, Quantile, Ratio
     from iceblink.causal.experiments.power import PowerAnalysis
     from iceblink.causal.experiments.results import ABResult, Effect
+    from iceblink.causal.experiments.saved import SavedCells
     from iceblink.causal.experiments.sequential import AlwaysValid, GroupSequential
     from iceblink.causal.forests.causal import CausalForest, GrownForest
     from iceblink.causal.forests.uplift import GrownUplift, UpliftForest, UpliftTree
@@ -96,6 +97,7 @@ else:  # an estimator comes with what it needs, and the other sixty with nothing
             "experiments.metrics": "Conversion, Mean, Quantile, Ratio",
             "experiments.power": "PowerAnalysis",
             "experiments.results": "ABResult, Effect",
+            "experiments.saved": "SavedCells",
             "experiments.sequential": "AlwaysValid, GroupSequential",
             "forests.causal": "CausalForest, GrownForest",
             "forests.uplift": "GrownUplift, UpliftForest, UpliftTree",
@@ -139,68 +141,6 @@ else:  # an estimator comes with what it needs, and the other sixty with nothing
             "saved": "SavedMoments",
         },
     )
-# isort: split
-from iceblink.causal import models as models
-from iceblink.causal import plots as plots
-from iceblink.causal.arrays import OnArrays
-from iceblink.causal.dml.interactive import IRM
-from iceblink.causal.dml.linear_final import LinearDML, LinearEffects
-from iceblink.causal.dml.local import IIVM
-from iceblink.causal.dml.partialling_out import PLIV, PLR
-from iceblink.causal.dml.partially_linear import LinearPLR
-from iceblink.causal.doubt.e_values import EValue, e_value
-from iceblink.causal.doubt.pairs import rosenbaum_bounds
-from iceblink.causal.doubt.refute import Refutation, refute
-from iceblink.causal.doubt.regression_sensitivity import RegressionSensitivity
-from iceblink.causal.doubt.score_sensitivity import ScoreSensitivity
-from iceblink.causal.doubt.sensitivity import sensitivity
-from iceblink.causal.estimates import Estimates
-from iceblink.causal.experiments.ab_test import ABTest
-from iceblink.causal.experiments.metrics import Conversion, Mean, Quantile, Ratio
-from iceblink.causal.experiments.power import PowerAnalysis
-from iceblink.causal.experiments.results import ABResult, Effect
-from iceblink.causal.experiments.saved import SavedCells
-from iceblink.causal.experiments.sequential import AlwaysValid, GroupSequential
-from iceblink.causal.forests.causal import CausalForest, GrownForest
-from iceblink.causal.forests.uplift import GrownUplift, UpliftForest, UpliftTree
-from iceblink.causal.identification.front_door import FrontDoor
-from iceblink.causal.identification.graph import Graph
-from iceblink.causal.identification.identified import Identification
-from iceblink.causal.identification.implications import Implications
-from iceblink.causal.judging.curves import Curves
-from iceblink.causal.judging.doubly_robust import DoublyRobust, RowScores
-from iceblink.causal.judging.folding import folded
-from iceblink.causal.judging.groups import Calibration, GroupEffects, Groups
-from iceblink.causal.judging.predictor import BestLinearPredictor
-from iceblink.causal.judging.toc import TOC
-from iceblink.causal.judging.uplift import UpliftCurve
-from iceblink.causal.learners.crossed import XLearner
-from iceblink.causal.learners.doubly_robust import DRLearner
-from iceblink.causal.learners.learned import LearnedEffects
-from iceblink.causal.learners.residual import RLearner
-from iceblink.causal.learners.separate import TLearner
-from iceblink.causal.learners.single import SLearner
-from iceblink.causal.observational.adjusting import AIPW, IPW, IPWRA, RegressionAdjustment
-from iceblink.causal.observational.balance import Balance
-from iceblink.causal.observational.coarsened import CoarsenedMatching
-from iceblink.causal.observational.effects import Effects
-from iceblink.causal.observational.entropy import EntropyBalancing
-from iceblink.causal.observational.matching import NearestNeighbour
-from iceblink.causal.observational.overlap import Overlap, Propensity, Scores
-from iceblink.causal.observational.problem import Problem
-from iceblink.causal.observational.strata import Stratification
-from iceblink.causal.panels.staggered import Staggered
-from iceblink.causal.panels.synthetic import SyntheticControl, SyntheticDiD
-from iceblink.causal.panels.two_by_two import TwoByTwo
-from iceblink.causal.policies.budget import Budget, Spending
-from iceblink.causal.policies.tree import FittedTree, PolicyTree
-from iceblink.causal.policies.value import PolicyValue
-from iceblink.causal.provenance import Provenance
-from iceblink.causal.regression.fixed_effects import FixedEffects
-from iceblink.causal.regression.glm import Logit, Poisson
-from iceblink.causal.regression.ols import OLS
-from iceblink.causal.regression.two_stage import TwoStage
-from iceblink.causal.saved import SavedMoments
 
 __all__ = [
     "Estimates", "Provenance", "plots", "OnArrays",

@@ -116,7 +116,7 @@ class ABTest:
         """What is compared."""
         return f"ABTest of {self.arm}, control {self.control}"
 
-    def cells(self, data: Dataset, saved: SavedCells | None = None) -> SavedCells:
+    def cells(self, data: Dataset, *, saved: SavedCells | None = None) -> SavedCells:
         """Return what the report needs of a table, at the version that the dataset is of, to be saved.
 
         Eager. With cells that were saved at an earlier version only the rows that came and went since are read, where
@@ -146,7 +146,7 @@ class ABTest:
             raise ConfigError(f"{', '.join(rowful)}: only all rows can tell", self.title, "make a test of the rest")
         return saved_cells(data, self._scan(data), tuple(self.segments), saved)
 
-    def fit(self, data: Dataset, saved: SavedCells | None = None) -> ABResult:
+    def fit(self, data: Dataset, *, saved: SavedCells | None = None) -> ABResult:
         """Compare the arms. Eager: reads the data once, whatever the number of metrics and segments.
 
         Before, it looks at the first 10,000 rows (rows that have to be computed first, as those of a `group_by`, are

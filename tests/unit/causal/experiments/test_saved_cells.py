@@ -72,16 +72,16 @@ def test_a_refreshed_report_is_that_of_all_rows(lake: ib.Lake) -> None:
     saved = TEST.cells(lake.table("n.t"))
     lake.write("n.t", drawn(1, range(1500, 1600)).set_column(4, "new", pa.array([7] * 100)))
     lake.delete("n.t", (_.id >= 700) & (_.id < 760))
-    saved = ci.SavedCells.from_arrow(TEST.cells(lake.table("n.t"), saved).to_arrow())
+    saved = ci.SavedCells.from_arrow(TEST.cells(lake.table("n.t"), saved=saved).to_arrow())
     lake.update("n.t", {"y": _.y + 1, "far": _.far + 3}, where=_.id < 40)
     lake.write("n.t", drawn(2, [*range(30, 50), 1700]), "upsert", on="id")
     lake.compact("n.t", min_files=2)
     now = lake.table("n.t")
-    refreshed = ci.SavedCells.from_arrow(TEST.cells(now, saved).to_arrow())
+    refreshed = ci.SavedCells.from_arrow(TEST.cells(now, saved=saved).to_arrow())
     assert (saved.refreshes, refreshed.refreshes, refreshed.rows) == (1, 2, 1541)
     assert refreshed.snapshot_id == TEST.cells(now).snapshot_id
-    assert TEST.cells(now, refreshed) is refreshed
-    same(TEST.fit(now, refreshed), TEST.fit(now))
+    assert TEST.cells(now, saved=refreshed) is refreshed
+    same(TEST.fit(now, saved=refreshed), TEST.fit(now))
 
 
 def test_filters_missing_values_and_segments_that_went(lake: ib.Lake) -> None:
@@ -95,7 +95,7 @@ def test_filters_missing_values_and_segments_that_went(lake: ib.Lake) -> None:
     saved = test.cells(seen())
     lake.delete("n.t", (_.k == "k0") & (_.id < 1400))
     lake.delete("n.t", _.k == "k0")
-    found = test.fit(seen(), saved)
+    found = test.fit(seen(), saved=saved)
     assert {one.segment for one in found.effects if one.by} == {"k1", None}
     same(found, test.fit(seen()))
 
@@ -107,11 +107,11 @@ def test_all_rows_are_read_where_rounding_would_tell(lake: ib.Lake) -> None:
     lake.write(
         "n.t", drawn(3, range(1500, 1600)).set_column(7, "y", pa.array(np.random.default_rng(3).normal(1e8, 1, 100)))
     )
-    huge = test.cells(lake.table("n.t"), saved)
+    huge = test.cells(lake.table("n.t"), saved=saved)
     lake.delete("n.t", _.id >= 1500)
-    now = test.cells(lake.table("n.t"), huge)
+    now = test.cells(lake.table("n.t"), saved=huge)
     assert now.refreshes == 0
-    same(test.fit(lake.table("n.t"), huge), test.fit(lake.table("n.t")))
+    same(test.fit(lake.table("n.t"), saved=huge), test.fit(lake.table("n.t")))
 
 
 def test_an_empty_table_begins(lake: ib.Lake) -> None:
@@ -153,6 +153,6 @@ def test_what_is_not_theirs_is_refused(lake: ib.Lake) -> None:
         (ci.ABTest("arm", 0, METRICS, segments="new", strata="old"), data, "of other metrics"),
     ]:
         with pytest.raises(PlanError, match=said):
-            test.fit(rows, saved)
+            test.fit(rows, saved=saved)
     with pytest.raises(PlanError, match="'subject' is missing"):
         ci.SavedCells.from_arrow(pa.table({"a": [1]}))

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from iceblink.causal.distributions import t_quantile
-from iceblink.causal.doubt.sensitivity import (
+from iceblink.causal.doubt.bounds import (
     PARTIAL_R2,
     ROBUSTNESS,
     ROBUSTNESS_95,
@@ -20,7 +20,6 @@ from iceblink.causal.doubt.sensitivity import (
     check_strength,
     contour_table,
     grid,
-    sensitivity,
 )
 from iceblink.causal.matrix import Matrix
 from iceblink.causal.moments import Moments
@@ -237,8 +236,8 @@ class RegressionSensitivity(Sensitivity):
         return 1 - long / short
 
 
-@sensitivity.register(OLS)
-def _(estimator: OLS, data: Dataset, treatment: str | None = None) -> RegressionSensitivity:
+def regression_sensitivity(estimator: OLS, data: Dataset, treatment: str | None) -> RegressionSensitivity:
+    """Ask an estimator, as `sensitivity` does."""
     where = f"OLS {estimator.formula}"
     if treatment is None:
         raise ConfigError("which regressor is the treatment?", where, 'treatment="coupon"')

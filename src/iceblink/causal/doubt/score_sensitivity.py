@@ -12,7 +12,7 @@ from iceblink.causal.blas import one_thread
 from iceblink.causal.distributions import normal_quantile
 from iceblink.causal.dml.linear_nuisances import Nuisances, crossed, trained
 from iceblink.causal.dml.partially_linear import LinearPLR
-from iceblink.causal.doubt.sensitivity import (
+from iceblink.causal.doubt.bounds import (
     ROBUSTNESS,
     ROBUSTNESS_95,
     Bounds,
@@ -21,7 +21,6 @@ from iceblink.causal.doubt.sensitivity import (
     check_strength,
     contour_table,
     grid,
-    sensitivity,
 )
 from iceblink.causal.late import optimize
 from iceblink.causal.matrix import Matrix
@@ -209,8 +208,8 @@ class ScoreSensitivity(Sensitivity):
         }
 
 
-@sensitivity.register(LinearPLR)
-def _(estimator: LinearPLR, data: Dataset, grouping: Grouping | None = None) -> ScoreSensitivity:
+def score_sensitivity(estimator: LinearPLR, data: Dataset, grouping: Grouping | None) -> ScoreSensitivity:
+    """Ask an estimator, as `sensitivity` does."""
     where = f"LinearPLR of {estimator.outcome} by {estimator.treatment}"
     estimator.check_once("sensitivity is")
     by = grouping or estimator.key_folds

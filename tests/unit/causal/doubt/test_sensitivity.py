@@ -255,6 +255,16 @@ def test_what_leaves_no_room_is_refused(data: ib.Dataset) -> None:
         ci.sensitivity(ci.OLS("y ~ t + x0"), data)
 
 
+def test_what_an_estimator_has_not_is_refused(data: ib.Dataset) -> None:
+    ask: Any = ci.sensitivity
+    with pytest.raises(ConfigError, match="no folds"):
+        ask(ci.OLS("y ~ t + x0"), data, "t", grouping=Written())
+    with pytest.raises(ConfigError, match="is 't', not 'x0'"):
+        ask(PLR, data, "x0")
+    with pytest.raises(TypeMismatch, match="Logit is not known"):
+        ask(ci.Logit("t ~ x0"), data)
+
+
 def test_strengths_are_checked(data: ib.Dataset) -> None:
     of_scores, of_regression = ci.sensitivity(PLR, data), ci.sensitivity(ci.OLS("y ~ t + x0"), data, "t")
     wrong: list[dict[str, float]] = [

@@ -180,7 +180,7 @@ class ABTest:
         if saved is None:
             cells = list(self._cells(data, scan))
         else:
-            cells = self._cut(self.cells(data, saved).cells(scan, self.segments))
+            cells = self._cut(self.cells(data, saved=saved).cells(scan, self.segments))
         arms = self._arms(cells[0])
         grids = [Grid.of(one, arms, cut is not None) for one, cut in zip(cells, cuts, strict=True)]
         sizes = grids[0].spread(grids[0].cells.units).sum(axis=(0, 2)).astype(int).tolist()

@@ -42,7 +42,7 @@ class SavedCells:
     """What an experiment needs of a table's rows, at a version of the table; made by ``ABTest.cells``.
 
     `to_arrow` is a row of a table, to be written to the lake or anywhere, and `from_arrow` brings it back.
-    ``ABTest.cells(data, saved)`` reads what changed since.
+    ``ABTest.cells(data, saved=...)`` reads what changed since.
 
     Parameters
     ----------

@@ -119,9 +119,9 @@ def test_an_empty_table_begins(lake: ib.Lake) -> None:
     nothing = ci.SavedCells.from_arrow(TEST.cells(lake.table("n.t")).to_arrow())
     assert (nothing.rows, nothing.snapshot_id) == (0, None)
     with pytest.raises(PlanError, match="no rows"):
-        TEST.fit(lake.table("n.t"), nothing)
+        TEST.fit(lake.table("n.t"), saved=nothing)
     lake.write("n.t", drawn(0, range(300)))
-    same(TEST.fit(lake.table("n.t"), nothing), TEST.fit(lake.table("n.t")))
+    same(TEST.fit(lake.table("n.t"), saved=nothing), TEST.fit(lake.table("n.t")))
 
 
 @pytest.mark.parametrize(

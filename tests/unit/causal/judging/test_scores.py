@@ -231,6 +231,16 @@ def test_a_segment_of_null_is_not_one_of_the_text_none(lake: ib.Lake) -> None:
     assert set(ci.GroupEffects("who", "score").fit(lake.from_arrow(table)).names) == {"who=None", "who is null"}
 
 
+def test_groups_that_cannot_be_told_apart_by_clusters_have_no_joint_test(lake: ib.Lake) -> None:
+    draw = np.random.default_rng(0)
+    u, v = draw.normal(size=(2, 30))
+    scores = {"who": np.repeat([0, 1, 2], 30), "one": [0] * 90, "score": np.concatenate([u, v, (u + v) / 2])}
+    data = lake.from_arrow(pa.table({**scores, "shop": np.tile(np.arange(30), 3)}))
+    assert np.isnan(ci.GroupEffects("who", "score", cluster="shop").fit(data).equal)
+    for cluster in (None, "shop"):
+        assert np.isnan(ci.GroupEffects("one", "score", cluster=cluster).fit(data).equal)
+
+
 def by_shop(rows: dict[str, Any], dummies: Any, of: str | None = None) -> Any:
     """Return statsmodels' regression of scores (less a column) on groups, with errors by shop."""
     outcome = rows["score"] - (0 if of is None else rows[of])

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import singledispatch
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 ROBUSTNESS, ROBUSTNESS_95, PARTIAL_R2 = "robustness value", "robustness value, 95 % interval", "partial R²"
 PARTS = (ROBUSTNESS, ROBUSTNESS_95, PARTIAL_R2)
 MEANT = "a confounder that explains the robustness value of both residuals brings the effect to 0"
+KNOWN = ("iceblink.causal.doubt.regression_sensitivity", "iceblink.causal.doubt.score_sensitivity")
 WIDE = 0.4
 """So strong confounders are drawn, at least."""
 
@@ -165,6 +167,11 @@ def sensitivity(estimator: Any, data: Dataset, *arguments: Any, **options: Any) 
     .. [2] Chernozhukov, Cinelli, Newey, Sharma, Syrgkanis: Long story short: omitted variable bias in causal machine
        learning, NBER working paper 30302, 2022.
     """
+    for one in KNOWN:  # each registers its own here when it is imported, which nobody may have asked for yet
+        import_module(one)
+    known = sensitivity.dispatch(type(estimator))
+    if known is not sensitivity.dispatch(object):
+        return known(estimator, data, *arguments, **options)
     raise TypeMismatch(
         f"sensitivity of {type(estimator).__name__} is not known",
         "sensitivity",

@@ -358,7 +358,6 @@ def test_what_cannot_be_estimated_is_refused(doses: ib.Dataset, make: Any, error
         ci.PLR("y", "d", ["x"], **KEYS),
         ci.IRM("y", "d", ["x"], **KEYS),
         ci.PLIV("y", "d", ["x"], instrument="one", **KEYS),
-        (lambda: ci.PLIV("y", "d", "twin + x", instrument="sent", **KEYS), PlanError, "sent does not move d"),
         ci.IIVM("y", "d", ["x"], instrument="one", **KEYS),
         ci.LinearDML("y", "d", [], modifiers=["x"], **KEYS),
     ],

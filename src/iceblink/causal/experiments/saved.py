@@ -14,7 +14,8 @@ from iceblink.causal.experiments.scan import Scan
 from iceblink.causal.moments import Floats
 from iceblink.causal.saved import BOUND, ROUNDING
 from iceblink.causal.versions import Source, changed
-from iceblink.errors import PlanError
+from iceblink.errors import PlanError, TypeMismatch
+from iceblink.types import show_type
 
 if TYPE_CHECKING:
     from iceblink.dataset import Dataset
@@ -35,6 +36,16 @@ SCHEMA = pa.schema(
     ]
 )
 """Of saved cells as one row."""
+_AS_TEXT = (
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_integer,
+    pa.types.is_boolean,
+    pa.types.is_decimal,
+    pa.types.is_date,
+    pa.types.is_timestamp,
+)
+"""Types of keys whose values Arrow makes texts of, and reads back."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +53,7 @@ class SavedCells:
     """What an experiment needs of a table's rows, at a version of the table; made by ``ABTest.cells``.
 
     `to_arrow` is a row of a table, to be written to the lake or anywhere, and `from_arrow` brings it back.
-    ``ABTest.cells(data, saved=saved)`` reads what changed since.
+    ``ABTest.cells(data, saved=...)`` reads what changed since.
 
     Parameters
     ----------
@@ -150,6 +161,8 @@ def saved_cells(data: Dataset, scan: Scan, segments: Sequence[str], saved: Saved
 
     Raises
     ------
+    TypeMismatch
+        A key is of bytes or times of day.
     SnapshotNotFound
         Snapshots between the two versions were expired.
     PlanError
@@ -158,6 +171,11 @@ def saved_cells(data: Dataset, scan: Scan, segments: Sequence[str], saved: Saved
     QueryError
         As `read_cells`.
     """
+    for name in (*scan.keys, *segments):
+        kind = scan.schema.field(name).type
+        if not any(is_kind(kind) for is_kind in _AS_TEXT):
+            what = f"column {name!r} is {show_type(kind)}, of which no texts are saved"
+            raise TypeMismatch(what, scan.where, "make a text of it by mutate")
     source = Source.of(data, scan.where)
     found = None if saved is None else _refreshed(saved, data, scan, segments, source)
     if found is not None:

@@ -61,8 +61,8 @@ class Groups(Estimates):
     def equal(self) -> float:
         """The p-value of all groups having one effect: Cochran's Q, χ² of k - 1.
 
-        With G clusters that may be in several groups it is Wald's statistic / (k - 1), F of k - 1 and G - 1, and NaN of
-        as many groups as clusters.
+        NaN of a single group. With G clusters that may be in several groups it is Wald's statistic / (k - 1), F of
+        k - 1 and G - 1, and NaN of more groups than clusters, or where some groups' clusters say all of others'.
         """
         turned = np.eye(len(self.values))[1:] - np.eye(len(self.values))[0]
         return _p_of_nothing(turned @ self.values, turned @ self.covariance @ turned.T, self.freedom)
@@ -253,15 +253,22 @@ def _check_counts(found: Moments, names: Sequence[str], where: str) -> None:
 
 
 def _p_of_nothing(values: Floats, covariance: Floats, freedom: float) -> float:
-    """Return the p-value of numbers (k,) all being 0: χ² of k, or F of k and degrees of freedom."""
+    """Return the p-value of numbers (k,) all being 0: χ² of k, or F of k and degrees of freedom.
+
+    NaN where there is no such test: of no numbers, of more than degrees of freedom, of numbers that follow from others.
+    """
     count = len(values)
-    if count > freedom:
+    if not 0 < count <= freedom:
         return np.nan
     doubtful = (values != 0) | (np.diag(covariance) > 0)
     values, covariance = values[doubtful], covariance[np.ix_(doubtful, doubtful)]
     if not (np.diag(covariance) > 0).all():
         return 0.0
-    total = float(values @ np.linalg.solve(covariance, values))
+    errors = np.sqrt(np.diag(covariance))
+    z, correlations = values / errors, covariance / np.outer(errors, errors)
+    if np.linalg.matrix_rank(correlations, hermitian=True) < len(z):
+        return np.nan
+    total = float(z @ np.linalg.solve(correlations, z))
     if np.isinf(freedom):
         return float(chi2_above(total, count))
     return float(f_above(total / count, count, freedom))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -337,3 +339,16 @@ def test_rosenbaum_bounds_are_the_published_ones() -> None:
             ci.rosenbaum_bounds(*wrong)
     with pytest.raises(ConfigError):
         ci.rosenbaum_bounds(3, 1, gammas=[0.5])
+
+
+def test_estimators_are_known_in_a_process_that_imported_no_more() -> None:
+    code = """
+from iceblink import causal as ci
+from iceblink.errors import ConfigError
+try:
+    ci.sensitivity(ci.OLS("y ~ x"), None)
+except ConfigError:
+    print("no treatment is said")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "no treatment is said\n"

@@ -13,7 +13,7 @@ import iceblink as ib
 from iceblink import _
 from iceblink import causal as ci
 from iceblink.causal.experiments.metrics import Metric
-from iceblink.errors import ConfigError, PlanError
+from iceblink.errors import ConfigError, PlanError, TypeMismatch
 
 METRICS: list[Metric] = [
     ci.Mean("y"),
@@ -122,6 +122,12 @@ def test_an_empty_table_begins(lake: ib.Lake) -> None:
         TEST.fit(lake.table("n.t"), saved=nothing)
     lake.write("n.t", drawn(0, range(300)))
     same(TEST.fit(lake.table("n.t"), saved=nothing), TEST.fit(lake.table("n.t")))
+
+
+def test_keys_that_texts_do_not_tell_are_refused(lake: ib.Lake) -> None:
+    table = pa.table({"arm": [0, 1], "y": [1.0, 2.0], "k": [b"\xff", None]})
+    with pytest.raises(TypeMismatch, match="binary"):
+        ci.ABTest("arm", 0, [ci.Mean("y")], segments="k").cells(lake.from_arrow(table))
 
 
 @pytest.mark.parametrize(

@@ -222,13 +222,23 @@ def test_a_cluster_is_called_by_its_column_even_if_that_is_score(data: ib.Datase
     assert named.convention == "CR1 by city (3)"
     renamed = data.rename(s="score", score="city", Heterogeneity="few")
     found = ci.BestLinearPredictor("effect", "s", cluster=["score"]).fit(renamed)
-    np.testing.assert_array_equal(found.errors, named.errors)
+    np.testing.assert_allclose(found.errors, named.errors, 1e-12)  # clusters are added up in any order
     assert ci.BestLinearPredictor("effect", "s", cluster="Heterogeneity").fit(renamed).names == found.names
 
 
 def test_a_segment_of_null_is_not_one_of_the_text_none(lake: ib.Lake) -> None:
     table = pa.table({"who": ["None", None] * 10, "score": np.arange(20.0)})
     assert set(ci.GroupEffects("who", "score").fit(lake.from_arrow(table)).names) == {"who=None", "who is null"}
+
+
+def test_groups_that_cannot_be_told_apart_by_clusters_have_no_joint_test(lake: ib.Lake) -> None:
+    draw = np.random.default_rng(0)
+    u, v = draw.normal(size=(2, 30))
+    scores = {"who": np.repeat([0, 1, 2], 30), "one": [0] * 90, "score": np.concatenate([u, v, (u + v) / 2])}
+    data = lake.from_arrow(pa.table({**scores, "shop": np.tile(np.arange(30), 3)}))
+    assert np.isnan(ci.GroupEffects("who", "score", cluster="shop").fit(data).equal)
+    for cluster in (None, "shop"):
+        assert np.isnan(ci.GroupEffects("one", "score", cluster=cluster).fit(data).equal)
 
 
 def by_shop(rows: dict[str, Any], dummies: Any, of: str | None = None) -> Any:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +17,11 @@ import iceblink as ib
 from iceblink import _
 from iceblink import causal as ci
 from iceblink.causal.doubt.refute import Refuter
-from iceblink.causal.matrix import Floats, Matrix, Number, Order
+from iceblink.causal.matrix import Matrix, Number
 from iceblink.causal.models import Equals, Target, Task
 from iceblink.causal.passes import Folds
 from iceblink.causal.regression import projections
 from iceblink.errors import ConfigError, FunctionError
-from iceblink.run.ray.gang import RayGang
 from iceblink.run.ray.session import Session
 
 ROWS = 70_000
@@ -122,58 +120,43 @@ def test_double_machine_learning_of_trees(lakes: Lakes) -> None:
     np.testing.assert_allclose(there.covariance, here.covariance, rtol=1e-12)
 
 
-@dataclass(frozen=True)
-class Fatal:
-    """A feature of which the first process that looks at it after a file was laid out dies."""
+def test_workers_that_are_together_end_together(lakes: Lakes) -> None:
+    class Fragile:
+        """Of two the second dies, which Ray says later than that the first has failed for want of it."""
 
-    column: str
-    trap: Path
+        def __init__(self, number: int) -> None:
+            self.number = number
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        with suppress(FileNotFoundError):
-            self.trap.unlink()
+        def meet(self) -> None:
+            if self.number == 0:
+                raise ValueError("the other one does not answer")
             os.kill(os.getpid(), signal.SIGKILL)
-        return (self.column,)
 
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return (self.column,)
+    class Unmade:
+        def __init__(self, number: int) -> None:
+            raise ConfigError("something is not installed", "a test")
 
-    def check(self, schema: pa.Schema, where: str) -> None:
-        """It is a number."""
-
-    def fill(self, batch: pa.RecordBatch, order: Order | None, out: Floats) -> None:
-        Number(self.column).fill(batch, order, out)
-
-
-def test_trees_that_workers_train_together(lakes: Lakes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    few = "SELECT id, t, y, round(x, 1) AS x, round(z, 1) AS z FROM n.people WHERE id < 3000"  # so that each is a bin
-    local, on_ray = (lake.sql(few) for lake in lakes)
-    trap = tmp_path / "trap"
-    features = Matrix((Fatal("x", trap), Number("z")))
-    task = Task(features, (Target("y", rows=Equals("t", 1)), Target("y")), Folds(("id",), 2), "a test")
-    trees = ci.models.XGBoost(rounds=5, depth=2, threads=1)
+    engine = lakes[1].from_arrow(people().slice(0, 1)).session.engine
+    with pytest.raises(FunctionError, match="is gone"), engine.gang("a test", 2, 1, Fragile) as gang:
+        gang.ask_all("meet")
+    with pytest.raises(ConfigError, match="not installed"):
+        engine.gang("a test", 1, 1, Unmade)
     with pytest.raises(ConfigError, match="the cluster has room for 2"):
-        replace(trees, workers=3).fit(on_ray, task)
-
-    asking = RayGang.ask
-
-    def with_trap(gang: RayGang, member: int, method: str, *arguments: object) -> object:
-        trap.touch()  # all rows have been dealt
-        return asking(gang, member, method, *arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(RayGang, "ask", with_trap)
-        with pytest.raises(FunctionError, match="is gone"):
-            replace(trees, workers=2).fit(on_ray, task)
-    assert not trap.exists()
+        engine.gang("a test", 3, 1, Fragile)
     assert {group["state"] for group in placement_group_table().values()} == {"REMOVED"}
 
-    alone, again = trees.fit(local, task), replace(trees, workers=2).fit(on_ray, task)
+
+def test_trees_that_workers_train_together(lakes: Lakes) -> None:
+    few = "SELECT id, t, y, round(x, 1) AS x, round(z, 1) AS z FROM n.people WHERE id < 3000"  # so that each is a bin
+    local, on_ray = (lake.sql(few) for lake in lakes)
+    features, targets = Matrix((Number("x"), Number("z"))), (Target("y", rows=Equals("t", 1)), Target("y"))
+    task = Task(features, targets, Folds(("id",), 2), "a test")
+    trees = ci.models.XGBoost(rounds=5, depth=2, threads=1)
+    alone, together = trees.fit(local, task), replace(trees, workers=2).fit(on_ray, task)
     (batch,) = local.to_arrow().combine_chunks().to_batches()
-    for one, other in zip(alone, again, strict=True):
+    for one, other in zip(alone, together, strict=True):
         np.testing.assert_allclose(other.predict(batch), one.predict(batch), rtol=1e-5, atol=1e-5)
+    assert {group["state"] for group in placement_group_table().values()} == {"REMOVED"}
 
 
 def test_forests(lakes: Lakes, monkeypatch: pytest.MonkeyPatch) -> None:

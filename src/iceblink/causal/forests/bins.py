@@ -146,8 +146,8 @@ class Bins:
         """
         sizes = np.array([len(feature) for feature in self.features])[:, np.newaxis]
         ordered = np.array([feature.ordered for feature in self.features])[:, np.newaxis]
-        joined = np.where(ordered, -(-sizes // most), 1)
-        codes = np.minimum(np.arange(self.width), sizes - 1) // joined
+        codes = np.minimum(np.arange(self.width), sizes - 1)
+        codes = np.where(ordered, codes * most // np.maximum(sizes, most), codes)
         codes[:, -1] = codes.max() + 1
         return np.asarray(codes.astype(np.uint8))
 

@@ -251,8 +251,10 @@ def filled(rows: Dataset, trees: Sequence[Tree], rule: Rule, drawing: Drawing, f
 def _coarse(bins: Bins, cells: int) -> Codes:
     """Return what codes (p, B) are counted as, so that a tree with some cells for each code has room."""
     most = bins.width - 1
-    while most > LEAST_BINS and 8 * cells * (most + 1) > TREE_BYTES:
-        most = max((most + 1) // 2, LEAST_BINS)
+    # Levels of categories stay, and with as many codes there is nothing to be had by fewer bins.
+    least = max([LEAST_BINS, *(len(feature) for feature in bins.features if not feature.ordered)])
+    while most > least and 8 * cells * (most + 1) > TREE_BYTES:
+        most = max((most + 1) // 2, least)
     return bins.coarse(most)
 
 

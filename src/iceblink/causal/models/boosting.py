@@ -84,8 +84,8 @@ class Boosting:
         All of them, or the share of one who trains together with others.
     folds : int64 array (K,)
         Their numbers, of all rows.
-    folder : Path
-        Where matrices may be kept; it exists.
+    folder : Path, optional
+        Where matrices are kept, instead of in memory; it exists.
     added : callable
         Given numbers (k,), returns their sums over all who train together.
     """
@@ -94,7 +94,7 @@ class Boosting:
     task: Task
     rows: Kept
     folds: Integers
-    folder: Path
+    folder: Path | None = None
     added: Callable[[Floats], Floats] = np.asarray
 
     def trained(self) -> Models:
@@ -104,8 +104,14 @@ class Boosting:
         ------
         PlanError
             A training set has no rows, one value of a binary target, or not all classes; or XGBoost refuses
-            the features.
+            something.
         """
+        try:
+            return self._trained()
+        except library().core.XGBoostError as error:
+            raise PlanError(str(error).splitlines()[0], self.task.where, "so says XGBoost") from error
+
+    def _trained(self) -> Models:
         found: dict[int, tuple[TreePredictor | ClassPredictor, ...]] = {}
         for sample in self._samples():
             used = self.rows.learnt[sample[0]]
@@ -130,8 +136,8 @@ class Boosting:
     def _matrix(self, used: NDArray[np.bool_], number: int) -> Any:
         xgboost = library()
         settings = {"max_bin": self.model.bins, "nthread": self.model.threads, "missing": np.nan}
-        kind = xgboost.ExtMemQuantileDMatrix if self.model.on_disk else xgboost.QuantileDMatrix
-        cache = str(self.folder / f"bins-{number}") if self.model.on_disk else None
+        kind = xgboost.ExtMemQuantileDMatrix if self.folder else xgboost.QuantileDMatrix
+        cache = str(self.folder / f"bins-{number}") if self.folder else None
         rows, nothing = self.rows, np.empty((0, len(self.task.features.names)), np.float32)
 
         class Feed(xgboost.DataIter):  # type: ignore[misc,name-defined]
@@ -151,10 +157,7 @@ class Boosting:
             def reset(self) -> None:
                 self.blocks, self.told = rows.blocks(used), False
 
-        try:
-            return kind(Feed(), **settings)
-        except xgboost.core.XGBoostError as error:
-            raise PlanError(str(error).splitlines()[0], self.task.where, "so says XGBoost of the features") from error
+        return kind(Feed(), **settings)
 
     def _booster(
         self, matrix: Any, used: NDArray[np.bool_], at: int, fold: int | None

@@ -13,12 +13,16 @@ from numpy.typing import DTypeLike, NDArray
 from iceblink.causal.models.task import Rows, Task, no_rows
 from iceblink.causal.moments import Floats, Integers
 from iceblink.causal.passes import BLOCK_ROWS
+from iceblink.errors import QueryError
 from iceblink.run.staging import staged
 
 if TYPE_CHECKING:
     from iceblink.dataset import Dataset
 
 Few = NDArray[np.float32]
+
+LARGEST = float(np.finfo(np.float32).max) / 2
+"""Number for a library of float32, which also subtracts the mean of a target."""
 
 
 def gathered(data: Dataset, task: Task, kind: DTypeLike, gaps: bool = False) -> Iterator[Rows]:
@@ -105,6 +109,23 @@ def kept(data: Dataset, task: Task) -> Kept:
     return Kept.of(blocks)
 
 
+def check_size(rows: Rows, task: Task) -> None:
+    """Refuse numbers that would be infinite as float32; here, where they are read, since of several who train together
+    all who lack one would wait for the one who has it.
+
+    Raises
+    ------
+    QueryError
+    """
+    targets = [target.name for target in task.targets]
+    weights = [f"the weight of {name}" for name in targets]
+    for names, values in ((task.features.names, rows.features), (targets, rows.targets), (weights, rows.weights)):
+        largest = np.fmax(np.fmax.reduce(values, axis=1, initial=0), -np.fmin.reduce(values, axis=1, initial=0))
+        for name, size in zip(names, largest, strict=True):
+            if size > LARGEST:
+                raise QueryError(f"{name} is as large as {size:g}", task.where, "float32 has no such number: divide it")
+
+
 def packed_schema(kind: DTypeLike) -> pa.Schema:
     """Return the schema of blocks whose features are of a kind, float32 or float64; each row of it is a block."""
     item = pa.from_numpy_dtype(np.dtype(kind))
@@ -147,4 +168,7 @@ class _Block:
     gaps: bool
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        return packed(self.task.rows(batch, self.gaps), self.schema)
+        rows = self.task.rows(batch, self.gaps)
+        if self.schema.field("features").type.value_type == pa.float32():
+            check_size(rows, self.task)
+        return packed(rows, self.schema)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import mmap
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -14,11 +15,11 @@ import numpy as np
 import pyarrow as pa
 
 from iceblink.causal.models.boosting import Boosting, Models, library
-from iceblink.causal.models.gathering import Kept, packed, packed_schema
+from iceblink.causal.models.gathering import Kept, check_size, packed, packed_schema
 from iceblink.causal.models.task import Task, no_rows
 from iceblink.causal.moments import Floats, Integers
 from iceblink.causal.passes import BLOCK_ROWS
-from iceblink.errors import PlanError
+from iceblink.errors import PlanError, WriteError
 from iceblink.interop import optional
 from iceblink.run.gang import Post
 
@@ -43,7 +44,9 @@ def trained_together(model: XGBoost, data: Dataset, task: Task) -> tuple[Integer
     ConfigError
         The engine has no such workers, or no room for them.
     PlanError
-        As of `Boosting.trained`; or there are fewer rows than workers.
+        As of `Boosting.trained`; or a worker has no rows, there are so few.
+    WriteError
+        The disk of a worker is full.
     FunctionError
         A worker died: nothing of it is left, and the fit can be tried again.
     """
@@ -55,7 +58,7 @@ def trained_together(model: XGBoost, data: Dataset, task: Task) -> tuple[Integer
         if not dealt.num_rows:
             raise no_rows(task.where)
         if max(dealt["rows"].to_pylist()) < count:
-            raise PlanError(f"there are fewer rows than {count} workers", task.where, "workers=1")
+            raise PlanError(f"there are too few rows for {count} workers", task.where, "workers=1")
         folds = np.unique([fold for some in dealt["folds"].to_pylist() for fold in some])
         task.check_folds(folds)
         meeting = gang.ask(0, "meet", gang.addresses[0], count)
@@ -74,6 +77,7 @@ class _Deal:
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         name, rows = uuid4().hex, self.task.rows(batch, gaps=True)  # a call that is made again has another name
+        check_size(rows, self.task)
         for member in range(min(self.count, len(rows.fold))):
             mine = rows.among(slice(member, None, self.count))
             self.post.tell(member, "take", name, packed(mine, packed_schema(np.float32)))
@@ -121,7 +125,8 @@ class Trainee:
 
     def take(self, name: str, part: pa.RecordBatch) -> None:
         """Keep this worker's rows of a block on disk."""
-        self._parts.write_batch(part)
+        with _disk():
+            self._parts.write_batch(part)
         self._places[name] = len(self._places)
 
     def meet(self, address: str, count: int) -> dict[str, Any]:
@@ -134,24 +139,33 @@ class Trainee:
         """Train with the others, and return the models, which are the same for all, if this is the first of them."""
         collective = optional("xgboost.collective", "trees")
         meeting = {**training.meeting, "dmlc_task_id": f"{self._number:08d}"}  # ranks in the order of numbers
-        with (
-            tempfile.TemporaryDirectory(prefix="iceblink-bins-") as folder,
-            collective.CommunicatorContext(**meeting),
-        ):
+        with _disk():  # before all have met: who fails later is waited for
+            self._parts.close()
+            self._file.flush()
+        with collective.CommunicatorContext(**meeting):
             rows, summed = self._kept(training.blocks), partial(_summed, collective)
-            models = Boosting(training.model, training.task, rows, training.folds, Path(folder), summed).trained()
+            boosting = Boosting(training.model, training.task, rows, training.folds, added=summed)
+            models = boosting.trained()  # in memory: who is killed could not remove a folder
         return models if self._number == 0 else None
 
     def close(self) -> None:
         """Let go of the rows; the end of the process does so too."""
-        self._file.close()
+        with suppress(OSError):  # there is no room for what it would write yet
+            self._file.close()
 
     def _kept(self, names: list[str]) -> Kept:
-        self._parts.close()
-        self._file.flush()
         reader = pa.ipc.open_file(pa.py_buffer(mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)))
         places = [self._places[name] for name in names if name in self._places]
         return Kept.of(pa.Table.from_batches([reader.get_batch(place) for place in places]))
+
+
+@contextmanager
+def _disk() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        place = f"{tempfile.gettempdir()} of a worker"
+        raise WriteError(f"cannot keep rows: {error}", place, "free space, or set TMPDIR where workers are") from error
 
 
 def _summed(collective: Any, values: Floats) -> Floats:

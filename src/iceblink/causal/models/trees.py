@@ -98,6 +98,8 @@ class XGBoost:
 
         Raises
         ------
+        QueryError
+            Also where a number is too large for float32.
         PlanError
             Also where a training set has one value of a binary target, or lacks a class.
         WriteError
@@ -113,9 +115,10 @@ class XGBoost:
         rows = kept(data, task)
         folds = np.unique(rows.fold)
         task.check_folds(folds)
+        if not self.on_disk:
+            return _fitted(task, folds, Boosting(self, task, rows, folds).trained())
         with tempfile.TemporaryDirectory(prefix="iceblink-bins-") as folder:
-            models = Boosting(self, task, rows, folds, Path(folder)).trained()
-        return _fitted(task, folds, models)
+            return _fitted(task, folds, Boosting(self, task, rows, folds, Path(folder)).trained())
 
 
 def _fitted(task: Task, folds: Integers, models: Models) -> tuple[Fitted, ...]:

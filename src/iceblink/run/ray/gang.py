@@ -29,10 +29,12 @@ class _Member:
 
     def __init__(self, build: bytes, label: str, number: int, path: Sequence[str]) -> None:
         sys.path += [folder for folder in path if folder not in sys.path]
-        make: Callable[..., Any] = rebuilt(build, label)
-        self._made = make(number)
+        self._build, self._label, self._number = build, label, number
 
-    def address(self) -> str:
+    def begin(self) -> str:
+        """Make it, and return the address of its node; an error of an actor's `__init__` would be its death."""
+        make: Callable[..., Any] = rebuilt(self._build, self._label)
+        self._made = make(self._number)
         return str(ray.util.get_node_ip_address())
 
     def ask(self, method: str, arguments: Sequence[Any]) -> Any:
@@ -97,7 +99,7 @@ class RayGang:
                 .remote(made, label, number, sys.path)
                 for number in range(count)
             )
-            self.addresses: Sequence[str] = self._answers([actor.address.remote() for actor in self._actors])
+            self.addresses: Sequence[str] = self._answers([actor.begin.remote() for actor in self._actors])
         except BaseException:
             self.close()
             raise

@@ -162,13 +162,21 @@ def test_where_bins_are_many_for_a_tree_neighbours_are_counted_as_one(
     coarse = forest.fit(data)
     assert (len(cuts), len(levels), last) == (200, 3, 200)
     joined = fine.bins.coarse(64)
-    np.testing.assert_array_equal(joined[0, :200], np.arange(200) // 4)
+    np.testing.assert_array_equal(joined[0, :200], [code * 64 // 200 for code in range(200)])
     np.testing.assert_array_equal(joined[1, :3], range(3))
-    assert (joined[:, -1] == 50).all()
+    assert (joined[:, -1] == 64).all()
+    ends = np.flatnonzero(np.diff(joined[0, :200])) + 1
     for tree in coarse.trees:
-        below = tree.goes_left[tree.feature == 0, :200].sum(axis=1)
-        assert (below % 4 == 0).all()
-    assert any((tree.goes_left[tree.feature == 0, :200].sum(axis=1) % 4 != 0).any() for tree in fine.trees)
+        assert np.isin(tree.goes_left[tree.feature == 0, :200].sum(axis=1), ends).all()
+    assert not all(np.isin(tree.goes_left[tree.feature == 0, :200].sum(axis=1), ends).all() for tree in fine.trees)
+
+
+@pytest.mark.parametrize(("levels", "left"), [(3, 64), (100, 100), (254, 254)])
+def test_bins_are_not_joined_where_levels_need_as_much_room(levels: int, left: int) -> None:
+    names = bins.Levels("town", pa.array([f"{level:03}" for level in range(levels)]))
+    joined = growth._coarse(bins.Bins((bins.Cuts("a", np.arange(253.0)), names)), growth.TREE_BYTES)
+    assert len(set(joined[0, :254])) == left
+    assert (joined[:, -1] == left).all()
 
 
 def test_residuals_of_ones_own_replace_the_linear_models(lake: ib.Lake) -> None:

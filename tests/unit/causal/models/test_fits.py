@@ -246,6 +246,13 @@ def test_trees_learn_differences_of_large_values(rows: pa.Table, data: ib.Datase
     np.testing.assert_allclose(raised.predict(whole(rows)) - 1e9, plain.predict(whole(rows)), atol=1e-4)
 
 
+@pytest.mark.parametrize(("name", "said"), [("x0", "x0"), ("y", "y"), ("w", "the weight of y")])
+def test_trees_refuse_numbers_that_float32_has_not(data: ib.Dataset, name: str, said: str) -> None:
+    huge = data.sql(f"SELECT * REPLACE (if(id = 3, 1e39, {name}) AS {name}) FROM this")
+    with pytest.raises(QueryError, match=f"{said} is as large as"):
+        TREES.fit(huge, task(Target("y", weight="w"), features=("x0",)))
+
+
 def test_trees_read_once_and_leave_no_file(rows: pa.Table, tmp_path: Path) -> None:
     seen = []
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,9 +18,9 @@ import pytest
 import iceblink as ib
 from iceblink.causal.matrix import Matrix, Number
 from iceblink.causal.models import Column, Equals, Target, Task, XGBoost, together
-from iceblink.causal.models.boosting import TreePredictor
+from iceblink.causal.models.boosting import ClassPredictor, TreePredictor
 from iceblink.causal.passes import Folds
-from iceblink.errors import ConfigError, PlanError, QueryError
+from iceblink.errors import ConfigError, PlanError, QueryError, WriteError
 
 ROWS = 1_500
 TREES = XGBoost(rounds=6, depth=3, learning_rate=0.5, threads=1)
@@ -32,6 +34,7 @@ class Threads:
     """A gang of threads, which XGBoost's collective takes for workers, since each thread has one of its own."""
 
     members: Sequence[Any]
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def addresses(self) -> list[str]:
@@ -42,7 +45,8 @@ class Threads:
         return self
 
     def tell(self, member: int, method: str, *arguments: Any) -> None:
-        getattr(self.members[member], method)(*arguments)
+        with self.lock:  # readers are several, and an actor does one thing at a time
+            getattr(self.members[member], method)(*arguments)
 
     def ask(self, member: int, method: str, *arguments: Any) -> Any:
         return getattr(self.members[member], method)(*arguments)
@@ -74,7 +78,9 @@ def rows() -> pa.Table:
     x = draw.normal(size=(2, ROWS))
     t = (draw.random(ROWS) < 0.3).astype(np.int64)
     y = np.sin(2 * x[0]) + t * x[1] + 0.3 * draw.normal(size=ROWS)
-    return pa.table({"id": np.arange(ROWS), "x0": x[0], "x1": x[1], "t": t, "y": y, "rare": np.arange(ROWS) == 100})
+    arm = t + (draw.random(ROWS) < 0.4 + 0.2 * (x[0] > 0))
+    columns = {"id": np.arange(ROWS), "x0": x[0], "x1": x[1], "t": t, "arm": arm, "y": y}
+    return pa.table({**columns, "rare": np.arange(ROWS) == 100, "even": np.arange(ROWS) % 2 == 0})
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +108,25 @@ def test_they_learn_what_one_learns(lake: ib.Lake, rows: pa.Table, workers: int)
     for one, other in zip(alone, them, strict=True):
         np.testing.assert_array_equal(other.folds, one.folds)
         np.testing.assert_allclose(other.predict(batch), one.predict(batch), rtol=1e-5, atol=1e-5)  # bins are as few
+
+
+ARM = Target("arm", classes=("none", "one", "both"))
+
+
+@pytest.mark.parametrize("folds", [FOLDS, None])
+def test_chances_of_classes_that_they_learn_are_those_that_one_learns(
+    lake: ib.Lake, rows: pa.Table, folds: Folds | None
+) -> None:
+    data, (batch,) = lake.from_arrow(rows), rows.combine_chunks().to_batches()
+    targets = (ARM, Target("y"), replace(ARM, rows=Column("even")))  # one has no rows of the last
+    alone, them = (model.fit(data, task(*targets, folds=folds)) for model in (TREES, replace(TREES, workers=2)))
+    for one, other in zip(alone, them, strict=True):
+        np.testing.assert_allclose(other.predict(batch), one.predict(batch), rtol=1e-5, atol=1e-5)
+    chances = them[0].predict(batch)
+    assert isinstance(them[0].models[0], ClassPredictor)
+    assert chances.shape == (3, ROWS)
+    assert chances.std(axis=1).min() > 0.01
+    np.testing.assert_allclose(chances.sum(axis=0), 1)
 
 
 def test_edges_of_bins_that_they_make_together_are_a_little_different(lake: ib.Lake, rows: pa.Table) -> None:
@@ -146,17 +171,26 @@ def test_what_a_call_dealt_that_was_made_again_does_not_count(lake: ib.Lake, row
         (task(Target("t", binary=True)), ib._.t == 1, PlanError, "t is 1 in every row"),
         (task(Target("y", rows=Equals("t", 5))), ib._.t == 1, PlanError, "there are no rows"),
         (task(Target("y")), ib._.id < 0, PlanError, "there are no rows"),
-        (task(Target("y"), folds=None), ib._.id < 1, PlanError, "fewer rows than 2 workers"),
+        (task(Target("y"), folds=None), ib._.id < 1, PlanError, "too few rows for 2 workers"),
+        (task(ARM), ib._.arm < 2, PlanError, "arm is both in no row"),
         (task(Target("y")), ib._.id < 2, PlanError, "fold"),
         (task(Target("hole")), ib._.id < 9, QueryError, "hole is missing"),
+        (task(Target("huge")), ib._.id < 9, QueryError, "huge is as large as 1e\\+39"),
     ],
 )
 def test_what_they_cannot_learn_is_refused(
     lake: ib.Lake, rows: pa.Table, wanted: Task, where: Any, error: type[Exception], says: str
 ) -> None:
-    data = lake.from_arrow(rows).filter(where).sql("SELECT *, nullif(y, y) AS hole FROM this")
+    odd = "nullif(y, y) AS hole, if(id = 5, -1e39, 0) AS huge"
+    data = lake.from_arrow(rows).filter(where).sql(f"SELECT *, {odd} FROM this")
     with pytest.raises(error, match=says):
         replace(TREES, workers=2).fit(data, wanted)
+
+
+def test_a_full_disk_is_said(lake: ib.Lake, rows: pa.Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda prefix: open("/dev/full", "w+b"))  # noqa: SIM115
+    with pytest.raises(WriteError, match="No space left"):
+        replace(TREES, workers=2).fit(lake.from_arrow(rows), task(Target("y")))
 
 
 def test_one_process_has_threads_instead(rows: pa.Table, tmp_path: Path) -> None:

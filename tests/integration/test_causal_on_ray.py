@@ -224,8 +224,8 @@ def test_doubt(lakes: Lakes) -> None:
     )
     assert here.effects().equals(there.effects())
     plr = ci.LinearPLR("y", "dose", ["z"], key="id")
-    here, there = (ci.sensitivity(plr, lake.table("n.people")).bounds(0.1, 0.1).interval for lake in lakes)
-    np.testing.assert_allclose(here, there, rtol=1e-12)
+    one, other = (ci.sensitivity(plr, lake.table("n.people")).bounds(0.1, 0.1).interval for lake in lakes)
+    np.testing.assert_allclose(one, other, rtol=1e-12)
 
 
 def test_several_arms_clusters_and_repeats(lakes: Lakes) -> None:

@@ -77,5 +77,6 @@ def _is_flag(kind: pa.DataType) -> bool:
 
 def _bits(data: pa.Buffer | None, offset: int, count: int) -> NDArray[np.bool_]:
     """Return some of the bits of a buffer."""
-    whole = np.zeros(0, np.uint8) if data is None else np.frombuffer(data, np.uint8)
-    return np.unpackbits(whole, count=offset + count, bitorder="little")[offset:].view(np.bool_)
+    begin, skipped = divmod(offset, 8)  # a block of a long array costs what the block does
+    whole = np.zeros(0, np.uint8) if data is None else np.frombuffer(data, np.uint8)[begin:]
+    return np.unpackbits(whole, count=skipped + count, bitorder="little")[skipped:].view(np.bool_)

@@ -57,3 +57,9 @@ def test_texts_and_lists_go_in() -> None:
     assert texts_of([]).equals(pa.array([], pa.string()))
     assert list_of(texts).to_pylist() == [["", "ab", "ü", "日本"]]
     assert list_of(arrow_of(np.zeros(0))).to_pylist() == [[]]
+
+
+def test_validity_of_a_slice_is_its_own_whatever_lies_before_it() -> None:
+    whole = pa.array([None if place % 3 == 0 else place for place in range(40)])
+    for start in range(40):
+        assert valid_of(whole[start : start + 9]).tolist() == whole[start : start + 9].is_valid().to_pylist()

@@ -69,7 +69,8 @@ def _words(key: pa.Array) -> Hashes:
     """Return 64 bits of each value, of equal values the same ones."""
     if pa.types.is_dictionary(key.type):
         inside = np.append(_words(key.dictionary), _NULL)
-        return np.asarray(inside[np.where(valid_of(key.indices), data_of(key.indices), len(key.dictionary))])
+        at = data_of(key.indices).astype(np.intp)  # theirs may be too narrow for the place of null
+        return np.asarray(inside[np.where(valid_of(key.indices), at, len(key.dictionary))])
     kind = key.type
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
         whole = key.cast(pa.uint64() if pa.types.is_uint64(kind) else pa.int64())

@@ -33,12 +33,16 @@ def named_codec(path: str, properties: Mapping[str, str]) -> str | None:
     ConfigError
         There is no such codec.
     """
-    around = [path[:end] for end, sign in enumerate(path) if sign == "."]
-    names = [f"{CODEC_OF}{name}" for name in reversed([*around, path])]
+    names = [f"{CODEC_OF}{name}" for name in reversed(_around(path))]
     codec = next((properties[name].lower() for name in (*names, CODEC) if name in properties), None)
     if codec is not None and codec not in CODECS:
         raise ConfigError(f"no compression codec {codec!r}", "table properties", nearest(codec, CODECS, "codecs"))
     return None if codec is None else CODECS[codec]
+
+
+def _around(path: str) -> list[str]:
+    """Return what may be names of fields around a leaf column, and its own, shortest first: names may have dots."""
+    return [*(path[:end] for end, sign in enumerate(path) if sign == "."), path]
 
 
 def codecs(
@@ -79,9 +83,9 @@ def codecs(
 
 def _noise(paths: Sequence[str], rows: pa.Table, dictionaries: Collection[str], level: int | None) -> set[str]:
     """Return the leaf columns, of `paths`, that the usual codec hardly makes smaller."""
-    fields = {path.partition(".")[0] for path in paths}
-    asked = rows.select([name for name in rows.column_names if name in fields])
-    if not fields or asked.nbytes < LEAST_BYTES:
+    around = {end for path in paths for end in _around(path)}
+    asked = rows.select([name for name in rows.column_names if name in around])
+    if asked.nbytes < LEAST_BYTES:
         return set()
     written = _written(_sample(asked), dictionaries, level)
     chunks = (written.row_group(0).column(leaf) for leaf in range(written.num_columns))
@@ -108,7 +112,7 @@ def _written(rows: pa.Table, dictionaries: Collection[str], level: int | None) -
         rows.schema,
         compression=USUAL,
         compression_level=level,
-        use_dictionary=[path for path in dictionaries if path.partition(".")[0] in rows.column_names],
+        use_dictionary=[*dictionaries],
         write_statistics=False,
         store_decimal_as_integer=True,
     ) as writer:

@@ -49,6 +49,13 @@ def test_draws_have_their_distribution(key: pa.Array) -> None:
     assert stats.chisquare(counts, np.array(chances) * len(key)).pvalue > 1e-6
 
 
+@pytest.mark.parametrize(("kind", "values"), [(pa.int8(), 128), (pa.uint8(), 256)])
+def test_a_full_dictionary_has_a_null_of_its_own(kind: pa.DataType, values: int) -> None:
+    numbers = pa.array(range(values), pa.int64())
+    key = pa.DictionaryArray.from_arrays(pa.array([0, None, values - 1], kind), numbers)
+    np.testing.assert_array_equal(hashed([key], 7), hashed([pa.array([0, None, values - 1])], 7))
+
+
 def test_keys_of_several_columns_are_not_their_joined_text() -> None:
     left, right = pa.array(["a", "ab", ""]), pa.array(["bc", "c", "abc"])
     assert len(np.unique(hashed([left, right], 0))) == 3

@@ -75,6 +75,12 @@ def test_what_a_codec_hardly_shrinks_is_not_compressed(tmp_path: Path) -> None:
         assert file.read(["x"])["x"].to_numpy().tobytes() == columns["x"].tobytes()
 
 
+def test_a_name_may_have_dots(tmp_path: Path) -> None:
+    columns = {"a.b": noise(), "a.few": np.repeat(noise(30), ROWS // 30)}
+    path = written(tmp_path, dict.fromkeys(columns, "float"), columns, {})
+    assert codecs_of(path) == {"a.b": "UNCOMPRESSED", "a.few": "ZSTD"}
+
+
 def test_it_is_what_is_written_that_is_judged(tmp_path: Path) -> None:
     tensors = pa.FixedShapeTensorArray.from_numpy_ndarray(noise(ROWS * 4).reshape(-1, 16))
     few = np.repeat(noise(30), len(tensors) // 30)  # a dictionary of noise, and long runs of its places

@@ -163,12 +163,16 @@ class Stage:
 
     @property
     def sated(self) -> bool:
-        """Whether so much waits that every worker could be given all the tasks that it may have."""
+        """Whether so much waits that every worker could be given all the tasks that it may have.
+
+        A task of whole blocks has as many bytes as it was told: with less waiting, it would never be begun.
+        """
         if not self.queue or not (rows := self.queue[0].block.rows):
             return False
         tasks = DEPTH * self.operator.most
+        task_bytes = max(TASK_BYTES, self.operator.call_bytes or 0)
         waiting_bytes = self.waiting_rows * self.queue[0].block.nbytes // rows
-        return waiting_bytes >= tasks * TASK_BYTES and self.waiting_calls >= tasks
+        return waiting_bytes >= tasks * task_bytes and self.waiting_calls >= tasks
 
     @property
     def drained(self) -> bool:

@@ -187,6 +187,27 @@ def test_a_source_is_no_further_ahead_than_workers_can_have_tasks() -> None:
     assert backend.most_bytes <= at_work + DEPTH * TASK_BYTES + (CREDIT + 2) * large.nbytes
 
 
+def test_a_source_goes_on_while_a_task_of_whole_blocks_lacks_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    large = pa.record_batch({"x": [1], "image": [bytes(8 * MIB)]})
+    forced: list[Scheduler] = []
+    force = Scheduler._force
+
+    def counted(scheduler: Scheduler) -> None:
+        forced.append(scheduler)
+        force(scheduler)
+
+    def many(call: Call, begun: Callable[[int], None]) -> Iterator[Output]:
+        for number in range(40):
+            yield Output("rows", Batch(large, "f", number))
+
+    monkeypatch.setattr(Scheduler, "_force", counted)
+    reading = Operator("source", Order("source", lambda: many), cpus=0.0)
+    order = Order("f", working(lambda given: iter([batch([1])])))
+    writing = Operator("f", order, schema=SCHEMA, call_bytes=128 * MIB, atomic=True)
+    assert values(run(SimulatedBackend(Slots(1, 0, 64 << 30), 7), reading, writing)) == [1] * 40
+    assert not forced
+
+
 def test_an_error_that_is_kept_keeps_no_rows() -> None:
     def broken(given: Batch) -> Iterator[Batch]:
         if given.first_row:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bench import (
     balance,
     changes,
+    codecs,
     compaction,
     distinct,
     dml,
@@ -50,6 +51,7 @@ BENCHMARKS = (
     dml,
     tpch,
     write,
+    codecs,
     changes,
     compaction,
     splits,

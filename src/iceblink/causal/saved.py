@@ -16,7 +16,7 @@ from iceblink.causal.moments import SCHEMA as MOMENTS
 from iceblink.causal.moments import Floats, Moments
 from iceblink.causal.passes import Grouping, Missing, moments
 from iceblink.causal.regression.design import levels_of
-from iceblink.causal.versions import Source, changed
+from iceblink.causal.versions import Source, changed, one_row
 from iceblink.errors import PlanError
 
 if TYPE_CHECKING:
@@ -152,11 +152,7 @@ class SavedMoments:
         PlanError
             There is not one row, or it has other columns.
         """
-        missing = [name for name in SCHEMA.names if name not in rows.column_names]
-        if missing or rows.num_rows != 1:
-            what = f"column {missing[0]!r} is missing" if missing else f"there are {rows.num_rows:,} rows"
-            raise PlanError(what, "SavedMoments", "one row, as to_arrow gives it: filter by snapshot_id")
-        batch = rows.select(SCHEMA.names).cast(SCHEMA).combine_chunks().to_batches()[0]
+        batch = one_row(rows, SCHEMA, "SavedMoments")
         row: dict[str, Any] = {
             name: batch.column(name)[0].as_py() for name in SCHEMA.names if name not in MOMENTS.names
         }

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+import pyarrow as pa
+
 from iceblink.causal.regression.design import quoted
 from iceblink.errors import PlanError
 from iceblink.lake.changes import CHANGE_TYPE, DELETE, INSERT, Changes
@@ -63,6 +65,21 @@ class Source:
         if (self.table, self.statement) != (saved.table, saved.statement):
             of = "table" if self.table != saved.table else "statement"
             raise PlanError(f"what was saved is of another {of}", where, "leave it out: all rows are read then")
+
+
+def one_row(rows: pa.Table, schema: pa.Schema, where: str) -> pa.RecordBatch:
+    """Return the row that something was saved as.
+
+    Raises
+    ------
+    PlanError
+        There is not one row, or it has other columns.
+    """
+    missing = [name for name in schema.names if name not in rows.column_names]
+    if missing or rows.num_rows != 1:
+        what = f"column {missing[0]!r} is missing" if missing else f"there are {rows.num_rows:,} rows"
+        raise PlanError(what, where, "one row, as to_arrow gives it: filter by snapshot_id")
+    return rows.select(schema.names).cast(schema).combine_chunks().to_batches()[0]
 
 
 @dataclass(frozen=True, eq=False)

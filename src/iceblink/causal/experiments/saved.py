@@ -13,7 +13,7 @@ from iceblink.causal.experiments.cells import Cells, constants, first_rows, read
 from iceblink.causal.experiments.scan import Scan
 from iceblink.causal.moments import Floats
 from iceblink.causal.saved import BOUND, ROUNDING
-from iceblink.causal.versions import Source, changed
+from iceblink.causal.versions import Source, changed, one_row
 from iceblink.errors import PlanError, TypeMismatch
 from iceblink.types import show_type
 
@@ -83,6 +83,10 @@ class SavedCells:
     noise: Floats
     refreshes: int = 0
 
+    def __repr__(self) -> str:
+        at = f"{self.rows:,} rows at snapshot {self.snapshot_id}, refreshed {self.refreshes} times"
+        return f"{len(self.values):,} cells of {self.subject}: {at}"
+
     @property
     def snapshot_id(self) -> int | None:
         """The snapshot of the table that they are of; None of an empty table."""
@@ -119,11 +123,7 @@ class SavedCells:
         PlanError
             There is not one row, or it has other columns.
         """
-        missing = [name for name in SCHEMA.names if name not in rows.column_names]
-        if missing or rows.num_rows != 1:
-            what = f"column {missing[0]!r} is missing" if missing else f"there are {rows.num_rows:,} rows"
-            raise PlanError(what, "SavedCells", "one row, as to_arrow gives it: filter by snapshot_id")
-        (row,) = rows.select(SCHEMA.names).cast(SCHEMA).to_pylist()
+        (row,) = one_row(rows, SCHEMA, "SavedCells").to_pylist()
         values, noise = (np.array(row[name], float).reshape(-1, len(row["sums"])) for name in ("values", "noise"))
         return cls(
             row["subject"],

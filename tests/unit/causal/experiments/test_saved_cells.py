@@ -118,6 +118,7 @@ def test_an_empty_table_begins(lake: ib.Lake) -> None:
     lake.create("n.t", drawn(0, range(1)).schema)
     nothing = ci.SavedCells.from_arrow(TEST.cells(lake.table("n.t")).to_arrow())
     assert (nothing.rows, nothing.snapshot_id) == (0, None)
+    assert repr(nothing).endswith("0 rows at snapshot None, refreshed 0 times")
     with pytest.raises(PlanError, match="no rows"):
         TEST.fit(lake.table("n.t"), saved=nothing)
     lake.write("n.t", drawn(0, range(300)))

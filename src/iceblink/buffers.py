@@ -20,6 +20,8 @@ def arrow_of(values: NDArray[Any]) -> pa.Array:
 
     As ``pa.array(values)``: NaN is a value.
     """
+    if values.dtype.kind not in "iuf" or not values.dtype.isnative:
+        raise TypeError(f"{values.dtype} is neither an integer nor a float of this machine")
     values = np.ascontiguousarray(values)
     return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(values)])
 

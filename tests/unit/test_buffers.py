@@ -63,3 +63,9 @@ def test_validity_of_a_slice_is_its_own_whatever_lies_before_it() -> None:
     whole = pa.array([None if place % 3 == 0 else place for place in range(40)])
     for start in range(40):
         assert valid_of(whole[start : start + 9]).tolist() == whole[start : start + 9].is_valid().to_pylist()
+
+
+@pytest.mark.parametrize("values", [np.zeros(3, np.bool_), np.zeros(3, ">f8"), np.array(["a"])])
+def test_what_has_another_layout_is_refused(values: np.ndarray) -> None:
+    with pytest.raises(TypeError, match="neither"):
+        arrow_of(values)

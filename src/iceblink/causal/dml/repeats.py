@@ -79,7 +79,7 @@ def combined(found: Sequence[Found]) -> Found:
     values = np.median(every, axis=0)
     apart = every - values
     spread = np.stack([one.covariance for one in found]) + apart[:, :, np.newaxis] * apart[:, np.newaxis]
-    convention = f"{first.convention}, median of {len(found)} repeats"
+    convention = f"{first.convention}, median of repeats"
     facts = {**first.facts, "repeats": len(found)}
     if ROWS_CLIPPED in facts:
         facts[ROWS_CLIPPED] = max(one.facts[ROWS_CLIPPED] for one in found)

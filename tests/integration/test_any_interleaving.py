@@ -31,7 +31,7 @@ from table_changes import GROUPS, PARTITIONS, TABLE, WRITES, Change, Changing, s
 from table_model import GROUP, ID, NUMBER, Model, Row, Rows, kept, seen, value
 
 RUNS = int(os.environ.get("ICEBLINK_INTERLEAVED_RUNS", "0"))
-NOW = timedelta(0)
+NOW, DAY = timedelta(0), timedelta(days=1)
 LINES = ["main", "side ü"]
 
 NEW = st.lists(st.tuples(st.integers(0, 9), st.sampled_from(GROUPS), st.none() | st.integers(-3, 3)), max_size=4)
@@ -141,18 +141,20 @@ class Interleaving(RuleBasedStateMachine, Changing):
         gone = self.model.expire(1 + k)
         assert set(self.lake.expire_snapshots(TABLE, older_than=NOW, keep_last=1 + k).snapshots) == gone
 
-    def _orphans(self, k: int) -> None:
+    def _orphans(self, k: int, age: timedelta = NOW) -> None:
+        """Remove what is of an age; of no age are files of a write that runs, too, and nobody may write then."""
         stray = Path(self.metadata().location(), "data", f"stray {k}.parquet")
         if k % 2:
             stray.parent.mkdir(exist_ok=True)
             stray.write_text("x")
-            os.utime(stray, (time.time() - 10,) * 2)
-        found = self.lake.remove_orphan_files(TABLE, older_than=NOW, force=True)
+            os.utime(stray, (time.time() - 2 * DAY.total_seconds(),) * 2)
+        found = self.lake.remove_orphan_files(TABLE, older_than=age, force=age == NOW)
         assert found.kept_files == 0
         assert [path for path in found.files if not path.endswith(".json")] == [str(stray)] * (k % 2)
-        folder = Path(self.metadata().location(), "metadata")
-        known = {entry.metadata_file for entry in self.metadata().metadata.metadata_log}
-        assert {str(path) for path in folder.glob("*.json")} == known | {self.metadata().metadata_location}
+        if age == NOW:
+            folder = Path(self.metadata().location(), "metadata")
+            known = {entry.metadata_file for entry in self.metadata().metadata.metadata_log}
+            assert {str(path) for path in folder.glob("*.json")} == known | {self.metadata().metadata_location}
 
     def _shape(self, kind: str, k: int) -> None:
         model, alter = self.model, self.lake.alter
@@ -265,7 +267,10 @@ class Interleaving(RuleBasedStateMachine, Changing):
 
         def meanwhile() -> None:
             self.lake, self.other = self.other, self.lake
-            self.step(second, others, j, "main")
+            if second == "orphans":
+                self._orphans(j, DAY)
+            else:
+                self.step(second, others, j, "main")
             self.lake, self.other = self.other, self.lake
 
         with during(meanwhile) as done:

@@ -33,7 +33,8 @@ class Effects(Estimates):
     """Effects of a treatment, each arm against the control, and the means of potential outcomes.
 
     Of two arms the effect has the estimand's name, ``ATE``; of more each has its arm's: ``ATE[high]``. Means are
-    ``mean[arm]``. Tests and intervals are those of the normal distribution.
+    ``mean[arm]``. Tests and intervals are those of the normal distribution, with G clusters of Student's t of G - 1
+    degrees of freedom.
 
     Parameters
     ----------
@@ -165,6 +166,7 @@ def effects_of(
         covariance=turned @ means.covariance @ turned.T,
         convention=means.convention,
         rows=study.rows,
+        freedom=means.freedom,
         dropped=dropped,
         facts=facts,
         provenance=study.provenance,

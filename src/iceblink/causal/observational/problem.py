@@ -49,7 +49,8 @@ class Problem:
     weight : str, optional
         A column of sampling weights.
     cluster : str or sequence of str, optional
-        Columns by which rows belong together; standard errors allow for it.
+        Columns by which rows belong together; standard errors allow for it, with the factor G / (G - 1) of G clusters,
+        and tests and intervals are t of G - 1 degrees of freedom.
     missing : {"raise", "drop"}
         What to do about rows that lack a value in any of these columns.
 

@@ -12,7 +12,7 @@ from iceblink.causal.blas import one_thread
 from iceblink.causal.moments import Floats, Integers
 from iceblink.causal.observational.study import Reader, Rows, Study
 from iceblink.causal.passes import summed
-from iceblink.causal.regression.sandwich import squares_by_cluster
+from iceblink.causal.regression.sandwich import squares_by_cluster, told_of_clusters
 from iceblink.causal.sums import Sums
 from iceblink.errors import PlanError
 
@@ -63,6 +63,8 @@ class Means:
         Of each arm how many rows of equal weight would say as much (Kish); NaN where rows are not weighted.
     heavy : int
         Rows that stand for more than 100.
+    freedom : float
+        Degrees of freedom of Student's t: with G clusters G - 1, else infinite.
     """
 
     values: Floats
@@ -70,6 +72,7 @@ class Means:
     convention: str
     effective: Floats
     heavy: int
+    freedom: float = np.inf
 
 
 HEAVY = 100.0
@@ -78,7 +81,7 @@ HEAVY = 100.0
 def stacked_means(study: Study, stack: Stack, where: str) -> Means:
     """Solve for the means, with the sandwich of all estimating functions together [1]_.
 
-    Eager: one pass, for the means and their errors; with clusters a second one.
+    Eager: one pass, for the means and their errors; with clusters a second one, and the factor G / (G - 1).
 
     References
     ----------
@@ -96,12 +99,12 @@ def stacked_means(study: Study, stack: Stack, where: str) -> Means:
             "trim less, or look at `Propensity(...).overlap()`",
         )
     shift = total[inner : inner + arms] / mass
-    convention = "sandwich of the stacked equations"
+    convention, freedom = "sandwich of the stacked equations", np.inf
     if study.cluster:
         width = inner + 2 * arms
         meat, groups = squares_by_cluster(study.needed(*study.cluster), _Scores(stack, width), study.cluster)
         meat = meat * (groups / (groups - 1))
-        convention += f", by {', '.join(study.cluster)} ({groups:,})"
+        convention, freedom = f"{convention}, {told_of_clusters(study.cluster, groups)}", groups - 1
     joined = np.zeros((inner + arms, inner + 2 * arms))  # from a and b to a - b μ
     joined[: inner + arms, : inner + arms] = np.eye(inner + arms)
     joined[inner + np.arange(arms), inner + arms + np.arange(arms)] = -shift
@@ -110,7 +113,7 @@ def stacked_means(study: Study, stack: Stack, where: str) -> Means:
     bread[inner + np.arange(arms), inner + np.arange(arms)] = -mass
     half = np.linalg.solve(bread, joined)[inner:]
     effective = np.divide(found["weight"] ** 2, found["squares"], out=np.full(arms, np.nan), where=found["squares"] > 0)
-    return Means(study.means + shift, half @ meat @ half.T, convention, effective, int(found["heavy"]))
+    return Means(study.means + shift, half @ meat @ half.T, convention, effective, int(found["heavy"]), freedom)
 
 
 @dataclass(frozen=True)

@@ -169,7 +169,7 @@ class Staggered:
         What to do about units that lack a covariate, or the outcome in some period: an error, or leave these units out.
     cluster : str or sequence of str, optional
         Columns by which units belong together, constant in a unit: errors of the two stages are then clustered by
-        these. Default: by unit.
+        these, with the factor G / (G - 1) and t of G - 1 degrees of freedom. Default: by unit.
     """
 
     outcome: str

@@ -14,7 +14,7 @@ from iceblink.causal.matrix import Matrix
 from iceblink.causal.moments import Floats, Integers
 from iceblink.causal.panels.cohorts import ByCohort, Cohorts, Units
 from iceblink.causal.panels.effects import PanelEffects, shown
-from iceblink.causal.regression.sandwich import squares_by_cluster
+from iceblink.causal.regression.sandwich import squares_by_cluster, told_of_clusters
 from iceblink.errors import PlanError
 
 CONVENTION = "clustered by unit, corrected for the first stage"
@@ -26,7 +26,7 @@ def two_stage(cohorts: Cohorts, dynamic: bool, units: Units | None = None) -> Pa
     The first stage explains the outcomes of rows not treated yet by effects of units and periods; the second regresses
     what these leave of all outcomes on treatment. Point estimates are those of imputation [2]_. The covariance is that
     of both stages as one GMM problem, scores summed by unit: (X'X)⁻¹ Σ s s' (X'X)⁻¹, without a small-sample factor; or
-    by cluster of units, for which these are read again.
+    by cluster of units, for which these are read again, with the factor G / (G - 1) and t of G - 1 degrees of freedom.
 
     Parameters
     ----------
@@ -76,12 +76,14 @@ def two_stage(cohorts: Cohorts, dynamic: bool, units: Units | None = None) -> Pa
     weights = design - fitted
     scores = weights - share[:, :, np.newaxis] * weights.sum(axis=1, keepdims=True)  # of y, through its residuals
     constant = np.einsum("ctk,ct->ck", weights, residual) - np.einsum("ctk,ctl,l->ck", design, design, values)
-    convention = CONVENTION
+    convention, freedom = CONVENTION, np.inf
     if units is not None and units.clusters:
         scored = _Scores(units.matrix, units.grouping, units.found.groups, cohorts.means, scores, constant)
         needed = dict.fromkeys((*units.matrix.inputs, *units.grouping.inputs, *units.clusters))
         meat, groups = squares_by_cluster(units.data.select(*needed), scored, units.clusters, of="units")
-        convention = f"clustered by {', '.join(units.clusters)} ({groups:,}), corrected for the first stage"
+        meat = meat * (groups / (groups - 1))
+        convention = f"clustered {told_of_clusters(units.clusters, groups)}, corrected for the first stage"
+        freedom = groups - 1
     else:
         meat = np.einsum("ctk,cts,csl->kl", scores, cohorts.products, scores, optimize=True)
         meat += constant.T @ (constant * sizes[:, np.newaxis])
@@ -92,6 +94,7 @@ def two_stage(cohorts: Cohorts, dynamic: bool, units: Units | None = None) -> Pa
         covariance=bread @ meat @ bread,
         convention=convention,
         rows=count * int(seen.sum()),
+        freedom=freedom,
         facts={"units": f"{count:,}", **shown({"units treated from the start, left out": cohorts.left_out})},
         provenance=cohorts.provenance,
     )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from scipy import optimize
+from scipy import optimize, stats
 
 import iceblink as ib
 from iceblink import causal as ci
@@ -86,6 +86,41 @@ def test_weights_are_rows_that_stand_several_times(lake: ib.Lake) -> None:
         np.testing.assert_allclose(often.values, once.values, rtol=1e-9)
         factor = len(table) / (len(table) - 1)
         np.testing.assert_allclose(often.covariance, once.covariance * factor, rtol=1e-6)
+
+
+def influences(table: pa.Table) -> Any:
+    """Return what each row adds to the mean of each arm, if all arms had everybody's regions: φ - μ, float64 (n, J)."""
+    outcome, arm, region = (np.array(table[name].to_pylist()) for name in ("größe y", "arm", "region"))
+    parts = []
+    for name in ("none", "pill"):
+        mean, chance = np.zeros(len(arm)), np.zeros(len(arm))
+        for one in np.unique(region):
+            there, mine = region == one, (region == one) & (arm == name)
+            mean[there], chance[there] = outcome[mine].mean(), mine.sum() / there.sum()
+        score = mean + np.where(arm == name, (outcome - mean) / chance, 0.0)
+        parts.append(score - score.mean())
+    return np.stack(parts, axis=1)
+
+
+def test_errors_by_cluster_have_the_factor_and_t_of_few_clusters(lake: ib.Lake) -> None:
+    table = drawn(9)
+    villages = np.arange(len(table)) ** 2 % 11
+    problem = asked(lake.from_arrow(table.append_column("dorf", pa.array(villages))), "i(region)", cluster="dorf")
+    phi = influences(table)
+    sums = np.stack([phi[villages == one].sum(axis=0) for one in np.unique(villages)])
+    count = len(sums)
+    expected = sums.T @ sums / len(table) ** 2 * count / (count - 1)
+    error = (expected[0, 0] + expected[1, 1] - 2 * expected[0, 1]) ** 0.5
+    for estimator in (*SATURATED, ci.EntropyBalancing("ATE")):
+        found = estimator.fit(problem)
+        means = [found.names.index(f"mean[{arm}]") for arm in ("none", "pill")]
+        np.testing.assert_allclose(found.covariance[np.ix_(means, means)], expected, rtol=1e-7)
+        assert found.convention.endswith(f"by dorf ({count}), times G / (G - 1)")
+        assert found.convention in found.provenance.conventions
+        reach = stats.t.ppf(0.95, count - 1) * error
+        low, high = found.interval(0.9)[0]
+        assert (low, high) == pytest.approx((found["ATE"] - reach, found["ATE"] + reach), rel=1e-7)
+        assert found.p_values[0] == pytest.approx(2 * stats.t.sf(abs(found["ATE"]) / error, count - 1), rel=1e-6)
 
 
 def test_shares_of_rows_change_no_digit_that_counts(lake: ib.Lake) -> None:

@@ -264,8 +264,9 @@ def test_two_stages_by_clusters_of_units(lake: ib.Lake, dynamic: bool) -> None:
     kept = ~np.isin(np.arange(40), (3, 7))
     values, covariance = two_stages(outcomes[kept], first[kept], dynamic, place[kept])
     np.testing.assert_allclose(found.values, values, rtol=1e-9)
-    np.testing.assert_allclose(found.covariance, covariance, rtol=1e-8, atol=1e-14)
-    assert "by wo (8)" in found.convention
+    np.testing.assert_allclose(found.covariance, covariance * 8 / 7, rtol=1e-8, atol=1e-14)
+    assert "by wo (8), times G / (G - 1)" in found.convention
+    assert found.freedom == 7
     with pytest.raises(PlanError, match="by unit, not by cluster"):
         by_place.group_time()
     with pytest.raises(PlanError, match="different values of time"):

@@ -16,6 +16,7 @@ from iceblink.causal.models.task import Task
 from iceblink.causal.passes import Folds, Grouping, Missing, check_differ, check_missing, several
 from iceblink.causal.provenance import Provenance
 from iceblink.causal.regression.design import Design, complete, quoted
+from iceblink.causal.whole import check_whole_fields
 from iceblink.errors import ColumnNotFound, ConfigError, PlanError, TypeMismatch
 from iceblink.types import show_type
 
@@ -78,6 +79,7 @@ class CrossFit:
 
     def __post_init__(self) -> None:
         name = type(self).__name__
+        check_whole_fields(self, name)
         if self.folds < 2:
             raise ConfigError(f"folds is {self.folds}", name, "two or more: a model is judged by rows it has not seen")
         if not any((self.confounders, *self._more)):

@@ -20,6 +20,7 @@ from iceblink.causal.provenance import Provenance
 from iceblink.causal.regression.design import complete
 from iceblink.causal.saved import Question, SavedMoments, saved_moments
 from iceblink.causal.sums import Sums
+from iceblink.causal.whole import check_whole_fields
 from iceblink.errors import ColumnNotFound, ConfigError, PlanError
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class LinearPLR:
     repeats: int = 1
 
     def __post_init__(self) -> None:
+        check_whole_fields(self, "LinearPLR")
         if self.folds < 2:
             raise ConfigError(
                 f"folds is {self.folds}", "LinearPLR", "two or more: a model is judged by rows it has not seen"

@@ -15,6 +15,7 @@ from iceblink.causal.plots.contours import contours
 from iceblink.causal.provenance import Provenance
 from iceblink.causal.result import Result
 from iceblink.causal.sheet import Sheet
+from iceblink.causal.whole import check_whole
 from iceblink.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -147,6 +148,7 @@ def check_level(level: float, where: str) -> None:
 def grid(most: float, points: int, where: str) -> Floats:
     """Return strengths (points,) from 0 to the largest."""
     check_strength(where, most=most)
+    check_whole(where, points=points)
     if points < 2:
         raise ConfigError(f"points is {points}", where, "two or more a side")
     return np.linspace(0.0, most, points)

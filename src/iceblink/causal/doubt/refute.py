@@ -21,6 +21,7 @@ from iceblink.causal.provenance import UNKNOWN, Provenance
 from iceblink.causal.regression.model import Regression
 from iceblink.causal.result import Result
 from iceblink.causal.sheet import Sheet, p_cell
+from iceblink.causal.whole import check_whole
 from iceblink.errors import ConfigError, PlanError, nearest
 
 if TYPE_CHECKING:
@@ -230,6 +231,7 @@ def refute(
     for name in asked:
         if name not in DONE:
             raise ConfigError(f"no refuter {name!r}", "refute", nearest(name, DONE, "refuters"))
+    check_whole("refute", draws=draws, seed=seed)
     if not asked or draws < 2 or not 0 < share < 1 or not 0 < level < 1:
         raise ConfigError(
             f"refuters are {list(asked)}, draws {draws}, share {share}, level {level}",

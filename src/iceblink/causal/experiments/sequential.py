@@ -12,6 +12,7 @@ import numpy as np
 from iceblink.causal.distributions import normal_above, normal_quantile
 from iceblink.causal.late import interpolate, optimize, special
 from iceblink.causal.moments import Floats
+from iceblink.causal.whole import check_whole_fields
 from iceblink.errors import ConfigError
 
 Spending = Literal["obrien_fleming", "pocock"]
@@ -74,6 +75,7 @@ class AlwaysValid:
     rows: int = 10_000
 
     def __post_init__(self) -> None:
+        check_whole_fields(self, "AlwaysValid")
         if self.rows < 1:
             raise ConfigError(f"rows is {self.rows}", "AlwaysValid", "how many rows you expect")
 

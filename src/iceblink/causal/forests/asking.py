@@ -11,6 +11,7 @@ import pyarrow as pa
 from iceblink.causal.forests.bins import Bins
 from iceblink.causal.moments import Floats
 from iceblink.causal.passes import BLOCK_ROWS, Missing, check_missing
+from iceblink.causal.whole import check_whole
 from iceblink.errors import ColumnNotFound, ConfigError, DuplicateColumn, PlanError
 
 if TYPE_CHECKING:
@@ -36,8 +37,10 @@ def check_shape(trees: int, depth: int, min_leaf: int, tried: Tried, missing: Mi
         raise ConfigError(f"depth is {depth}", where, f"from 1 to {MOST_DEPTH}: a tree has up to 2 ** depth leaves")
     if min_leaf < 1:
         raise ConfigError(f"min_leaf is {min_leaf}", where, "one or more rows")
-    if tried is not None and tried != "sqrt" and (not isinstance(tried, int) or tried < 1):
-        raise ConfigError(f"max_features is {tried!r}", where, 'a number, "sqrt", or None for all')
+    if tried is not None and tried != "sqrt":
+        check_whole(where, max_features=tried)
+        if tried < 1:
+            raise ConfigError(f"max_features is {tried}", where, 'a number, "sqrt", or None for all')
     check_missing(missing, where)
 
 

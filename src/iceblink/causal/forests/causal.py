@@ -29,6 +29,7 @@ from iceblink.causal.provenance import UNKNOWN, Provenance
 from iceblink.causal.regression.design import complete
 from iceblink.causal.result import Result
 from iceblink.causal.sheet import Sheet
+from iceblink.causal.whole import check_whole_fields
 from iceblink.errors import ColumnNotFound, ConfigError, PlanError, nearest
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ class CausalForest:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_whole_fields(self, "CausalForest")
         check_names(self.features, "features", "CausalForest")
         check_names(self.confounders, "confounders", "CausalForest")
         check_shape(self.trees, self.depth, self.min_leaf, self.max_features, self.missing, "CausalForest")

@@ -26,6 +26,7 @@ from iceblink.causal.provenance import UNKNOWN, Provenance
 from iceblink.causal.regression.design import complete
 from iceblink.causal.result import Result
 from iceblink.causal.sheet import Sheet
+from iceblink.causal.whole import check_whole_fields
 from iceblink.errors import ConfigError, PlanError, nearest
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ class UpliftForest:
 
     def __post_init__(self) -> None:
         name = type(self).__name__
+        check_whole_fields(self, name)
         check_names(self.features, "features", name)
         check_shape(self.trees, self.depth, self.min_leaf, self.max_features, self.missing, name)
         if self.criterion not in DIVERGENCES:

@@ -22,6 +22,7 @@ from iceblink.causal.identification.implications import Implications, Independen
 from iceblink.causal.identification.separators import Names, minimal_separators, separators
 from iceblink.causal.late import nx
 from iceblink.causal.passes import Missing
+from iceblink.causal.whole import check_whole
 from iceblink.errors import ConfigError, PlanError, nearest
 
 if TYPE_CHECKING:
@@ -142,6 +143,7 @@ class Graph:
             self._check(name)
             if name not in self.observed:
                 raise PlanError(f"{name!r} is unobserved", where, "both are to be columns")
+        check_whole(where, most=most)
         if most < 1:
             raise ConfigError(f"most is {most}", where, "how many sets are listed: 1 or more")
         if treatment == outcome or not nx.has_path(self.directed, treatment, outcome):

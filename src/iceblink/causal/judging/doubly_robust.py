@@ -22,6 +22,7 @@ from iceblink.causal.observational.study import Arms, Reader, Rows, Study
 from iceblink.causal.passes import BLOCK_ROWS, Folds, moments
 from iceblink.causal.provenance import Provenance
 from iceblink.causal.regression.fit import fitted
+from iceblink.causal.whole import check_whole_fields
 from iceblink.errors import ConfigError, DuplicateColumn, PlanError, QueryError
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class DoublyRobust:
 
     def __post_init__(self) -> None:
         where = "DoublyRobust"
+        check_whole_fields(self, where)
         check_folds(self.folds, self.clip, where)
         given = self.propensity
         said: list[Any] = list(given.values()) if isinstance(given, Mapping) else [given]

@@ -11,6 +11,7 @@ import pyarrow as pa
 from iceblink.causal.hashing import below, hashed
 from iceblink.causal.judging.columns import keys_of
 from iceblink.causal.passes import BLOCK_ROWS
+from iceblink.causal.whole import check_whole
 from iceblink.errors import ConfigError, DuplicateColumn
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def folded(data: Dataset, key: str | Sequence[str], folds: int = 2, seed: int = 
     ------
     ColumnNotFound, DuplicateColumn, ConfigError
     """
+    check_whole("folded", folds=folds, seed=seed)
     if folds < 2:
         raise ConfigError(f"folds is {folds}", "folded", "two or more")
     if column in data.columns:

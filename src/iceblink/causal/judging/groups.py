@@ -21,6 +21,7 @@ from iceblink.causal.passes import moments
 from iceblink.causal.plots.intervals import intervals
 from iceblink.causal.provenance import Provenance
 from iceblink.causal.sheet import Sheet
+from iceblink.causal.whole import check_whole_fields
 from iceblink.errors import ColumnNotFound, ConfigError, PlanError, QueryError, TypeMismatch
 from iceblink.types import show_type
 
@@ -214,6 +215,7 @@ class Calibration:
 
     def __post_init__(self) -> None:
         most = MOST_GROUPS if self.cluster is None else MOST_CLUSTERED
+        check_whole_fields(self, "Calibration")
         if not 2 <= self.groups <= most:
             raise ConfigError(f"groups is {self.groups}", "Calibration", f"from 2 to {most:,}; 5 to 20 are usual")
 

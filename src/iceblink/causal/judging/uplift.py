@@ -18,6 +18,7 @@ from iceblink.causal.moments import Floats
 from iceblink.causal.passes import too_large
 from iceblink.causal.provenance import Provenance
 from iceblink.causal.regression.design import quoted
+from iceblink.causal.whole import check_whole
 from iceblink.errors import ConfigError, PlanError
 
 if TYPE_CHECKING:
@@ -110,7 +111,10 @@ class UpliftCurve:
 
 def check_bins(bins: int | None, where: str) -> None:
     """Raise ConfigError where a number of points is none."""
-    if bins is not None and not 2 <= bins <= 1_000:
+    if bins is None:
+        return
+    check_whole(where, bins=bins)
+    if not 2 <= bins <= 1_000:
         raise ConfigError(f"bins is {bins}", where, "from 2 to 1,000; 100 are usual")
 
 

@@ -22,6 +22,7 @@ from iceblink.causal.models.logistic import Logistic
 from iceblink.causal.models.target import Target
 from iceblink.causal.moments import Floats
 from iceblink.causal.passes import Folds, Grouping, several
+from iceblink.causal.whole import check_whole_fields
 from iceblink.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class OrthogonalLearner(Learner):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_whole_fields(self, self.title)
         check_folds(self.folds, self.clip, self.title)
 
     def fit(self, data: Dataset, *, grouping: Grouping | None = None) -> LearnedEffects:

@@ -13,6 +13,7 @@ from iceblink.causal.models.fitted import Fitted
 from iceblink.causal.models.gathering import gathered
 from iceblink.causal.models.task import Rows, Task, check_classes, no_rows
 from iceblink.causal.moments import Floats
+from iceblink.causal.whole import check_whole_fields
 from iceblink.errors import ConfigError, PlanError
 from iceblink.interop import optional
 
@@ -74,6 +75,7 @@ class SkLearn:
 
     def __post_init__(self) -> None:
         optional("sklearn", "demo")
+        check_whole_fields(self, "SkLearn")
         words = ("fit", "predict", "get_params")
         if isinstance(self.estimator, type) or not all(callable(getattr(self.estimator, one, None)) for one in words):
             raise ConfigError(

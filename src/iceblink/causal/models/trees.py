@@ -16,6 +16,7 @@ from iceblink.causal.models.linear import check_penalty
 from iceblink.causal.models.task import Task
 from iceblink.causal.models.together import trained_together
 from iceblink.causal.moments import Integers
+from iceblink.causal.whole import check_whole_fields
 from iceblink.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class XGBoost:
 
     def __post_init__(self) -> None:
         library()
+        check_whole_fields(self, "XGBoost")
         check_penalty(self.penalty, "XGBoost")
         leasts = {"rounds": 1, "depth": 1, "min_child_weight": 0, "bins": 2, "threads": 0, "workers": 1}
         for name, least in leasts.items():

@@ -22,6 +22,7 @@ from iceblink.causal.observational.target import Estimand, Target, check_target
 from iceblink.causal.passes import BLOCK_ROWS, summed
 from iceblink.causal.regression.design import quoted
 from iceblink.causal.sums import Sums
+from iceblink.causal.whole import check_whole
 from iceblink.errors import ConfigError, PlanError
 
 if TYPE_CHECKING:
@@ -62,7 +63,9 @@ class CoarsenedMatching:
     def __post_init__(self) -> None:
         check_target(self.estimand, None, "CoarsenedMatching", MODELLED)
         for column, bins in self.bins.items():
-            if (bins < 1) if isinstance(bins, int) else not (len(bins) and (np.diff(bins) > 0).all()):
+            if np.ndim(bins) == 0:
+                check_whole("CoarsenedMatching", **{f"bins of {column}": bins})
+            if (bins < 1) if isinstance(bins, int | np.integer) else not (len(bins) and (np.diff(bins) > 0).all()):
                 raise ConfigError(f"bins of {column} are {bins}", "CoarsenedMatching", "a number, or ascending bounds")
 
     def fit(self, problem: Problem) -> Effects:
@@ -225,7 +228,7 @@ def _covariance(found: Sums, mass: float) -> Floats:
 
 def _bounds(study: Study, column: str, bins: Bins | None) -> list[float]:
     """Return the bounds between the bins of a number."""
-    if bins is not None and not isinstance(bins, int):
+    if bins is not None and not isinstance(bins, int | np.integer):
         return [float(bound) for bound in bins]
     count = bins or int(np.ceil(np.log2(study.rows))) + 1
     name: Any = f"CAST({quoted(column)} AS DOUBLE)"

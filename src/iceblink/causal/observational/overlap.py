@@ -19,6 +19,7 @@ from iceblink.causal.plots.overlap import overlap
 from iceblink.causal.provenance import Provenance
 from iceblink.causal.result import Result
 from iceblink.causal.sheet import Sheet
+from iceblink.causal.whole import check_whole
 from iceblink.errors import DuplicateColumn, PlanError
 
 if TYPE_CHECKING:
@@ -144,6 +145,7 @@ class Scores(Result):
         PlanError
             There are no bins.
         """
+        check_whole(self.title, bins=bins)
         if bins < 1:
             raise PlanError(f"bins is {bins}", self.title, "one or more")
         blocks = self.study.needed().map_batches(

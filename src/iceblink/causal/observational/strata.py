@@ -20,6 +20,7 @@ from iceblink.causal.observational.study import Reader, Study
 from iceblink.causal.observational.target import Estimand, Target, check_target
 from iceblink.causal.passes import BLOCK_ROWS, moments, summed
 from iceblink.causal.sums import Sums
+from iceblink.causal.whole import check_whole_fields
 from iceblink.errors import ConfigError, PlanError
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Stratification:
 
     def __post_init__(self) -> None:
         check_target(self.estimand, None, "Stratification", MODELLED)
+        check_whole_fields(self, "Stratification")
         if not 2 <= self.strata <= 1_000:
             raise ConfigError(f"strata is {self.strata}", "Stratification", "from 2 to 1,000; 5 to 20 are usual")
 

@@ -14,6 +14,7 @@ from iceblink.causal.estimates import Estimates
 from iceblink.causal.late import linalg
 from iceblink.causal.moments import Floats
 from iceblink.causal.plots.event_study import event_study
+from iceblink.causal.whole import check_whole
 from iceblink.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -57,8 +58,10 @@ class PanelEffects(Estimates):
         ----------
         .. [1] Montiel Olea, Plagborg-Møller: Simultaneous confidence bands, J. Applied Econometrics 2019, section 2.
         """
-        if not 0 < level < 1 or draws < 1:
-            raise ConfigError(f"band({level}, draws={draws})", self.title, "a level between 0 and 1, and some draws")
+        check_whole(self.title, draws=draws, seed=seed)
+        if not 0 < level < 1 or draws < 1 or seed < 0:
+            what = f"band({level}, draws={draws}, seed={seed})"
+            raise ConfigError(what, self.title, "a level between 0 and 1, some draws, and a seed of 0 or more")
         errors = self.errors
         sure = errors > 0
         scaled = self.covariance[np.ix_(sure, sure)] / np.outer(errors[sure], errors[sure])

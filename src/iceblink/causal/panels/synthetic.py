@@ -13,6 +13,7 @@ from iceblink.causal.moments import Floats
 from iceblink.causal.panels.controls import Controls
 from iceblink.causal.panels.simplex import simplex_weights
 from iceblink.causal.plots.paths import gap, paths
+from iceblink.causal.whole import check_whole_fields
 from iceblink.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -183,8 +184,11 @@ class SyntheticDiD:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_whole_fields(self, "SyntheticDiD")
         if self.replications < 2:
             raise ConfigError(f"replications is {self.replications}", "SyntheticDiD", "two or more tell an error")
+        if self.seed < 0:
+            raise ConfigError(f"seed is {self.seed}", "SyntheticDiD", "0 or more")
 
     def fit(self, data: Dataset) -> SyntheticEffect:
         """Estimate it. Eager: groups the data by unit and period in one pass; the rest is small.

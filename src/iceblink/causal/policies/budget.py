@@ -20,6 +20,7 @@ from iceblink.causal.provenance import UNKNOWN, Provenance
 from iceblink.causal.result import Result
 from iceblink.causal.sheet import Sheet
 from iceblink.causal.sums import Sums
+from iceblink.causal.whole import check_whole_fields
 from iceblink.errors import ConfigError, DuplicateColumn, QueryError
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Budget:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_whole_fields(self, "Budget")
         if not 0 <= self.amount < np.inf:
             raise ConfigError(f"amount is {self.amount}", "Budget", "what may be spent, 0 or more")
         if not isinstance(self.cost, str) and not 0 <= self.cost < np.inf:

@@ -21,6 +21,7 @@ from iceblink.causal.provenance import UNKNOWN, Provenance
 from iceblink.causal.result import Result
 from iceblink.causal.sheet import Sheet
 from iceblink.causal.sums import Sums
+from iceblink.causal.whole import check_whole_fields
 from iceblink.errors import ConfigError, DuplicateColumn, PlanError
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class PolicyTree:
 
     def __post_init__(self) -> None:
         where = "PolicyTree"
+        check_whole_fields(self, where)
         Actions.of(self.score, self.cost, where)
         if self.depth not in (1, 2):
             raise ConfigError(f"depth is {self.depth}", where, "1 or 2: deeper trees are not found exactly")

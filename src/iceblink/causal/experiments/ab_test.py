@@ -19,6 +19,7 @@ from iceblink.causal.experiments.cells import (
     read_cells,
 )
 from iceblink.causal.experiments.grid import Grid, InArms, averaged
+from iceblink.causal.experiments.lift import lifts
 from iceblink.causal.experiments.lin import lined
 from iceblink.causal.experiments.metrics import Mean, Metric, Quantile, Ratio, check_metric
 from iceblink.causal.experiments.mismatch import sample_ratio
@@ -44,7 +45,8 @@ class ABTest:
     """An experiment with two or more arms, of which each row belongs to one by chance.
 
     The estimand is the difference between an arm and the control in the mean of a metric over all units, had all been
-    in the one or in the other (the average treatment effect), and that difference as a part of the control (lift).
+    in the one or in the other (the average treatment effect), and that difference as a part of the control (lift), of
+    those metrics whose control is told from 0.
 
     Parameters
     ----------
@@ -303,13 +305,11 @@ class ABTest:
                     errors = np.sqrt(one.variances[:, 0] + one.variances[:, arm])
                     p_values = looking.p_values(difference, errors, rows, self.level)
                     reach = looking.reach(errors, rows, self.level)
-                    positive = np.where(control > 0, control, np.nan)
-                    lift = difference / positive
-                    spread = one.variances[:, arm] + (value / positive) ** 2 * one.variances[:, 0]
-                    lift_reach = looking.reach(np.sqrt(spread) / positive, rows, self.level)
+                    each = looking.reach(np.ones(len(rows)), rows, self.level)
+                    lift = lifts(control, value, (one.variances[:, 0], one.variances[:, arm]), each)
                     columns = (
                         rows, control, value, difference, errors, difference / errors, p_values, p_values,
-                        difference - reach, difference + reach, lift, lift - lift_reach, lift + lift_reach,
+                        difference - reach, difference + reach, *lift,
                     )  # fmt: skip
                 for segment, (count, *numbers) in zip(grid.segments, np.array(columns).T.tolist(), strict=True):
                     yield Effect(
@@ -342,7 +342,7 @@ class ABTest:
             found.append("Lin's regression, HC2")
         if any(isinstance(one, Quantile) for one in self.metrics):
             found.append("quantiles by order statistics")
-        found.append(self._looking().convention)
+        found += [self._looking().convention, "lifts by Fieller"]
         if self.correction:
             found.append(f"p-values corrected by {self.correction}")
         return tuple(found)

@@ -42,7 +42,8 @@ class Effect:
     lower, upper : float
         The interval of the difference, by itself.
     lift, lift_lower, lift_upper : float
-        The difference as a part of the control, by the delta method; NaN where the control is not above 0.
+        The difference as a part of the control, its interval by Fieller's theorem: it has 0 in it where that of the
+        difference has. NaN where the control's own interval, at the same level, is not above 0.
     """
 
     metric: str
@@ -103,6 +104,12 @@ class ABResult(Result):
         """Metrics that vary in neither of two arms, among all rows or in a segment: they have no test."""
         still = [one for one in self.effects if np.isnan(one.statistic)]
         return tuple(dict.fromkeys(f"{one.metric}{_segment(one, ' of ')}" for one in still))
+
+    @property
+    def without_lift(self) -> tuple[str, ...]:
+        """Metrics of which the control is not told from 0, or is below, among all rows or in a segment."""
+        unknown = [one for one in self.effects if np.isnan(one.lift)]
+        return tuple(dict.fromkeys(f"{one.metric}{_segment(one, ' of ')}" for one in unknown))
 
     def effect(self, metric: str, arm: Any = None, *, by: str | None = None, segment: Any = None) -> Effect:
         """Return one effect.
@@ -171,8 +178,8 @@ class ABResult(Result):
         Raises
         ------
         PlanError
-            There is no such metric or column, several metrics have different units, or no control is above 0, so that
-            there are no lifts.
+            There is no such metric or column, several metrics have different units, or no control is told from 0, so
+            that there are no lifts.
         ConfigError
             matplotlib is not installed.
         """
@@ -188,7 +195,7 @@ class ABResult(Result):
         arms = "arm" if len(self.sample_ratio.arms) > 2 else None
         if by is None and metric is None:
             if all(np.isnan(one.lift) for one in rows):
-                raise PlanError("no metric of the control is above 0", self.title, "draw differences: metric=...")
+                raise PlanError("no metric of the control is told from 0", self.title, "draw differences: metric=...")
             columns = {"name": "metric", "estimate": "lift", "lower": "lift_lower", "upper": "lift_upper"}
             return intervals(
                 table, **columns, series=arms, percent=True, xlabel=f"lift against arm {control}, {level}", ax=ax
@@ -219,6 +226,9 @@ class ABResult(Result):
         foot = "; ".join([f"rows {self.rows:,}", f"level {self.level:.4g}", *self.provenance.conventions])
         left = [f"too few rows: {', '.join(self.left_out)}"] if self.left_out else []
         left += [f"warning: nothing varies in {', '.join(self.constant)}"] if self.constant else []
+        if self.without_lift:
+            names = ", ".join(self.without_lift)
+            left.append(f"warning: no lift of {names}, where the control is not told from 0: take the difference")
         return Sheet(
             above=(self.title, str(self.sample_ratio)),
             head=head,

@@ -17,6 +17,7 @@ import iceblink as ib
 from iceblink import _
 from iceblink import causal as ci
 from iceblink.causal.doubt.refute import Refuter
+from iceblink.causal.experiments.metrics import Metric
 from iceblink.causal.matrix import Matrix, Number
 from iceblink.causal.models import Equals, Target, Task
 from iceblink.causal.passes import Folds
@@ -98,6 +99,25 @@ def test_moments_that_follow_a_table(lakes: Lakes) -> None:
     np.testing.assert_array_equal(there.moments.products, here.moments.products)
 
 
+def test_saved_cells_that_follow_a_table(lakes: Lakes) -> None:
+    local, _on_ray = lakes
+    local.write("n.cells", people().slice(0, 5_000), "create", properties={"write.delete.mode": "merge-on-read"})
+    metrics: list[Metric] = [ci.Mean("y", "x"), ci.Ratio("dose", "y"), ci.Conversion("bought")]
+    test = ci.ABTest("arm", "no", metrics, segments="k")
+    before = [test.cells(lake.table("n.cells")) for lake in lakes]
+    local.write("n.cells", people().slice(5_000, 1_000), "append")
+    local.delete("n.cells", _.id == 4_000)
+    after = [test.cells(lake.table("n.cells"), saved=saved) for lake, saved in zip(lakes, before, strict=True)]
+    for (here, there), rows in ((before, 5_000), (after, 5_999)):
+        assert (there.rows, there.refreshes) == (here.rows, here.refreshes) == (rows, int(rows > 5_000))
+    reports = [test.fit(lake.table("n.cells"), saved=one) for lake, one in zip(lakes, after, strict=True)]
+    for one in test.fit(local.table("n.cells")).effects:
+        for report in reports:
+            same = report.effect(one.metric, one.arm, by=one.by, segment=one.segment)
+            assert (same.difference, same.std_error) == pytest.approx((one.difference, one.std_error), rel=1e-9)
+    assert reports[1].sample_ratio == reports[0].sample_ratio
+
+
 def test_learners(lakes: Lakes) -> None:
     learner = ci.DRLearner("y", "arm", "x", key="id", folds=2, propensity={"pill": 1 / 3, "shot": 1 / 3})
     fitted = [learner.fit(lake.table("n.people")) for lake in lakes]
@@ -118,6 +138,13 @@ def test_double_machine_learning_of_trees(lakes: Lakes) -> None:
     here, there = (model.fit(lake.table("n.people")) for lake in lakes)
     np.testing.assert_allclose(there.values, here.values, rtol=1e-12)
     np.testing.assert_allclose(there.covariance, here.covariance, rtol=1e-12)
+
+
+def test_trees_of_several_classes(lakes: Lakes) -> None:
+    trees = ci.models.XGBoost(rounds=4, depth=2, threads=1)
+    learner = ci.DRLearner("y", "arm", ["x", "z"], key="id", folds=2, outcome_model=trees, propensity=trees)
+    fitted = [learner.fit(lake.table("n.people").filter(_.id < 6_000)) for lake in lakes]
+    close(*(learnt.ate() for learnt in fitted))
 
 
 def test_workers_that_are_together_end_together(lakes: Lakes) -> None:
@@ -147,9 +174,10 @@ def test_workers_that_are_together_end_together(lakes: Lakes) -> None:
 
 
 def test_trees_that_workers_train_together(lakes: Lakes) -> None:
-    few = "SELECT id, t, y, round(x, 1) AS x, round(z, 1) AS z FROM n.people WHERE id < 3000"  # so that each is a bin
+    few = "SELECT id, t, k, y, round(x, 1) AS x, round(z, 1) AS z FROM n.people WHERE id < 3000"  # each is a bin
     local, on_ray = (lake.sql(few) for lake in lakes)
-    features, targets = Matrix((Number("x"), Number("z"))), (Target("y", rows=Equals("t", 1)), Target("y"))
+    features = Matrix((Number("x"), Number("z")))
+    targets = (Target("y", rows=Equals("t", 1)), Target("y"), Target("k", classes=("no", "one", "two")))
     task = Task(features, targets, Folds(("id",), 2), "a test")
     trees = ci.models.XGBoost(rounds=5, depth=2, threads=1)
     alone, together = trees.fit(local, task), replace(trees, workers=2).fit(on_ray, task)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -142,6 +144,7 @@ class Trainee:
         with _disk():  # before all have met: who fails later is waited for
             self._parts.close()
             self._file.flush()
+        _say_no_ranks()
         with collective.CommunicatorContext(**meeting):
             rows, summed = self._kept(training.blocks), partial(_summed, collective)
             boosting = Boosting(training.model, training.task, rows, training.folds, added=summed)
@@ -157,6 +160,21 @@ class Trainee:
         reader = pa.ipc.open_file(pa.py_buffer(mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)))
         places = [self._places[name] for name in names if name in self._places]
         return Kept.of(pa.Table.from_batches([reader.get_batch(place) for place in places]))
+
+
+def _pass_on(message: bytes) -> None:
+    """Print what XGBoost says, but for a line of each worker at each training, which no verbosity is too low for."""
+    if b" got rank " not in message:
+        print(message.decode(errors="replace"), file=sys.stderr)
+
+
+_said = ctypes.CFUNCTYPE(None, ctypes.c_char_p)(_pass_on)  # lives as long as XGBoost may call it
+
+
+def _say_no_ranks() -> None:
+    """Let XGBoost speak by `_pass_on` in this thread."""
+    path, *_others = optional("xgboost.libpath", "trees").find_lib_path()
+    ctypes.CDLL(path).XGBRegisterLogCallback(_said)  # the library is loaded already, and is the same
 
 
 @contextmanager

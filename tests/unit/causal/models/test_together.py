@@ -14,6 +14,7 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 import pytest
+import xgboost
 
 import iceblink as ib
 from iceblink.causal.matrix import Matrix, Number
@@ -144,6 +145,21 @@ def test_who_has_none_of_the_rows_of_a_target_trains_too(lake: ib.Lake, rows: pa
     (found,) = replace(TREES, workers=2).fit(data, task(rare, folds=None))
     (expected,) = TREES.fit(alone, task(Target("y"), folds=None))
     np.testing.assert_allclose(found.predict(batch), expected.predict(batch), rtol=1e-5)
+
+
+def test_they_print_warnings_and_no_ranks(lake: ib.Lake, rows: pa.Table, capfd: pytest.CaptureFixture[str]) -> None:
+    replace(TREES, workers=2).fit(lake.from_arrow(rows), task(Target("y")))
+    assert capfd.readouterr() == ("", "")
+
+    def warned() -> None:
+        together._say_no_ranks()
+        matrix = xgboost.DMatrix(np.zeros((2, 1)), label=[0, 1])
+        xgboost.train({"nobody_knows": 1}, matrix, num_boost_round=1)
+
+    thread = threading.Thread(target=warned)  # XGBoost speaks by what each thread has registered
+    thread.start()
+    thread.join()
+    assert "nobody_knows" in capfd.readouterr().err
 
 
 def test_what_a_call_dealt_that_was_made_again_does_not_count(lake: ib.Lake, rows: pa.Table) -> None:

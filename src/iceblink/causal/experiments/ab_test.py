@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -93,8 +93,12 @@ class ABTest:
     def __post_init__(self) -> None:
         segments = (self.segments,) if isinstance(self.segments, str) else tuple(dict.fromkeys(self.segments))
         object.__setattr__(self, "segments", segments)
-        object.__setattr__(self, "metrics", tuple(self.metrics))
         where = self.title
+        given: Any = self.metrics
+        for metric in given if isinstance(given, Iterable) else (None,):
+            if not isinstance(metric, Mean | Ratio | Quantile):
+                raise ConfigError(f"metrics is {given!r}", where, 'a list of metrics: [ci.Mean("revenue")]')
+        object.__setattr__(self, "metrics", tuple(given))
         check_missing(self.missing, where)
         if not self.metrics:
             raise ConfigError("there are no metrics", where, 'metrics=[Mean("revenue")]')
@@ -103,7 +107,7 @@ class ABTest:
             raise ConfigError(f"two metrics are called {twice!r}", where, "give one a name of its own: name=...")
         if self.correction is not None and self.correction not in CORRECTIONS:
             raise ConfigError(f"no correction {self.correction!r}", where, nearest(self.correction, CORRECTIONS, ""))
-        if isinstance(self.sequential, str) and self.sequential != "always_valid":
+        if isinstance(self.sequential, str | type) and self.sequential != "always_valid":
             raise ConfigError(f"no {self.sequential!r}", where, '"always_valid" or ci.GroupSequential((0.25, 0.5))')
         if not 0 < self.level < 1:
             raise ConfigError(f"level is {self.level}", where, "between 0 and 1")
@@ -194,7 +198,7 @@ class ABTest:
         for one in effects:
             if one.by is None and not np.isfinite(one.std_error):
                 raise PlanError(
-                    f"arm {one.arm} or the control has too few rows for {one.metric}", self.title, self._few()
+                    f"arm {one.arm} or the control has too few rows for {one.metric}", self.title, self._few(one.metric)
                 )
         whole = [one for one in effects if np.isfinite(one.std_error)]
         left = dict.fromkeys(f"{one.by} = {one.segment}" for one in effects if not np.isfinite(one.std_error))
@@ -347,5 +351,7 @@ class ABTest:
             found.append(f"p-values corrected by {self.correction}")
         return tuple(found)
 
-    def _few(self) -> str:
+    def _few(self, name: str) -> str:
+        if isinstance(next(one for one in self.metrics if one.name == name), Ratio):
+            return "two rows in each arm and stratum, whose denominators add up to more than 0"
         return f"two rows in each arm{' and stratum: pool strata' if self.strata else ', and more for quantiles'}"

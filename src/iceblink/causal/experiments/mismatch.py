@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,8 @@ def sample_ratio(
     """
     shares = dict(allocation) or dict.fromkeys(arms, 1.0)
     for arm in arms:
-        if not shares.get(arm, 0) > 0:
+        share = shares.get(arm, 0)
+        if not isinstance(share, Real) or not 0 < float(share) < np.inf:
             raise ConfigError(f"arm {arm!r} has no share in the allocation", where, "a positive number for each arm")
     for arm in shares:
         if arm not in arms:

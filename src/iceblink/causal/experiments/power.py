@@ -52,18 +52,21 @@ class PowerAnalysis:
 
     def power(self, effect: float, rows: float) -> float:
         """Return the chance to find an effect with this many rows in both arms together."""
+        _positive(rows, "rows")
         z = normal_quantile((1 + self.level) / 2)
         apart = abs(effect) / np.sqrt(self.variance / rows)
         return float(normal_above(z - apart) + normal_below(-z - apart))
 
     def effect(self, rows: float, power: float = 0.8) -> float:
         """Return the smallest effect that is found with a chance of `power` (the MDE)."""
+        _positive(rows, "rows")
         return float(self._apart(power) * np.sqrt(self.variance / rows))
 
     def rows(self, effect: float, power: float = 0.8) -> int:
         """Return how many rows both arms need together, rounded up, to find an effect with a chance of `power`."""
-        if effect == 0:
-            raise ConfigError("no number of rows shows an effect of 0", WHERE, "name the smallest one that matters")
+        if not 0 < abs(effect) < np.inf:
+            what = f"no number of rows shows an effect of {effect}"
+            raise ConfigError(what, WHERE, "name the smallest one that matters")
         return int(np.ceil(self.variance * (self._apart(power) / effect) ** 2))
 
     def _apart(self, power: float) -> float:
@@ -78,6 +81,11 @@ class PowerAnalysis:
                 lambda apart: normal_above(z - apart) + normal_below(-z - apart) - power, 0, most, xtol=1e-13
             )
         )
+
+
+def _positive(value: float, name: str) -> None:
+    if not 0 < value < np.inf:
+        raise ConfigError(f"{name} is {value}", WHERE, "a number above 0")
 
 
 def _inside(value: float, name: str) -> None:

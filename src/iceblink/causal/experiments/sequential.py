@@ -126,7 +126,11 @@ class GroupSequential:
     spending: Spending = "obrien_fleming"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "looks", tuple(map(float, self.looks)))
+        try:
+            object.__setattr__(self, "looks", tuple(map(float, self.looks)))
+        except (TypeError, ValueError) as error:
+            what = f"looks are {self.looks!r}, and not several numbers"
+            raise ConfigError(what, "GroupSequential", "of a single look (0.5,)") from error
         steps = [0.0, *self.looks, 1.0]
         if not self.looks or not all(a < b for a, b in pairwise(steps[:-1])) or self.looks[-1] > 1:
             raise ConfigError(f"looks are {self.looks}", "GroupSequential", "ascending parts in (0, 1]: (0.25, 0.5)")

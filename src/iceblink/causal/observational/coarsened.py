@@ -134,7 +134,8 @@ class _Cells:
                     f"numbers are {', '.join(numbers) or 'none'}; categories are as they are",
                 )
         bounds = {column: _bounds(study, column, bins.get(column)) for column in numbers}
-        keys = [*(_binned(column, at) for column, at in bounds.items()), *map(quoted, exact)]
+        schema = study.data.schema
+        keys = [*(_binned(_as_number(schema.field(column)), at) for column, at in bounds.items()), *map(quoted, exact)]
         return cls(study.reader, study.means, tuple(keys), arm)
 
     def counted(self, data: Dataset) -> Dataset:
@@ -229,7 +230,7 @@ def _covariance(found: Sums, mass: float) -> Floats:
 def _bounds(study: Study, column: str, bins: Bins | None) -> list[float]:
     """Return the bounds between the bins of a number."""
     if bins is not None and not isinstance(bins, int | np.integer):
-        return [float(bound) for bound in bins]
+        return [float(bound) for bound in bins if np.isfinite(bound)]  # beyond an infinite one there is nothing
     count = bins or int(np.ceil(np.log2(study.rows))) + 1
     name: Any = f"CAST({quoted(column)} AS DOUBLE)"
     # without the condition the kernel answers from statistics, which may hold NaN: a bare max of floats is one then
@@ -238,7 +239,13 @@ def _bounds(study: Study, column: str, bins: Bins | None) -> list[float]:
     return [float(bound) for bound in np.linspace(ends["low"], ends["high"], count + 1)[1:-1]]
 
 
-def _binned(column: str, bounds: list[float]) -> str:
+def _as_number(column: pa.Field) -> str:
+    """Return an expression for a column that may be compared with numbers, which true and false may not."""
+    name = quoted(column.name)
+    return f"CAST({name} AS DOUBLE)" if pa.types.is_boolean(column.type) else name
+
+
+def _binned(number: str, bounds: list[float]) -> str:
     """Return an expression for the number of the bin that a number is in."""
-    cases = " ".join(f"WHEN {quoted(column)} < {bound!r} THEN {at}" for at, bound in enumerate(bounds))
+    cases = " ".join(f"WHEN {number} < {bound!r} THEN {at}" for at, bound in enumerate(bounds))
     return f"CASE {cases} ELSE {len(bounds)} END" if bounds else "0"

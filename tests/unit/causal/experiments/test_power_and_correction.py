@@ -83,6 +83,9 @@ def test_a_rise_from_a_tenth_by_a_hundredth() -> None:
         lambda: PowerAnalysis(1.0, 95),
         lambda: PowerAnalysis(1.0).rows(0.0),
         lambda: PowerAnalysis(1.0).rows(1.0, 0.05),
+        lambda: PowerAnalysis(1.0).rows(float("nan")),
+        lambda: PowerAnalysis(1.0).power(1.0, 0),
+        lambda: PowerAnalysis(1.0).effect(-5),
         lambda: PowerAnalysis.of_conversion(0.0, 0.1),
     ],
 )

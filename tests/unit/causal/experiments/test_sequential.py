@@ -59,9 +59,9 @@ def test_one_look_is_the_normal_test() -> None:
 
 
 def test_looks_are_in_order() -> None:
-    for looks in ((), (0.5, 0.5), (0.5, 0.2), (0.0, 1.0), (0.5, 1.1)):
+    for looks in ((), (0.5, 0.5), (0.5, 0.2), (0.0, 1.0), (0.5, 1.1), 0.5, ("half",)):
         with pytest.raises(ConfigError):
-            GroupSequential(looks)
+            GroupSequential(looks)  # type: ignore[arg-type]
     with pytest.raises(ConfigError):
         AlwaysValid(0)
 

@@ -193,6 +193,17 @@ def test_strata_hold_equally_many_and_are_averaged(lake: ib.Lake) -> None:
     assert np.average(outcome[arm == "pill"], weights=weights[arm == "pill"]) == pytest.approx(found["mean[pill]"])
 
 
+def test_bins_of_true_and_false_and_bounds_beyond_all_rows(lake: ib.Lake) -> None:
+    table = drawn(11)
+    old = np.array(table["age in years"].to_numpy() > 40)
+    data = lake.from_arrow(table.append_column("old", pa.array(old)).append_column("alt", pa.array(old.astype(float))))
+    found = ci.CoarsenedMatching().fit(asked(data, "old"))
+    expected = ci.CoarsenedMatching({"alt": [0.5]}).fit(asked(data, "alt"))
+    assert found.values == pytest.approx(expected.values)
+    endless = ci.CoarsenedMatching({"alt": [-np.inf, 0.5, np.inf]}).fit(asked(data, "alt"))
+    np.testing.assert_array_equal(endless.values, expected.values)
+
+
 @pytest.mark.parametrize("estimand", ["ATT", "ATC", "ATE"])
 def test_cells_are_those_of_plain_python(lake: ib.Lake, estimand: Any) -> None:
     table = drawn(8)

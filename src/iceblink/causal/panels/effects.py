@@ -45,7 +45,8 @@ class PanelEffects(Estimates):
         """Return bounds (k, 2) that hold all effects at once with a probability: a sup-t band [1]_.
 
         The critical value is a quantile of the largest |t| of draws from the normal distribution of the estimates,
-        which is what a multiplier bootstrap of their influence functions tends to.
+        which is what a multiplier bootstrap of their influence functions tends to; of few clusters from Student's t of
+        their degrees of freedom.
 
         Parameters
         ----------
@@ -67,7 +68,10 @@ class PanelEffects(Estimates):
         scaled = self.covariance[np.ix_(sure, sure)] / np.outer(errors[sure], errors[sure])
         values, vectors = linalg.eigh(scaled)
         root = vectors * np.sqrt(np.maximum(values, 0.0)) @ vectors.T  # whatever the vectors' signs
-        drawn = np.random.default_rng(seed).standard_normal((draws, int(sure.sum()))) @ root
+        chance = np.random.default_rng(seed)
+        drawn = chance.standard_normal((draws, int(sure.sum()))) @ root
+        if np.isfinite(self.freedom):
+            drawn /= np.sqrt(chance.chisquare(self.freedom, draws) / self.freedom)[:, np.newaxis]
         reach = float(np.quantile(np.abs(drawn).max(axis=1), level)) * errors if sure.any() else errors
         return np.column_stack([self.values - reach, self.values + reach])
 

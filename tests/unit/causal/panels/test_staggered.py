@@ -275,6 +275,12 @@ def test_two_stages_by_clusters_of_units(lake: ib.Lake, dynamic: bool) -> None:
         ci.Staggered("y", "unit", "time", "first", cluster="wo").read(data.filter(ib._.unit != "unit 7")).two_stage()
 
 
+@pytest.mark.parametrize("freedom", [4, 30, np.inf])
+def test_a_band_of_one_effect_is_its_interval(freedom: float) -> None:
+    found = PanelEffects("effects", ("0",), np.ones(1), np.array([[4.0]]), "by region", 10, freedom=freedom)
+    np.testing.assert_allclose(found.band(draws=400_000), found.interval(), rtol=0.02)
+
+
 def test_shares_of_rows_change_no_digit_that_counts(lake: ib.Lake, tmp_path: Path) -> None:
     whole = long(*wide(6))
     found = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from iceblink.causal.matrix import Matrix, Number
 from iceblink.causal.models import Equals, Target, Task
 from iceblink.causal.passes import Folds
 from iceblink.causal.regression import projections
-from iceblink.errors import ConfigError, FunctionError
+from iceblink.errors import ConfigError, FunctionError, PlanError
 from iceblink.run.ray.session import Session
 
 ROWS = 70_000
@@ -170,6 +171,27 @@ def test_workers_that_are_together_end_together(lakes: Lakes) -> None:
         engine.gang("a test", 1, 1, Unmade)
     with pytest.raises(ConfigError, match="the cluster has room for 2"):
         engine.gang("a test", 3, 1, Fragile)
+    assert {group["state"] for group in placement_group_table().values()} == {"REMOVED"}
+
+
+def test_who_waits_for_workers_of_an_engine_that_is_closed_is_told(tmp_path: Path) -> None:
+    class Busy:
+        def __init__(self, number: int) -> None:
+            pass
+
+        def rest(self, seconds: float) -> None:
+            threading.Event().wait(seconds)
+
+    with ib.connect(tmp_path, engine=ib.RayEngine(memory_bytes=1 << 30)) as lake:
+        engine = lake.from_arrow(people().slice(0, 1)).session.engine
+        with engine.gang("a test", 1, 1, Busy) as gang:
+            closing = threading.Timer(0.5, engine.close)
+            closing.start()
+            with pytest.raises(PlanError, match="closed meanwhile"):
+                gang.ask_all("rest", 30.0)
+            with pytest.raises(PlanError, match="closed meanwhile"):
+                gang.ask(0, "rest", 0.0)
+            closing.join()
     assert {group["state"] for group in placement_group_table().values()} == {"REMOVED"}
 
 

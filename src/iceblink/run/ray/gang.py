@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,12 +16,14 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from iceblink.errors import ConfigError, FunctionError, IceblinkError
 from iceblink.run.pipeline.function_pickle import pickled, rebuilt
+from iceblink.run.ray.joining import Membership
 from iceblink.run.ray.session import Session
 from iceblink.run.stop import AWAKE_S
 
 PATIENCE_S, GROWTH_S = 60.0, 600.0
 """Members are waited for so long, whoever else has the CPUs of a cluster now, and of one that may grow."""
 _MOMENT_S = 5.0  # who is left may fail before Ray says who died
+_LOOK_S = 1  # Ray takes whole seconds here
 _AGAIN = "run it again: what its members had is gone with them"
 
 
@@ -73,33 +76,38 @@ class RayGang:
         The cluster has no room for all of them, or not in a minute, of one that may grow in ten.
     FunctionError
         One died while it was built, or it cannot be pickled.
+    PlanError
+        Here and whenever they are asked: the engine was closed.
     """
 
     def __init__(self, session: Session, label: str, count: int, cpus: int, build: Callable[[int], Any]) -> None:
-        self.label = label
+        self.label, self._session = label, session
         made = pickled(build, label)
         patience_s = GROWTH_S if session.capacity.grows else PATIENCE_S
         self._refuse_more_than_there_can_be(session, count, cpus)
-        self._group = placement_group([{"CPU": cpus}] * count, strategy="SPREAD")
+        with session.asking(label):
+            self._group = placement_group([{"CPU": cpus}] * count, strategy="SPREAD")
         self._actors: tuple[Any, ...] = ()
         try:
-            if not self._group.wait(patience_s):
+            if not self._placed(patience_s):
                 raise ConfigError(
                     f"there was no room for {count} workers of {cpus} CPUs together in {patience_s:g} s",
                     label,
                     "wait until others are done with the cluster, or ask for fewer workers or threads",
                 )
-            self._actors = tuple(
-                ray.remote(max_restarts=0)(_Member)
-                .options(
-                    num_cpus=cpus,
-                    scheduling_strategy=PlacementGroupSchedulingStrategy(self._group, number),
-                    runtime_env=session.runtime_env,
+            with session.asking(label):
+                self._actors = tuple(
+                    ray.remote(max_restarts=0)(_Member)
+                    .options(
+                        num_cpus=cpus,
+                        scheduling_strategy=PlacementGroupSchedulingStrategy(self._group, number),
+                        runtime_env=session.runtime_env,
+                    )
+                    .remote(made, label, number, sys.path)
+                    for number in range(count)
                 )
-                .remote(made, label, number, sys.path)
-                for number in range(count)
-            )
-            self.addresses: Sequence[str] = self._answers([actor.begin.remote() for actor in self._actors])
+                begun = [actor.begin.remote() for actor in self._actors]
+            self.addresses: Sequence[str] = self._answers(begun)
         except BaseException:
             self.close()
             raise
@@ -111,22 +119,27 @@ class RayGang:
 
     def ask(self, member: int, method: str, *arguments: Any) -> Any:
         """Call a method of one member, and return what it returns."""
-        (found,) = self._answers([self._actors[member].ask.remote(method, arguments)])
+        with self._session.asking(self.label):
+            asked = self._actors[member].ask.remote(method, arguments)
+        (found,) = self._answers([asked])
         return found
 
     def ask_all(self, method: str, *arguments: Any) -> list[Any]:
         """Call a method of all members at the same time, and return what each of them returns."""
-        return self._answers([actor.ask.remote(method, arguments) for actor in self._actors])
+        with self._session.asking(self.label):
+            asked = [actor.ask.remote(method, arguments) for actor in self._actors]
+        return self._answers(asked)
 
     def close(self) -> None:
         """End all members at once, and give back what was kept for them."""
-        if not ray.is_initialized():  # they are gone; and asked for anything, Ray would start anew
-            return
-        for actor in self._actors:
+        with Membership.there() as there:
+            if not there:  # so they are gone
+                return
+            for actor in self._actors:
+                with suppress(ray.exceptions.RayError):
+                    ray.kill(actor)
             with suppress(ray.exceptions.RayError):
-                ray.kill(actor)
-        with suppress(ray.exceptions.RayError):
-            remove_placement_group(self._group)
+                remove_placement_group(self._group)
 
     def __enter__(self) -> Self:
         return self
@@ -140,13 +153,24 @@ class RayGang:
         """Wait for all answers, or the first error: who waits for a member that failed would wait for ever."""
         waiting, failed = list(asked), None
         while waiting and failed is None:
-            done, waiting = ray.wait(waiting, timeout=AWAKE_S)
-            failed = next(_errors(done, self.label), None)
-        if failed is None:
-            return [_answer(one, self.label) for one in asked]
-        done, _ = ray.wait(waiting, num_returns=len(waiting), timeout=_MOMENT_S) if waiting else ([], [])
-        deaths = (error for error in _errors(done, self.label) if isinstance(error, _MemberGone))
-        raise failed if isinstance(failed, _MemberGone) else next(deaths, failed)
+            with self._session.asking(self.label):
+                done, waiting = ray.wait(waiting, timeout=AWAKE_S)
+                failed = next(_errors(done, self.label), None)
+        with self._session.asking(self.label):
+            if failed is None:
+                return [_answer(one, self.label) for one in asked]
+            done, _ = ray.wait(waiting, num_returns=len(waiting), timeout=_MOMENT_S) if waiting else ([], [])
+            deaths = (error for error in _errors(done, self.label) if isinstance(error, _MemberGone))
+            raise failed if isinstance(failed, _MemberGone) else next(deaths, failed)
+
+    def _placed(self, patience_s: float) -> bool:
+        """Wait until Ray has given the whole group, and say whether it has."""
+        until = time.monotonic() + patience_s
+        while time.monotonic() < until:
+            with self._session.asking(self.label):
+                if self._group.wait(_LOOK_S):
+                    return True
+        return False
 
     def _refuse_more_than_there_can_be(self, session: Session, count: int, cpus: int) -> None:
         """Refuse at once what a cluster that does not grow has no CPUs for."""

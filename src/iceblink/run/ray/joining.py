@@ -56,6 +56,13 @@ class Membership:
             self.started_here = self._ours and self._started
             Membership._members += 1
 
+    @classmethod
+    @contextmanager
+    def there(cls) -> Iterator[bool]:
+        """Say whether Ray is there, which it then is until the block ends: asked for anything, it would start anew."""
+        with cls._lock:
+            yield ray.is_initialized()
+
     def leave(self) -> None:
         """Leave, once."""
         with self._lock:

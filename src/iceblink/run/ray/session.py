@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -15,7 +15,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from iceblink.config import Settings
-from iceblink.errors import ConfigError
+from iceblink.errors import ConfigError, PlanError
 from iceblink.run.pipeline.backend import Order, Slots
 from iceblink.run.pipeline.resources import resident
 from iceblink.run.ray.capacity import Capacity
@@ -123,6 +123,7 @@ class Session:
         self._leaving: dict[int, float] = {}  # by number, until when they are waited for
         self._post: SimpleQueue[tuple[RayHost, int, Message] | None] = SimpleQueue()
         self._hearing: set[threading.Thread] = set()
+        self._asking, self._closed = 0, False
         self.hear(threading.Thread(target=self._deliver, name="iceblink to ray", daemon=True))
 
     def host(self, order: Order) -> RayHost:
@@ -171,6 +172,26 @@ class Session:
             self._hearing = {one for one in self._hearing if one.is_alive()}
             self._hearing.add(thread)
             thread.start()
+
+    @contextmanager
+    def asking(self, label: str) -> Iterator[None]:
+        """Wait for Ray a moment, which `close` waits for: who waits for a Ray that is left ends by its SystemExit.
+
+        Raises
+        ------
+        PlanError
+            This was closed.
+        """
+        with self._lock:
+            if self._closed:
+                raise PlanError("the engine was closed meanwhile", label, "close it when its work is done")
+            self._asking += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._asking -= 1
+                self._rested.notify_all()
 
     def rest(self, host: RayHost) -> None:
         """Keep a host whose worker has ended for the next one, unless it is large or there is one for each CPU."""
@@ -251,6 +272,8 @@ class Session:
             self._dying.clear()
             self._idle.clear()
             self._stewards.clear()
+            self._closed = True
+            self._rested.wait_for(lambda: not self._asking, _LEAVE_S)
         for host in hosts:
             host.kill()
         for steward in stewards:

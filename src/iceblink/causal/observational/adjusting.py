@@ -12,6 +12,7 @@ from iceblink.causal.observational.pooled import Pooled, pooled
 from iceblink.causal.observational.potential import Fit, Form, Potential, Weighing
 from iceblink.causal.observational.problem import Problem
 from iceblink.causal.observational.stack import stacked_means
+from iceblink.causal.observational.study import Study
 from iceblink.causal.observational.target import Estimand, Target, check_arms, check_target
 
 MODELLED: tuple[Estimand, ...] = ("ATE", "ATT", "ATC")
@@ -178,8 +179,16 @@ def _fitted(name: str, problem: Problem, target: Target, form: Form, link: Link 
         else:
             outcomes = weighted_least_squares(study, weigh, title)
         stack = Potential(study.reader, target, form, study.means, model, outcomes, fit)
+        dropped = tuple(dict.fromkeys((*dropped, *_without_slope(study, outcomes))))
     facts: dict[str, Any] = {"link": link} if link else {}
     facts |= {name: bound for name, bound in (("trim", target.trim), ("clip", target.clip)) if bound is not None}
     weighing = None if form == "regression" and fit == "equal" else RowWeights(stack)
     means = stacked_means(study, stack, title)
     return effects_of(title, target.estimand, study, means, facts, dropped, weighing)
+
+
+def _without_slope(study: Study, outcomes: tuple[Outcome, ...] | Pooled) -> list[str]:
+    """Return the columns that the model of some arm's outcome leaves out, since they follow from others there."""
+    arms = range(len(study.arms))
+    used = [outcomes.places(arm) if isinstance(outcomes, Pooled) else outcomes[arm].places for arm in arms]
+    return [study.names[place] for place in study.outcome_model if not all(place in places for places in used)]

@@ -32,6 +32,10 @@ class Pooled:
     columns: tuple[tuple[int | None, int | None], ...]
     coefficients: Floats
 
+    def places(self, arm: int) -> tuple[int | None, ...]:
+        """Return the places of the columns that have a slope in an arm."""
+        return tuple(place for of, place in self.columns if of in (None, arm))
+
     def design(self, rows: Rows, arm: Integers) -> Floats:
         """Return what the coefficients are multiplied with (q, n), if rows had these arms."""
         found = np.zeros((len(self.columns), len(rows.arm)))

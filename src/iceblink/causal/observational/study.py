@@ -18,7 +18,8 @@ from iceblink.causal.moments import Floats, Integers, Moments
 from iceblink.causal.passes import Missing, moments
 from iceblink.causal.provenance import Provenance
 from iceblink.causal.regression.design import Design, complete, quoted
-from iceblink.errors import PlanError, QueryError
+from iceblink.errors import PlanError, QueryError, TypeMismatch
+from iceblink.types import show_type
 
 if TYPE_CHECKING:
     from iceblink.dataset import Dataset
@@ -283,11 +284,16 @@ def arms_of(data: Dataset, treatment: str, control: object, weight: str | None, 
 
     Raises
     ------
+    TypeMismatch
+        The treatment is a list or has fields.
     QueryError
         A value is missing.
     PlanError
         There are fewer than two arms, more than 20, or one has a single row; a weight is negative; nobody is a control.
     """
+    if pa.types.is_nested(kind := data.schema.field(treatment).type):
+        hint = "name a column of numbers, texts, or true and false: make one by mutate"
+        raise TypeMismatch(f"the treatment {treatment!r} is {show_type(kind)}", where, hint)
     column = quoted(treatment)
     mass = f"CAST({quoted(weight)} AS DOUBLE)" if weight else "1e0"
     counted = data.sql(

@@ -12,7 +12,15 @@ import pytest
 
 import iceblink as ib
 from iceblink import causal as ci
-from iceblink.errors import ColumnNotFound, ConfigError, DuplicateColumn, IceblinkError, PlanError, QueryError
+from iceblink.errors import (
+    ColumnNotFound,
+    ConfigError,
+    DuplicateColumn,
+    IceblinkError,
+    PlanError,
+    QueryError,
+    TypeMismatch,
+)
 
 COUNT = 60
 ROWS: dict[str, Any] = {
@@ -22,6 +30,7 @@ ROWS: dict[str, Any] = {
     "told": np.arange(COUNT) % 2 * 2.0 + np.sin(np.arange(COUNT) * 3) / 2,
     "never": np.where(np.arange(COUNT) % 4 == 1, "only treated", "both"),
     "s": ["text"] * COUNT,
+    "pair": [[n % 2, 1] for n in range(COUNT)],
     "one": np.ones(COUNT),
     "ten": np.arange(COUNT) % 10,
     "lone": (np.arange(COUNT) == 3).astype(int),
@@ -68,6 +77,7 @@ def test_roles_are_checked_at_once(data: ib.Dataset, roles: dict[str, Any], erro
         ({"treatment": "one"}, PlanError, "in every row"),
         ({"treatment": "many"}, PlanError, "more than 20"),
         ({"treatment": "lone"}, PlanError, "one row"),
+        ({"treatment": "pair"}, TypeMismatch, "list"),
         ({"treatment": "gap"}, QueryError, "missing in 1"),
         ({"treatment": "nothing"}, QueryError, "missing"),
         ({"treatment": "nothing", "missing": "drop"}, PlanError, "no rows"),
@@ -135,11 +145,23 @@ def test_settings_are_checked_at_once(made: Any) -> None:
         made()
 
 
-def test_a_column_that_follows_from_others_is_left_out_and_named(data: ib.Dataset) -> None:
-    problem = ci.Problem(data, "y", "t", "x + I(2 * x) + one")
-    found = ci.IPW().fit(problem)
+@pytest.mark.parametrize("interactions", [None, ()], ids=["a model for each arm", "one model"])
+@pytest.mark.parametrize("estimator", [ci.IPW(), ci.RegressionAdjustment(), ci.AIPW(), ci.IPWRA()], ids=repr)
+def test_a_column_that_follows_from_others_is_left_out_and_named(
+    data: ib.Dataset, estimator: Any, interactions: Any
+) -> None:
+    problem = ci.Problem(data, "y", "t", "x + I(2 * x) + one", interactions=interactions)
+    found = estimator.fit(problem)
     assert found.dropped == ("2 * x", "one")
-    np.testing.assert_allclose(found.values, ci.IPW().fit(ci.Problem(data, "y", "t", "x")).values, rtol=1e-10)
+    fewer = ci.Problem(data, "y", "t", "x", interactions=interactions)
+    np.testing.assert_allclose(found.values, estimator.fit(fewer).values, rtol=1e-9)
+
+
+def test_a_column_that_varies_in_one_arm_alone_is_named(data: ib.Dataset) -> None:
+    of_treated = data.mutate(dose=ib._.t * ib._.x)
+    found = ci.RegressionAdjustment().fit(ci.Problem(of_treated, "y", "t", "told + dose"))
+    assert found.dropped == ("dose",)
+    assert "left out" in found.summary()
 
 
 def test_weights_have_a_name_of_their_own(data: ib.Dataset) -> None:

@@ -6,7 +6,7 @@ PINNED := pyproject.toml requirements/constraints.txt
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements/constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format examples bench docs hdfs hive clean
+.PHONY: help demo test check format examples bench docs hdfs hive gpu clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ hdfs: .venv/.dev ## Run all tests on a real HDFS, those of two NameNodes too; wa
 
 hive: .venv/.hive ## Run the suite of lakes against a real Hive metastore; wants Java 17 and Debian
 	$(BIN)/python -m pytest -m hive tests/integration
+
+gpu: .venv/.dev ## Run loaders and functions on a GPU; wants one of NVIDIA's
+	$(BIN)/python -m pytest -m gpu tests/gpu tests/test_bench_smoke.py
 
 bench: .venv/.bench ## Run us and the peers side by side and print the ratios
 	$(BIN)/python -m bench

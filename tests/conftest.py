@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "ray_session" in getattr(item, "fixturenames", ()) or item.get_closest_marker("hdfs"):
             item.add_marker("alone")
-        if item.get_closest_marker("hdfs_pair") or item.get_closest_marker("hive"):
+        if any(map(item.get_closest_marker, ("hdfs_pair", "hive", "gpu"))):
             item.add_marker("by_hand")
 
 

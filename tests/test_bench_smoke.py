@@ -98,6 +98,7 @@ def assert_says(report: str, contestant: str) -> None:
         pytest.param("learners", "iceblink", marks=pytest.mark.by_hand),
         pytest.param("forests", "iceblink", marks=pytest.mark.by_hand),
         pytest.param("dml", "iceblink", marks=pytest.mark.by_hand),
+        pytest.param("gpu", "iceblink, copied beside", marks=pytest.mark.gpu),
     ],
 )
 def test_a_command_measures_in_fresh_processes(name: str, contestant: str, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import weakref
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -153,6 +153,7 @@ class Loader:
                 self._epoch += 1
             self._step = self._turns = 0
         self._placed = False
+        self._beginning()
         begun = _Pass(self, worker, workers)
         self._pass, self._workers = weakref.ref(begun), workers
         return begun
@@ -324,7 +325,7 @@ class Loader:
         steps = partial(self._steps, order, self._step, turn, workers)
         finish = partial(self._finished, origins, setup.finish)
         if setup.workers == 1 and setup.processes is None:
-            made = in_order([lambda: _in_groups(map(finish, steps()))], 1, _bytes_of_all, setup.prefetch_bytes)
+            made = in_order([lambda: _in_groups(steps(), finish)], 1, _bytes_of_all, setup.prefetch_bytes)
             with closing(made) as groups:
                 for group in groups:
                     yield from group
@@ -338,11 +339,14 @@ class Loader:
                 calls = (partial(self._made_apart, origins, apart, some) for some in apart.groups(ahead, _bytes))
                 yield from in_order(calls, apart.at_once, _bytes, setup.prefetch_bytes, apart.close)
 
+    def _beginning(self) -> None:
+        """Prepare a pass, in the thread of the consumer."""
+
     def _handed(self, batch: Any) -> Any:
         """Return a batch as the consumer gets it, in whose thread this is."""
         return batch
 
-    def _steps(self, order: Order | MixedOrder, first: int, turn: int, workers: int) -> Iterator[_Made]:
+    def _steps(self, order: Order | MixedOrder, first: int, turn: int, workers: int) -> Generator[_Made, None, None]:
         """Yield the columns of steps."""
         setup = self._setup
         row_bytes = max(1, setup.units.decoded_bytes // max(1, order.rows))
@@ -410,19 +414,20 @@ def _bytes_of_all(group: list[_Made]) -> int:
     return sum(map(_bytes, group))
 
 
-def _in_groups(items: Iterable[_Made]) -> Iterator[list[_Made]]:
+def _in_groups(steps: Generator[_Made, None, None], finish: Callable[[_Made], _Made]) -> Iterator[list[_Made]]:
     """Yield steps that were made within a moment together: for each of them alone, two threads would change places."""
     group: list[_Made] = []
     begun = time.perf_counter()
-    try:
-        for item in items:
-            group.append(item)
-            if time.perf_counter() - begun >= GROUP_S:
-                yield group
-                group, begun = [], time.perf_counter()
-    except Exception:
-        yield group  # what came before the error
-        raise
+    with closing(steps):  # by this thread, not by whichever collects the garbage of an error: it may be one of theirs
+        try:
+            for step in steps:
+                group.append(finish(step))
+                if time.perf_counter() - begun >= GROUP_S:
+                    yield group
+                    group, begun = [], time.perf_counter()
+        except Exception:
+            yield group  # what came before the error
+            raise
     yield group
 
 

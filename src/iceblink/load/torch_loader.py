@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from iceblink.errors import ConfigError
+from iceblink.errors import ConfigError, OutOfMemoryBudget
 from iceblink.load.batches import Ragged
 from iceblink.load.loader import Loader, Setup
 
@@ -35,6 +35,10 @@ class TorchLoader(Loader, IterableDataset[Any]):  # type: ignore[misc]
                 "num_workers=0 (the loader reads ahead in threads), or multiprocessing_context='spawn'",
             )
         return self._begin(worker.id, worker.num_workers)
+
+    def _beginning(self) -> None:
+        if isinstance(move := self._setup.finish.move, Move):
+            move.begin()
 
     @property
     def sampler(self) -> Self:
@@ -89,21 +93,63 @@ class Tensors:
 
 
 class Move:
-    """Takes batches to a device, to a GPU by a stream of its own."""
+    """Takes batches to a device, to a GPU by a stream of its own.
+
+    Raises
+    ------
+    ConfigError
+        There is no such GPU.
+    """
 
     def __init__(self, device: Any) -> None:
         self._device = torch.device(device)
         self._stream: Any = None  # made by the process that uses it
+        if self._device.type == "cuda" and (self._device.index or 0) >= torch.cuda.device_count():
+            raise ConfigError(
+                f"there is no device {str(self._device)!r}: PyTorch sees {torch.cuda.device_count()} GPUs here",
+                "to_torch",
+            )
+
+    def begin(self) -> None:
+        """Settle which GPU it is: "cuda" is the one that the thread of the training loop has chosen for itself."""
+        if self._device.type == "cuda":
+            index = torch.cuda.current_device() if self._device.index is None else self._device.index
+            if self._stream is None or self._stream.device.index != index:
+                self._stream = torch.cuda.Stream(index)
 
     def __call__(self, batch: Any) -> Any:
-        """Return the batch, or to a GPU the batch on its way."""
-        if self._device.type != "cuda":
-            return mapped(lambda tensor: tensor.to(self._device), batch)
+        """Return the batch, or to a GPU the batch on its way.
+
+        Raises
+        ------
+        OutOfMemoryBudget
+            The GPU has no room for it.
+        """
         if self._stream is None:
-            self._stream = torch.cuda.Stream(self._device)
-        with torch.cuda.stream(self._stream):
-            moved = mapped(lambda tensor: tensor.pin_memory().to(self._device, non_blocking=True), batch)
-        return Copied(moved, self._stream.record_event(), self._device)
+            return mapped(lambda tensor: tensor.to(self._device), batch)
+        made = torch.cuda.current_stream(self._stream.device)
+        try:
+            with torch.cuda.stream(self._stream):
+                moved = mapped(partial(_copied, stream=self._stream, made=made), batch)
+                event = self._stream.record_event()
+        except torch.OutOfMemoryError as error:
+            raise OutOfMemoryBudget(
+                f"{self._stream.device} has no room for a batch: {str(error).partition(' Including')[0]}",
+                "to_torch",
+                "batches that wait are on the device, too: a smaller batch_size or prefetch, or a smaller model",
+            ) from error
+        return Copied(moved, event, self._stream.device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_stream": None}
+
+
+def _copied(tensor: torch.Tensor, stream: Any, made: Any) -> torch.Tensor:
+    if tensor.device.type != "cpu":  # `collate` put it there, by this thread's stream
+        stream.wait_stream(made)
+        tensor.record_stream(stream)
+        return tensor.to(stream.device, non_blocking=True)
+    return tensor.pin_memory().to(stream.device, non_blocking=True)
 
 
 def made_and_moved(ragged: Ragged, device: Any) -> tuple[Tensors, Move | None]:
@@ -128,6 +174,7 @@ def mapped(function: Any, value: Any) -> Any:
         case dict():
             return {name: mapped(function, item) for name, item in value.items()}
         case tuple() | list():
-            return type(value)(mapped(function, item) for item in value)
+            items = [mapped(function, item) for item in value]
+            return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
         case _:
             return value

@@ -19,6 +19,7 @@ from iceblink.run.pipeline.ahead import Ahead
 from iceblink.run.pipeline.backend import PAUSED
 from iceblink.run.pipeline.contract import called
 from iceblink.run.pipeline.failures import may_retry, pause_s
+from iceblink.run.pipeline.gpu_faults import GpuLost, gpu_lost
 from iceblink.run.pipeline.loop import Loop
 from iceblink.run.pipeline.pieces import Piece
 
@@ -216,7 +217,12 @@ class Caller:
         return rows
 
     def _told(self, error: BaseException, piece: Piece, late: bool = False) -> FunctionError:
-        what = f"it took longer than {self.function.policy.timeout_s:g} s" if late else _said(error)
+        """Return what the function raised as it is told; where others would be called after it, if they can be."""
+        policy = self.function.policy
+        goes_on = policy.on_error != "raise" or policy.retry_on
+        if goes_on and self.function.pool.gpus and gpu_lost():
+            raise GpuLost(_said(error)) from error
+        what = f"it took longer than {policy.timeout_s:g} s" if late else _said(error)
         return FunctionError(what, f"{called(self.function)}, {piece.place}{self._line(error)}")
 
     def _line(self, error: BaseException) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from iceblink.run.pipeline.messages import OUT_OF_MEMORY, UNHEARD
+from iceblink.run.pipeline.messages import GPU_LOST, OUT_OF_MEMORY, UNHEARD
 
 _CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE}
 
@@ -15,6 +15,8 @@ def ending(status: int) -> str:
         return "ran out of memory (MemoryError)"
     if status == UNHEARD:
         return "closed the connection to its parent"
+    if status == GPU_LOST:
+        return "lost its GPU (a kernel failed: its standard error says which)"
     if status >= 0:
         return f"exited with status {status}"
     guess = ""

@@ -11,15 +11,19 @@ from pathlib import Path
 
 from iceblink.errors import ConfigError
 
+_DEV = Path("/dev")
 _ALMOST = 1e-9  # ten shares of 0.1 are one device
 
 
 def visible_devices() -> tuple[str, ...]:
-    """Return the devices' names as ``CUDA_VISIBLE_DEVICES`` writes them; all of the machine's where it is not set."""
+    """Return the devices' names as ``CUDA_VISIBLE_DEVICES`` writes them; all of the machine's where it is not set.
+
+    CUDA counts the devices that there are: a container that was given the machine's fourth has ``/dev/nvidia3``, and
+    its name is 0.
+    """
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is None:
-        nodes = Path("/dev").glob("nvidia[0-9]*")
-        return tuple(sorted((node.name.removeprefix("nvidia") for node in nodes), key=int))
+        return tuple(map(str, range(len(list(_DEV.glob("nvidia[0-9]*"))))))
     devices: list[str] = []
     for name in (part.strip() for part in named.split(",")):
         if not name or name.startswith("-"):  # CUDA ignores what follows the first name that is none

@@ -49,13 +49,16 @@ class LocalBackend:
         return self._slots
 
     def check(self, order: Order) -> None:
-        """See that a worker needs nothing that only a cluster has.
+        """See that a worker needs no more GPUs than there are, and nothing that only a cluster has.
 
         Raises
         ------
         ConfigError
-            It is to be on a node with some resource or label.
+            It needs more, or is to be on a node with some resource or label.
         """
+        if order.gpus > self._slots.gpus:
+            has = f"{self._slots.gpus:g} GPUs" if self._slots.gpus else "no GPU"
+            raise ConfigError(f"a worker wants {order.gpus:g} GPUs, and there is {has} here", order.label, "gpus=0")
         wanted = [f"{amount:g} {name}" for name, amount in order.resources.items()]
         wanted += [f"{key}={value}" for key, value in order.labels.items()]
         if wanted:

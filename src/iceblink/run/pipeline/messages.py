@@ -88,6 +88,9 @@ OUT_OF_MEMORY = 120
 UNHEARD = 121
 """Exit status when nothing can be said to the parent any more: it is gone, or the function closed the socket."""
 
+GPU_LOST = 122
+"""Exit status after a `GpuLost`: another process has a device that answers."""
+
 
 class Slate:
     """A page on which a process notes what it is calling; its parent reads it even when the process is stuck or dead.

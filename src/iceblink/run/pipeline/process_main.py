@@ -23,8 +23,9 @@ from iceblink.errors import OutOfMemoryBudget
 from iceblink.run.pipeline.backend import Block, Call, Failed, Produced, Signal, Work
 from iceblink.run.pipeline.channel import Channel
 from iceblink.run.pipeline.function_pickle import carried, rebuilt
+from iceblink.run.pipeline.gpu_faults import GpuLost
 from iceblink.run.pipeline.held_rows import block_of
-from iceblink.run.pipeline.messages import OUT_OF_MEMORY, UNHEARD, Allow, Given, Raised, Slate, Start
+from iceblink.run.pipeline.messages import GPU_LOST, OUT_OF_MEMORY, UNHEARD, Allow, Given, Raised, Slate, Start
 from iceblink.run.pipeline.shared_rows import SharedRows
 from iceblink.run.pipeline.worker_loop import WorkerLoop
 from iceblink.scan.batch import Batch
@@ -73,10 +74,10 @@ class _Process:
             case Produced(block=block):
                 self._send(replace(signal, block=replace(block, ref=None)), [block.ref.descriptor])
                 block.ref.close()
-            case Failed(error=MemoryError() as error):
+            case Failed(error=MemoryError() | GpuLost() as error):
                 with suppress(MemoryError):
                     traceback.print_exception(error)
-                os._exit(OUT_OF_MEMORY)
+                os._exit(OUT_OF_MEMORY if isinstance(error, MemoryError) else GPU_LOST)
             case Failed(task=task, error=error):
                 self._send(Raised(task, carried(error, self._start.label)))
             case _:

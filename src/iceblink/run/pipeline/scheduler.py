@@ -445,17 +445,15 @@ def _idle(stage: Stage) -> str:
 
 
 def _possible(operator: Operator, slots: Slots) -> Operator:
-    """Return an operator that the slots can run; CPUs are only a share of time, GPUs and memory are not.
+    """Return an operator that the slots can run; CPUs are only a share of time, memory is not.
+
+    Of GPUs, slots are without what others hold at the moment; what there may ever be, a backend's `check` knows.
 
     Raises
     ------
     ConfigError
         One worker needs more than there is.
     """
-    order = operator.order
-    if order.gpus > slots.gpus:
-        has = f"{slots.gpus:g} GPUs" if slots.gpus else "no GPU"
-        raise ConfigError(f"a worker wants {order.gpus:g} GPUs, and there is {has} here", operator.label, "gpus=0")
     if operator.memory_bytes > slots.memory_bytes:
         raise ConfigError(
             f"a worker wants {operator.memory_bytes:,} bytes, and the budget is {slots.memory_bytes:,}",

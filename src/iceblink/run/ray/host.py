@@ -18,8 +18,9 @@ import ray
 
 from iceblink.run.pipeline.backend import Block, Call, Calling, Failed, Produced, Signal, Work
 from iceblink.run.pipeline.function_pickle import carried, rebuilt
+from iceblink.run.pipeline.gpu_faults import GpuLost
 from iceblink.run.pipeline.held_rows import block_of
-from iceblink.run.pipeline.messages import OUT_OF_MEMORY, Allow, Raised, Stop
+from iceblink.run.pipeline.messages import GPU_LOST, OUT_OF_MEMORY, Allow, Raised, Stop
 from iceblink.run.pipeline.worker_loop import WorkerLoop
 from iceblink.run.ray.last_words import LastWords
 from iceblink.run.ray.objects import FEW_BYTES, Part, Parts, encoded
@@ -156,10 +157,10 @@ class _Life:
 
     def _tell(self, signal: Signal) -> None:
         match signal:
-            case Failed(error=MemoryError() as error):
+            case Failed(error=MemoryError() | GpuLost() as error):
                 with suppress(MemoryError):
                     traceback.print_exception(error)
-                os._exit(OUT_OF_MEMORY)
+                os._exit(OUT_OF_MEMORY if isinstance(error, MemoryError) else GPU_LOST)
             case Failed(task=task, error=error):
                 self._said.put(Raised(task, carried(error, self._start.label)))
             case _:

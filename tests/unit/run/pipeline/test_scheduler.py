@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from contract.simulated_backend import NodeDies, RoomLacks, SimulatedBackend, WorkerDies, calls_of, working
 from iceblink.config import MIB
-from iceblink.errors import ConfigError, FunctionError, OutOfMemoryBudget
+from iceblink.errors import FunctionError, OutOfMemoryBudget
 from iceblink.plan.function import OnError
 from iceblink.run.pipeline.backend import Block, Call, Order, Output, Signal, Slots, Stored, Work
 from iceblink.run.pipeline.operator import Operator
@@ -466,9 +466,15 @@ def test_two_operators_may_share_a_device_that_only_one_can_hold(seed: int, size
     assert values(items) == [4 * value for value in range(sum(sizes))]
 
 
-def test_more_gpus_than_there_are_is_refused_before_anything_runs() -> None:
-    with pytest.raises(ConfigError, match="no GPU here"):
-        Scheduler([source([1]), operator(doubled, gpus=1.0)], SimulatedBackend(Slots(2, 0, 64 * MIB), 1), Recorder([]))
+def test_a_gpu_that_others_hold_is_waited_for() -> None:
+    class Shared(SimulatedBackend):
+        asked = 0
+
+        def slots(self) -> Slots:
+            self.asked += 1
+            return Slots(2, float(self.asked > 3), 64 * MIB)
+
+    assert values(run(Shared(SLOTS, 1), source([3]), operator(doubled, gpus=1.0))) == [0, 2, 4]
 
 
 def test_no_worker_is_started_for_an_operator_without_input() -> None:

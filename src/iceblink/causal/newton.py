@@ -13,9 +13,32 @@ from iceblink.causal.sums import Sums
 
 MOST_STEPS = 50
 CLOSE = 1e-9
-"""Newton's method ends where the next step is shorter than this many standard errors."""
+"""Newton's method ends where it is nearer to the maximum than this many standard errors."""
 STILL = 1e-4
-"""And where it changes the scores of rows by less than this, in the root of their mean square."""
+"""And where a step changes the scores of rows by less than this, in the root of their mean square."""
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Where a climb begins.
+
+    Parameters
+    ----------
+    parameters : float64 array (k,)
+    step : float64 array (k,)
+        What is added to them before anything is read, 0 for nothing.
+    objective : float
+        That of the parameters before this step, if it is known: where the step makes it less, half of it is taken back.
+    """
+
+    parameters: Floats
+    step: Floats
+    objective: float = -np.inf
+
+    @classmethod
+    def at(cls, parameters: Floats) -> Start:
+        """Begin at parameters of which nothing is known."""
+        return cls(parameters, np.zeros(len(parameters)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,27 +49,22 @@ class Maximum:
     ----------
     found : bool
     parameters : float64 array (k,)
-    objective : float
-    inverse : float64 array (k, k)
-        Of the curvature there, the negative second derivatives; of no meaning where nothing was found.
     """
 
     found: bool
     parameters: Floats
-    objective: float
-    inverse: Floats
 
 
 Climb = Generator[Floats, Sums, Maximum]
 """Asks for the objective at parameters (k,), step after step, and returns its maximum."""
 
 
-def climbed(start: Floats, at: Callable[[Floats], Sums], spread: Floats) -> Maximum:
+def climbed(start: Start, at: Callable[[Floats], Sums], spread: Floats) -> Maximum:
     """Return where an objective is largest.
 
     Parameters
     ----------
-    start : float64 array (k,)
+    start : Start
     at : callable
         Returns the objective's ``likelihood``, its ``slope`` (k,) and its ``curvature`` (k, k), of all rows.
     spread : float64 array (k, k)
@@ -63,10 +81,14 @@ def climbed(start: Floats, at: Callable[[Floats], Sums], spread: Floats) -> Maxi
             return found
 
 
-def climbing(start: Floats, spread: Floats) -> Climb:
-    """Climb as `climbed` does, and leave it to the caller to say what the objective is, of many climbs in one pass."""
-    parameters, step, best = start, np.zeros(len(start)), -np.inf
-    inverse = np.zeros((len(start), len(start)))
+def climbing(start: Start, spread: Floats) -> Climb:
+    """Climb as `climbed` does, and leave it to the caller to say what the objective is, of many climbs in one pass.
+
+    Each step squares what is missing: after one that moves the scores of rows by a part of 1, it is about this part of
+    the step's length in standard errors. So the last step is taken without a pass that looks at where it led.
+    """
+    step, best = start.step, start.objective
+    parameters = start.parameters + step
     for _ in range(MOST_STEPS):
         here = yield parameters
         objective = float(here["likelihood"])
@@ -76,11 +98,13 @@ def climbing(start: Floats, spread: Floats) -> Climb:
             continue
         best = objective
         curved = solved(here["curvature"])
-        if len(curved.kept) < len(start):
+        if len(curved.kept) < len(parameters):
             break
-        inverse = curved.inverse
-        step = inverse @ here["slope"]
-        if float(here["slope"] @ step) < CLOSE**2:
-            return Maximum(float(step @ spread @ step) <= STILL**2, parameters, best, inverse)
+        step = curved.inverse @ here["slope"]
+        length, moved = np.sqrt(np.abs([here["slope"] @ step, step @ spread @ step]))
+        if moved <= STILL and length * moved < CLOSE:
+            return Maximum(True, parameters + step)
+        if length < CLOSE:
+            break
         parameters = parameters + step
-    return Maximum(False, parameters, best, inverse)
+    return Maximum(False, parameters)

@@ -12,6 +12,8 @@ from iceblink.causal.solve import solved
 from iceblink.causal.sums import Sums
 
 MOST_STEPS = 50
+MOST_BACK = 3
+"""A step that led too far is halved so many times, if there is another place to begin."""
 CLOSE = 1e-9
 """Newton's method ends where it is nearer to the maximum than this many standard errors."""
 STILL = 1e-4
@@ -84,27 +86,42 @@ def climbed(start: Start, at: Callable[[Floats], Sums], spread: Floats) -> Maxim
 def climbing(start: Start, spread: Floats) -> Climb:
     """Climb as `climbed` does, and leave it to the caller to say what the objective is, of many climbs in one pass.
 
+    A step may lead the rows of a small category so far that they bend the objective no more, and the next one is
+    endless. Then it begins anew where all scores are 0: chances bend most there, so that steps are rather too short.
+    """
+    guessed = bool(start.step.any())
+    found, lost = yield from _steps(start, spread, MOST_BACK if guessed else MOST_STEPS)
+    if lost and guessed:
+        found, _ = yield from _steps(Start.at(np.zeros(len(start.parameters))), spread, MOST_STEPS)
+    return found
+
+
+def _steps(start: Start, spread: Floats, most_back: int) -> Generator[Floats, Sums, tuple[Maximum, bool]]:
+    """Take steps while there are any, and return where they ended, and whether one of them led too far.
+
     Each step squares what is missing: after one that moves the scores of rows by a part of 1, it is about this part of
     the step's length in standard errors. So the last step is taken without a pass that looks at where it led.
     """
-    step, best = start.step, start.objective
+    step, best, back = start.step, start.objective, 0
     parameters = start.parameters + step
     for _ in range(MOST_STEPS):
         here = yield parameters
         objective = float(here["likelihood"])
         if not objective >= best - 1e-12 * abs(best):  # too far: half of it
+            if (back := back + 1) > most_back:
+                return Maximum(False, parameters), True
             step = step / 2
             parameters = parameters - step
             continue
-        best = objective
+        best, back = objective, 0
         curved = solved(here["curvature"])
         if len(curved.kept) < len(parameters):
-            break
+            return Maximum(False, parameters), True
         step = curved.inverse @ here["slope"]
         length, moved = np.sqrt(np.abs([here["slope"] @ step, step @ spread @ step]))
         if moved <= STILL and length * moved < CLOSE:
-            return Maximum(True, parameters + step)
+            return Maximum(True, parameters + step), False
         if length < CLOSE:
             break
         parameters = parameters + step
-    return Maximum(False, parameters)
+    return Maximum(False, parameters), False

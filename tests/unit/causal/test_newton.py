@@ -95,13 +95,27 @@ def test_equal_chances_have_the_likelihood_that_a_start_says() -> None:
     assert logit(start.parameters + start.step)["likelihood"] > start.objective
 
 
-def test_a_first_step_that_leads_too_far_is_taken_back() -> None:
+@pytest.mark.parametrize("times", [5, 300])
+def test_a_first_step_that_leads_too_far_is_taken_back(times: float) -> None:
     logit = Logit(NORMAL, drawn(NORMAL, 2))
     start = logit.start()
     wanted = logit.climbed(start)
-    found = logit.climbed(Start(start.parameters, 300 * start.step, start.objective))
+    found = logit.climbed(Start(start.parameters, times * start.step, start.objective))
     assert found.found
     np.testing.assert_allclose(found.parameters, wanted.parameters, rtol=1e-9)
+
+
+@pytest.mark.parametrize("treated", [9, 5])
+def test_a_small_category_that_often_has_a_rare_arm_has_a_maximum(treated: int) -> None:
+    draw, rows = np.random.default_rng(0), 30_000
+    x, category = draw.normal(size=rows), np.zeros(rows)
+    arm = (draw.random(rows) < 1 / (1 + np.exp(5 - 1.2 * x))).astype(np.int64)
+    category[:10], arm[:10] = 1.0, np.arange(10) < treated
+    logit = Logit(np.stack([x, category]), arm)
+    found = logit.climbed(logit.start())
+    assert found.found
+    scores = found.parameters @ logit.columns
+    np.testing.assert_allclose(logit.columns @ (arm - 1 / (1 + np.exp(-scores))), 0, atol=1e-7)
 
 
 def test_arms_that_columns_tell_apart_have_no_maximum() -> None:

@@ -70,7 +70,10 @@ class Verbs:
         twice = next((name for name in [*names, *named] if [*names, *named].count(name) > 1), None)
         if twice is not None:
             raise DuplicateColumn(f"column {twice!r} is selected twice", "select", "name one of them differently")
-        if isinstance(self.plan, Scan) and columns and len(names) == len(columns) and not named:  # nothing to compute
+        plain = len(names) == len(columns) and not named
+        if plain and names == self.plan.schema.names:
+            return self
+        if isinstance(self.plan, Scan) and plain:  # nothing to compute
             for name in names:
                 if name not in self.plan.schema.names:
                     raise ColumnNotFound.of(name, self.plan.schema.names, "select")

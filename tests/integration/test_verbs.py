@@ -156,6 +156,9 @@ def test_choosing_columns_of_a_table_is_a_narrower_scan(lake: ib.Lake) -> None:
     assert both.to_arrow().to_pylist() == t.order_by("id").to_arrow().to_pylist()
     with pytest.raises(ColumnNotFound, match="no column 'x'"):
         narrow.select("x")
+    counted = t.agg(n=_.count(), least=_.y.min())
+    assert counted.select("n", "least").plan is counted.plan  # all of them in their order: nothing is chosen
+    assert counted.select("least", "n").to_pylist() == [{"least": 1.5, "n": 3}]
 
 
 def test_unsigned_numbers_beyond_long_stay_what_they_are_and_are_stored_as_decimals(lake: ib.Lake) -> None:

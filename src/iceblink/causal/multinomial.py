@@ -1,4 +1,9 @@
-"""The multinomial logit: chances of several arms or classes by a linear score of each but the first."""
+"""The multinomial logit: chances of several arms or classes by a linear score of each but the first.
+
+References
+----------
+.. [1] Efron: The efficiency of logistic regression compared to normal discriminant analysis, JASA 1975, eqs. 1.2-1.4.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,8 @@ import numpy as np
 
 from iceblink.causal.late import special
 from iceblink.causal.moments import Floats, Integers
+from iceblink.causal.newton import Start
+from iceblink.causal.solve import TOLERANCE, solved
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +36,39 @@ class Chances:
 class Logits:
     """Multinomial logit; of two arms logistic regression."""
 
-    def start(self, shares: Floats) -> Floats:
-        return np.asarray(np.log(shares[1:] / shares[0]))
+    def start(
+        self, shares: Floats, means: Floats, products: Floats, weight: float, ridge: Floats | float = 0.0
+    ) -> Start:
+        """Return the coefficients (L (1 + k)) of discriminant analysis [1]_: where the climb to the maximum begins.
+
+        If columns were normal in each arm, with one covariance, these would be the maximum but for chance; if they are
+        not they are near it. A step leads there from equal chances for all rows, whose likelihood is known.
+
+        Parameters
+        ----------
+        shares : float64 array (J,)
+            Of each arm in the rows' weight, none of which is 0.
+        means : float64 array (J, k)
+            Of columns, in each arm.
+        products : float64 array (k, k)
+            Products of their deviations from the means of all rows, over the rows' weight.
+        weight : float
+            Of all rows.
+        ridge : float64 array (k, k)
+            Half of its quadratic form is what the coefficients of two arms are penalised by.
+        """
+        parameters, step = np.zeros((2, len(shares) - 1, 1 + means.shape[1]))
+        parameters[:, 0] = np.log(shares[1:] / shares[0])
+        apart = means - shares @ means
+        within = products - (apart.T * shares) @ apart
+        for at, share in enumerate(shares[1:], start=1):
+            bent = within + ridge * (1 / share + 1 / shares[0]) / weight
+            by = solved(np.where(np.diag(bent) > TOLERANCE * np.diag(products), bent, 0.0))
+            if len(by.kept) < len(bent):  # columns tell the arms apart, as the climb will say
+                return Start.at(parameters.ravel())
+            step[at - 1, 1:] = by.inverse @ (means[at] - means[0])
+            step[at - 1, 0] = -step[at - 1, 1:] @ (means[at] + means[0]) / 2
+        return Start(parameters.ravel(), step.ravel(), weight * float(shares @ np.log(shares)))
 
     def chances(self, scores: Floats) -> Chances:
         of = special.softmax(np.concatenate([np.zeros((1, scores.shape[1])), scores]), axis=0)
@@ -49,6 +87,9 @@ class Logits:
         for at in range(len(of)):
             curved[at, at] += of[at]
         return curved
+
+
+LOGITS = Logits()
 
 
 def crossed(factors: Floats, left: Floats, right: Floats) -> Floats:

@@ -81,7 +81,7 @@ class DoublyRobust:
             raise ConfigError(f"propensity is {given}", where, "chances between 0 and 1, those of all arms 1 together")
 
     def fit(self, problem: Problem) -> RowScores:
-        """Fit the models. Eager: one pass, two for what the problem's estimators share, and about six for the logit.
+        """Fit the models. Eager: one pass, two for what the problem's estimators share, and about three for the logit.
 
         Raises
         ------

@@ -56,7 +56,7 @@ class XLearner(Learner):
     propensity: Assignment = field(default_factory=Logistic)
 
     def fit(self, data: Dataset) -> LearnedEffects:
-        """Fit the models. Eager: of linear ones, and a logistic one of the treatment, about ten passes.
+        """Fit the models. Eager: of linear ones, and a logistic one of the treatment, about seven passes.
 
         Raises
         ------

@@ -106,6 +106,7 @@ def kept(data: Dataset, task: Task) -> Kept:
     blocks = staged(data.session.engine, _blocks(data, task, np.float32, gaps=True).plan).data
     if not blocks.num_rows:
         raise no_rows(task.where)
+    pa.default_memory_pool().release_unused()  # what the scan went through: the training that follows takes as much
     return Kept.of(blocks)
 
 

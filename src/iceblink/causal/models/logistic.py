@@ -17,8 +17,8 @@ from iceblink.causal.models.linear import check_penalty
 from iceblink.causal.models.target import Target
 from iceblink.causal.models.task import Sampled, Task, check_classes, no_rows
 from iceblink.causal.moments import Floats, Integers
-from iceblink.causal.multinomial import Logits, curved
-from iceblink.causal.newton import Climb, Maximum, climbing
+from iceblink.causal.multinomial import LOGITS, curved
+from iceblink.causal.newton import Climb, Maximum, Start, climbing
 from iceblink.causal.passes import summed
 from iceblink.causal.regression.link import Logistic as Link
 from iceblink.causal.solve import solved
@@ -28,7 +28,7 @@ from iceblink.errors import PlanError, QueryError
 if TYPE_CHECKING:
     from iceblink.dataset import Dataset
 
-LINK, LOGITS = Link(), Logits()
+LINK = Link()
 SMALLEST = np.finfo(np.float64).tiny
 
 
@@ -79,9 +79,10 @@ class _Place:
 class Logistic:
     """Logistic regression with an intercept, of a target of 0 and 1, by maximum likelihood or with a ridge penalty.
 
-    Newton's method, about six passes over the data, each of them for all folds and targets. Of a target of J classes it
-    is multinomial regression: the logarithms of odds against the first class are linear, and chances add up to 1; each
-    pass then sums a curvature of (J - 1) (1 + p) squared for each fold.
+    Newton's method, about four passes over the data, each of them for all folds and targets: it begins at what
+    discriminant analysis says, by moments that the first pass sums. Of a target of J classes it is multinomial
+    regression: the logarithms of odds against the first class are linear, and chances add up to 1; each pass then sums
+    a curvature of (J - 1) (1 + p) squared for each fold.
 
     Parameters
     ----------
@@ -102,7 +103,7 @@ class Logistic:
         check_penalty(self.penalty, "Logistic")
 
     def fit(self, data: Dataset, task: Task) -> tuple[Fitted, ...]:
-        """Fit one for each target of a task, as `Model.fit` says. Eager: about seven passes.
+        """Fit one for each target of a task, as `Model.fit` says. Eager: about four passes.
 
         Raises
         ------
@@ -134,7 +135,7 @@ class Logistic:
         return tuple(fits)
 
     def _begun(self, task: Task, found: Sampled, scaling: _Scaling, at: int, fold: int) -> tuple[_Place, Climb]:
-        """Return a model where all rows have the chances that are shares of rows."""
+        """Return a model, and where it begins."""
         columns, place = len(found.numbers), sum(target.width for target in task.targets[:at])
         training = found.training(place, int(found.folds[fold]))
         target = task.targets[at]
@@ -146,22 +147,31 @@ class Logistic:
         if training.products[0, place, place] <= 0:
             what = target.classes[0] if target.classes else f"{shares[0]:g}"
             raise PlanError(f"{target.name} is {what} in every row", where, "a chance is learnt from zeros and ones")
-        products = training.products[0, columns:, columns:] / np.outer(scaling.scales, scaling.scales)
+        weight, scales = training.weights[0], scaling.scales
+        products = training.products[0, columns:, columns:] / weight / np.outer(scales, scales)
         kept = solved(products).kept if self.penalty == 0 else np.flatnonzero(np.diag(products) > 0)
-        ridge = np.diag(np.concatenate([[0.0], self.penalty / scaling.scales[kept] ** 2]))
-        apart = (training.means[0, columns:] - scaling.centres)[kept] / scaling.scales[kept]
-        means = np.concatenate([[1.0], apart])
-        spread = np.outer(means, means)
-        spread[1:, 1:] += products[np.ix_(kept, kept)] / training.weights[0]
-        start = np.zeros((target.scores, 1 + len(kept)))
+        products, scales = products[np.ix_(kept, kept)], scales[kept]
+        ridge = np.diag(self.penalty / scales**2)
+        centre = (training.means[0, columns:] - scaling.centres)[kept] / scales
+        ones = np.concatenate([[1.0], centre])
+        spread = np.outer(ones, ones)
+        spread[1:, 1:] += products
+        shrunk = np.zeros_like(spread)
+        shrunk[1:, 1:] = ridge
+        crosses = training.products[0][place : place + target.width, columns + kept] / weight / scales
+        own = beside = np.eye(target.scores)
         if target.classes:
-            start[:, 0] = LOGITS.start(shares)
-            own = np.eye(target.scores)
             # Of the squares of J coefficients the part that no number added to all of them makes smaller.
-            ridge, spread = np.kron(own - 1 / len(shares), ridge), np.kron(own, spread)
-        elif 0 < shares[0] < 1:  # else the next pass says which value is neither 0 nor 1
-            start[0, 0] = special.logit(shares[0])
-        return _Place(at, fold, kept, ridge), climbing(start.ravel(), spread)
+            beside = own - 1 / len(shares)
+        else:
+            shares, crosses = np.concatenate([1 - shares, shares]), np.concatenate([-crosses, crosses])
+        if (shares > 0).all():
+            means = centre + crosses / shares[:, np.newaxis]
+            start = LOGITS.start(shares, means, products, float(weight), ridge)
+        else:  # the next pass says which value is neither 0 nor 1
+            start = Start.at(np.zeros(len(ones)))
+        shrunk, spread = (np.asarray(np.kron(*pair), np.float64) for pair in ((beside, shrunk), (own, spread)))
+        return _Place(at, fold, kept, shrunk), climbing(start, spread)
 
     def _model(self, task: Task, place: _Place, scaling: _Scaling, maximum: Maximum) -> Predictor:
         target = task.targets[place.target]
@@ -190,6 +200,14 @@ class _Scaling:
 
     centres: Floats
     scales: Floats
+
+    def beside_ones(self, features: Floats) -> Floats:
+        """Return a one and the features (1 + p, n), made in one place: a block is larger than caches are."""
+        columns = np.empty((1 + len(features), features.shape[1]))
+        columns[0] = 1.0
+        np.subtract(features, self.centres[:, np.newaxis], out=columns[1:])
+        columns[1:] /= self.scales[:, np.newaxis]
+        return columns
 
 
 def _climbed(
@@ -230,8 +248,7 @@ class _Slopes:
         found = {}
         with one_thread():
             rows = self.task.rows(batch)
-            columns = np.ones((1 + len(rows.features), len(rows.fold)))
-            columns[1:] = (rows.features - self.scaling.centres[:, None]) / self.scaling.scales[:, None]
+            columns = self.scaling.beside_ones(rows.features)
             for number, (place, parameters) in self.asked.items():
                 used = rows.learnt[place.target]
                 if self.task.folds is not None:
@@ -244,7 +261,7 @@ class _Slopes:
                     sums = _of_classes(outcome.astype(np.int64), weight, mine, parameters)
                 else:
                     self._check_binary(target, outcome)
-                    sums = _of_two(outcome, weight, mine, parameters)
+                    sums = LINK.likelihood(outcome, parameters @ mine).summed(mine, weight)
                 found.update({f"{name} {number}": values for name, values in sums.items()})
         return Sums(found)
 
@@ -252,15 +269,6 @@ class _Slopes:
         if not (allowed := LINK.allows(outcome)).all():
             value = float(outcome[~allowed][0])
             raise QueryError(f"{target.name} has {value:g}", self.task.of(target), "it is to be 0 or 1")
-
-
-def _of_two(outcome: Floats, weight: Floats, columns: Floats, parameters: Floats) -> dict[str, Floats]:
-    score = parameters @ columns
-    return {
-        "likelihood": np.array((weight * LINK.likelihood(outcome, score)).sum()),
-        "slope": columns @ (weight * (outcome - LINK.mean(score))),
-        "curvature": (columns * (weight * LINK.variance(score))) @ columns.T,
-    }
 
 
 def _of_classes(own: Integers, weight: Floats, columns: Floats, parameters: Floats) -> dict[str, Floats]:

@@ -109,7 +109,7 @@ class Task:
             A value is missing, a weight is negative, a binary target is neither 0 nor 1, or a class is none.
         """
         fold = np.zeros(batch.num_rows, np.int64) if self.folds is None else self.folds.numbers(batch)
-        order = by_group(fold)
+        order = None if self.folds is None else by_group(fold)
         features = self.features.filled(batch, order)
         targets, weights = np.empty((len(self.targets), len(fold))), np.ones((len(self.targets), len(fold)))
         learnt = np.ones((len(self.targets), len(fold)), bool)
@@ -125,6 +125,8 @@ class Task:
         weights[~learnt] = 0.0
         if not np.isfinite(features.sum()):
             self._missing(features, np.isinf(features) if gaps else ~np.isfinite(features))
+        if order is None:
+            return Rows(fold, features, targets, weights, learnt)
         return Rows(fold[order], features, targets[:, order], weights[:, order], learnt[:, order])
 
     @cached_property

@@ -58,7 +58,7 @@ class IPW:
         check_target(self.estimand, self.trim, "IPW", clip=self.clip)
 
     def fit(self, problem: Problem) -> Effects:
-        """Estimate it. Eager: about seven passes, and two for what the problem's estimators share.
+        """Estimate it. Eager: about four passes, and two for what the problem's estimators share.
 
         Raises
         ------

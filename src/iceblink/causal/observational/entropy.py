@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from iceblink.causal.blas import one_thread
 from iceblink.causal.moments import Floats
-from iceblink.causal.newton import climbed
+from iceblink.causal.newton import Start, climbed
 from iceblink.causal.observational.adjusting import MODELLED
 from iceblink.causal.observational.effects import Effects, RowWeights, effects_of
 from iceblink.causal.observational.problem import Problem
@@ -50,7 +50,7 @@ class EntropyBalancing:
         check_target(self.estimand, None, "EntropyBalancing", MODELLED)
 
     def fit(self, problem: Problem) -> Effects:
-        """Estimate it. Eager: about eight passes, and two for what the problem's estimators share.
+        """Estimate it. Eager: about seven passes, and two for what the problem's estimators share.
 
         Raises
         ------
@@ -167,7 +167,7 @@ def _solved(study: Study, target: Target, places: tuple[int, ...], where: str) -
 
     spread = np.asarray(np.kron(np.eye(len(others)), study.correlations[np.ix_(at, at)]), np.float64)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        maximum = climbed(np.zeros(len(others) * width), dual, spread)
+        maximum = climbed(Start.at(np.zeros(len(others) * width)), dual, spread)
     if not maximum.found:
         far = int(np.argmax(np.abs(maximum.parameters)))
         raise _outside(study, others[far // width], study.names[places[far % width]], where)

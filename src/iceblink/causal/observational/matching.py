@@ -71,7 +71,7 @@ class NearestNeighbour:
             raise ConfigError(f"caliper is {self.caliper}", "NearestNeighbour", "a distance of linear scores, as 0.2")
 
     def fit(self, problem: Problem) -> Effects:
-        """Estimate it. Eager: about seven passes, one of which sorts, and two for what the estimators share.
+        """Estimate it. Eager: about four passes, one of which sorts, and two for what the estimators share.
 
         Raises
         ------

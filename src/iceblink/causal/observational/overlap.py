@@ -49,7 +49,7 @@ class Propensity:
     link: Link = "logit"
 
     def fit(self, problem: Problem) -> Scores:
-        """Estimate it. Eager: about six passes, and two for what the problem's estimators share.
+        """Estimate it. Eager: about three passes, and two for what the problem's estimators share.
 
         Raises
         ------

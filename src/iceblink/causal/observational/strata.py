@@ -65,7 +65,7 @@ class Stratification:
             raise ConfigError(f"strata is {self.strata}", "Stratification", "from 2 to 1,000; 5 to 20 are usual")
 
     def fit(self, problem: Problem) -> Effects:
-        """Estimate it. Eager: about eight passes, and two for what the problem's estimators share.
+        """Estimate it. Eager: about five passes, and two for what the problem's estimators share.
 
         Raises
         ------

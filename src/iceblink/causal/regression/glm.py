@@ -11,8 +11,9 @@ import pyarrow as pa
 from iceblink.causal.blas import one_thread
 from iceblink.causal.estimates import Estimates
 from iceblink.causal.formula import Formula
-from iceblink.causal.moments import Floats
-from iceblink.causal.newton import climbed
+from iceblink.causal.moments import Floats, Moments
+from iceblink.causal.multinomial import LOGITS
+from iceblink.causal.newton import Start, climbed
 from iceblink.causal.passes import moments, summed
 from iceblink.causal.regression.design import Design
 from iceblink.causal.regression.errors import Errors
@@ -20,6 +21,7 @@ from iceblink.causal.regression.fit import LinearFit, check_outcome, fitted
 from iceblink.causal.regression.link import Exponential, Link, Logistic
 from iceblink.causal.regression.model import Regression
 from iceblink.causal.regression.sandwich import Residuals
+from iceblink.causal.solve import solved
 from iceblink.causal.sums import Sums
 from iceblink.errors import PlanError, QueryError
 
@@ -65,21 +67,27 @@ class _Likelihood(Regression):
         check_outcome(found, where)
         centres = begun.centres.copy()
         centres[0] = 0.0
-        start = np.zeros(len(begun.coefficients))
-        if design.intercept:
-            with np.errstate(all="ignore"):
-                start[0] = self.link.inverse(float(found.means[0, 0]))
-            start[0] = start[0] if np.isfinite(start[0]) else 0.0  # the outcome is none: the next pass says which
-        fit = replace(begun, centres=centres, coefficients=start, projection=np.eye(len(start)))
+        fit = replace(begun, centres=centres, projection=np.eye(len(begun.coefficients)))
         scales = np.sqrt(np.diag(found.products[0])[list(fit.regressors)] / fit.weight)
         begin = Residuals(design.matrix, self.weight, fit, self.link)
-        residuals, likelihood = self._climbed(design, begin, scales, where)
+        residuals, likelihood = self._climbed(design, begin, self._start(found, fit), scales, where)
         errors = Errors.of(self.errors, self.cluster, where)
         return errors.estimates(
             where, design.data, residuals, {"log likelihood": likelihood}, variance=1.0, normal=True
         )
 
-    def _climbed(self, design: Design, residuals: Residuals, scales: Floats, where: str) -> tuple[Residuals, float]:
+    def _start(self, found: Moments, fit: LinearFit) -> Start:
+        """Return the coefficients by which all rows have the mean outcome, if there is an intercept."""
+        start = np.zeros(len(fit.coefficients))
+        if fit.intercept:
+            with np.errstate(all="ignore"):
+                start[0] = self.link.inverse(float(found.means[0, 0]))
+            start[0] = start[0] if np.isfinite(start[0]) else 0.0  # the outcome is none: the next pass says which
+        return Start.at(start)
+
+    def _climbed(
+        self, design: Design, residuals: Residuals, start: Start, scales: Floats, where: str
+    ) -> tuple[Residuals, float]:
         """Return the model at the maximum of its likelihood, and that."""
         data = design.data.select(*residuals.inputs)
         fit = residuals.fit
@@ -87,11 +95,14 @@ class _Likelihood(Regression):
         def at(coefficients: Floats) -> Sums:
             return summed(data, _Slope(replace(residuals, fit=replace(fit, coefficients=coefficients))))
 
-        maximum = climbed(fit.coefficients, at, np.asarray(np.linalg.inv(fit.bread) / fit.weight, np.float64))
-        fit = replace(fit, coefficients=maximum.parameters, bread=maximum.inverse)
+        spread = np.asarray(np.linalg.inv(fit.bread) / fit.weight, np.float64)
+        maximum = climbed(start, at, spread)
+        fit = replace(fit, coefficients=maximum.parameters)
         if not maximum.found:
             raise self._no_maximum(fit, scales, where)
-        return replace(residuals, fit=fit), maximum.objective
+        there = at(maximum.parameters)
+        fit = replace(fit, bread=solved(there["curvature"]).inverse)
+        return replace(residuals, fit=fit), float(there["likelihood"])
 
     def _no_maximum(self, fit: LinearFit, scales: Floats, where: str) -> PlanError:
         moves = np.abs(fit.coefficients[int(fit.intercept) :]) * scales  # by how much a standard deviation does
@@ -117,15 +128,7 @@ class _Slope:
             if not link.allows(outcome).all():
                 value = float(outcome[~link.allows(outcome)][0])
                 raise QueryError(f"{self.residuals.matrix.names[0]} has {value:g}", "a regression", link.wants)
-            slope = rows.columns @ (rows.weight * (outcome - link.mean(score)))
-            curved = rows.columns * (rows.weight * link.variance(score))
-            return Sums(
-                {
-                    "likelihood": np.array((rows.weight * link.likelihood(outcome, score)).sum()),
-                    "slope": slope,
-                    "curvature": curved @ rows.columns.T,
-                }
-            )
+            return Sums(link.likelihood(outcome, score).summed(rows.columns, rows.weight))
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,14 @@ class Logit(_Likelihood):
     """
 
     link: ClassVar[Link] = Logistic()
+
+    def _start(self, found: Moments, fit: LinearFit) -> Start:
+        share = float(found.means[0, 0])
+        if not (fit.intercept and 0 < share < 1):
+            return super()._start(found, fit)
+        products = found.products[0][np.ix_([0, *fit.regressors], [0, *fit.regressors])] / fit.weight
+        means = np.stack([-products[0, 1:] / (1 - share), products[0, 1:] / share])
+        return LOGITS.start(np.array([1 - share, share]), means, products[1:, 1:], fit.weight)
 
 
 @dataclass(frozen=True)

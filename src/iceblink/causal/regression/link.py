@@ -12,6 +12,30 @@ from iceblink.causal.late import special
 from iceblink.causal.moments import Floats
 
 
+@dataclass(frozen=True, eq=False)
+class Likelihood:
+    """Of some rows the logarithm of the likelihood, and how it bends with the score.
+
+    Parameters
+    ----------
+    of, slope, curvature : float64 arrays (n,)
+        Itself, its derivative, and the negative of its second one.
+    """
+
+    of: Floats
+    slope: Floats
+    curvature: Floats
+
+    def summed(self, columns: Floats, weight: Floats) -> dict[str, Floats]:
+        """Return sums over rows, as Newton's method wants them, by the coefficients of columns (k, n) of the score."""
+        half = columns * np.sqrt(weight * self.curvature)
+        return {
+            "likelihood": np.array(weight @ self.of),
+            "slope": columns @ (weight * self.slope),
+            "curvature": half @ half.T,  # of a matrix and itself: half of the products
+        }
+
+
 class Link(Protocol):
     """The mean of the outcome as a function of the score, and what its family says."""
 
@@ -27,11 +51,8 @@ class Link(Protocol):
     def inverse(self, mean: float) -> float:
         """Return the score of a mean."""
 
-    def variance(self, score: Floats) -> Floats:
-        """Return how fast the mean grows with the score: with a canonical link the variance."""
-
-    def likelihood(self, outcome: Floats, score: Floats) -> Floats:
-        """Return the logarithm of the likelihood of each outcome."""
+    def likelihood(self, outcome: Floats, score: Floats) -> Likelihood:
+        """Return that of each outcome; of a canonical link its curvature is the variance."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +70,9 @@ class Identity:
     def inverse(self, mean: float) -> float:
         return mean
 
-    def variance(self, score: Floats) -> Floats:
-        return np.ones(len(score))
-
-    def likelihood(self, outcome: Floats, score: Floats) -> Floats:
-        return -((outcome - score) ** 2) / 2
+    def likelihood(self, outcome: Floats, score: Floats) -> Likelihood:
+        left = outcome - score
+        return Likelihood(-(left**2) / 2, left, np.ones(len(score)))
 
 
 @dataclass(frozen=True)
@@ -71,11 +90,12 @@ class Logistic:
     def inverse(self, mean: float) -> float:
         return float(special.logit(mean))
 
-    def variance(self, score: Floats) -> Floats:
-        return np.asarray(special.expit(score) * special.expit(-score))
-
-    def likelihood(self, outcome: Floats, score: Floats) -> Floats:
-        return np.asarray(-np.logaddexp(0.0, np.where(outcome == 1, -score, score)))
+    def likelihood(self, outcome: Floats, score: Floats) -> Likelihood:
+        small = np.exp(-np.abs(score))  # one exponential is all of it
+        near = 1.0 / (1.0 + small)
+        far = small * near
+        of = np.minimum(np.where(outcome == 1, score, -score), 0.0) - np.log1p(small)
+        return Likelihood(of, outcome - np.where(score < 0, far, near), near * far)
 
 
 @dataclass(frozen=True)
@@ -93,8 +113,6 @@ class Exponential:
     def inverse(self, mean: float) -> float:
         return float(np.log(mean))
 
-    def variance(self, score: Floats) -> Floats:
-        return np.exp(score)
-
-    def likelihood(self, outcome: Floats, score: Floats) -> Floats:
-        return np.asarray(outcome * score - np.exp(score) - special.gammaln(outcome + 1))
+    def likelihood(self, outcome: Floats, score: Floats) -> Likelihood:
+        mean = np.exp(score)
+        return Likelihood(outcome * score - mean - special.gammaln(outcome + 1), outcome - mean, mean)

@@ -52,7 +52,7 @@ def said(seed: int, effect: Effect) -> NDArray[np.float64]:
     batch = pa.RecordBatch.from_pydict({"id": np.arange(ROWS), "a": x[0], "b": x[1], "y": y, "w": w})
     rows: Any = Memory(pa.Table.from_batches([Binner(bins, ("id",), given, seed)(batch)]))
     rule, drawing = Heterogeneity(LEAF, 0.05, "mse"), LittleBags(0.45, BAG, seed)
-    trees = grown(rows, bins, rule, drawing, Shape(TREES, DEPTH, 2, seed))
+    trees = grown(rows, bins, rule, drawing, Shape(TREES, DEPTH, 2, 16, seed))
     means = []
     for tree, sums in zip(trees, filled(rows, trees, rule, drawing, 2), strict=True):
         means.append(tree.inherited(sums[:, 1:] / np.maximum(sums[:, :1], 1), sums[:, 0] >= LEAF))

@@ -1,10 +1,10 @@
-"""Features become codes of one byte: numbers by cuts between quantiles, categories by their levels."""
+"""Features become codes of a byte or two: numbers by cuts between quantiles, categories by their levels."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,12 +24,14 @@ from iceblink.types import show_type
 if TYPE_CHECKING:
     from iceblink.dataset import Dataset
 
-Codes = NDArray[np.uint8]
+Codes = NDArray[np.unsignedinteger[Any]]
 
 SAMPLE_ROWS = 65_536
 """Rows that cuts are quantiles of, about; of a table with fewer rows they are exact."""
-MOST_BINS = 254
-"""One byte, less the code of what is missing."""
+MOST_BINS = 4_096
+"""Of a feature of numbers."""
+MOST_LEVELS = 254
+"""Of a feature of categories."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,10 +57,10 @@ class Cuts:
         """Return whether a column of a type can be coded."""
         return _is_number(kind)
 
-    def codes(self, values: pa.Array, missing: int) -> Codes:
+    def codes(self, values: pa.Array, missing: int) -> NDArray[np.intp]:
         """Return the code of each value; what is null or NaN has that of what is missing."""
         numbers = floats(values).astype(np.float64, copy=False)
-        found = np.searchsorted(self.at, numbers).astype(np.uint8)
+        found = np.searchsorted(self.at, numbers)
         found[np.isnan(numbers)] = missing
         return found
 
@@ -92,11 +94,11 @@ class Levels:
         inside = kind.value_type if pa.types.is_dictionary(kind) else kind
         return _is_category(kind) and pa.types.is_boolean(inside) == pa.types.is_boolean(self.values.type)
 
-    def codes(self, values: pa.Array, missing: int) -> Codes:
+    def codes(self, values: pa.Array, missing: int) -> NDArray[np.intp]:
         """Return the code of each value; one that is null or was never seen has that of what is missing."""
         plain = values.cast(self.values.type) if values.type != self.values.type else values
         found = pc.fill_null(pc.index_in(plain, self.values, skip_nulls=True), missing)
-        return np.asarray(found.to_numpy(zero_copy_only=False).astype(np.uint8))
+        return np.asarray(found.to_numpy(zero_copy_only=False).astype(np.intp))
 
     def told(self, left: NDArray[np.bool_]) -> str:
         names = [str(value) for value, goes in zip(self.values.to_pylist(), left, strict=False) if goes]
@@ -127,29 +129,17 @@ class Bins:
         """How many codes there are (B): the bins of the feature with most of them, and what is missing, the last."""
         return max(map(len, self.features)) + 1
 
+    @property
+    def code_type(self) -> np.dtype[np.unsignedinteger[Any]]:
+        """The smallest type of codes."""
+        return np.dtype(np.min_scalar_type(self.width - 1))
+
     def codes(self, batch: pa.RecordBatch) -> Codes:
         """Return the codes (p, n) of the rows of a batch."""
-        found = np.empty((len(self.features), batch.num_rows), np.uint8)
+        found = np.empty((len(self.features), batch.num_rows), self.code_type)
         for place, feature in enumerate(self.features):
             found[place] = feature.codes(batch.column(feature.column), self.width - 1)
         return found
-
-    def coarse(self, most: int) -> Codes:
-        """Return what each code becomes (p, B) where neighbouring bins of numbers are one, so that there are few.
-
-        Categories keep their codes; what is missing has the last.
-
-        Parameters
-        ----------
-        most : int
-            Bins of a feature of numbers, at most.
-        """
-        sizes = np.array([len(feature) for feature in self.features])[:, np.newaxis]
-        ordered = np.array([feature.ordered for feature in self.features])[:, np.newaxis]
-        codes = np.minimum(np.arange(self.width), sizes - 1)
-        codes = np.where(ordered, codes * most // np.maximum(sizes, most), codes)
-        codes[:, -1] = codes.max() + 1
-        return np.asarray(codes.astype(np.uint8))
 
     def check(self, schema: pa.Schema, where: str) -> None:
         """Raise ColumnNotFound or TypeMismatch where a dataset has not what the features are made of."""
@@ -177,7 +167,7 @@ def check_features(schema: pa.Schema, features: Sequence[str], bins: int, where:
     ------
     ColumnNotFound, TypeMismatch
     ConfigError
-        There are no features, one is named twice, or the bins are fewer than 2 or more than 254.
+        There are no features, one is named twice, or the bins are fewer than 2 or more than 4,096.
     """
     if not features:
         raise ConfigError("there are no features", where, "name the columns by which effects may differ")
@@ -271,7 +261,7 @@ def _cuts(values: Floats, bins: int) -> Floats:
 
 
 def _levels(data: Dataset, name: str, where: str) -> Levels:
-    found = levels_of(data, name, where, MOST_BINS, "join levels, or give each a number")
+    found = levels_of(data, name, where, MOST_LEVELS, "join levels, or give each a number")
     return Levels(name, found.cast(found.type.value_type) if pa.types.is_dictionary(found.type) else found)
 
 

@@ -35,6 +35,9 @@ from iceblink.errors import ColumnNotFound, ConfigError, PlanError, nearest
 if TYPE_CHECKING:
     from iceblink.dataset import Dataset
 
+LEAST_BINS = 32
+"""That there is room for at least, of a number in a node: of what lies between its own cuts, not of the whole."""
+
 
 @dataclass(frozen=True)
 class CausalForest:
@@ -78,8 +81,8 @@ class CausalForest:
     max_features : int, "sqrt" or None
         How many features, drawn anew, are tried in each node; None: all.
     bins : int
-        Of a feature of numbers, at most 254; where a level of a tree has many nodes, splits are between coarser ones,
-        but of 64 bins at least.
+        Of a feature of numbers, at most 4,096; where they are too many for the nodes of a tree, a node joins neighbours
+        among those that its rows may be in.
     folds : int
     missing : {"raise", "drop"}
         What to do about rows that lack a value. With `residuals`, features may be missing: that is a value of its own.
@@ -108,7 +111,7 @@ class CausalForest:
     sample: float = 0.45
     bag: int = 4
     max_features: Tried = None
-    bins: int = 254
+    bins: int = 4_096
     folds: int = 5
     missing: Missing = "raise"
     seed: int = 0
@@ -178,7 +181,7 @@ class CausalForest:
         seen = binned_rows(data, binner, rows)
         rule = Heterogeneity(self.min_leaf, self.balance, self.criterion)
         drawing = LittleBags(self.sample, self.bag, self.seed)
-        shape = Shape(self.trees, self.depth, tried_of(self.max_features, len(bins.features)), self.seed)
+        shape = Shape(self.trees, self.depth, tried_of(self.max_features, len(bins.features)), LEAST_BINS, self.seed)
         trees = grown(seen, bins, rule, drawing, shape)
         sums = filled(seen, trees, rule, drawing, len(bins.features))
         if not all(one[0, 0] >= self.min_leaf and variation(one[0]) > 0 for one in sums):

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from iceblink.causal.forests.bins import Bins, Codes
+from iceblink.causal.forests.bins import Bins
 from iceblink.causal.forests.rows import Rows, Values
 from iceblink.causal.forests.trees import Places, Tree
+from iceblink.causal.forests.windows import Windows
 from iceblink.causal.hashing import Hashes
 from iceblink.causal.moments import Floats
 from iceblink.causal.passes import summed
@@ -37,10 +38,8 @@ PASS_BYTES = 16 << 20
 """Of the histograms of a pass that reads and bins rows; trees that need more take turns."""
 KEPT_PASS_BYTES = 4 << 20
 """Of those of a pass over binned rows in memory, of which another costs little."""
-TREE_BYTES = 8 << 20
-"""Of the histograms of a tree: where they would be larger, neighbouring bins are counted as one."""
-LEAST_BINS = 64
-"""Of a feature that has more, those that are left of them at least."""
+TREE_BYTES = 1 << 20
+"""Of the histograms of a tree: where they would be larger, a node counts neighbouring codes as one bin."""
 
 
 class Drawing(Protocol):
@@ -88,12 +87,15 @@ class Shape:
     trees, depth : int
     tried : int
         How many features of p, drawn anew, are tried in each node.
+    bins : int
+        That there is room for at least, of a number in a node.
     seed : int
     """
 
     trees: int
     depth: int
     tried: int
+    bins: int
     seed: int
 
 
@@ -109,6 +111,8 @@ class _Open:
     nodes : int array (k,)
     tried : int array (k, t)
         The features that are tried in each.
+    first, last : int arrays (k, p)
+        Between which codes of each feature the rows of each that have it are.
     priors : float64 array (k, ...)
         What each knows of the nodes above it.
     """
@@ -117,6 +121,8 @@ class _Open:
     tree: Tree
     nodes: Places
     tried: Places
+    first: Places
+    last: Places
     priors: Floats | None
 
     def pieces(self, cells: int, room: int) -> Iterator[_Open]:
@@ -125,7 +131,13 @@ class _Open:
         for begin in range(0, len(self.nodes), most):
             some = slice(begin, begin + most)
             above = None if self.priors is None else self.priors[some]
-            yield replace(self, nodes=self.nodes[some], tried=self.tried[some], priors=above)
+            first, last = self.first[some], self.last[some]
+            yield replace(self, nodes=self.nodes[some], tried=self.tried[some], first=first, last=last, priors=above)
+
+    def windows(self, width: int) -> Windows:
+        """Return how the codes of the features that are tried are counted in so many bins."""
+        first, last = (np.take_along_axis(ends, self.tried, axis=1) for ends in (self.first, self.last))
+        return Windows.of(first, last, width)
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,26 +149,24 @@ class _Level:
     open : tuple of _Open
     rule : Rule
     drawing : Drawing
-    coarse : uint8 array (p, B)
-        What is counted as one code.
+    width : int
+        How many bins each feature has in each node (C), the last of what is missing.
+    missing : int
+        The code of that.
     """
 
     open: tuple[_Open, ...]
     rule: Rule
     drawing: Drawing
-    coarse: Codes
-
-    @property
-    def width(self) -> int:
-        """How many codes are counted (C)."""
-        return int(self.coarse[0, -1]) + 1
+    width: int
+    missing: int
 
     def sizes(self) -> list[int]:
         """Return the cells of the histogram of each tree."""
         return [one.tried.size * self.width * self.rule.cells for one in self.open]
 
     def __call__(self, batch: pa.RecordBatch) -> Sums:
-        rows, sizes = Rows.of(batch, len(self.coarse)), self.sizes()
+        rows, sizes = Rows.of(batch, self.open[0].first.shape[1]), self.sizes()
         found = np.empty(sum(sizes))
         for one, part in zip(self.open, np.split(found, np.cumsum(sizes)[:-1]), strict=True):
             self._count(rows, one, part.reshape(*one.tried.shape, self.width, self.rule.cells))
@@ -172,15 +182,12 @@ class _Level:
             inside = np.flatnonzero(slot >= 0)
             mine, slot = mine.among(inside), slot[inside]
         count, tried, size = len(slot), one.tried.shape[1], len(one.nodes) * self.width
-        flat, row, begin = mine.codes.ravel(), np.arange(count), slot * self.width
+        flat, row, windows = mine.codes.ravel(), np.arange(count), one.windows(self.width)
         for at in range(tried):
-            if tried == len(self.coarse):  # then all nodes try the same one
-                code = self.coarse[at][mine.codes[at]]
-            else:
-                feature = one.tried[:, at][slot]
-                code = self.coarse[feature, flat[feature * count + row]]
-            sums = self.rule.counted(mine.values, begin + code, size)
-            found[:, at] = sums.reshape(len(one.nodes), self.width, self.rule.cells)
+            every = tried == len(mine.codes)  # then all nodes try the same one
+            codes = mine.codes[at] if every else flat[one.tried[:, at][slot] * count + row]
+            index = windows.places(at, slot, codes, self.missing)
+            found[:, at] = self.rule.counted(mine.values, index, size).reshape(found[:, at].shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,18 +226,21 @@ def grown(rows: Dataset, bins: Bins, rule: Rule, drawing: Drawing, shape: Shape)
     begun = Tree.root(width)
     trees = [begun] * shape.trees
     top = np.zeros(1, np.intp)
-    open_ = [_Open(at, begun, top, _tried(shape, features, at, 0, 1), None) for at in range(len(trees))]
+    last = np.array([[len(feature) - 1 for feature in bins.features]])
+    ends = np.zeros_like(last), last
+    open_ = [_Open(at, begun, top, _tried(shape, features, at, 0, 1), *ends, None) for at in range(len(trees))]
     for _ in range(shape.depth):
-        coarse = _coarse(bins, max((one.tried.size for one in open_), default=1) * rule.cells)
-        cells = (int(coarse[0, -1]) + 1) * rule.cells
+        counted_as = _width(bins, max((one.tried.size for one in open_), default=1) * rule.cells, shape.bins)
+        cells = counted_as * rule.cells
         pieces = [piece for one in open_ for piece in one.pieces(cells, room)]
         found: dict[int, list[_Best]] = {one.number: [] for one in open_}
         for some, sizes in _turns(pieces, [piece.tried.size * cells for piece in pieces], room):
-            counted = summed(rows, _Level(tuple(some), rule, drawing, coarse), LEVEL_ROWS)["histogram"]
+            level = _Level(tuple(some), rule, drawing, counted_as, width - 1)
+            counted = summed(rows, level, LEVEL_ROWS)["histogram"]
             for piece, part in zip(some, np.split(counted, np.cumsum(sizes)[:-1]), strict=True):
                 histogram = part.reshape(*piece.tried.shape, -1, rule.cells)
-                found[piece.number].append(_best(piece, histogram, rule, categories[piece.tried], coarse))
-        split = [_split(one, _Best.joined(found[one.number]), rule, shape, features) for one in open_]
+                found[piece.number].append(_best(piece, histogram, rule, categories[piece.tried], width))
+        split = [_split(one, _Best.joined(found[one.number]), rule, shape, categories) for one in open_]
         for one in split:
             trees[one.number] = one.tree
         open_ = [one for one in split if len(one.nodes)]
@@ -248,14 +258,14 @@ def filled(rows: Dataset, trees: Sequence[Tree], rule: Rule, drawing: Drawing, f
     return found
 
 
-def _coarse(bins: Bins, cells: int) -> Codes:
-    """Return what codes (p, B) are counted as, so that a tree with some cells for each code has room."""
+def _width(bins: Bins, cells: int, least: int) -> int:
+    """Return how many bins features have in nodes, so that a tree with some cells for each bin has room."""
     most = bins.width - 1
-    # Levels of categories stay, and with as many codes there is nothing to be had by fewer bins.
-    least = max([LEAST_BINS, *(len(feature) for feature in bins.features if not feature.ordered)])
+    # Levels of categories stay, and with as many bins there is nothing to be had by fewer bins.
+    least = max([least, *(len(feature) for feature in bins.features if not feature.ordered)])
     while most > least and 8 * cells * (most + 1) > TREE_BYTES:
         most = max((most + 1) // 2, least)
-    return bins.coarse(most)
+    return most + 1
 
 
 def _room(rows: Dataset) -> int:
@@ -318,7 +328,7 @@ class _Best:
         return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
 
-def _split(one: _Open, best: _Best, rule: Rule, shape: Shape, features: int) -> _Open:
+def _split(one: _Open, best: _Best, rule: Rule, shape: Shape, categories: NDArray[np.bool_]) -> _Open:
     """Split the open nodes of a tree that are worth it, and return what is open then."""
     splits = np.flatnonzero(best.gain > 0)
     if not len(splits):
@@ -326,15 +336,20 @@ def _split(one: _Open, best: _Best, rule: Rule, shape: Shape, features: int) -> 
     tree = one.tree.split(
         one.nodes[splits], best.feature[splits], best.goes_left[splits], best.gain[splits], best.gaps[splits]
     )
-    first = len(one.tree)
+    begin = len(one.tree)
     children = best.sums[splits].reshape(-1, rule.cells)
     kept = np.flatnonzero(rule.divisible(children))
-    tried = _tried(shape, features, one.number, first, len(children))[kept]
-    return _Open(one.number, tree, first + kept, tried, np.repeat(best.priors[splits], 2, axis=0)[kept])
+    tried = _tried(shape, len(categories), one.number, begin, len(children))[kept]
+    first, last = (np.repeat(ends[splits], 2, axis=0) for ends in (one.first, one.last))
+    cut = np.flatnonzero(~categories[best.feature[splits]])
+    feature, below = best.feature[splits[cut]], best.goes_left[splits[cut], :-1].sum(axis=1)
+    last[2 * cut, feature], first[2 * cut + 1, feature] = below - 1, below
+    priors = np.repeat(best.priors[splits], 2, axis=0)[kept]
+    return _Open(one.number, tree, begin + kept, tried, first[kept], last[kept], priors)
 
 
-def _best(one: _Open, histogram: Floats, rule: Rule, categories: NDArray[np.bool_], coarse: Codes) -> _Best:
-    """Find the best splits of nodes by their histograms (k, t, C, S) of coarse codes.
+def _best(one: _Open, histogram: Floats, rule: Rule, categories: NDArray[np.bool_], codes: int) -> _Best:
+    """Find the best splits of nodes by their histograms (k, t, C, S), for so many codes.
 
     Bins are in their order, those of a category (k, t) in the rule's; what is missing is tried on either side.
     """
@@ -366,6 +381,6 @@ def _best(one: _Open, histogram: Floats, rule: Rule, categories: NDArray[np.bool
     larger = 2 * rule.rows(sums) >= rule.rows(nodes)
     goes_left = np.where(unseen, larger[:, np.newaxis], goes_left)
     sides = np.stack([sums, nodes - sums], axis=1)
-    feature = one.tried[row, at]
-    goes_left = np.take_along_axis(goes_left, coarse[feature].astype(np.intp), axis=1)
-    return _Best(flat[row, chosen], feature, goes_left, ~unseen[:, -1], sides, priors)
+    of_code = one.windows(width).bins(at, codes)
+    goes_left = np.take_along_axis(goes_left, of_code, axis=1)
+    return _Best(flat[row, chosen], one.tried[row, at], goes_left, ~unseen[:, -1], sides, priors)

@@ -45,7 +45,7 @@ class Rows:
 
     Parameters
     ----------
-    codes : uint8 array (p, n)
+    codes : uint8 or uint16 array (p, n)
     places : uint64 array (n,)
         Hashes of their keys, of which all chance is made.
     values : mapping of str to float64 array (n,)
@@ -59,9 +59,7 @@ class Rows:
     @classmethod
     def of(cls, batch: pa.RecordBatch, features: int) -> Rows:
         """Take a batch apart that `Binner` made."""
-        codes = np.empty((features, batch.num_rows), np.uint8)
-        for at in range(features):
-            codes[at] = batch.column(1 + at).to_numpy()
+        codes = np.stack([batch.column(1 + at).to_numpy() for at in range(features)])
         names = batch.schema.names[1 + features :]
         return cls(codes, batch.column(0).to_numpy(), {name: batch.column(name).to_numpy() for name in names})
 
@@ -85,7 +83,8 @@ class Binner:
 
     @property
     def schema(self) -> pa.Schema:
-        features = [pa.field(str(at), pa.uint8()) for at in range(len(self.bins.features))]
+        code = pa.from_numpy_dtype(self.bins.code_type)
+        features = [pa.field(str(at), code) for at in range(len(self.bins.features))]
         values = [pa.field(name, pa.float64()) for name in self.counted.names]
         return pa.schema([pa.field(PLACE, pa.uint64()), *features, *values])
 
@@ -101,7 +100,7 @@ def binned_rows(data: Dataset, binner: Binner, rows: int) -> Dataset:
     Eager, and in memory, where they are few; else lazy: every pass bins them again, where they are.
     """
     made = data.select(*binner.inputs).map_batches(binner, schema=binner.schema, batch_size=BLOCK_ROWS)
-    row_bytes = 8 + len(binner.bins.features) + 8 * len(binner.counted.names)
+    row_bytes = 8 + binner.bins.code_type.itemsize * len(binner.bins.features) + 8 * len(binner.counted.names)
     if rows * row_bytes > KEPT_BYTES:
         return made
     return Dataset(Memory(binner.schema, made.to_arrow()), made.session)

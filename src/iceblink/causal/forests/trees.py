@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -27,8 +26,8 @@ class Tree:
     ----------
     feature : int array (m,)
         By which a node is split; -1 of a leaf.
-    goes_left : bool array (m, B)
-        Which codes of it go to the left child.
+    goes_left : uint8 array (m, B / 8)
+        Which codes of it go to the left child, a bit for each, the lowest first; all of a leaf.
     left, right : int arrays (m,)
         The children, of which the right one follows the left one; of a leaf itself.
     gain : float64 array (m,)
@@ -40,7 +39,7 @@ class Tree:
     """
 
     feature: Places
-    goes_left: NDArray[np.bool_]
+    goes_left: NDArray[np.uint8]
     left: Places
     right: Places
     gain: Floats
@@ -50,24 +49,20 @@ class Tree:
     @classmethod
     def root(cls, width: int) -> Tree:
         """Return a tree of one leaf."""
-        none = np.zeros(1, np.intp)
-        return cls(np.full(1, -1, np.intp), np.zeros((1, width), bool), none, none, np.zeros(1), np.zeros(1, bool), 0)
+        none, every = np.zeros(1, np.intp), np.full((1, -(-width // 8)), 255, np.uint8)
+        return cls(np.full(1, -1, np.intp), every, none, none, np.zeros(1), np.zeros(1, bool), 0)
 
     def __len__(self) -> int:
         return len(self.feature)
-
-    @cached_property
-    def _goes_right(self) -> NDArray[np.bool_]:
-        """Which codes (m * B,) go to the right child; none of a leaf."""
-        return np.asarray((~self.goes_left & (self.feature >= 0)[:, np.newaxis]).ravel())
 
     def leaves(self, codes: Codes) -> Places:
         """Return the leaf (n,) of rows of codes (p, n)."""
         count, width = codes.shape[1], self.goes_left.shape[1]
         flat, row, node = codes.ravel(), np.arange(count), np.zeros(count, np.intp)
-        start = np.maximum(self.feature, 0) * count
+        start, bits, right = np.maximum(self.feature, 0) * count, self.goes_left.ravel(), self.left + 1
         for _ in range(self.depth):  # a leaf leads to itself, whatever the code
-            node = self.left[node] + self._goes_right[node * width + flat[start[node] + row]]
+            code = flat[start[node] + row]
+            node = right[node] - (bits[node * width + (code >> 3)] >> (code & 7) & 1)
         return node
 
     def split(
@@ -82,10 +77,10 @@ class Tree:
             "right": np.concatenate([self.right, fresh]),
             "gain": np.concatenate([self.gain, np.zeros(2 * count)]),
             "gaps": np.concatenate([self.gaps, np.zeros(2 * count, bool)]),
-            "goes_left": np.concatenate([self.goes_left, np.zeros((2 * count, self.goes_left.shape[1]), bool)]),
+            "goes_left": np.concatenate([self.goes_left, np.full((2 * count, self.goes_left.shape[1]), 255, np.uint8)]),
         }
         wide["feature"][nodes], wide["gain"][nodes], wide["gaps"][nodes] = feature, gain, gaps
-        wide["goes_left"][nodes] = goes_left
+        wide["goes_left"][nodes] = np.packbits(goes_left, axis=1, bitorder="little")
         wide["left"][nodes], wide["right"][nodes] = fresh[::2], fresh[1::2]
         return Tree(**wide, depth=self.depth + 1)
 
@@ -114,7 +109,8 @@ class Tree:
         def told(node: int, said: str, indent: int) -> None:
             lines.append(f"{'  ' * indent}{said}: {labels[node]}")
             if self.feature[node] >= 0:
-                split = bins.told(int(self.feature[node]), self.goes_left[node], bool(self.gaps[node]))
+                left = np.unpackbits(self.goes_left[node], count=bins.width, bitorder="little").astype(bool)
+                split = bins.told(int(self.feature[node]), left, bool(self.gaps[node]))
                 told(int(self.left[node]), split, indent + 1)
                 told(int(self.right[node]), "else", indent + 1)
 

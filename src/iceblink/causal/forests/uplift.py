@@ -66,7 +66,7 @@ class UpliftForest:
     max_features : int, "sqrt" or None
         How many features, drawn anew, are tried in each node; None: all.
     bins : int
-        Of a feature of numbers, at most 254.
+        Of a feature of numbers, at most 4,096.
     missing : {"raise", "drop"}
         What to do about rows that lack outcome or treatment.
     seed : int
@@ -143,7 +143,7 @@ class UpliftForest:
         bins = binned(data, self.features, keys, rows, self.bins, self.seed, title)
         seen = binned_rows(data, Binner(bins, keys, Cells(self.outcome, arms), self.seed), rows)
         rule = Divergence(len(arms), self.criterion, self.normalization, self.min_leaf, self.min_arm, self.n_reg)
-        shape = Shape(self.trees, self.depth, tried_of(self.max_features, len(bins.features)), self.seed)
+        shape = Shape(self.trees, self.depth, tried_of(self.max_features, len(bins.features)), self.bins, self.seed)
         trees = grown(seen, bins, rule, self._drawing, shape)
         sums = filled(seen, trees, rule, self._drawing, len(bins.features))
         if any((one[0, ::2] + one[0, 1::2]).min() == 0 for one in sums):

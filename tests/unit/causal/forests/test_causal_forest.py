@@ -17,6 +17,7 @@ from iceblink import causal as ci
 from iceblink.causal.forests import bins, growth, rows
 from iceblink.causal.forests.drawing import LittleBags
 from iceblink.causal.forests.heterogeneity import Criterion
+from iceblink.causal.forests.trees import Tree
 from iceblink.causal.hashing import hashed
 from iceblink.causal.judging.jackknife import buckets_of
 from iceblink.causal.passes import Folds
@@ -151,32 +152,39 @@ def test_a_forest_is_the_same_in_any_files_turns_and_passes(lake: ib.Lake, monke
         np.testing.assert_array_equal(np.concatenate(found.sums), np.concatenate(expected.sums))
 
 
-def test_where_bins_are_many_for_a_tree_neighbours_are_counted_as_one(
+def test_where_codes_are_many_for_a_tree_a_node_joins_those_that_its_rows_may_have(
     lake: ib.Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = lake.from_arrow(drawn(600))
-    forest = ci.CausalForest("y", "w", ["a", "town"], "id", residuals=("y", "w"), trees=4, bag=2, depth=2, bins=200)
+    data = lake.from_arrow(drawn(900))
+    forest = ci.CausalForest("y", "w", ["a", "town"], "id", residuals=("y", "w"), trees=8, bag=2, depth=4, bins=400)
     fine = forest.fit(data)
-    (cuts, levels), last = fine.bins.features, fine.bins.width - 1
     monkeypatch.setattr(growth, "TREE_BYTES", 1)
     coarse = forest.fit(data)
-    assert (len(cuts), len(levels), last) == (200, 3, 200)
-    joined = fine.bins.coarse(64)
-    np.testing.assert_array_equal(joined[0, :200], [code * 64 // 200 for code in range(200)])
-    np.testing.assert_array_equal(joined[1, :3], range(3))
-    assert (joined[:, -1] == 64).all()
-    ends = np.flatnonzero(np.diff(joined[0, :200])) + 1
-    for tree in coarse.trees:
-        assert np.isin(tree.goes_left[tree.feature == 0, :200].sum(axis=1), ends).all()
-    assert not all(np.isin(tree.goes_left[tree.feature == 0, :200].sum(axis=1), ends).all() for tree in fine.trees)
+    assert [len(feature) for feature in coarse.bins.features] == [400, 3]
+
+    def cuts(tree: Tree) -> Iterator[tuple[int, int]]:
+        """Yield how many codes of a are one of 32 bins in each node, and how many of its own codes go left."""
+        ends = {0: (0, 400)}
+        for node in np.flatnonzero(tree.feature >= 0):
+            first, after = ends[int(node)]
+            left, right = (first, after), (first, after)
+            if tree.feature[node] == 0:
+                below = int(np.unpackbits(tree.goes_left[node], count=400, bitorder="little").sum())
+                yield next(2**bits for bits in range(9) if after - first <= 32 * 2**bits), below - first
+                left, right = (first, below), (below, after)
+            ends[int(tree.left[node])], ends[int(tree.right[node])] = left, right
+
+    found = [cut for tree in coarse.trees for cut in cuts(tree)]
+    assert {joined for joined, _ in found} >= {8, 16}
+    assert all(ahead % joined == 0 for joined, ahead in found)
+    assert not all(ahead % joined == 0 for tree in fine.trees for joined, ahead in cuts(tree))
 
 
 @pytest.mark.parametrize(("levels", "left"), [(3, 64), (100, 100), (254, 254)])
 def test_bins_are_not_joined_where_levels_need_as_much_room(levels: int, left: int) -> None:
     names = bins.Levels("town", pa.array([f"{level:03}" for level in range(levels)]))
-    joined = growth._coarse(bins.Bins((bins.Cuts("a", np.arange(253.0)), names)), growth.TREE_BYTES)
-    assert len(set(joined[0, :254])) == left
-    assert (joined[:, -1] == left).all()
+    both = bins.Bins((bins.Cuts("a", np.arange(253.0)), names))
+    assert growth._width(both, growth.TREE_BYTES, 64) == left + 1
 
 
 def test_residuals_of_ones_own_replace_the_linear_models(lake: ib.Lake) -> None:

@@ -186,7 +186,7 @@ ROWS: dict[str, Any] = {
         ({"n_reg": -1.0}, ConfigError),
         ({"criterion": "kl"}, ConfigError),
         ({"max_features": 0}, ConfigError),
-        ({"bins": 300}, ConfigError),
+        ({"bins": 5_000}, ConfigError),
         ({"missing": "fill"}, ConfigError),
     ],
 )

@@ -50,7 +50,11 @@ class Settings:
     def __post_init__(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
-            if isinstance(value, int) and value < 1:
+            if _is_text(item.name):
+                continue
+            if isinstance(value, bool) or not hasattr(value, "__index__"):
+                raise ConfigError(f"{item.name} is {value!r}", "Settings", "a whole number")
+            if value < 1:
                 raise ConfigError(f"{item.name} must be at least 1, got {value}", "Settings")
         if self.memory_bytes < 64 * MIB:
             raise ConfigError(
@@ -61,7 +65,7 @@ class Settings:
     def from_environment(cls, **given: Any) -> Self:
         """Return the defaults, overridden by ``ICEBLINK_*`` variables, overridden by `given`.
 
-        Sizes may be written with a unit: ``ICEBLINK_MEMORY_BYTES=4GiB``.
+        Sizes may be written with a unit: ``ICEBLINK_MEMORY_BYTES=4GiB``, ``memory_bytes="4GiB"``.
 
         Raises
         ------
@@ -72,16 +76,21 @@ class Settings:
         for name in given:
             if name not in known:
                 raise ConfigError(f"no setting {name!r}", "Settings", nearest(name, known, "settings"))
-        read: dict[str, Any] = {}
+        asked: dict[str, Any] = {}
         for name in known:
-            text = os.environ.get(f"ICEBLINK_{name.upper()}")
-            if text is not None:
-                read[name] = text if name.endswith("_dir") else parse_bytes(text, f"ICEBLINK_{name.upper()}")
-        return cls(**{**read, **given})
+            variable = f"ICEBLINK_{name.upper()}"
+            where, value = (name, given[name]) if name in given else (variable, os.environ.get(variable))
+            if name in given or value is not None:
+                asked[name] = parse_bytes(value, where) if isinstance(value, str) and not _is_text(name) else value
+        return cls(**asked)
 
     def override(self, **given: Any) -> Self:
         """Return these settings with some replaced."""
         return replace(self, **given)
+
+
+def _is_text(name: str) -> bool:
+    return name.endswith("_dir")
 
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", re.IGNORECASE)

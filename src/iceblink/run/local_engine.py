@@ -40,7 +40,7 @@ class LocalEngine:
     Parameters
     ----------
     **settings
-        Any of `Settings`, for example ``threads=4``, ``memory_bytes=2 << 30``, ``spill_dir="/fast/disk"``.
+        Any of `Settings`, for example ``threads=4``, ``memory_bytes="2GiB"``, ``spill_dir="/fast/disk"``.
 
     Raises
     ------

@@ -174,6 +174,7 @@ def test_workers_that_are_together_end_together(lakes: Lakes) -> None:
     assert {group["state"] for group in placement_group_table().values()} == {"REMOVED"}
 
 
+@pytest.mark.usefixtures("ray_session")
 def test_who_waits_for_workers_of_an_engine_that_is_closed_is_told(tmp_path: Path) -> None:
     class Busy:
         def __init__(self, number: int) -> None:

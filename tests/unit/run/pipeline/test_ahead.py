@@ -88,8 +88,9 @@ def adds(form: str, on_error: OnError = "raise", retries: int = 0, **how: Any) -
 
 
 @pytest.fixture(autouse=True)
-def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("iceblink.run.pipeline.failures.FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr("iceblink.run.pipeline.outputs.PATIENCE_S", 3600.0)  # which outputs are joined is not chance
 
 
 lengths = st.lists(st.integers(0, 9), max_size=6)

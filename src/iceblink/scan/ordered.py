@@ -10,6 +10,8 @@ from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from iceblink.condition import Condition
+
 T = TypeVar("T")
 
 
@@ -31,7 +33,7 @@ class _Line(Generic[T]):
     def __init__(self, tasks: Iterable[Callable[[], Iterator[T]]], size: Callable[[T], int], ahead_bytes: int) -> None:
         self.tasks, self.size, self.ahead_bytes = iter(tasks), size, ahead_bytes
         self.starting = threading.Lock()  # of the next task, which may be long in coming: nobody else waits for that
-        self.changed = threading.Condition()
+        self.changed = Condition()
         self.streams: deque[_Stream[T]] = deque()
         self.held_bytes = 0
         self.stopped = False

@@ -18,6 +18,7 @@ from functools import partial
 
 import pyarrow as pa
 
+from iceblink.condition import Condition
 from iceblink.errors import ConfigError, FunctionError, OutOfMemoryBudget
 from iceblink.events import BatchDone, emit
 from iceblink.run.pipeline.backend import (
@@ -86,7 +87,7 @@ class Scheduler:
         self.looked_at = 0.0
         self.tight = False
         # between the loop and whoever takes
-        self.changed = threading.Condition()
+        self.changed = Condition()
         self.out: deque[tuple[int, Item, int]] = deque()
         self.out_bytes = 0
         self.ended = self.stopping = False

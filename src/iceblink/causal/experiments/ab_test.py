@@ -46,7 +46,7 @@ class ABTest:
 
     The estimand is the difference between an arm and the control in the mean of a metric over all units, had all been
     in the one or in the other (the average treatment effect), and that difference as a part of the control (lift), of
-    those metrics whose control is told from 0.
+    those metrics whose control is surely above 0.
 
     Parameters
     ----------

@@ -107,7 +107,7 @@ class ABResult(Result):
 
     @property
     def without_lift(self) -> tuple[str, ...]:
-        """Metrics of which the control is not told from 0, or is below, among all rows or in a segment."""
+        """Metrics of which the control is not surely above 0, among all rows or in a segment."""
         unknown = [one for one in self.effects if np.isnan(one.lift)]
         return tuple(dict.fromkeys(f"{one.metric}{_segment(one, ' of ')}" for one in unknown))
 
@@ -178,7 +178,7 @@ class ABResult(Result):
         Raises
         ------
         PlanError
-            There is no such metric or column, several metrics have different units, or no control is told from 0, so
+            There is no such metric or column, several metrics have different units, or no control is surely above 0, so
             that there are no lifts.
         ConfigError
             matplotlib is not installed.
@@ -195,7 +195,7 @@ class ABResult(Result):
         arms = "arm" if len(self.sample_ratio.arms) > 2 else None
         if by is None and metric is None:
             if all(np.isnan(one.lift) for one in rows):
-                raise PlanError("no metric of the control is told from 0", self.title, "draw differences: metric=...")
+                raise PlanError("no control is surely above 0", self.title, "draw differences: metric=...")
             columns = {"name": "metric", "estimate": "lift", "lower": "lift_lower", "upper": "lift_upper"}
             return intervals(
                 table, **columns, series=arms, percent=True, xlabel=f"lift against arm {control}, {level}", ax=ax
@@ -228,7 +228,7 @@ class ABResult(Result):
         left += [f"warning: nothing varies in {', '.join(self.constant)}"] if self.constant else []
         if self.without_lift:
             names = ", ".join(self.without_lift)
-            left.append(f"warning: no lift of {names}, where the control is not told from 0: take the difference")
+            left.append(f"warning: no lift of {names}, where the control is not surely above 0: take the difference")
         return Sheet(
             above=(self.title, str(self.sample_ratio)),
             head=head,

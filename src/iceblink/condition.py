@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import threading
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from types import TracebackType
 
 
 class Condition(threading.Condition):
-    """As Python's, but that Ctrl-C in a wait is always a KeyboardInterrupt.
+    """As Python's, but that what a signal raises in a wait, a KeyboardInterrupt as a rule, is what the wait raises.
 
-    Python's lets go of its lock a line before it makes sure of taking it back: where Ctrl-C comes in between, the block
-    around the wait leaves a lock that it has not, and a RuntimeError takes the interrupt's place.
+    Python's lets go of its lock a line before it makes sure of taking it back: where a signal comes in between, the
+    block around the wait leaves a lock that it has not, and a RuntimeError takes the place of what was raised.
     """
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, KeyboardInterrupt):
-            with suppress(RuntimeError):
-                super().__exit__(kind, error, trace)
-        else:
+        with suppress(RuntimeError) if error is not None else nullcontext():
             super().__exit__(kind, error, trace)

@@ -81,7 +81,7 @@ class Settings:
             variable = f"ICEBLINK_{name.upper()}"
             where, value = (name, given[name]) if name in given else (variable, os.environ.get(variable))
             if name in given or value is not None:
-                asked[name] = parse_bytes(value, where) if isinstance(value, str) and not _is_text(name) else value
+                asked[name] = _read(value, name, where) if isinstance(value, str) else value
         return cls(**asked)
 
     def override(self, **given: Any) -> Self:
@@ -91,6 +91,18 @@ class Settings:
 
 def _is_text(name: str) -> bool:
     return name.endswith("_dir")
+
+
+def _read(text: str, name: str, where: str) -> int | str:
+    """Read a setting that is written as text."""
+    if _is_text(name):
+        return text
+    if name.endswith("_bytes"):
+        return parse_bytes(text, where)
+    try:
+        return int(text)
+    except ValueError as error:
+        raise ConfigError(f"{name} is {text!r}", where, "a whole number") from error
 
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", re.IGNORECASE)

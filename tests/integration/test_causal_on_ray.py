@@ -183,7 +183,7 @@ def test_who_waits_for_workers_of_an_engine_that_is_closed_is_told(tmp_path: Pat
         def rest(self, seconds: float) -> None:
             threading.Event().wait(seconds)
 
-    with ib.connect(tmp_path, engine=ib.RayEngine(memory_bytes=1 << 30)) as lake:
+    with ib.connect(tmp_path, engine=ib.RayEngine(memory_bytes="1GiB")) as lake:
         engine = lake.from_arrow(people().slice(0, 1)).session.engine
         with engine.gang("a test", 1, 1, Busy) as gang:
             closing = threading.Timer(0.5, engine.close)

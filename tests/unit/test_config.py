@@ -31,6 +31,7 @@ def test_sizes_are_given_as_numbers_or_with_a_unit(monkeypatch: pytest.MonkeyPat
         {"threads": 0},
         {"threads": None},
         {"threads": True},
+        {"threads": "2.7"},
         {"thread": 2},
     ],
 )

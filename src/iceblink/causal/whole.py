@@ -21,5 +21,11 @@ def check_whole(where: str, **given: object) -> None:
 
 
 def check_whole_fields(asked: Any, where: str) -> None:
-    """Raise ConfigError unless each field of an estimator that is annotated as int is a whole number."""
-    check_whole(where, **{one.name: getattr(asked, one.name) for one in fields(asked) if one.type == "int"})
+    """Raise ConfigError unless each field of an estimator that is annotated as int is a whole number.
+
+    NumPy's become Python's, for those of few bits would overflow.
+    """
+    for one in fields(asked):
+        if one.type == "int":
+            check_whole(where, **{one.name: getattr(asked, one.name)})
+            object.__setattr__(asked, one.name, int(getattr(asked, one.name)))

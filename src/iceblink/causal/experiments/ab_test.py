@@ -95,10 +95,10 @@ class ABTest:
         object.__setattr__(self, "segments", segments)
         where = self.title
         given: Any = self.metrics
-        for metric in given if isinstance(given, Iterable) else (None,):
-            if not isinstance(metric, Mean | Ratio | Quantile):
-                raise ConfigError(f"metrics is {given!r}", where, 'a list of metrics: [ci.Mean("revenue")]')
-        object.__setattr__(self, "metrics", tuple(given))
+        metrics = tuple(given) if isinstance(given, Iterable) else (given,)
+        if not isinstance(given, Iterable) or not all(isinstance(one, Mean | Ratio | Quantile) for one in metrics):
+            raise ConfigError(f"metrics is {given!r}", where, 'a list of metrics: [ci.Mean("revenue")]')
+        object.__setattr__(self, "metrics", metrics)
         check_missing(self.missing, where)
         if not self.metrics:
             raise ConfigError("there are no metrics", where, 'metrics=[Mean("revenue")]')

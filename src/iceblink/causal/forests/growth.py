@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from iceblink.causal.forests.bins import Bins
 from iceblink.causal.forests.rows import Rows, Values
-from iceblink.causal.forests.trees import Places, Tree
+from iceblink.causal.forests.trees import Places, Tree, packed
 from iceblink.causal.forests.windows import Windows
 from iceblink.causal.hashing import Hashes
 from iceblink.causal.moments import Floats
@@ -305,8 +305,10 @@ class _Best:
     ----------
     gain : float64 array (k,)
     feature : int array (k,)
-    goes_left : bool array (k, B)
-        Which codes go left.
+    goes_left : uint8 array (k, B / 8)
+        Which codes go left, as `Tree` has them.
+    below : int array (k,)
+        How many codes do, but for what is missing: of a number those below the cut.
     gaps : bool array (k,)
         Whether rows lack the feature.
     sums : float64 array (k, 2, S)
@@ -317,7 +319,8 @@ class _Best:
 
     gain: Floats
     feature: Places
-    goes_left: NDArray[np.bool_]
+    goes_left: NDArray[np.uint8]
+    below: Places
     gaps: NDArray[np.bool_]
     sums: Floats
     priors: Floats
@@ -342,8 +345,9 @@ def _split(one: _Open, best: _Best, rule: Rule, shape: Shape, categories: NDArra
     tried = _tried(shape, len(categories), one.number, begin, len(children))[kept]
     first, last = (np.repeat(ends[splits], 2, axis=0) for ends in (one.first, one.last))
     cut = np.flatnonzero(~categories[best.feature[splits]])
-    feature, below = best.feature[splits[cut]], best.goes_left[splits[cut], :-1].sum(axis=1)
-    last[2 * cut, feature], first[2 * cut + 1, feature] = below - 1, below
+    feature, below, left = best.feature[splits[cut]], best.below[splits[cut]], 2 * cut
+    last[left, feature] = np.minimum(last[left, feature], below - 1)  # the last bin has what is behind it, too
+    first[left + 1, feature] = below
     priors = np.repeat(best.priors[splits], 2, axis=0)[kept]
     return _Open(one.number, tree, begin + kept, tried, first[kept], last[kept], priors)
 
@@ -383,4 +387,5 @@ def _best(one: _Open, histogram: Floats, rule: Rule, categories: NDArray[np.bool
     sides = np.stack([sums, nodes - sums], axis=1)
     of_code = one.windows(width).bins(at, codes)
     goes_left = np.take_along_axis(goes_left, of_code, axis=1)
-    return _Best(flat[row, chosen], one.tried[row, at], goes_left, ~unseen[:, -1], sides, priors)
+    below, gaps = goes_left[:, :-1].sum(axis=1), ~unseen[:, -1]
+    return _Best(flat[row, chosen], one.tried[row, at], packed(goes_left), below, gaps, sides, priors)

@@ -66,7 +66,7 @@ class Tree:
         return node
 
     def split(
-        self, nodes: Places, feature: Places, goes_left: NDArray[np.bool_], gain: Floats, gaps: NDArray[np.bool_]
+        self, nodes: Places, feature: Places, goes_left: NDArray[np.uint8], gain: Floats, gaps: NDArray[np.bool_]
     ) -> Tree:
         """Return the tree with some of its leaves split; their children are the last nodes, left and right in turn."""
         old, count = len(self), len(nodes)
@@ -80,7 +80,7 @@ class Tree:
             "goes_left": np.concatenate([self.goes_left, np.full((2 * count, self.goes_left.shape[1]), 255, np.uint8)]),
         }
         wide["feature"][nodes], wide["gain"][nodes], wide["gaps"][nodes] = feature, gain, gaps
-        wide["goes_left"][nodes] = np.packbits(goes_left, axis=1, bitorder="little")
+        wide["goes_left"][nodes] = goes_left
         wide["left"][nodes], wide["right"][nodes] = fresh[::2], fresh[1::2]
         return Tree(**wide, depth=self.depth + 1)
 
@@ -116,6 +116,11 @@ class Tree:
 
         told(0, "all", 0)
         return "\n".join(lines)
+
+
+def packed(goes_left: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return which codes go left as a tree has them: (m, B) as (m, B / 8)."""
+    return np.packbits(goes_left, axis=1, bitorder="little")
 
 
 def importance(bins: Bins, trees: Sequence[Tree], sizes: Sequence[Floats]) -> pa.Table:

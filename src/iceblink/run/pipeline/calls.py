@@ -220,7 +220,8 @@ class Caller:
         """Return what the function raised as it is told; where others would be called after it, if they can be."""
         policy = self.function.policy
         goes_on = policy.on_error != "raise" or policy.retry_on
-        if goes_on and self.function.pool.gpus and gpu_lost():
+        # not after a call that was late: it may have a kernel that never ends, for which `gpu_lost` would wait
+        if goes_on and not late and self.function.pool.gpus and gpu_lost():
             raise GpuLost(_said(error)) from error
         what = f"it took longer than {policy.timeout_s:g} s" if late else _said(error)
         return FunctionError(what, f"{called(self.function)}, {piece.place}{self._line(error)}")

@@ -44,7 +44,10 @@ def _lost(ordinal: int) -> bool:
     if driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device):
         return True
     try:
-        return bool(driver.cuCtxPushCurrent_v2(context) or driver.cuCtxSynchronize())
-    finally:
+        if driver.cuCtxPushCurrent_v2(context):
+            return True
+        failed = driver.cuCtxSynchronize()
         driver.cuCtxPopCurrent_v2(ctypes.byref(context))
+        return bool(failed)
+    finally:
         driver.cuDevicePrimaryCtxRelease_v2(device)

@@ -6,9 +6,12 @@ import threading
 import time
 from collections.abc import Callable
 from contextvars import copy_context
+from dataclasses import replace
 from functools import partial
 
-from iceblink.run.pipeline.backend import Block, Calling, Order, Signal, Task
+from iceblink.errors import FunctionError
+from iceblink.run.pipeline.backend import Block, Calling, Failed, Order, Signal, Task
+from iceblink.run.pipeline.gpu_faults import GpuLost
 from iceblink.run.pipeline.held_rows import call_of, in_heap
 from iceblink.run.pipeline.worker_loop import WorkerLoop
 from iceblink.scan.batch import Batch
@@ -42,11 +45,18 @@ class ThreadWorker:
         self.timeout_s = order.timeout_s
         self.calling: Calling | None = None
         self._ended_at = 0.0
-        self._tell = tell
-        self._loop = WorkerLoop(worker, order.label, tell, keep, self._note)
+        self._label, self._told = order.label, tell
+        self._loop = WorkerLoop(worker, order.label, self._tell, keep, self._note)
         live = partial(copy_context().run, self._live, order)
         self._thread = threading.Thread(target=live, name=f"{order.label} {worker}", daemon=True)
         self._thread.start()
+
+    def _tell(self, signal: Signal | None) -> None:
+        match signal:
+            case Failed(error=GpuLost() as error):  # with this process, which cannot be ended for it
+                lost = FunctionError(f"{error}; this process has lost its GPU", self._label, "processes=True")
+                signal = replace(signal, error=lost)
+        self._told(signal)
 
     def submit(self, task: Task, credit: int) -> None:
         """Queue a task."""

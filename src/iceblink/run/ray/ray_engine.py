@@ -59,7 +59,7 @@ class RayEngine(DistributedEngine):
             broadcast_bytes=broadcast_bytes,
         )
         self._address, self._runtime_env = address, runtime_env
-        self._memory_bytes: int | None = settings.get("memory_bytes")
+        self._memory_bytes = self.settings.memory_bytes if "memory_bytes" in settings else None
         self._lock = threading.Lock()
         self._session: Session | None = None
 

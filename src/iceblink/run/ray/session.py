@@ -266,14 +266,20 @@ class Session:
 
     def close(self) -> None:
         """End all hosts and their stewards, and leave Ray."""
+        try:
+            with self._lock:
+                self._closed = True
+                self._rested.wait_for(lambda: not self._asking, _LEAVE_S)
+        finally:  # whoever does not want to wait wants them ended all the same
+            self._end()
+
+    def _end(self) -> None:
         with self._lock:
             hosts, stewards = list(self._hosts.values()), list(self._stewards.values())
             self._hosts.clear()
             self._dying.clear()
             self._idle.clear()
             self._stewards.clear()
-            self._closed = True
-            self._rested.wait_for(lambda: not self._asking, _LEAVE_S)
         for host in hosts:
             host.kill()
         for steward in stewards:

@@ -311,6 +311,11 @@ def test_metrics_that_cannot_be_are_refused(make: Any) -> None:
         make()
 
 
+def test_metrics_may_come_one_after_the_other() -> None:
+    metrics: Any = (ci.Mean(name) for name in "yz")
+    assert [one.name for one in ci.ABTest("arm", "a", metrics).metrics] == ["y", "z"]
+
+
 def test_a_metric_has_the_rows_that_have_its_columns(lake: ib.Lake) -> None:
     data = changed(z=[None, 1.0, 2.0, 3.0, 5.0])
     found = ci.ABTest("arm", "a", [ci.Mean("y"), ci.Mean("z")], missing="drop").fit(lake.from_arrow(data))

@@ -373,3 +373,23 @@ def test_cuts_are_found_where_many_rows_have_one_key(lake: ib.Lake, monkeypatch:
     alike = lake.from_arrow(pa.table({"x": np.ones(1_000), "user": np.zeros(1_000, int)}))
     with pytest.raises(PlanError, match="no row was drawn"):
         bins.binned(alike, ["x"], ("user",), 1_000_000, 8, 0, "here")
+
+
+def test_rows_that_lack_a_feature_leave_the_others_their_window(lake: ib.Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(growth, "TREE_BYTES", 1)  # 32 bins a node, which the 128 values of `a` fill four by four
+    draw = np.random.default_rng(0)
+    a, gone, w = draw.integers(0, 128, 4_000), draw.random(4_000) < 0.3, draw.integers(0, 2, 4_000) - 0.5
+    effect = np.where(gone, 4.0, np.where(a >= 52, 1.0, 0.0))
+    table = pa.table(
+        {
+            "id": np.arange(4_000),
+            "a": pa.array(a, mask=gone),
+            "b": draw.normal(size=4_000),
+            "w": w,
+            "y": effect * w + 0.1 * draw.normal(size=4_000),
+        }
+    )
+    data = lake.from_arrow(table)
+    forest = ci.CausalForest("y", "w", ["a", "b"], "id", residuals=("y", "w"), trees=8, bag=4, depth=3).fit(data)
+    found = forest.effect(data).to_arrow().sort_by("id")["effect"].to_numpy()
+    assert np.sqrt(np.mean((found - effect) ** 2)) < 0.2

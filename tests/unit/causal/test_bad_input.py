@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -79,13 +78,6 @@ ESTIMATORS: dict[str, Callable[[Any], Any]] = {
     "SyntheticDiD": lambda data: ci.SyntheticDiD("y", "unit", "time", "treated", replications=2).fit(data),
 }
 BY_SCORE = ("IPW", "AIPW", "IPWRA", "EntropyBalancing", "Stratification", "NearestNeighbour")
-
-
-@pytest.fixture(scope="module")
-def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ib.Lake]:
-    folder: Path = tmp_path_factory.mktemp("lake")
-    with ib.connect(folder) as opened:
-        yield opened
 
 
 def changed(lake: ib.Lake, names: tuple[str, ...], values: Callable[[Any], Any]) -> ib.Dataset:

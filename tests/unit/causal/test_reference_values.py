@@ -5,7 +5,6 @@ Numbers that a comment gives to pyfixest were made by pyfixest 0.60.0 on the sam
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,13 +37,6 @@ NHEFS = (
 CATTANEO = Path(statsmodels.__file__).parent / "treatment/tests/results/cataneo2.csv"
 TREATED = "mmarried_ + mage + mage2 + fbaby_ + medu"
 EXPLAINED = "prenatal1_ + mmarried_ + mage + fbaby_"
-
-
-@pytest.fixture(scope="module")
-def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ib.Lake]:
-    folder: Path = tmp_path_factory.mktemp("lake")
-    with ib.connect(folder) as opened:
-        yield opened
 
 
 def kept(lake: ib.Lake, frame: Any) -> ib.Dataset:

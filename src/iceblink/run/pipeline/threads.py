@@ -45,7 +45,7 @@ class ThreadWorker:
         self.timeout_s = order.timeout_s
         self.calling: Calling | None = None
         self._ended_at = 0.0
-        self._label, self._told = order.label, tell
+        self._label, self._pass_on = order.label, tell
         self._loop = WorkerLoop(worker, order.label, self._tell, keep, self._note)
         live = partial(copy_context().run, self._live, order)
         self._thread = threading.Thread(target=live, name=f"{order.label} {worker}", daemon=True)
@@ -56,7 +56,7 @@ class ThreadWorker:
             case Failed(error=GpuLost() as error):  # with this process, which cannot be ended for it
                 lost = FunctionError(f"{error}; this process has lost its GPU", self._label, "processes=True")
                 signal = replace(signal, error=lost)
-        self._told(signal)
+        self._pass_on(signal)
 
     def submit(self, task: Task, credit: int) -> None:
         """Queue a task."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,12 +37,6 @@ class Numbered:
 
 
 FOLDS = Numbered("fold")
-
-
-@pytest.fixture(scope="module")
-def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ib.Lake]:
-    with ib.connect(tmp_path_factory.mktemp("lake")) as lake:
-        yield lake
 
 
 @pytest.fixture(scope="module")

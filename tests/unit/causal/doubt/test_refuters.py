@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,13 +34,6 @@ def drawn() -> dict[str, Any]:
         "unit": unit, "shared": shared, "common": common + draw.normal(size=ROWS) / 4, "city": np.arange(ROWS) % 3,
         "holes": pa.array(np.where(np.arange(ROWS) % 50 == 0, np.nan, x), from_pandas=True),
     }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ib.Lake]:
-    folder: Path = tmp_path_factory.mktemp("lake")
-    with ib.connect(folder) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

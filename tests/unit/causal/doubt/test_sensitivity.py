@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,13 +49,6 @@ def drawn() -> dict[str, Any]:
 
 
 PLR = ci.LinearPLR("y", "t", ["x0", "x1", "x2"], key="id")
-
-
-@pytest.fixture(scope="module")
-def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ib.Lake]:
-    folder: Path = tmp_path_factory.mktemp("lake")
-    with ib.connect(folder) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +24,6 @@ from iceblink.errors import ColumnNotFound, ConfigError, IceblinkError, PlanErro
 
 Floats = NDArray[np.float64]
 COVARIATES = ("age", "educ", "black", "hisp", "marr", "nodegree", "re74", "re75")
-
-
-@pytest.fixture(scope="module")
-def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ib.Lake]:
-    folder: Path = tmp_path_factory.mktemp("lake")
-    with ib.connect(folder) as opened:
-        yield opened
 
 
 def rows(seed: int, count: int, far: float = 0.0) -> dict[str, Any]:

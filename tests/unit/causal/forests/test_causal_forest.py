@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,13 +23,6 @@ from iceblink.causal.passes import Folds
 from iceblink.errors import ColumnNotFound, ConfigError, IceblinkError, PlanError, QueryError
 
 Array = NDArray[np.float64]
-
-
-@pytest.fixture(scope="module")
-def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ib.Lake]:
-    folder: Path = tmp_path_factory.mktemp("lake")
-    with ib.connect(folder) as found:
-        yield found
 
 
 def drawn(count: int) -> pa.Table:

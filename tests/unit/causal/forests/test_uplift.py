@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,13 +23,6 @@ from iceblink.errors import (
 )
 
 FEATURES = ["x0", "x1", "x2", "x3"]
-
-
-@pytest.fixture(scope="module")
-def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ib.Lake]:
-    folder: Path = tmp_path_factory.mktemp("lake")
-    with ib.connect(folder) as found:
-        yield found
 
 
 def drawn(arms: int = 2, count: int = 4_000) -> pa.Table:

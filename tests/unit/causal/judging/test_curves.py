@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -23,12 +22,6 @@ def drawn(rows: int = ROWS) -> dict[str, Any]:
     y = x + t * (0.3 + 0.5 * x) + draw.normal(size=rows)
     effect = 0.5 * x + draw.normal(size=rows) / 2
     return {"id": np.arange(rows), "größe y": y, "t": t, "effect": effect, "score": 2 * (2 * t - 1) * y}
-
-
-@pytest.fixture(scope="module")
-def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ib.Lake]:
-    with ib.connect(tmp_path_factory.mktemp("lake")) as lake:
-        yield lake
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -38,12 +37,6 @@ def drawn() -> dict[str, Any]:
         "few": np.round(x).astype(int),
         "shop": draw.integers(0, 25, ROWS),
     }
-
-
-@pytest.fixture(scope="module")
-def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ib.Lake]:
-    with ib.connect(tmp_path_factory.mktemp("lake")) as lake:
-        yield lake
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,13 +17,6 @@ from iceblink.causal.passes import Folds
 from iceblink.errors import ColumnNotFound, QueryError
 
 COUNT = 300
-
-
-@pytest.fixture(scope="module")
-def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ib.Lake]:
-    folder: Path = tmp_path_factory.mktemp("lake")
-    with ib.connect(folder) as opened:
-        yield opened
 
 
 def drawn(seed: int = 0, count: int = COUNT) -> pa.Table:

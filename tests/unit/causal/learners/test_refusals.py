@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,13 +41,6 @@ ROWS: dict[str, Any] = {
     "sure": np.where(NUMBERS == 9, 1.0, 0.5),
     "half": np.full(COUNT, 0.5),
 }
-
-
-@pytest.fixture(scope="module")
-def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ib.Lake]:
-    folder: Path = tmp_path_factory.mktemp("lake")
-    with ib.connect(folder) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

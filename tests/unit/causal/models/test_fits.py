@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -60,12 +59,6 @@ def rows() -> pa.Table:
     scores = np.array([[0.5], [0.0], [0.0]]) + np.outer([0.0, 0.7, -0.4], z[:, 2])
     arm = (scores + draw.gumbel(size=(3, ROWS))).argmax(axis=0)
     return pa.table({"id": np.arange(ROWS), **columns, "y": y, "t": t, "arm": arm, "w": weights})
-
-
-@pytest.fixture(scope="module")
-def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ib.Lake]:
-    with ib.connect(tmp_path_factory.mktemp("lake")) as lake:
-        yield lake
 
 
 @pytest.fixture(scope="module")

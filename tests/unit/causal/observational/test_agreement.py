@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,13 +14,6 @@ import iceblink as ib
 from iceblink import causal as ci
 
 SATURATED: list[Any] = [ci.IPW(), ci.RegressionAdjustment(), ci.AIPW(), ci.AIPW(weighted=True), ci.IPWRA()]
-
-
-@pytest.fixture(scope="module")
-def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ib.Lake]:
-    folder: Path = tmp_path_factory.mktemp("lake")
-    with ib.connect(folder) as opened:
-        yield opened
 
 
 def drawn(seed: int, count: int = 400, arms: int = 2) -> pa.Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +30,6 @@ NHEFS = (
     "sex + race + age + I(age ** 2) + i(education) + smokeintensity + I(smokeintensity ** 2) + smokeyrs "
     "+ I(smokeyrs ** 2) + i(exercise) + i(active) + wt71 + I(wt71 ** 2)"
 )
-
-
-@pytest.fixture(scope="module")
-def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ib.Lake]:
-    folder: Path = tmp_path_factory.mktemp("lake")
-    with ib.connect(folder) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,13 +23,6 @@ from iceblink.errors import ColumnNotFound, ConfigError, PlanError, QueryError, 
 
 Array = NDArray[np.float64]
 PANEL = ci.Staggered("y", "unit", "time", "first")
-
-
-@pytest.fixture(scope="module")
-def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ib.Lake]:
-    folder: Path = tmp_path_factory.mktemp("lake")
-    with ib.connect(folder) as opened:
-        yield opened
 
 
 def wide(seed: int, units: int = 90, periods: int = 6, never: bool = True) -> tuple[Array, Array]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,13 +21,6 @@ from iceblink.errors import ColumnNotFound, ConfigError, PlanError, QueryError, 
 
 Array = NDArray[np.float64]
 ROLES = ("y", "unit", "time", "treated")
-
-
-@pytest.fixture(scope="module")
-def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ib.Lake]:
-    folder: Path = tmp_path_factory.mktemp("lake")
-    with ib.connect(folder) as opened:
-        yield opened
 
 
 def made(seed: int, treated: int = 2, units: int = 14, periods: int = 10, before: int = 7) -> tuple[Array, pa.Table]:

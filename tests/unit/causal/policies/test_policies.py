@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -32,12 +31,6 @@ def drawn(seed: int = 0) -> dict[str, Any]:
         "call": (x > 2) * (z < 0.5) - 0.3 + draw.normal(size=ROWS),
         "letter": 0.2 * z + draw.normal(size=ROWS),
     }
-
-
-@pytest.fixture(scope="module")
-def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ib.Lake]:
-    with ib.connect(tmp_path_factory.mktemp("lake")) as lake:
-        yield lake
 
 
 @pytest.fixture(scope="module")

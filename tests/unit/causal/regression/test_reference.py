@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,13 +14,6 @@ import iceblink as ib
 from iceblink.causal.regression.errors import KINDS, Kind
 from iceblink.causal.regression.ols import OLS
 from iceblink.causal.regression.two_stage import TwoStage
-
-
-@pytest.fixture(scope="module")
-def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ib.Lake]:
-    folder: Path = tmp_path_factory.mktemp("lake")
-    with ib.connect(folder) as opened:
-        yield opened
 
 
 def kept(lake: ib.Lake, frame: Any) -> ib.Dataset:
